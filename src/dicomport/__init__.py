@@ -1,0 +1,1 @@
+"""The DICOM Storage Service for Python."""

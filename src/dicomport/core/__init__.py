@@ -1,0 +1,62 @@
+"""One side of one association, without I/O: the state machine, negotiation, DIMSE messages.
+
+Nothing here knows a socket, a clock, a thread or a file. `Association` is the way in.
+"""
+
+from dicomport.core.association import Association, Role
+from dicomport.core.errors import StateError
+from dicomport.core.events import (
+    Aborted,
+    AssociationAccepted,
+    AssociationRejected,
+    AssociationRequested,
+    Buffer,
+    CommandMalformed,
+    CommandReceived,
+    ConnectionLost,
+    CoreEvent,
+    DataReceived,
+    ReleaseConfirmed,
+    ReleaseRequested,
+)
+from dicomport.core.negotiation import (
+    AcceptedContext,
+    AcceptorPolicy,
+    ContextOutcome,
+    Identity,
+    Negotiation,
+    Outcome,
+    negotiate,
+    settle,
+)
+from dicomport.core.states import TRANSITIONS, Action, Event, State
+
+__all__ = [
+    "TRANSITIONS",
+    "Aborted",
+    "AcceptedContext",
+    "AcceptorPolicy",
+    "Action",
+    "Association",
+    "AssociationAccepted",
+    "AssociationRejected",
+    "AssociationRequested",
+    "Buffer",
+    "CommandMalformed",
+    "CommandReceived",
+    "ConnectionLost",
+    "ContextOutcome",
+    "CoreEvent",
+    "DataReceived",
+    "Event",
+    "Identity",
+    "Negotiation",
+    "Outcome",
+    "ReleaseConfirmed",
+    "ReleaseRequested",
+    "Role",
+    "State",
+    "StateError",
+    "negotiate",
+    "settle",
+]

@@ -1,0 +1,266 @@
+"""One side of one association, without I/O: bytes and expired timers in; events, bytes to send and a timer to run out.
+
+A driver (a socket, a test, another core) does four things:
+
+- it tells what happened to the transport connection: `transport_opened`, `transport_closed`, `artim_expired`;
+- it lends received bytes with `receive` and takes what they mean with `next_event`, until that gives None;
+- it sends what `take_output` gives, and closes the transport connection after that when `closing` is true;
+- it lets ARTIM run as `artim` says.
+
+Whatever the peer sends, nothing but events comes out of these; errors of the peer are answered here, in `next_event`,
+and nowhere else. Any exception but a `StateError` is a defect of this package.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import Counter
+from collections.abc import Mapping
+
+from dicomport.core.errors import StateError
+from dicomport.core.events import (
+    Aborted,
+    AssociationAccepted,
+    AssociationRejected,
+    AssociationRequested,
+    Buffer,
+    ConnectionLost,
+    CoreEvent,
+    ReleaseConfirmed,
+    ReleaseRequested,
+)
+from dicomport.core.framing import ControlPdu, Fragment, Frame, Framer, PDataHeader
+from dicomport.core.machine import Machine
+from dicomport.core.messages import MessageAssembler, fragments
+from dicomport.core.negotiation import SMALLEST_USEFUL_LENGTH, AcceptedContext, Negotiation, Outcome, settle
+from dicomport.core.states import Action, Event, State
+from dicomport.wire import (
+    DEFAULT_LIMITS,
+    Abort,
+    AbortReason,
+    AssociateAC,
+    AssociateRJ,
+    AssociateRQ,
+    Command,
+    Deviation,
+    Limits,
+    ProtocolError,
+    RawCommand,
+    RejectReason,
+    ReleaseRP,
+    ReleaseRQ,
+    decode,
+    encode_command,
+)
+
+__all__ = ["Association", "Role"]
+
+_LONGEST_SENT = 1 << 18
+"""The longest P-DATA-TF body sent, bytes, to a peer that takes more or names no limit."""
+
+
+class Role(enum.Enum):
+    """Which side of the association this is (PS3.8 7.1)."""
+
+    REQUESTOR = "requestor"
+    ACCEPTOR = "acceptor"
+
+
+class Association:
+    """One side of one association."""
+
+    def __init__(self, role: Role, *, limits: Limits = DEFAULT_LIMITS) -> None:
+        self.role = role
+        self.deviations: Counter[Deviation] = Counter()
+        """What the peer got wrong and was put up with."""
+        self.error: ProtocolError | None = None
+        """How the peer broke the protocol, once it has."""
+        self._limits = limits
+        self._machine = Machine()
+        self._framer = Framer(limits, self.deviations)
+        self._request: AssociateRQ | None = None
+        self._contexts: Mapping[int, AcceptedContext] = {}
+        self._assembler = MessageAssembler(self._contexts, limits, self.deviations)
+        self._longest_sent = 0
+
+    @property
+    def state(self) -> State:
+        """The state of PS3.8 9.2.1."""
+        return self._machine.state
+
+    @property
+    def established(self) -> bool:
+        """Whether messages can be exchanged."""
+        return self._machine.state is State.STA6
+
+    @property
+    def artim(self) -> int:
+        """0 while the ARTIM timer is stopped, else a number that changes each time it is started anew (PS3.8 9.1.5)."""
+        return self._machine.artim
+
+    @property
+    def closing(self) -> bool:
+        """Whether the transport connection is to be closed, once the output is sent."""
+        return self._machine.closing
+
+    @property
+    def contexts(self) -> Mapping[int, AcceptedContext]:
+        """The accepted Presentation Contexts by id."""
+        return self._contexts
+
+    def take_output(self) -> list[Buffer]:
+        """Take what is to be sent, as a gather list; views in it are of what `send_data` was given."""
+        output, self._machine.outbox = self._machine.outbox, []
+        return output
+
+    # The transport connection and the timer.
+
+    def transport_opened(self) -> None:
+        """Tell that the transport connection is there: as the requestor asked (Evt2), or at the acceptor (Evt5)."""
+        if self._request is not None:
+            self._machine.step(Event.EVT2, send=(self._request.encode(),))
+        else:
+            self._machine.step(Event.EVT5)
+
+    def transport_closed(self) -> None:
+        """Tell that the transport connection is gone, or could not be had (Evt17)."""
+        self._machine.step(Event.EVT17, indicate=ConnectionLost())
+
+    def artim_expired(self) -> None:
+        """Tell that ARTIM has run out (Evt18)."""
+        self._machine.step(Event.EVT18)
+
+    def receive(self, data: Buffer) -> None:
+        """Lend received bytes. They must stay as they are until `next_event` gives None."""
+        self._framer.feed(memoryview(data))
+
+    def next_event(self) -> CoreEvent | None:
+        """Give the next event, or None where more bytes are needed."""
+        indications = self._machine.indications
+        while not indications:
+            if self._machine.state is State.STA1:
+                return None
+            try:
+                frame = self._framer.next_frame()
+                if frame is None:
+                    return None
+                self._take(frame)
+            except ProtocolError as error:
+                self.error = error
+                self._machine.step(Event.EVT19, reason=error.reason, detail=str(error))
+        return indications.popleft()
+
+    # What the local user asks for. Each raises StateError where the state does not allow it.
+
+    def request(self, request: AssociateRQ) -> None:
+        """Ask for an association (Evt1); it is sent once the transport connection is there."""
+        self._machine.step(Event.EVT1)
+        self._request = request
+        self._framer.announced_length = request.user_information.maximum_length or 0
+
+    def answer(self, negotiation: Negotiation) -> None:
+        """Answer the peer's request (Evt7, Evt8)."""
+        reply = negotiation.reply
+        if isinstance(reply, AssociateAC) and negotiation.outcome is not None:
+            self._machine.step(Event.EVT7, send=(reply.encode(),))
+            self._framer.announced_length = reply.user_information.maximum_length or 0
+            self._establish(negotiation.outcome)
+        else:
+            self._machine.step(Event.EVT8, send=(reply.encode(),))
+
+    def send_command(self, context_id: int, command: Command | RawCommand) -> None:
+        """Send a command set (Evt9). Where it announces a data set, `send_data` must follow."""
+        self._send(context_id, encode_command(command), is_command=True, last=True)
+
+    def send_data(self, context_id: int, data: Buffer, *, last: bool) -> None:
+        """Send some bytes of a data set (Evt9), of even length unless they are the last; they are not copied."""
+        self._send(context_id, data, is_command=False, last=last)
+
+    def _send(self, context_id: int, data: Buffer, *, is_command: bool, last: bool) -> None:
+        if context_id not in self._contexts:
+            raise StateError(f"presentation context {context_id} was not accepted")
+        cut = fragments(context_id, data, is_command=is_command, last=last, maximum_length=self._longest_sent)
+        self._machine.step(Event.EVT9, send=cut)
+
+    def release(self) -> None:
+        """Ask for the release (Evt11)."""
+        self._machine.step(Event.EVT11, send=(ReleaseRQ().encode(),))
+
+    def confirm_release(self) -> None:
+        """Answer the peer's wish for the release (Evt14).
+
+        In a release collision the acceptor does so after `ReleaseConfirmed`, the requestor before it (PS3.8 Table
+        9-10).
+        """
+        self._machine.step(Event.EVT14, send=(ReleaseRP().encode(),))
+
+    def abort(self) -> None:
+        """Abort (Evt15). Where there is no association to abort, it only closes the transport connection."""
+        try:
+            self._machine.step(Event.EVT15)
+        except StateError:
+            self._machine.closing = True
+
+    # What the peer's frames mean.
+
+    def _take(self, frame: Frame) -> None:
+        if isinstance(frame, Fragment):
+            # In any other state the P-DATA-TF was refused or passed over when its header came.
+            if self._machine.state in _DATA_TRANSFER:
+                event = self._assembler.take(frame)
+                if event is not None:
+                    self._machine.indications.append(event)
+        elif isinstance(frame, PDataHeader):
+            self._step(Event.EVT10)
+        else:
+            self._take_pdu(frame)
+
+    def _take_pdu(self, frame: ControlPdu) -> None:
+        match decode(frame.data, limits=self._limits, notes=self.deviations):
+            case AssociateRQ() as request:
+                self._take_request(request)
+            case AssociateAC() as reply:
+                self._take_acceptance(reply)
+            case AssociateRJ() as rejection:
+                self._step(Event.EVT4, AssociationRejected(rejection))
+            case ReleaseRQ():
+                self._take_release_request()
+            case ReleaseRP():
+                self._step(Event.EVT13, ReleaseConfirmed())
+            case Abort(reason):
+                self._step(Event.EVT16, Aborted(reason, by_peer=True))
+
+    def _take_request(self, request: AssociateRQ) -> None:
+        # PS3.8 9.3.2: of the protocol version only bit 0 is tested.
+        if self._machine.state is State.STA2 and not request.protocol_version & 1:
+            self._machine.reject_as_provider(AssociateRJ(RejectReason.PROTOCOL_VERSION_NOT_SUPPORTED).encode())
+        else:
+            self._step(Event.EVT6, AssociationRequested(request))
+
+    def _take_acceptance(self, reply: AssociateAC) -> None:
+        if self._machine.state is not State.STA5 or self._request is None:
+            self._step(Event.EVT3)
+            return
+        outcome = settle(self._request, reply, self.deviations)
+        if 0 < outcome.peer_maximum_length < SMALLEST_USEFUL_LENGTH:
+            raise ProtocolError(f"a maximum length of {outcome.peer_maximum_length} bytes leaves no room for data")
+        self._establish(outcome)
+        self._step(Event.EVT3, AssociationAccepted(outcome))
+
+    def _take_release_request(self) -> None:
+        if self._machine.state in _DATA_TRANSFER and not self._assembler.between_messages:
+            raise ProtocolError("A-RELEASE-RQ inside a message", AbortReason.UNEXPECTED_PDU)
+        if self._step(Event.EVT12, ReleaseRequested()) is Action.AR_8 and self.role is Role.ACCEPTOR:
+            self._machine.collide_as_acceptor()
+
+    def _step(self, event: Event, indicate: CoreEvent | None = None) -> Action:
+        detail = f"{event.meaning}; {self.state.meaning}"
+        return self._machine.step(event, indicate=indicate, reason=AbortReason.UNEXPECTED_PDU, detail=detail)
+
+    def _establish(self, outcome: Outcome) -> None:
+        self._contexts = outcome.accepted
+        self._assembler = MessageAssembler(self._contexts, self._limits, self.deviations)
+        self._longest_sent = min(outcome.peer_maximum_length or _LONGEST_SENT, _LONGEST_SENT)
+
+
+_DATA_TRANSFER = frozenset((State.STA6, State.STA7))

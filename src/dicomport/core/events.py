@@ -1,0 +1,118 @@
+"""What the core tells its user."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from dicomport.core.negotiation import AcceptedContext, Outcome
+from dicomport.wire import (
+    AbortReason,
+    AssociateRJ,
+    AssociateRQ,
+    Command,
+    CommandError,
+    RawCommand,
+)
+
+__all__ = [
+    "Aborted",
+    "AssociationAccepted",
+    "AssociationRejected",
+    "AssociationRequested",
+    "Buffer",
+    "CommandMalformed",
+    "CommandReceived",
+    "ConnectionLost",
+    "CoreEvent",
+    "DataReceived",
+    "ReleaseConfirmed",
+    "ReleaseRequested",
+]
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
+"""Bytes to send or bytes received."""
+
+
+@dataclass(frozen=True, slots=True)
+class AssociationRequested:
+    """A peer asks for an association: answer with `accept` or `reject`."""
+
+    request: AssociateRQ
+
+
+@dataclass(frozen=True, slots=True)
+class AssociationAccepted:
+    """The peer accepted; `outcome` says what of."""
+
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class AssociationRejected:
+    """The peer rejected the association; the transport connection closes."""
+
+    rejection: AssociateRJ
+
+
+@dataclass(frozen=True, slots=True)
+class CommandReceived:
+    """A whole command set. Where it says that a data set follows, `DataReceived` events come next."""
+
+    context: AcceptedContext
+    command: Command | RawCommand
+
+
+@dataclass(frozen=True, slots=True)
+class CommandMalformed:
+    """A whole command set with an element missing or malformed, to be refused once its data set, if any, is over."""
+
+    context: AcceptedContext
+    error: CommandError
+
+
+@dataclass(frozen=True, slots=True)
+class DataReceived:
+    """Some bytes of a data set. The view is of the receive buffer: it is dead once the core is fed again."""
+
+    data: Buffer
+    last: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseRequested:
+    """The peer asks for the release: answer with `confirm_release`, after what is still to be sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseConfirmed:
+    """The peer confirmed the release."""
+
+
+@dataclass(frozen=True, slots=True)
+class Aborted:
+    """The association was aborted, by the peer or, because of what the peer sent, by this side."""
+
+    reason: AbortReason
+    by_peer: bool
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionLost:
+    """The transport connection closed with the association still there."""
+
+
+CoreEvent: TypeAlias = (
+    AssociationRequested
+    | AssociationAccepted
+    | AssociationRejected
+    | CommandReceived
+    | CommandMalformed
+    | DataReceived
+    | ReleaseRequested
+    | ReleaseConfirmed
+    | Aborted
+    | ConnectionLost
+)
+"""Any of them."""

@@ -1,0 +1,188 @@
+"""Bytes as they arrive to frames: control PDUs whole, P-DATA-TF streamed (PS3.8 9.3.1 and 9.3.5).
+
+The law of this file: a header is judged before its body is waited for, nothing is allocated from a declared length,
+and a data set's bytes are handed on as views of the buffer that they arrived in.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from dicomport.wire import (
+    COMMAND,
+    LAST,
+    PDU_HEADER,
+    PDV_HEADER,
+    Abort,
+    AbortReason,
+    AssociateAC,
+    AssociateRJ,
+    AssociateRQ,
+    Deviation,
+    Limits,
+    PDataTF,
+    ProtocolError,
+    ReleaseRP,
+    ReleaseRQ,
+)
+
+__all__ = ["ControlPdu", "Fragment", "Frame", "Framer", "PDataHeader"]
+
+_FIXED_LENGTH = 4
+_FIXED = frozenset((AssociateRJ.KIND, ReleaseRQ.KIND, ReleaseRP.KIND, Abort.KIND))
+_ASSOCIATE = frozenset((AssociateRQ.KIND, AssociateAC.KIND))
+
+
+@dataclass(frozen=True, slots=True)
+class ControlPdu:
+    """A whole PDU other than P-DATA-TF, header included, as bytes of its own."""
+
+    kind: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PDataHeader:
+    """The header of a P-DATA-TF; its fragments follow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fragment:
+    """As much of one PDV's fragment as has arrived; `data` is a view of the receive buffer."""
+
+    context_id: int
+    is_command: bool
+    is_last: bool
+    """The last fragment of its command set or data set, as the message control header says (PS3.8 E.2)."""
+    ended: bool
+    """No more of this fragment comes."""
+    data: memoryview
+
+
+Frame: TypeAlias = ControlPdu | PDataHeader | Fragment
+
+
+class Framer:
+    """Cuts a byte stream into frames.
+
+    `feed` lends it a buffer, which it reads through `next_frame` until that gives None; only then may the buffer be
+    used again. After it has raised a `ProtocolError` there are no more frames: where the next PDU begins is not known
+    any more.
+    """
+
+    def __init__(self, limits: Limits, notes: Counter[Deviation]) -> None:
+        self.announced_length = 0
+        """The maximum length that this side announced; 0 is no limit, or none announced yet."""
+        self._limits = limits
+        self._notes = notes
+        self._data = memoryview(b"")
+        self._partial = bytearray()
+        """A header or a control PDU of which only the beginning has come."""
+        self._broken = False
+        self._pdu_left = 0
+        """Bytes of the current P-DATA-TF that are still to come."""
+        self._fragment_left = 0
+        """Bytes of the current fragment that are still to come."""
+        self._fragment = (0, 0)
+        """Presentation context id and message control header of the current fragment."""
+        self._idle = 0
+        """P-DATA-TFs and fragments in a row without a byte of data."""
+
+    def feed(self, data: memoryview) -> None:
+        """Lend a buffer. All that was lent before must have been read."""
+        self._data = data
+
+    def next_frame(self) -> Frame | None:
+        """Read one frame, or None where more bytes are needed. Raises `ProtocolError`."""
+        if self._broken:
+            return None
+        try:
+            if self._fragment_left:
+                return self._continue_fragment()
+            return self._start_fragment() if self._pdu_left else self._start_pdu()
+        except ProtocolError:
+            self._broken = True
+            raise
+
+    def _start_pdu(self) -> Frame | None:
+        if not (self._partial or self._data):
+            return None
+        # The type is judged by its byte alone: what speaks another protocol says no length (PS3.8 9.3.1).
+        kind = self._partial[0] if self._partial else self._data[0]
+        if kind not in _KNOWN:
+            raise ProtocolError(f"PDU type {kind:02X}H is unknown", AbortReason.UNRECOGNIZED_PDU)
+        if not self._gather(PDU_HEADER.size):
+            return None
+        size = PDU_HEADER.unpack_from(self._partial)[1]
+        if kind == PDataTF.KIND:
+            self._partial.clear()
+            self._judge_p_data(size)
+            self._pdu_left = size
+            return PDataHeader()
+        most = _FIXED_LENGTH if kind in _FIXED else self._limits.associate_pdu_bytes
+        if size > most or (kind in _FIXED and size < most):
+            raise ProtocolError(f"PDU type {kind:02X}H: a length of {size} bytes, {most} at most")
+        if not self._gather(PDU_HEADER.size + size):
+            return None
+        data = bytes(self._partial)
+        self._partial.clear()
+        return ControlPdu(kind, data)
+
+    def _judge_p_data(self, size: int) -> None:
+        if size > self._limits.p_data_pdu_bytes:
+            raise ProtocolError(f"P-DATA-TF of {size} bytes, {self._limits.p_data_pdu_bytes} at most")
+        if self.announced_length and size > self.announced_length:
+            self._notes[Deviation.PDU_LONGER_THAN_ANNOUNCED] += 1
+        if size == 0:
+            self._notes[Deviation.EMPTY_P_DATA] += 1
+            self._count_idle()
+
+    def _start_fragment(self) -> Frame | None:
+        if self._pdu_left < PDV_HEADER.size:
+            raise ProtocolError(f"P-DATA-TF: {self._pdu_left} bytes are no PDV")
+        if not self._gather(PDV_HEADER.size):
+            return None
+        size, context_id, control = PDV_HEADER.unpack_from(self._partial)
+        self._partial.clear()
+        self._pdu_left -= PDV_HEADER.size
+        # The PDV's own length counts the two bytes of context id and control header (PS3.8 9.3.5.1).
+        if not 2 <= size <= self._pdu_left + 2:
+            raise ProtocolError(f"PDV length {size} with {self._pdu_left + 2} bytes left in its P-DATA-TF")
+        self._fragment = (context_id, control)
+        self._fragment_left = size - 2
+        if size % 2:
+            self._notes[Deviation.ODD_FRAGMENT] += 1
+        if self._fragment_left:
+            self._idle = 0
+            return self._continue_fragment()
+        self._notes[Deviation.EMPTY_FRAGMENT] += 1
+        self._count_idle()
+        return Fragment(context_id, bool(control & COMMAND), bool(control & LAST), True, memoryview(b""))
+
+    def _continue_fragment(self) -> Frame | None:
+        data = self._data[: self._fragment_left]
+        if not data:
+            return None
+        self._data = self._data[len(data) :]
+        self._fragment_left -= len(data)
+        self._pdu_left -= len(data)
+        context_id, control = self._fragment
+        return Fragment(context_id, bool(control & COMMAND), bool(control & LAST), not self._fragment_left, data)
+
+    def _count_idle(self) -> None:
+        self._idle += 1
+        if self._idle > self._limits.idle_fragments:
+            raise ProtocolError(f"{self._idle} fragments in a row without data")
+
+    def _gather(self, size: int) -> bool:
+        """Bring the partial frame to `size` bytes, as far as what was lent allows."""
+        missing = size - len(self._partial)
+        if missing > 0:
+            self._partial += self._data[:missing]
+            self._data = self._data[missing:]
+        return len(self._partial) >= size
+
+
+_KNOWN = _FIXED | _ASSOCIATE | {PDataTF.KIND}

@@ -1,0 +1,143 @@
+"""The DICOM Upper Layer state machine (PS3.8 9.2): the transition table set to work.
+
+An action is a row of effects. They fill an outbox and a queue of indications, and set two levels that a driver looks
+at after every call: whether ARTIM runs, and whether the transport connection is to be closed.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from dicomport.core.errors import StateError
+from dicomport.core.events import Aborted, Buffer, CoreEvent
+from dicomport.core.states import TRANSITIONS, Action, Event, State
+from dicomport.wire import Abort, AbortReason
+
+__all__ = ["Machine"]
+
+
+class _Effect(enum.Enum):
+    SEND = enum.auto()
+    """Send the PDUs that came with the event."""
+    USER_ABORT = enum.auto()
+    """Send A-ABORT with the service-user as its source (PS3.8 9.3.8)."""
+    PROVIDER_ABORT = enum.auto()
+    """Send A-ABORT with the service-provider as its source, and the reason that came with the event."""
+    INDICATE = enum.auto()
+    """Tell the local user what came with the event."""
+    INDICATE_ABORT = enum.auto()
+    """Tell the local user that the service-provider aborted (A-P-ABORT)."""
+    START_ARTIM = enum.auto()
+    STOP_ARTIM = enum.auto()
+    CLOSE = enum.auto()
+    """Close the transport connection once all is sent."""
+
+
+_E = _Effect
+
+# PS3.8 Tables 9-6 to 9-9.
+_EFFECTS: Final[Mapping[Action, tuple[_Effect, ...]]] = {
+    Action.AE_1: (),
+    Action.AE_2: (_E.SEND,),
+    Action.AE_3: (_E.INDICATE,),
+    Action.AE_4: (_E.INDICATE, _E.CLOSE),
+    Action.AE_5: (_E.START_ARTIM,),
+    Action.AE_6: (_E.STOP_ARTIM, _E.INDICATE),
+    Action.AE_7: (_E.SEND,),
+    Action.AE_8: (_E.SEND, _E.START_ARTIM),
+    Action.DT_1: (_E.SEND,),
+    Action.DT_2: (_E.INDICATE,),
+    Action.AR_1: (_E.SEND,),
+    Action.AR_2: (_E.INDICATE,),
+    Action.AR_3: (_E.INDICATE, _E.CLOSE),
+    Action.AR_4: (_E.SEND, _E.START_ARTIM),
+    Action.AR_5: (_E.STOP_ARTIM,),
+    Action.AR_6: (_E.INDICATE,),
+    Action.AR_7: (_E.SEND,),
+    Action.AR_8: (_E.INDICATE,),
+    Action.AR_9: (_E.SEND,),
+    Action.AR_10: (_E.INDICATE,),
+    Action.AA_1: (_E.USER_ABORT, _E.START_ARTIM),
+    Action.AA_2: (_E.STOP_ARTIM, _E.CLOSE),
+    Action.AA_3: (_E.INDICATE, _E.CLOSE),
+    Action.AA_4: (_E.INDICATE,),
+    Action.AA_5: (_E.STOP_ARTIM,),
+    Action.AA_6: (),
+    Action.AA_7: (_E.PROVIDER_ABORT,),
+    Action.AA_8: (_E.PROVIDER_ABORT, _E.INDICATE_ABORT, _E.START_ARTIM),
+    Action.REFUSE: (),
+    Action.IGNORE: (),
+}
+
+
+class Machine:
+    """State, outbox, indications and ARTIM of one side of one association."""
+
+    __slots__ = ("_artim_starts", "artim", "closing", "indications", "outbox", "state")
+
+    def __init__(self) -> None:
+        self.state = State.STA1
+        self.outbox: list[Buffer] = []
+        """What is to be sent, in order; whoever sends it takes it out."""
+        self.indications: deque[CoreEvent] = deque()
+        self.artim = 0
+        """0 while ARTIM is stopped, else a number that changes each time it is started anew."""
+        self.closing = False
+        """Whether the transport connection is to be closed once the outbox is empty."""
+        self._artim_starts = 0
+
+    def step(
+        self,
+        event: Event,
+        *,
+        send: Iterable[Buffer] = (),
+        indicate: CoreEvent | None = None,
+        reason: AbortReason = AbortReason.NOT_SPECIFIED,
+        detail: str = "",
+    ) -> Action:
+        """Take one event: do what its action says, with what came along, and go to the next state.
+
+        `reason` and `detail` say what was wrong with the event, in case its action is to abort.
+        Raises `StateError`, with nothing changed, for a request of the local user that the state does not allow.
+        """
+        action, following = TRANSITIONS[self.state, event]
+        if action is Action.REFUSE:
+            raise StateError(f"{event.meaning}: not now, while {self.state.meaning}")
+        self._perform(action, send, indicate, Aborted(reason, by_peer=False, detail=detail))
+        self.state = following
+        return action
+
+    def reject_as_provider(self, rejection: Buffer) -> None:
+        """Do the other half of AE-6: the request is not acceptable to the service-provider itself (PS3.8 Table 9-6)."""
+        self._perform(Action.AE_8, (rejection,), None, None)
+        self.state = State.STA13
+
+    def collide_as_acceptor(self) -> None:
+        """Do the other half of AR-8: the association-acceptor's next state in a release collision (PS3.8 Table 9-8)."""
+        self.state = State.STA10
+
+    def _perform(
+        self, action: Action, send: Iterable[Buffer], indicate: CoreEvent | None, aborted: Aborted | None
+    ) -> None:
+        for effect in _EFFECTS[action]:
+            match effect:
+                case _Effect.SEND:
+                    self.outbox += send
+                case _Effect.INDICATE if indicate is not None:
+                    self.indications.append(indicate)
+                case _Effect.INDICATE_ABORT if aborted is not None:
+                    self.indications.append(aborted)
+                case _Effect.USER_ABORT:
+                    self.outbox.append(Abort(AbortReason.SERVICE_USER).encode())
+                case _Effect.PROVIDER_ABORT if aborted is not None:
+                    self.outbox.append(Abort(aborted.reason).encode())
+                case _Effect.START_ARTIM:
+                    self._artim_starts += 1
+                    self.artim = self._artim_starts
+                case _Effect.STOP_ARTIM:
+                    self.artim = 0
+                case _Effect.CLOSE:
+                    self.closing = True

@@ -1,0 +1,129 @@
+"""The storage SOP classes (PS3.4 Annex B, PS3.6 Table A-1), two misprinted UIDs, and private classes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dicomport.standard._tables import MISPRINTED_UIDS, OTHER_UIDS, SOP_CLASSES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["SOPClass", "SOPClasses", "describe", "sop_classes"]
+
+
+@dataclass(frozen=True, slots=True)
+class SOPClass:
+    """A storage SOP class.
+
+    `keyword` and `name` are PS3.6's, `iod` is the annex of PS3.3 with its information object where known, and
+    `aliases` are keywords that other documentation gave it.
+    """
+
+    uid: str
+    keyword: str
+    name: str
+    iod: str | None = None
+    retired: bool = False
+    aliases: tuple[str, ...] = ()
+
+
+class SOPClasses:
+    """A registry of storage SOP classes: PS3.6's, and the private ones that are registered with it.
+
+    A class is an attribute by its keyword or alias (`sop_classes.CTImageStorage`). Iteration is in the
+    order of UIDs, private classes last; `in` asks for a UID, and a misprinted one is not in it.
+    """
+
+    __slots__ = ("_by_name", "_by_uid")
+
+    def __init__(self) -> None:
+        self._by_uid = {row[0]: SOPClass(*row) for row in SOP_CLASSES}
+        self._by_name = {name: found for found in self for name in (found.keyword, *found.aliases)}
+
+    def __getattr__(self, name: str) -> SOPClass:
+        # Called for names that are not found otherwise. Before __init__ (copy, pickle) that is our own slots.
+        if not name.startswith("_") and (found := self._by_name.get(name)):
+            return found
+        message = f"{name!r} is no keyword of a storage SOP class; private classes must be registered"
+        raise AttributeError(message, name=name, obj=self)
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *(found.keyword for found in self)]
+
+    def __iter__(self) -> Iterator[SOPClass]:
+        return iter(self._by_uid.values())
+
+    def __len__(self) -> int:
+        return len(self._by_uid)
+
+    def __contains__(self, uid: object) -> bool:
+        return uid in self._by_uid
+
+    def find(self, text: str) -> SOPClass | None:
+        """Return the class with this UID (a misprinted one too), keyword or alias, None if there is none."""
+        return self._by_uid.get(text) or self._by_name.get(text) or self.misprint_of(text)
+
+    def misprint_of(self, uid: str) -> SOPClass | None:
+        """Return the class that `uid` is a known misprint of, None for every other UID, the right one too."""
+        right = MISPRINTED_UIDS.get(uid)
+        return None if right is None else self._by_uid[right]
+
+    def is_storage(self, uid: str) -> bool:
+        """Whether `uid` is registered here or is the misprint of one that is."""
+        return uid in self._by_uid or uid in MISPRINTED_UIDS
+
+    def known_as_other(self, uid: str) -> str | None:
+        """Return PS3.6's name of a UID that is known not to be a storage SOP class.
+
+        Such as Verification, a query model or a transfer syntax. What is None here may be a storage class:
+        a known one, a private one, or one that is newer than this table.
+        """
+        return OTHER_UIDS.get(uid)
+
+    def describe(self, uid: str) -> str:
+        """Return the name of a UID of any sort for a message; one without a name comes back unescaped."""
+        if wrong := self.misprint_of(uid):
+            return f"{wrong.name} (misprinted UID)"
+        found = self._by_uid.get(uid)
+        return found.name if found else OTHER_UIDS.get(uid, uid)
+
+    def register(self, uid: str, keyword: str, name: str = "") -> SOPClass:
+        """Add a private storage SOP class and return it; its name is its keyword unless given.
+
+        Raises ValueError if `uid` isn't a UID (PS3.5 9.1), `keyword` can't be an attribute, or either is taken.
+        """
+        if not _is_uid(uid):
+            raise ValueError(f"{uid!r} is not a UID (PS3.5 9.1)")
+        if self.is_storage(uid) or self.known_as_other(uid):
+            raise ValueError(f"{uid} is taken: {self.describe(uid)}")
+        if not keyword.isidentifier() or keyword.startswith("_") or hasattr(SOPClasses, keyword):
+            raise ValueError(f"{keyword!r} can't be a keyword")
+        if keyword in self._by_name:
+            raise ValueError(f"{keyword} is taken: {self._by_name[keyword].uid}")
+        new = self._by_uid[uid] = self._by_name[keyword] = SOPClass(uid, keyword, name or keyword)
+        return new
+
+
+def _is_uid(text: str) -> bool:
+    """Whether `text` is a UID: at most 64 characters, numbers without leading zeros between dots (PS3.5 9.1).
+
+    The root is 0, 1 or 2 and has at least one number below it (ISO/IEC 9834-1).
+    """
+    root, *rest = text.split(".")
+    return (
+        len(text) <= 64
+        and root in {"0", "1", "2"}
+        and bool(rest)
+        and all(part.isascii() and part.isdecimal() and (part == "0" or part[0] != "0") for part in rest)
+    )
+
+
+sop_classes = SOPClasses()
+"""The registry that everything uses by default."""
+
+
+def describe(uid: str) -> str:
+    """Return the name of a UID of any sort for a message; one without a name comes back unescaped."""
+    return sop_classes.describe(uid)

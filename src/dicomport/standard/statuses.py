@@ -1,0 +1,130 @@
+"""The status of a DIMSE response (PS3.7 Annex C) and of the Storage Service (PS3.4 B.2.3)."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from dicomport.standard._tables import STATUSES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = [
+    "CANNOT_UNDERSTAND",
+    "COERCION",
+    "DATA_SET_DOES_NOT_MATCH",
+    "DATA_SET_DOES_NOT_MATCH_WARNING",
+    "DUPLICATE_INVOCATION",
+    "ELEMENTS_DISCARDED",
+    "HANDLER_RAISED",
+    "HANDLER_STATUS_INVALID",
+    "HANDLER_STATUS_MISSING",
+    "INVALID_OBJECT_INSTANCE",
+    "MISTYPED_ARGUMENT",
+    "NOT_AUTHORIZED",
+    "OUT_OF_RESOURCES",
+    "PROCESSING_FAILURE",
+    "SOP_CLASS_NOT_SUPPORTED",
+    "SUCCESS",
+    "UNDECODABLE_DATA_SET",
+    "UNRECOGNIZED_OPERATION",
+    "Category",
+    "Status",
+]
+
+_COMMENT_LENGTH = 64  # of a LO (PS3.5 6.2)
+
+
+class Category(enum.Enum):
+    """The classes of status (PS3.7 Annex C)."""
+
+    SUCCESS = "Success"
+    WARNING = "Warning"
+    FAILURE = "Failure"
+    CANCEL = "Cancel"
+    PENDING = "Pending"
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """A status: Status (0000,0900), Error Comment (0000,0902) and the tags of Offending Element (0000,0901).
+
+    What it holds can be sent. Raises ValueError for a code that doesn't fit 16 bits, a tag that doesn't fit
+    32, and a comment that is no LO (PS3.5 6.2) in the default repertoire, the only one that a command set has:
+    more than 64 characters, or other than printable ASCII without backslash. `Status.of` makes any text fit.
+    """
+
+    code: int
+    comment: str = ""
+    offending: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.code <= 0xFFFF:
+            raise ValueError(f"a status is from 0 to 0xFFFF, not {self.code}")
+        if len(self.comment) > _COMMENT_LENGTH or not all(map(_is_sendable, self.comment)):
+            raise ValueError(f"not an Error Comment of at most 64 plain characters: {self.comment!r}")
+        if not all(0 <= tag <= 0xFFFFFFFF for tag in self.offending):
+            raise ValueError(f"not tags: {self.offending}")
+
+    @classmethod
+    def of(cls, code: int, comment: str = "", offending: Iterable[int] = ()) -> Self:
+        """Return a status with any text as comment: trimmed, cut at 64 characters, "?" for what can't be sent."""
+        plain = "".join(char if _is_sendable(char) else "?" for char in comment.strip()[:_COMMENT_LENGTH])
+        return cls(code, plain, tuple(offending))
+
+    @property
+    def category(self) -> Category:
+        """The class of the status; what no table has is a failure, never a success."""
+        return Category(_look_up(self.code)[0])
+
+    @property
+    def meaning(self) -> str:
+        """What the code means, in a few words."""
+        return _look_up(self.code)[1]
+
+    @property
+    def source(self) -> str:
+        """The clause that defines the code ("PS3.4 B.2.3"), or "dicomport"."""
+        return _look_up(self.code)[2]
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the peer has done what it was asked: Success or Warning."""
+        return self.category in {Category.SUCCESS, Category.WARNING}
+
+    def __int__(self) -> int:
+        return self.code
+
+    def __str__(self) -> str:
+        return f"0x{self.code:04X} {self.category.value}: {self.meaning}"
+
+
+def _is_sendable(char: str) -> bool:
+    return " " <= char <= "~" and char != "\\"
+
+
+def _look_up(code: int) -> tuple[str, str, str]:
+    """Return category, meaning and source of a code; the table's last row holds every code."""
+    return next((row[2], row[3], row[4]) for row in STATUSES if row[0] <= code <= row[1])
+
+
+SUCCESS = Status(0x0000)
+PROCESSING_FAILURE = Status(0x0110)
+INVALID_OBJECT_INSTANCE = Status(0x0117)
+SOP_CLASS_NOT_SUPPORTED = Status(0x0122)
+NOT_AUTHORIZED = Status(0x0124)
+DUPLICATE_INVOCATION = Status(0x0210)
+UNRECOGNIZED_OPERATION = Status(0x0211)
+MISTYPED_ARGUMENT = Status(0x0212)
+OUT_OF_RESOURCES = Status(0xA700)
+DATA_SET_DOES_NOT_MATCH = Status(0xA900)
+COERCION = Status(0xB000)
+ELEMENTS_DISCARDED = Status(0xB006)
+DATA_SET_DOES_NOT_MATCH_WARNING = Status(0xB007)
+CANNOT_UNDERSTAND = Status(0xC000)
+HANDLER_STATUS_MISSING = Status(0xC001)
+HANDLER_STATUS_INVALID = Status(0xC002)
+UNDECODABLE_DATA_SET = Status(0xC210)
+HANDLER_RAISED = Status(0xC211)

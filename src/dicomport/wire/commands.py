@@ -1,0 +1,294 @@
+"""DIMSE commands as values (PS3.7 9.3 and 10.3).
+
+Each field of a command names its element, and one reader and one writer serve all commands. A request that is not
+among them arrives as a `RawCommand`, so that it can be refused.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import struct
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+from dicomport.wire.command_sets import (
+    NO_DATA_SET,
+    RESPONSE,
+    CommandError,
+    Element,
+    RawCommand,
+    decode_number,
+    decode_tags,
+    decode_text,
+    encode_number,
+    encode_tags,
+    encode_text,
+    encode_uid,
+)
+from dicomport.wire.deviations import Deviation
+from dicomport.wire.errors import ProtocolError
+
+__all__ = [
+    "CCancelRQ",
+    "CEchoRQ",
+    "CEchoRSP",
+    "CStoreRQ",
+    "CStoreRSP",
+    "Command",
+    "NActionRQ",
+    "NActionRSP",
+    "NEventReportRQ",
+    "NEventReportRSP",
+    "Priority",
+    "Response",
+    "decode_command",
+    "encode_command",
+]
+
+_INVALID_OBJECT_INSTANCE = 0x0117
+_MISTYPED_ARGUMENT = 0x0212
+
+
+class Priority(enum.IntEnum):
+    """Priority of a C-STORE operation (0000,0700), PS3.7 E.1."""
+
+    MEDIUM = 0
+    HIGH = 1
+    LOW = 2
+
+
+@dataclass(frozen=True, slots=True)
+class _Field:
+    """Where a dataclass field lives in the command set, and what its absence from a request is answered with."""
+
+    element: Element
+    decode: Callable[[bytes], Any]
+    encode: Callable[[Any], bytes]
+    required: bool
+    refused_with: int
+
+
+def _field(
+    element: Element,
+    decode: Callable[[bytes], Any],
+    encode: Callable[[Any], bytes],
+    default: Any,
+    refused_with: int = _MISTYPED_ARGUMENT,
+) -> Any:
+    required = default is dataclasses.MISSING
+    return dataclasses.field(
+        default=default, metadata={"field": _Field(element, decode, encode, required, refused_with)}
+    )
+
+
+def _number(element: Element, default: Any = dataclasses.MISSING) -> Any:
+    return _field(element, decode_number, encode_number, default)
+
+
+def _uid(element: Element, default: Any = dataclasses.MISSING, refused_with: int = _MISTYPED_ARGUMENT) -> Any:
+    return _field(element, decode_text, encode_uid, default, refused_with)
+
+
+def _text(element: Element) -> Any:
+    return _field(element, decode_text, encode_text, "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """What all commands share. UIDs and text are without padding; an absent optional element is None or empty."""
+
+    COMMAND_FIELD: ClassVar[int]
+
+    has_data_set: bool = False
+    """Whether a data set follows (0000,0800)."""
+
+    def to_raw(self) -> RawCommand:
+        """Build the command set's elements."""
+        elements: dict[int, bytes] = {
+            Element.COMMAND_FIELD: encode_number(self.COMMAND_FIELD),
+            # Any value but 0101H says that a data set follows (PS3.7 E.1); 0000H is what the peers know.
+            Element.COMMAND_DATA_SET_TYPE: encode_number(0 if self.has_data_set else NO_DATA_SET),
+        }
+        for name, field in _FIELDS[type(self)]:
+            value = getattr(self, name)
+            if value or field.required or value == 0:
+                elements[field.element] = field.encode(value)
+        return RawCommand(elements)
+
+    @classmethod
+    def from_raw(cls, raw: RawCommand) -> Self:
+        """Read the fields.
+
+        Raises `CommandError` for a request with an element missing or malformed, `ProtocolError` for a response like
+        that.
+        """
+        values: dict[str, Any] = {"has_data_set": raw.has_data_set}
+        for name, field in _FIELDS[cls]:
+            data = raw.elements.get(field.element)
+            if not data:
+                if field.required:
+                    raise cls._error(raw, field, "is missing")
+                continue
+            try:
+                values[name] = field.decode(data)
+            except (struct.error, ValueError):
+                raise cls._error(raw, field, "is malformed") from None
+        return cls(**values)
+
+    @classmethod
+    def _error(cls, raw: RawCommand, field: _Field, problem: str) -> ProtocolError:
+        message = f"{cls.__name__}: (0000,{field.element:04X}) {problem}"
+        # Without its Message ID a request can't be answered, and a response never is.
+        if cls.COMMAND_FIELD & RESPONSE or field.element == Element.MESSAGE_ID:
+            return ProtocolError(message)
+        return CommandError(message, raw, status=field.refused_with, offending=field.element)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Response(Command):
+    """What all responses share (PS3.7 9.3.1.2 and its siblings). A missing Affected UID is put up with."""
+
+    message_id_being_responded_to: int = _number(Element.MESSAGE_ID_BEING_RESPONDED_TO)
+    status: int = _number(Element.STATUS)
+    affected_sop_class_uid: str = _uid(Element.AFFECTED_SOP_CLASS_UID, "")
+    affected_sop_instance_uid: str = _uid(Element.AFFECTED_SOP_INSTANCE_UID, "")
+    offending_element: tuple[int, ...] = _field(Element.OFFENDING_ELEMENT, decode_tags, encode_tags, ())
+    """Tags as 32-bit numbers, 0x00100020 for (0010,0020)."""
+    error_comment: str = _text(Element.ERROR_COMMENT)
+    error_id: int | None = _number(Element.ERROR_ID, None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CStoreRQ(Command):
+    """C-STORE-RQ (PS3.7 9.3.1.1)."""
+
+    COMMAND_FIELD: ClassVar = 0x0001
+
+    has_data_set: bool = True
+    message_id: int = _number(Element.MESSAGE_ID)
+    affected_sop_class_uid: str = _uid(Element.AFFECTED_SOP_CLASS_UID)
+    affected_sop_instance_uid: str = _uid(Element.AFFECTED_SOP_INSTANCE_UID, refused_with=_INVALID_OBJECT_INSTANCE)
+    priority: int = _number(Element.PRIORITY, Priority.MEDIUM)
+    move_originator_ae_title: str = _text(Element.MOVE_ORIGINATOR_AE_TITLE)
+    move_originator_message_id: int | None = _number(Element.MOVE_ORIGINATOR_MESSAGE_ID, None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CStoreRSP(Response):
+    """C-STORE-RSP (PS3.7 9.3.1.2)."""
+
+    COMMAND_FIELD: ClassVar = 0x8001
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CEchoRQ(Command):
+    """C-ECHO-RQ (PS3.7 9.3.5.1)."""
+
+    COMMAND_FIELD: ClassVar = 0x0030
+
+    message_id: int = _number(Element.MESSAGE_ID)
+    affected_sop_class_uid: str = _uid(Element.AFFECTED_SOP_CLASS_UID)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CEchoRSP(Response):
+    """C-ECHO-RSP (PS3.7 9.3.5.2)."""
+
+    COMMAND_FIELD: ClassVar = 0x8030
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NEventReportRQ(Command):
+    """N-EVENT-REPORT-RQ (PS3.7 10.3.1.1)."""
+
+    COMMAND_FIELD: ClassVar = 0x0100
+
+    message_id: int = _number(Element.MESSAGE_ID)
+    affected_sop_class_uid: str = _uid(Element.AFFECTED_SOP_CLASS_UID)
+    affected_sop_instance_uid: str = _uid(Element.AFFECTED_SOP_INSTANCE_UID)
+    event_type_id: int = _number(Element.EVENT_TYPE_ID)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NEventReportRSP(Response):
+    """N-EVENT-REPORT-RSP (PS3.7 10.3.1.2)."""
+
+    COMMAND_FIELD: ClassVar = 0x8100
+
+    event_type_id: int | None = _number(Element.EVENT_TYPE_ID, None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NActionRQ(Command):
+    """N-ACTION-RQ (PS3.7 10.3.4.1)."""
+
+    COMMAND_FIELD: ClassVar = 0x0130
+
+    message_id: int = _number(Element.MESSAGE_ID)
+    requested_sop_class_uid: str = _uid(Element.REQUESTED_SOP_CLASS_UID)
+    requested_sop_instance_uid: str = _uid(Element.REQUESTED_SOP_INSTANCE_UID)
+    action_type_id: int = _number(Element.ACTION_TYPE_ID)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NActionRSP(Response):
+    """N-ACTION-RSP (PS3.7 10.3.4.2)."""
+
+    COMMAND_FIELD: ClassVar = 0x8130
+
+    action_type_id: int | None = _number(Element.ACTION_TYPE_ID, None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CCancelRQ(Command):
+    """C-CANCEL-RQ (PS3.7 9.3.2.3). It is never answered."""
+
+    COMMAND_FIELD: ClassVar = 0x0FFF
+
+    message_id_being_responded_to: int = _number(Element.MESSAGE_ID_BEING_RESPONDED_TO)
+
+
+_COMMANDS: tuple[type[Command], ...] = (
+    CStoreRQ,
+    CStoreRSP,
+    CEchoRQ,
+    CEchoRSP,
+    NEventReportRQ,
+    NEventReportRSP,
+    NActionRQ,
+    NActionRSP,
+    CCancelRQ,
+)
+
+_BY_COMMAND_FIELD = {command.COMMAND_FIELD: command for command in _COMMANDS}
+
+_FIELDS: dict[type[Command], tuple[tuple[str, _Field], ...]] = {
+    command: tuple((field.name, field.metadata["field"]) for field in dataclasses.fields(command) if field.metadata)
+    for command in _COMMANDS
+}
+
+
+def decode_command(data: bytes, notes: Counter[Deviation] | None = None) -> Command | RawCommand:
+    """Read a whole command set; one that is not known comes back raw.
+
+    Raises `CommandError` for a request that is to be refused, `ProtocolError` where the association can't go on:
+    elements that overrun, no Command Field, no Command Data Set Type, no Message ID.
+    """
+    notes = Counter() if notes is None else notes
+    raw = RawCommand.decode(data, notes)
+    command = _BY_COMMAND_FIELD.get(raw.command_field)
+    if command is None:
+        # What can't be known is whether it can be answered; the two elements that takes are asked for now.
+        _ = raw.has_data_set
+        return raw
+    if command is CStoreRQ and not raw.elements.get(Element.PRIORITY):
+        notes[Deviation.PRIORITY_MISSING] += 1
+    return command.from_raw(raw)
+
+
+def encode_command(command: Command | RawCommand) -> bytes:
+    """Write a whole command set. Raises `EncodeError` for a value that its element can't hold."""
+    return (command if isinstance(command, RawCommand) else command.to_raw()).encode()

@@ -1,0 +1,32 @@
+"""What peers get wrong and we put up with: liberal in what is read, but with a name and a count for each."""
+
+from __future__ import annotations
+
+import enum
+
+__all__ = ["Deviation"]
+
+
+class Deviation(enum.StrEnum):
+    """One tolerated departure from the standard; the value is its name in logs and counters."""
+
+    AE_TITLE_WITH_NUL = "ae-title-with-nul"
+    UID_PADDING = "uid-padding"
+    RESULT_RESERVED = "result-reserved"
+    REJECT_REASON_RESERVED = "reject-reason-reserved"
+    ABORT_REASON_RESERVED = "abort-reason-reserved"
+    REPEATED_ITEM = "repeated-item"
+    CONTEXT_ID_EVEN = "context-id-even"
+    CONTEXT_ID_REPEATED = "context-id-repeated"
+    CONTEXT_ID_UNKNOWN = "context-id-unknown"
+    ANSWER_NOT_PROPOSED = "answer-not-proposed"
+    PDU_LONGER_THAN_ANNOUNCED = "pdu-longer-than-announced"
+    EMPTY_P_DATA = "empty-p-data"
+    EMPTY_FRAGMENT = "empty-fragment"
+    DATA_SET_UNANNOUNCED = "data-set-unannounced"
+    ODD_FRAGMENT = "odd-fragment"
+    GROUP_LENGTH_WRONG = "group-length-wrong"
+    ELEMENTS_UNSORTED = "elements-unsorted"
+    ELEMENT_REPEATED = "element-repeated"
+    PRIORITY_MISSING = "priority-missing"
+    UNEXPECTED_RESPONSE = "unexpected-response"

@@ -1,0 +1,60 @@
+"""What can go wrong between bytes and values.
+
+    ProtocolError     the peer's bytes break the protocol; knows the A-ABORT to answer with
+      CommandError    a DIMSE request that can be answered with a failure status; knows the status
+    EncodeError       our own value can't be written; a bug or a bad argument on this side
+
+Decoding raises nothing else: any other exception out of this room is a defect in dicomport.
+"""
+
+from __future__ import annotations
+
+import enum
+
+__all__ = ["AbortReason", "EncodeError", "ProtocolError"]
+
+
+class AbortReason(enum.Enum):
+    """Source and reason of an A-ABORT (PS3.8 9.3.8, Table 9-26), as the only pairs there are.
+
+    The reason is significant for the service-provider alone; for the service-user it is always zero.
+    """
+
+    SERVICE_USER = (0, 0)
+    NOT_SPECIFIED = (2, 0)
+    UNRECOGNIZED_PDU = (2, 1)
+    UNEXPECTED_PDU = (2, 2)
+    UNRECOGNIZED_PDU_PARAMETER = (2, 4)
+    UNEXPECTED_PDU_PARAMETER = (2, 5)
+    INVALID_PDU_PARAMETER_VALUE = (2, 6)
+
+    @property
+    def source(self) -> int:
+        """0 for the DICOM UL service-user, 2 for the DICOM UL service-provider."""
+        return self.value[0]
+
+    @property
+    def reason(self) -> int:
+        """The reason/diagnostic field."""
+        return self.value[1]
+
+    @property
+    def meaning(self) -> str:
+        """The pair in words."""
+        who = "service-user" if self.source == 0 else "service-provider"
+        return f"{who}: {self.name.lower().replace('_', ' ')}" if self.source else who
+
+
+class ProtocolError(Exception):
+    """The peer broke the protocol.
+
+    `reason` is what the A-ABORT says (PS3.8 9.3.8). The message is for the local log; it never goes to the peer.
+    """
+
+    def __init__(self, message: str, reason: AbortReason = AbortReason.INVALID_PDU_PARAMETER_VALUE) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class EncodeError(ValueError):
+    """A value that the standard's field can't hold was to be written."""

@@ -1,0 +1,138 @@
+"""File Meta Information (PS3.10 7.1): a 128-byte preamble, "DICM", and group 0002 in Explicit VR Little Endian."""
+
+from __future__ import annotations
+
+import dataclasses
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from dicomport.wire.command_sets import decode_text, encode_text, encode_uid
+from dicomport.wire.errors import EncodeError
+
+__all__ = [
+    "FileMeta",
+    "FileMetaError",
+    "NotPart10Error",
+    "TruncatedFileMetaError",
+    "decode_file_meta",
+    "encode_file_meta",
+]
+
+_PREAMBLE: Final = bytes(128)
+_PREFIX: Final = b"DICM"
+_START: Final = len(_PREAMBLE) + len(_PREFIX)
+_GROUP: Final = 0x0002
+
+# PS3.5 7.1.2: these VRs have two reserved bytes and a 32-bit length.
+_LONG_VRS: Final = frozenset(
+    (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV")
+)
+_TAG = struct.Struct("<HH")
+_SHORT = struct.Struct("<HH2sH")
+_U32 = struct.Struct("<L")
+
+
+class FileMetaError(ValueError):
+    """The bytes hold no File Meta Information that can be read."""
+
+
+class NotPart10Error(FileMetaError):
+    """There is no "DICM" after 128 bytes: no DICOM file, or a data set without its header."""
+
+
+class TruncatedFileMetaError(FileMetaError):
+    """The bytes end inside the File Meta Information: read more of the file, or give up."""
+
+
+def _element(number: int, vr: bytes) -> Any:
+    return dataclasses.field(default="", metadata={"number": number, "vr": vr})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileMeta:
+    """What group 0002 says of a data set (PS3.10 Table 7.1-1): what it is, how it is encoded, where it came from."""
+
+    media_storage_sop_class_uid: str = _element(0x0002, b"UI")
+    media_storage_sop_instance_uid: str = _element(0x0003, b"UI")
+    transfer_syntax_uid: str = _element(0x0010, b"UI")
+    implementation_class_uid: str = _element(0x0012, b"UI")
+    implementation_version_name: str = _element(0x0013, b"SH")
+    source_ae_title: str = _element(0x0016, b"AE")
+    """Of the application entity that the file came from: for a receiver, the calling AE title."""
+    sending_ae_title: str = _element(0x0017, b"AE")
+    """The calling AE title of the C-STORE that brought the data set."""
+    receiving_ae_title: str = _element(0x0018, b"AE")
+    """The called AE title of the C-STORE that brought the data set."""
+
+
+_FIELDS: Final = tuple(
+    (field.metadata["number"], field.metadata["vr"], field.name) for field in dataclasses.fields(FileMeta)
+)
+_NAMES: Final = {number: name for number, _, name in _FIELDS}
+
+
+def encode_file_meta(meta: FileMeta) -> bytes:
+    """Write preamble, prefix and group 0002; the data set follows right after. Empty fields are left out.
+
+    The preamble is zeroed, whatever a peer sent: it is where files of other formats hide.
+    """
+    parts = [_encode_element(0x0001, b"OB", b"\0\1")]
+    for number, vr, name in _FIELDS:
+        text = getattr(meta, name)
+        if text:
+            parts.append(_encode_element(number, vr, encode_uid(text) if vr == b"UI" else encode_text(text)))
+    body = b"".join(parts)
+    return _PREAMBLE + _PREFIX + _encode_element(0x0000, b"UL", _U32.pack(len(body))) + body
+
+
+def _encode_element(number: int, vr: bytes, value: bytes) -> bytes:
+    if vr in _LONG_VRS:
+        return _TAG.pack(_GROUP, number) + vr + bytes(2) + _U32.pack(len(value)) + value
+    if len(value) > 0xFFFF:
+        raise EncodeError(f"(0002,{number:04X}) of {len(value)} bytes is too long")
+    return _SHORT.pack(_GROUP, number, vr, len(value)) + value
+
+
+def decode_file_meta(data: bytes) -> tuple[FileMeta, int]:
+    """Read the File Meta Information at the start of a file, and the offset at which the data set begins.
+
+    The group's end is where another group begins; its group length is not needed, as some writers leave it out or
+    miscount. Raises `NotPart10Error`, `TruncatedFileMetaError` when `data` ends before the data set begins,
+    `FileMetaError` for an element without a VR.
+    """
+    if len(data) < _START:
+        raise TruncatedFileMetaError("ends before the prefix")
+    if data[len(_PREAMBLE) : _START] != _PREFIX:
+        raise NotPart10Error('no "DICM" after the preamble')
+    fields: dict[str, str] = {}
+    end = _START
+    for number, start, end in _elements(data):
+        if number in _NAMES:
+            fields.setdefault(_NAMES[number], decode_text(data[start:end]))
+    return FileMeta(**fields), end
+
+
+def _elements(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Walk group 0002: element number, where its value begins and ends."""
+    at = _START
+    while at < len(data):
+        if at + _SHORT.size > len(data):
+            raise TruncatedFileMetaError("ends in an element's header")
+        group, number, vr, size = _SHORT.unpack_from(data, at)
+        if group != _GROUP:
+            return
+        if not (vr.isalpha() and vr.isupper()):
+            raise FileMetaError(f"(0002,{number:04X}) has no VR: it is not in Explicit VR Little Endian")
+        at += _SHORT.size
+        if vr in _LONG_VRS:
+            if at + _U32.size > len(data):
+                raise TruncatedFileMetaError("ends in an element's length")
+            size = _U32.unpack_from(data, at)[0]
+            at += _U32.size
+        if at + size > len(data):
+            raise TruncatedFileMetaError(f"ends inside (0002,{number:04X})")
+        yield number, at, at + size
+        at += size
+    raise TruncatedFileMetaError("ends with group 0002: there is no data set")

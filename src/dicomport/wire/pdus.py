@@ -1,0 +1,348 @@
+"""The seven PDUs of the DICOM Upper Layer (PS3.8 9.3)."""
+
+from __future__ import annotations
+
+import enum
+import struct
+from collections import Counter
+from dataclasses import dataclass
+from typing import ClassVar, Final, Generic, Self, TypeVar
+
+from dicomport.wire.cursor import Cursor, pack_ae_title, pack_u8, pack_u16, pack_u32
+from dicomport.wire.deviations import Deviation
+from dicomport.wire.errors import AbortReason, ProtocolError
+from dicomport.wire.items import (
+    APPLICATION_CONTEXT,
+    PresentationContextAC,
+    PresentationContextRQ,
+    UnknownItem,
+    UserInformation,
+    pack_text_item,
+)
+from dicomport.wire.limits import DEFAULT_LIMITS, Limits
+
+__all__ = [
+    "COMMAND",
+    "LAST",
+    "PDU_HEADER",
+    "PDV_HEADER",
+    "Abort",
+    "AssociateAC",
+    "AssociateRJ",
+    "AssociateRQ",
+    "PDataTF",
+    "Pdu",
+    "PresentationDataValue",
+    "RejectReason",
+    "ReleaseRP",
+    "ReleaseRQ",
+    "decode",
+    "encode",
+]
+
+PDU_HEADER: Final = struct.Struct(">BxL")
+"""PDU type, a reserved byte, length of the body (PS3.8 9.3.1)."""
+
+PDV_HEADER: Final = struct.Struct(">LBB")
+"""PDV item length, presentation context id, message control header (PS3.8 9.3.5.1 and E.2)."""
+
+COMMAND: Final = 0x01
+"""Bit 0 of the message control header: the fragment is of a command set (PS3.8 E.2)."""
+
+LAST: Final = 0x02
+"""Bit 1 of the message control header: the fragment is the last one (PS3.8 E.2)."""
+
+_APPLICATION_CONTEXT = 0x10
+
+Context = TypeVar("Context", PresentationContextRQ, PresentationContextAC)
+
+
+class RejectReason(enum.Enum):
+    """Source and reason of an A-ASSOCIATE-RJ (PS3.8 9.3.4, Table 9-21), as the only pairs there are."""
+
+    USER_NO_REASON = (1, 1)
+    APPLICATION_CONTEXT_NAME_NOT_SUPPORTED = (1, 2)
+    CALLING_AE_TITLE_NOT_RECOGNIZED = (1, 3)
+    CALLED_AE_TITLE_NOT_RECOGNIZED = (1, 7)
+    ACSE_NO_REASON = (2, 1)
+    PROTOCOL_VERSION_NOT_SUPPORTED = (2, 2)
+    PRESENTATION_NO_REASON = (3, 0)
+    TEMPORARY_CONGESTION = (3, 1)
+    LOCAL_LIMIT_EXCEEDED = (3, 2)
+
+    @property
+    def source(self) -> int:
+        """1 the service-user, 2 the provider's ACSE function, 3 its presentation function."""
+        return self.value[0]
+
+    @property
+    def reason(self) -> int:
+        """The reason/diagnostic field."""
+        return self.value[1]
+
+    @property
+    def meaning(self) -> str:
+        """The pair in words."""
+        return self.name.lower().replace("_", " ").replace("ae title", "AE title")
+
+
+_NO_REASON = {
+    1: RejectReason.USER_NO_REASON,
+    2: RejectReason.ACSE_NO_REASON,
+    3: RejectReason.PRESENTATION_NO_REASON,
+}
+
+
+def _pdu(kind: int, body: bytes) -> bytes:
+    return bytes((kind, 0)) + pack_u32(len(body), "PDU length") + body
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Associate(Generic[Context]):
+    """The fields and items that a request and its acceptance have in common."""
+
+    KIND: ClassVar[int]
+    CONTEXT: ClassVar[type[PresentationContextRQ | PresentationContextAC]]
+
+    called_ae_title: str
+    calling_ae_title: str
+    presentation_contexts: tuple[Context, ...]
+    user_information: UserInformation
+    application_context: str = APPLICATION_CONTEXT
+    """Empty where the peer left the item out."""
+    protocol_version: int = 1
+    unknown: tuple[UnknownItem, ...] = ()
+
+    def encode(self) -> bytes:
+        """Write the PDU."""
+        return _pdu(
+            self.KIND,
+            pack_u16(self.protocol_version, "protocol version")
+            + bytes(2)
+            + pack_ae_title(self.called_ae_title, "called AE title")
+            + pack_ae_title(self.calling_ae_title, "calling AE title")
+            + bytes(32)
+            + pack_text_item(_APPLICATION_CONTEXT, self.application_context)
+            + b"".join(context.encode() for context in self.presentation_contexts)
+            + self.user_information.encode()
+            + b"".join(item.encode() for item in self.unknown),
+        )
+
+    @classmethod
+    def decode(cls, cursor: Cursor) -> Self:
+        """Read the PDU's body."""
+        protocol_version = cursor.u16("protocol version")
+        cursor.take(2, "reserved")
+        called = cursor.ae_title("called AE title")
+        calling = cursor.ae_title("calling AE title")
+        cursor.take(32, "reserved")
+        application_context: str | None = None
+        user_information: UserInformation | None = None
+        contexts: list[PresentationContextRQ | PresentationContextAC] = []
+        unknown: list[UnknownItem] = []
+        while cursor.remaining:
+            kind, body = cursor.item()
+            if kind == cls.CONTEXT.KIND:
+                contexts.append(cls.CONTEXT.decode(body))
+            elif kind == _APPLICATION_CONTEXT and application_context is None:
+                application_context = body.uid(body.rest())
+            elif kind == UserInformation.KIND and user_information is None:
+                user_information = UserInformation.decode(body)
+            else:
+                unknown.append(UnknownItem(kind, body.rest()))
+            if len(contexts) > cursor.limits.presentation_contexts or len(unknown) > cursor.limits.user_items:
+                raise cursor.fail("too many items")
+        return cls(
+            called_ae_title=called,
+            calling_ae_title=calling,
+            presentation_contexts=tuple(contexts),  # type: ignore[arg-type]  # of the class that CONTEXT names
+            user_information=user_information or UserInformation(),
+            application_context=application_context or "",
+            protocol_version=protocol_version,
+            unknown=tuple(unknown),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssociateRQ(_Associate[PresentationContextRQ]):
+    """A-ASSOCIATE-RQ (PS3.8 9.3.2)."""
+
+    KIND: ClassVar = 0x01
+    CONTEXT: ClassVar = PresentationContextRQ
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssociateAC(_Associate[PresentationContextAC]):
+    """A-ASSOCIATE-AC (PS3.8 9.3.3). The AE titles repeat the request's and are not to be tested."""
+
+    KIND: ClassVar = 0x02
+    CONTEXT: ClassVar = PresentationContextAC
+
+
+@dataclass(frozen=True, slots=True)
+class AssociateRJ:
+    """A-ASSOCIATE-RJ (PS3.8 9.3.4)."""
+
+    KIND: ClassVar = 0x03
+
+    reason: RejectReason
+    transient: bool = False
+
+    def encode(self) -> bytes:
+        """Write the PDU."""
+        return _pdu(self.KIND, bytes((0, 2 if self.transient else 1, self.reason.source, self.reason.reason)))
+
+    @classmethod
+    def decode(cls, cursor: Cursor) -> Self:
+        """Read the PDU's body; a reserved reason is read as its source's "no reason"."""
+        cursor.take(1, "reserved")
+        result, source, reason = cursor.u8("result"), cursor.u8("source"), cursor.u8("reason")
+        try:
+            known = RejectReason((source, reason))
+        except ValueError:
+            cursor.note(Deviation.REJECT_REASON_RESERVED)
+            known = _NO_REASON.get(source, RejectReason.USER_NO_REASON)
+        return cls(known, transient=result == 2)
+
+
+@dataclass(frozen=True, slots=True)
+class PresentationDataValue:
+    """One PDV: a fragment of a command set or of a data set (PS3.8 9.3.5.1, Annex E.2)."""
+
+    context_id: int
+    is_command: bool
+    is_last: bool
+    data: bytes
+
+    def encode(self) -> bytes:
+        """Write the PDV item."""
+        control = self.is_command * COMMAND | self.is_last * LAST
+        return (
+            pack_u32(len(self.data) + 2, "PDV length")
+            + pack_u8(self.context_id, "presentation context id")
+            + bytes((control,))
+            + self.data
+        )
+
+    @classmethod
+    def decode(cls, cursor: Cursor) -> Self:
+        """Read one PDV item; all but bits 0 and 1 of the control header are reserved (PS3.8 E.2)."""
+        size = cursor.u32("PDV length")
+        if size < 2:
+            raise cursor.fail(f"PDV length {size} leaves no room for its own header")
+        body = cursor.sub(size, "PDV")
+        context_id = body.u8("presentation context id")
+        control = body.u8("message control header")
+        return cls(context_id, bool(control & COMMAND), bool(control & LAST), body.rest())
+
+
+@dataclass(frozen=True, slots=True)
+class PDataTF:
+    """P-DATA-TF (PS3.8 9.3.5), whole. The core streams data sets and never builds this for them."""
+
+    KIND: ClassVar = 0x04
+
+    values: tuple[PresentationDataValue, ...]
+
+    def encode(self) -> bytes:
+        """Write the PDU."""
+        return _pdu(self.KIND, b"".join(value.encode() for value in self.values))
+
+    @classmethod
+    def decode(cls, cursor: Cursor) -> Self:
+        """Read the PDU's body."""
+        values: list[PresentationDataValue] = []
+        while cursor.remaining:
+            values.append(PresentationDataValue.decode(cursor))
+        return cls(tuple(values))
+
+
+@dataclass(frozen=True, slots=True)
+class _Release:
+    """The two release PDUs carry nothing but their type."""
+
+    KIND: ClassVar[int]
+
+    def encode(self) -> bytes:
+        """Write the PDU."""
+        return _pdu(self.KIND, bytes(4))
+
+    @classmethod
+    def decode(cls, cursor: Cursor) -> Self:
+        """Read the PDU's body."""
+        cursor.take(4, "reserved")
+        return cls()
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseRQ(_Release):
+    """A-RELEASE-RQ (PS3.8 9.3.6)."""
+
+    KIND: ClassVar = 0x05
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseRP(_Release):
+    """A-RELEASE-RP (PS3.8 9.3.7)."""
+
+    KIND: ClassVar = 0x06
+
+
+@dataclass(frozen=True, slots=True)
+class Abort:
+    """A-ABORT (PS3.8 9.3.8)."""
+
+    KIND: ClassVar = 0x07
+
+    reason: AbortReason = AbortReason.SERVICE_USER
+
+    def encode(self) -> bytes:
+        """Write the PDU."""
+        return _pdu(self.KIND, bytes((0, 0, self.reason.source, self.reason.reason)))
+
+    @classmethod
+    def decode(cls, cursor: Cursor) -> Self:
+        """Read the PDU's body. A user's reason is not significant; a reserved pair is read as "not specified"."""
+        cursor.take(2, "reserved")
+        source, reason = cursor.u8("source"), cursor.u8("reason")
+        if source == 0:
+            return cls(AbortReason.SERVICE_USER)
+        try:
+            return cls(AbortReason((source, reason)))
+        except ValueError:
+            cursor.note(Deviation.ABORT_REASON_RESERVED)
+            return cls(AbortReason.NOT_SPECIFIED)
+
+
+Pdu = AssociateRQ | AssociateAC | AssociateRJ | PDataTF | ReleaseRQ | ReleaseRP | Abort
+"""Any of the seven."""
+
+_KINDS: dict[int, type[Pdu]] = {
+    pdu.KIND: pdu for pdu in (AssociateRQ, AssociateAC, AssociateRJ, PDataTF, ReleaseRQ, ReleaseRP, Abort)
+}
+
+
+def decode(data: bytes, *, limits: Limits = DEFAULT_LIMITS, notes: Counter[Deviation] | None = None) -> Pdu:
+    """Read one whole PDU, header included (PS3.8 9.3).
+
+    `notes` counts the deviations that were put up with. Raises `ProtocolError`, whose `reason` is the A-ABORT to
+    answer with: for bytes that are missing or left over, for a value outside its field's range, for an unknown PDU
+    type.
+    """
+    if len(data) < PDU_HEADER.size:
+        raise ProtocolError(f"PDU: {len(data)} bytes are no header")
+    kind, size = PDU_HEADER.unpack_from(data)
+    if kind not in _KINDS:
+        raise ProtocolError(f"PDU type {kind:02X}H is unknown", AbortReason.UNRECOGNIZED_PDU)
+    pdu = _KINDS[kind]
+    cursor = Cursor(bytes(data[PDU_HEADER.size :]), pdu.__name__, limits=limits, notes=notes)
+    if cursor.remaining != size:
+        raise cursor.fail(f"PDU length says {size}, {cursor.remaining} bytes are there")
+    value = pdu.decode(cursor)
+    cursor.end()
+    return value
+
+
+def encode(pdu: Pdu) -> bytes:
+    """Write a whole PDU. Raises `EncodeError` for a value that its field can't hold."""
+    return pdu.encode()
