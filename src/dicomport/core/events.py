@@ -10,6 +10,7 @@ from dicomport.wire import (
     AbortReason,
     AssociateRJ,
     AssociateRQ,
+    Buffer,
     Command,
     CommandError,
     RawCommand,
@@ -20,7 +21,6 @@ __all__ = [
     "AssociationAccepted",
     "AssociationRejected",
     "AssociationRequested",
-    "Buffer",
     "CommandMalformed",
     "CommandReceived",
     "ConnectionLost",
@@ -29,9 +29,6 @@ __all__ = [
     "ReleaseConfirmed",
     "ReleaseRequested",
 ]
-
-Buffer: TypeAlias = bytes | bytearray | memoryview
-"""Bytes to send or bytes received."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from dicomport.core.errors import StateError
-from dicomport.core.events import Aborted, Buffer, CoreEvent
+from dicomport.core.events import Aborted, CoreEvent
 from dicomport.core.states import TRANSITIONS, Action, Event, State
-from dicomport.wire import Abort, AbortReason
+from dicomport.wire import Abort, AbortReason, Buffer
 
 __all__ = ["Machine"]
 

@@ -7,10 +7,20 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from dicomport.core.events import Buffer, CommandMalformed, CommandReceived, CoreEvent, DataReceived
+from dicomport.core.events import CommandMalformed, CommandReceived, CoreEvent, DataReceived
 from dicomport.core.framing import Fragment
 from dicomport.core.negotiation import AcceptedContext
-from dicomport.wire import COMMAND, LAST, CommandError, Deviation, Limits, PDataTF, ProtocolError, decode_command
+from dicomport.wire import (
+    COMMAND,
+    LAST,
+    Buffer,
+    CommandError,
+    Deviation,
+    Limits,
+    PDataTF,
+    ProtocolError,
+    decode_command,
+)
 
 __all__ = ["MessageAssembler", "fragments"]
 

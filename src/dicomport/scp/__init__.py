@@ -1,0 +1,24 @@
+"""Answering: verification and storage as SCP, with handlers, folders and other storages behind it."""
+
+from dicomport.scp.folder import FolderStorage
+from dicomport.scp.handlers import Handler, HandlerStorage, Verdict
+from dicomport.scp.requests import AssociationInfo, StoreOperation, StoreRequest, UndecodableDataSetError
+from dicomport.scp.server import StorageSCP, any_storage_class, is_loopback
+from dicomport.scp.sinks import Sink, Storage, status_of
+
+__all__ = [
+    "AssociationInfo",
+    "FolderStorage",
+    "Handler",
+    "HandlerStorage",
+    "Sink",
+    "Storage",
+    "StorageSCP",
+    "StoreOperation",
+    "StoreRequest",
+    "UndecodableDataSetError",
+    "Verdict",
+    "any_storage_class",
+    "is_loopback",
+    "status_of",
+]

@@ -21,6 +21,7 @@ from dicomport.wire.commands import (
     decode_command,
     encode_command,
 )
+from dicomport.wire.cursor import Buffer
 from dicomport.wire.deviations import Deviation
 from dicomport.wire.errors import AbortReason, EncodeError, ProtocolError
 from dicomport.wire.filemeta import (
@@ -78,6 +79,7 @@ __all__ = [
     "AssociateRJ",
     "AssociateRQ",
     "AsynchronousOperationsWindow",
+    "Buffer",
     "CCancelRQ",
     "CEchoRQ",
     "CEchoRSP",

@@ -70,6 +70,11 @@ class RawCommand:
         return self._mandatory_number(Element.COMMAND_FIELD)
 
     @property
+    def is_response(self) -> bool:
+        """Whether this is a response, known or not (PS3.7 E.1)."""
+        return bool(self.command_field & RESPONSE)
+
+    @property
     def message_id(self) -> int:
         """The Message ID (0000,0110)."""
         return self._mandatory_number(Element.MESSAGE_ID)

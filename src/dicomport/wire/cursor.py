@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
-from typing import Self
+from typing import Self, TypeAlias
 
 from dicomport.wire.deviations import Deviation
 from dicomport.wire.errors import EncodeError, ProtocolError
 from dicomport.wire.limits import DEFAULT_LIMITS, Limits
 
-__all__ = ["Cursor", "pack_ae_title", "pack_bytes16", "pack_text16", "pack_u8", "pack_u16", "pack_u32"]
+__all__ = ["Buffer", "Cursor", "pack_ae_title", "pack_bytes16", "pack_text16", "pack_u8", "pack_u16", "pack_u32"]
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
+"""Bytes to send or bytes received."""
 
 _U16 = struct.Struct(">H")
 _U32 = struct.Struct(">L")

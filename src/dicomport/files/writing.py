@@ -1,0 +1,149 @@
+"""Part 10 files that appear whole or not at all.
+
+The order is the promise: a temporary file in the target folder, all bytes, fsync of the file, the final name, fsync
+of the folder. Only then is the instance there. Everything here blocks; whoever has an event loop calls it from a
+thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import errno
+import itertools
+import os
+import tempfile
+from pathlib import Path
+from typing import Final
+
+from dicomport.files.names import file_name
+from dicomport.files.reading import read_part10
+from dicomport.wire import Buffer, FileMeta, FileMetaError, encode_file_meta
+
+__all__ = ["TEMPORARY_SUFFIX", "Durability", "PartialFile"]
+
+TEMPORARY_SUFFIX: Final = ".part"
+"""Of a file that is still being written; one that is left over was never acknowledged."""
+
+_MODE: Final = 0o640
+"""Never executable, whatever the bytes pretend to be."""
+
+_NO_HARD_LINKS: Final = frozenset((errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS))
+_COMPARED_AT_ONCE: Final = 1 << 20
+
+
+class Durability(enum.Enum):
+    """When an instance counts as stored."""
+
+    FSYNC = "fsync"
+    """Once it is on stable storage: file, folder and new parent folders are synced."""
+    FLUSH = "flush"
+    """Once the operating system has it: it outlives the process, not a power failure."""
+
+
+class PartialFile:
+    """A Part 10 file in the making, invisible under its final name until `commit`."""
+
+    def __init__(self, folder: Path, meta: FileMeta, durability: Durability) -> None:
+        """Create the temporary file in `folder`, which is made where it is missing. Raises `OSError`."""
+        self._folder = folder
+        self._durability = durability
+        make_folder(folder, durability)
+        self._descriptor, temporary = tempfile.mkstemp(prefix=".", suffix=TEMPORARY_SUFFIX, dir=folder)
+        self._temporary = Path(temporary)
+        try:
+            os.fchmod(self._descriptor, _MODE)
+            header = encode_file_meta(meta)
+            self._data_offset = len(header)
+            self.write(header)
+        except BaseException:
+            self.discard()
+            raise
+
+    def write(self, data: Buffer) -> None:
+        """Append bytes. Raises `OSError`."""
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._descriptor, view) :]
+
+    def commit(self, sop_instance_uid: str) -> Path:
+        """Give the file its name, made of the SOP Instance UID, and return it. Raises `OSError`; then nothing is left.
+
+        A file of that name is never overwritten: with the same data set it stands for this one too, with another one
+        this file gets the next free name, "UID~2.dcm" and so on.
+        """
+        try:
+            if self._durability is Durability.FSYNC:
+                os.fsync(self._descriptor)
+            path = self._link(file_name(sop_instance_uid))
+            if self._durability is Durability.FSYNC:
+                sync_folder(self._folder)
+        finally:
+            self.discard()
+        return path
+
+    def discard(self) -> None:
+        """Remove the temporary file. To be called once; `commit` does it itself."""
+        with contextlib.suppress(OSError):
+            os.close(self._descriptor)
+        self._temporary.unlink(missing_ok=True)
+
+    def _link(self, stem: str) -> Path:
+        path = self._folder / f"{stem}.dcm"
+        number = 1
+        while True:
+            try:
+                self._claim(path)
+            except FileExistsError:
+                if self._same_data_set(path):
+                    return path
+                number += 1
+                path = self._folder / f"{stem}~{number}.dcm"
+            else:
+                return path
+
+    def _claim(self, path: Path) -> None:
+        """Give the temporary file a second name, atomically, or raise FileExistsError."""
+        try:
+            path.hardlink_to(self._temporary)
+        except OSError as error:
+            if error.errno not in _NO_HARD_LINKS:
+                raise
+            # The name is taken with an empty file first, so that of two writers only one gets it.
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _MODE))
+            self._temporary.replace(path)
+
+    def _same_data_set(self, path: Path) -> bool:
+        """Compare with a file that is there, group 0002 aside: it tells the way of a data set, not what it is."""
+        if path.is_symlink():
+            return False
+        try:
+            other = read_part10(path)
+            if other.size != os.fstat(self._descriptor).st_size - self._data_offset:
+                return False
+            at = self._data_offset
+            for chunk in other.chunks(_COMPARED_AT_ONCE):
+                if os.pread(self._descriptor, len(chunk), at) != chunk:
+                    return False
+                at += len(chunk)
+        except (OSError, FileMetaError):
+            return False
+        return True
+
+
+def make_folder(folder: Path, durability: Durability) -> None:
+    """Make a folder and its missing parents; each that is new is made durable in its parent."""
+    missing = list(itertools.takewhile(lambda path: not path.exists(), (folder, *folder.parents)))
+    folder.mkdir(parents=True, exist_ok=True)
+    if durability is Durability.FSYNC:
+        for path in missing:
+            sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,88 @@
+"""The blocking runner: the same steps on a plain socket, for programs without an event loop."""
+
+from __future__ import annotations
+
+import socket
+from typing import Final
+
+from dicomport.core import Association
+from dicomport.net.dialling import Address, explain
+from dicomport.net.errors import ConnectError, TimerExpiredError
+from dicomport.net.gather import Gather, quick_ack, set_low_latency
+from dicomport.net.steps import Flush, Steps, T, Wait
+from dicomport.net.timers import ArtimClock, Timeouts, Timer
+
+__all__ = ["BlockingConnection", "connect_blocking"]
+
+_BUFFER_BYTES: Final = 1 << 18
+
+
+def connect_blocking(address: Address, timer: Timer) -> socket.socket:
+    """Connect by TCP, and by TLS where it is asked for. Raises `ConnectError`."""
+    try:
+        sock = socket.create_connection((address.host, address.port), timeout=timer.seconds)
+        set_low_latency(sock)
+        if address.tls is None:
+            return sock
+        try:
+            return address.tls.wrap_socket(sock, server_hostname=address.host)
+        except BaseException:
+            sock.close()
+            raise
+    except OSError as error:
+        raise ConnectError(explain(address, error)) from error
+
+
+class BlockingConnection:
+    """Runs step generators for one association, in the caller's thread."""
+
+    def __init__(self, sock: socket.socket, core: Association, timeouts: Timeouts) -> None:
+        self.core = core
+        self._sock = sock
+        self._buffer = memoryview(bytearray(_BUFFER_BYTES))
+        self._stall = timeouts.timer("network")
+        self._artim = ArtimClock(core, timeouts.acse)
+
+    def run(self, steps: Steps[T]) -> T:
+        """Do what the steps wait for until they are done; errors of the transport connection are raised inside them."""
+        try:
+            wait = next(steps)
+            while True:
+                try:
+                    self._await(wait)
+                except (OSError, TimerExpiredError) as error:
+                    wait = steps.throw(error)
+                else:
+                    wait = next(steps)
+        except StopIteration as done:
+            result: T = done.value
+            return result
+
+    def close(self) -> None:
+        """Close the transport connection."""
+        self._sock.close()
+
+    def _await(self, wait: Wait) -> None:
+        timer = self._stall if isinstance(wait, Flush) else self._artim.bound(wait.timer)
+        # A time-out of zero would mean a socket that does not block.
+        self._sock.settimeout(max(timer.seconds, 0.001))
+        try:
+            if isinstance(wait, Flush):
+                self._flush()
+            else:
+                self._receive()
+        except TimeoutError:
+            raise TimerExpiredError(timer) from None
+
+    def _flush(self) -> None:
+        gather = Gather(self.core.take_output(), self._sock)
+        while gather.send_some():
+            pass
+
+    def _receive(self) -> None:
+        count = self._sock.recv_into(self._buffer)
+        if count:
+            quick_ack(self._sock)
+            self.core.receive(self._buffer[:count])
+        else:
+            self.core.transport_closed()

@@ -1,0 +1,66 @@
+"""The asyncio runner: one core on one stream."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from dicomport.core import Association, CoreEvent
+from dicomport.net.errors import TimerExpiredError
+from dicomport.net.steps import Flush, Steps, T, Wait, next_event
+from dicomport.net.stream import Stream
+from dicomport.net.timers import ArtimClock, Timeouts, Timer
+
+__all__ = ["Connection"]
+
+_BUFFER_BYTES: Final = 1 << 18
+
+
+class Connection:
+    """Runs step generators for one association, in the task that owns it."""
+
+    def __init__(self, stream: Stream, core: Association, timeouts: Timeouts) -> None:
+        self.core = core
+        self.timeouts = timeouts
+        self.stream = stream
+        self._buffer = memoryview(bytearray(_BUFFER_BYTES))
+        self._stall = timeouts.timer("network")
+        self._artim = ArtimClock(core, timeouts.acse)
+
+    async def run(self, steps: Steps[T]) -> T:
+        """Do what the steps wait for until they are done; errors of the transport connection are raised inside them."""
+        try:
+            wait = next(steps)
+            while True:
+                try:
+                    await self._await(wait)
+                except (OSError, TimerExpiredError) as error:
+                    wait = steps.throw(error)
+                else:
+                    wait = next(steps)
+        except StopIteration as done:
+            result: T = done.value
+            return result
+
+    async def next_event(self, timer: Timer) -> CoreEvent | None:
+        """Wait for the next event of the core, as `steps.next_event` has it."""
+        return await self.run(next_event(self.core, timer))
+
+    async def flush(self) -> None:
+        """Send what the core wants to send."""
+        output = self.core.take_output()
+        if output:
+            await self.stream.send(output, self._stall)
+
+    def close(self) -> None:
+        """Close the transport connection."""
+        self.stream.close()
+
+    async def _await(self, wait: Wait) -> None:
+        if isinstance(wait, Flush):
+            await self.flush()
+            return
+        count = await self.stream.receive_into(self._buffer, self._artim.bound(wait.timer))
+        if count:
+            self.core.receive(self._buffer[:count])
+        else:
+            self.core.transport_closed()

@@ -1,0 +1,141 @@
+"""Listening for transport connections: one task accepts on each address, one task owns each connection."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+import ssl
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeAlias
+
+from dicomport.net.errors import TimerExpiredError
+from dicomport.net.logs import get_logger
+from dicomport.net.stream import Stream
+from dicomport.net.timers import Timeouts
+
+__all__ = ["Listener", "Serve", "listening_sockets"]
+
+Serve: TypeAlias = Callable[[Stream, str], Awaitable[None]]
+"""Takes a stream and the peer's address in text, and owns them until it returns."""
+
+_BACKLOG: Final = 512
+
+_OUT_OF_RESOURCES: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+_ACCEPT_AGAIN_AFTER: Final = 1.0
+"""Seconds until another try when the system has no more descriptors and no connection ends in the meantime."""
+
+log = get_logger("net")
+
+
+def listening_sockets(host: str, port: int) -> list[socket.socket]:
+    """Listen on every address that `host` has, IPv4 and IPv6; an empty host is all interfaces. Raises `OSError`.
+
+    Port 0 is a free port, the same for all addresses.
+    """
+    sockets: list[socket.socket] = []
+    found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    try:
+        for family, kind, protocol, _, sockaddr in dict.fromkeys(found):
+            sock = socket.socket(family, kind, protocol)
+            sockets.append(sock)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                # Else it would take the IPv4 addresses as well, and the socket for those could not be bound.
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            bound = sockets[0].getsockname()[1] if len(sockets) > 1 else port
+            sock.bind((sockaddr[0], bound, *sockaddr[2:]))
+            sock.listen(_BACKLOG)
+            sock.setblocking(False)
+    except BaseException:
+        for sock in sockets:
+            sock.close()
+        raise
+    return sockets
+
+
+class Listener:
+    """Accepts connections; each has a task of its own, TLS handshake included, so that no peer holds up another."""
+
+    def __init__(
+        self, sockets: list[socket.socket], serve: Serve, timeouts: Timeouts, tls: ssl.SSLContext | None
+    ) -> None:
+        self._sockets = sockets
+        self._serve = serve
+        self._timeouts = timeouts
+        self._tls = tls
+        self._accepting = [asyncio.create_task(self._accept(sock)) for sock in sockets]
+        self._serving: set[asyncio.Task[None]] = set()
+        self._one_ended = asyncio.Event()
+
+    @property
+    def port(self) -> int:
+        """The bound port."""
+        return int(self._sockets[0].getsockname()[1])
+
+    async def close(self) -> None:
+        """Stop listening; the connections go on."""
+        for task in self._accepting:
+            task.cancel()
+        await asyncio.gather(*self._accepting, return_exceptions=True)
+        for sock in self._sockets:
+            sock.close()
+
+    async def wait_served(self, seconds: float) -> None:
+        """Wait until all connections have ended; those that have not by then are cut off."""
+        if self._serving:
+            _, late = await asyncio.wait(self._serving, timeout=seconds)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+
+    async def _accept(self, listening: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                sock, address = await loop.sock_accept(listening)
+            except OSError as error:
+                # What a peer does between connecting and being accepted is its own affair.
+                if error.errno in _OUT_OF_RESOURCES:
+                    log.warning("accept_failed", error=error.strerror, again_after_s=_ACCEPT_AGAIN_AFTER)
+                    await self._wait_for_room()
+                continue
+            task = asyncio.create_task(self._own(sock, _text(address)))
+            self._serving.add(task)
+            task.add_done_callback(self._ended)
+
+    async def _wait_for_room(self) -> None:
+        self._one_ended.clear()
+        try:
+            async with asyncio.timeout(_ACCEPT_AGAIN_AFTER):
+                await self._one_ended.wait()
+        except TimeoutError:
+            pass
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._serving.discard(task)
+        self._one_ended.set()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("connection_failed", exc_info=error)
+
+    async def _own(self, sock: socket.socket, address: str) -> None:
+        try:
+            stream = Stream(sock)
+        except OSError:
+            sock.close()
+            return
+        try:
+            if self._tls is not None:
+                await stream.start_tls(
+                    self._tls, server_side=True, server_hostname=None, timer=self._timeouts.timer("connect")
+                )
+            await self._serve(stream, address)
+        except (OSError, TimerExpiredError) as error:
+            log.info("connection_ended", address=address, reason=str(error))
+        finally:
+            stream.close()
+
+
+def _text(address: tuple[str, int] | tuple[str, int, int, int]) -> str:
+    host, port = address[0], address[1]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,66 @@
+"""What happens on an association, as generators that say what they wait for and leave the waiting to others.
+
+A step generator drives the core and yields a `Wait` where it can't go on: for bytes from the peer, or until what the
+core wants to send is sent. Two small runners do the waiting, one on asyncio (`connection.py`), one on a blocking
+socket (`blocking.py`): so each thing that a requestor or acceptor does is written once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Final, TypeAlias, TypeVar
+
+from dicomport.core import Association, CoreEvent, State
+from dicomport.net.errors import TimerExpiredError
+from dicomport.net.timers import ARTIM, Timer
+
+__all__ = ["FLUSH", "Flush", "Receive", "Steps", "Wait", "next_event"]
+
+
+@dataclass(frozen=True, slots=True)
+class Flush:
+    """Until the core's output has left."""
+
+
+@dataclass(frozen=True, slots=True)
+class Receive:
+    """Until bytes were lent to the core, or the transport connection has closed, or `timer` has expired."""
+
+    timer: Timer
+
+
+FLUSH: Final = Flush()
+
+Wait: TypeAlias = Flush | Receive
+
+T = TypeVar("T")
+
+Steps: TypeAlias = Generator[Wait, None, T]
+
+
+def next_event(core: Association, timer: Timer) -> Steps[CoreEvent | None]:
+    """Wait for the core's next event; None once the association and its transport connection are over.
+
+    While ARTIM runs it takes the place of `timer`; its expiry is the core's business (Evt18). An error of the
+    transport connection is its end (Evt17). Raises `TimerExpiredError`.
+    """
+    while True:
+        event = core.next_event()
+        try:
+            yield FLUSH
+        except OSError:
+            core.transport_closed()
+        if event is not None:
+            return event
+        if core.closing or core.state is State.STA1:
+            # The last word, if there is one, is the loss of the connection that the flush has just found out.
+            return core.next_event()
+        try:
+            yield Receive(timer)
+        except TimerExpiredError as expired:
+            if expired.timer.name != ARTIM:
+                raise
+            core.artim_expired()
+        except OSError:
+            core.transport_closed()

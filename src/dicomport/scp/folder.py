@@ -1,0 +1,68 @@
+"""A sink that writes Part 10 files into one folder."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from dicomport.files import Durability, PartialFile
+from dicomport.scp.requests import StoreOperation
+from dicomport.scp.sinks import Sink
+from dicomport.scp.spool import BlockWriter
+from dicomport.standard import SUCCESS, Status
+from dicomport.wire import Buffer
+
+__all__ = ["FolderSink", "FolderStorage"]
+
+
+class FolderSink:
+    """Writes one instance; the file appears under its name once it is whole and, by default, on stable storage."""
+
+    def __init__(self, folder: Path, operation: StoreOperation, durability: Durability) -> None:
+        self._folder = folder
+        self._operation = operation
+        self._durability = durability
+        self._writer = BlockWriter(self._append)
+        self._partial: PartialFile | None = None
+
+    async def write(self, data: Buffer) -> None:
+        """Take bytes; a small instance stays in memory until it is complete."""
+        await self._writer.write(data)
+
+    async def commit(self) -> Status:
+        """Finish the file."""
+        await asyncio.to_thread(self._finish)
+        return SUCCESS
+
+    async def discard(self) -> None:
+        """Leave nothing behind."""
+        if self._partial is not None:
+            partial, self._partial = self._partial, None
+            await asyncio.to_thread(partial.discard)
+
+    def _append(self, block: Buffer) -> None:
+        if self._partial is None:
+            self._partial = PartialFile(self._folder, self._operation.file_meta, self._durability)
+        self._partial.write(block)
+
+    def _finish(self) -> None:
+        self._append(self._writer.pending)
+        partial, self._partial = self._partial, None
+        if partial is not None:
+            partial.commit(self._operation.sop_instance_uid)
+
+
+class FolderStorage:
+    """A plain folder of Part 10 files, named by SOP Instance UID. No instance ever overwrites another.
+
+    One that comes again with the same bytes is already there; with other bytes it is kept beside the first, as
+    "UID~2.dcm".
+    """
+
+    def __init__(self, folder: str | Path, durability: Durability = Durability.FSYNC) -> None:
+        self._folder = Path(folder)
+        self._durability = durability
+
+    async def begin(self, operation: StoreOperation) -> Sink:
+        """Take any instance."""
+        return FolderSink(self._folder, operation, self._durability)

@@ -1,0 +1,207 @@
+"""The Storage SCP: listens, and serves each association in a task of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import ipaddress
+import ssl
+import threading
+from collections.abc import Callable, Collection, Iterator
+from types import TracebackType
+from typing import Final, Self
+
+from dicomport.core import AcceptorPolicy, Association, Role
+from dicomport.net import (
+    DEFAULT_MAXIMUM_LENGTH,
+    IDENTITY,
+    Connection,
+    Listener,
+    Stream,
+    Timeouts,
+    check_ae_title,
+    listening_sockets,
+)
+from dicomport.scp.handlers import Handler, HandlerStorage
+from dicomport.scp.service import VERIFICATION, StorageService
+from dicomport.scp.sinks import Storage
+from dicomport.standard import sop_classes
+from dicomport.wire import DEFAULT_LIMITS, Limits, SOPClassCommonExtendedNegotiation, SOPClassExtendedNegotiation
+
+__all__ = ["StorageSCP", "any_storage_class"]
+
+STORAGE_SERVICE_CLASS: Final = "1.2.840.10008.4.2"
+"""PS3.4 B.3.1.2."""
+
+_OPERATIONS_WINDOW: Final = 16
+"""Requests that a peer may have outstanding where it asks for a window. They are served in order; what has not been
+served yet stays in the socket, so this costs no memory."""
+
+_LEVEL_2_FULL: Final = bytes((2, 0, 3, 0, 0, 0))
+"""The Service Class Application Information of storage (PS3.4 B.3.1.1): all attributes are kept, private ones too;
+signatures stay valid, as every bit is; nothing is coerced."""
+
+
+def any_storage_class(uid: str, kind: SOPClassCommonExtendedNegotiation | None) -> bool:
+    """Take verification and every abstract syntax that is not known to be something else than a storage SOP Class.
+
+    So private classes, and those of standards to come, are stored; PS3.4 B.3.1 lets the requestor say of what kind
+    they are.
+    """
+    if uid == VERIFICATION or sop_classes.is_storage(uid):
+        return True
+    if kind is not None:
+        return kind.service_class_uid == STORAGE_SERVICE_CLASS
+    return sop_classes.known_as_other(uid) is None
+
+
+class StorageSCP:
+    """Receives instances by C-STORE and answers C-ECHO (PS3.4 Annexes A and B), on many associations at once.
+
+    `to` is a handler, a function called with a `StoreRequest` for each instance, or a `Storage` such as
+    `FolderStorage`.
+
+    It listens on `host` (a name or an address; IPv4 and IPv6) and `port`, 0 for any free one. An address that other
+    machines can reach takes either `calling_ae_titles`, those that may connect, or `allow_any=True`.
+    """
+
+    def __init__(
+        self,
+        to: Handler | Storage,
+        *,
+        ae_title: str = "DICOMPORT",
+        host: str = "127.0.0.1",
+        port: int = 11112,
+        allow_any: bool = False,
+        calling_ae_titles: Collection[str] | None = None,
+        check_called_ae_title: bool = False,
+        abstract_syntaxes: Callable[[str, SOPClassCommonExtendedNegotiation | None], bool] = any_storage_class,
+        transfer_syntaxes: Collection[str] | None = None,
+        preferred_transfer_syntaxes: tuple[str, ...] = (),
+        maximum_length: int = DEFAULT_MAXIMUM_LENGTH,
+        timeouts: Timeouts | None = None,
+        limits: Limits = DEFAULT_LIMITS,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        """Prepare, without listening yet.
+
+        `abstract_syntaxes` says which SOP Classes are taken (default: every storage class, private ones too) and
+        `transfer_syntaxes` which transfer syntaxes (default: all). In a context the requestor's first one wins, but
+        for `preferred_transfer_syntaxes`. `maximum_length` is the longest P-DATA-TF body announced, bytes; 0 is no
+        limit. `tls` is a server-side context.
+
+        Raises `ValueError` for an AE title that is none, and for an address that is open to others with nobody named.
+        """
+        if not (allow_any or calling_ae_titles is not None or is_loopback(host)):
+            raise ValueError(
+                f"{host or 'every interface'} can be reached from other machines: name the calling AE titles that may "
+                "connect, or allow any"
+            )
+        self._storage = to if isinstance(to, Storage) else HandlerStorage(to)
+        self._host = host
+        self._port = port
+        self._timeouts = timeouts or Timeouts()
+        self._limits = limits
+        self._tls = tls
+        self._policy = AcceptorPolicy(
+            ae_title=check_ae_title(ae_title),
+            identity=IDENTITY,
+            maximum_length=maximum_length,
+            abstract_syntaxes=abstract_syntaxes,
+            transfer_syntaxes=transfer_syntaxes,
+            preferred_transfer_syntaxes=preferred_transfer_syntaxes,
+            check_called_ae_title=check_called_ae_title,
+            calling_ae_titles=None if calling_ae_titles is None else frozenset(map(check_ae_title, calling_ae_titles)),
+            operations_window=_OPERATIONS_WINDOW,
+            extended=_answer_extended,
+        )
+        self._listener: Listener | None = None
+        self._services: set[StorageService] = set()
+        self._stopped = asyncio.Event()
+
+    @property
+    def port(self) -> int:
+        """The bound port."""
+        return self._port if self._listener is None else self._listener.port
+
+    async def start(self) -> None:
+        """Listen. Raises `OSError` where the address can't be had."""
+        sockets = listening_sockets(self._host, self._port)
+        self._listener = Listener(sockets, self._serve, self._timeouts, self._tls)
+
+    async def stop(self, within: float = 10.0) -> None:
+        """Stop listening, let what is in flight end within so many seconds, and abort the rest."""
+        if self._listener is None:
+            return
+        listener, self._listener = self._listener, None
+        self._port = listener.port
+        await listener.close()
+        for service in self._services:
+            service.stop()
+        await listener.wait_served(within)
+        self._stopped.set()
+
+    async def serve_forever(self) -> None:
+        """Wait until `stop` has stopped it."""
+        await self._stopped.wait()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    @contextlib.contextmanager
+    def in_thread(self) -> Iterator[Self]:
+        """Serve from a thread with an event loop of its own, for as long as the `with` block lasts."""
+        started: concurrent.futures.Future[Callable[[], object]] = concurrent.futures.Future()
+
+        async def serve() -> None:
+            loop = asyncio.get_running_loop()
+            over = asyncio.Event()
+            async with self:
+                started.set_result(lambda: loop.call_soon_threadsafe(over.set))
+                await over.wait()
+
+        def run() -> None:
+            try:
+                asyncio.run(serve())
+            except Exception as error:
+                if started.done():
+                    raise
+                started.set_exception(error)
+
+        thread = threading.Thread(target=run, name="dicomport-scp", daemon=True)
+        thread.start()
+        end = started.result()
+        try:
+            yield self
+        finally:
+            end()
+            thread.join()
+
+    async def _serve(self, stream: Stream, address: str) -> None:
+        core = Association(Role.ACCEPTOR, limits=self._limits)
+        core.transport_opened()
+        service = StorageService(Connection(stream, core, self._timeouts), address, self._policy, self._storage)
+        self._services.add(service)
+        try:
+            await service.serve()
+        finally:
+            self._services.discard(service)
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether only this machine can reach an address to listen on."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _answer_extended(asked: SOPClassExtendedNegotiation) -> bytes | None:
+    return _LEVEL_2_FULL if any_storage_class(asked.sop_class_uid, None) else None

@@ -1,0 +1,332 @@
+"""One association as its acceptor: verification and storage (PS3.4 Annexes A and B, PS3.7 9.1).
+
+Every request is answered, whatever it is; what ends the association is told from what ends one operation.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from typing import Final
+
+from dicomport.core import (
+    Aborted,
+    AcceptedContext,
+    AcceptorPolicy,
+    AssociationRequested,
+    CommandMalformed,
+    CommandReceived,
+    ConnectionLost,
+    CoreEvent,
+    DataReceived,
+    ReleaseRequested,
+    State,
+    negotiate,
+)
+from dicomport.net import Connection, Timer, TimerExpiredError, get_logger
+from dicomport.scp.requests import AssociationInfo, StoreOperation
+from dicomport.scp.sinks import Sink, Storage, status_of
+from dicomport.standard import (
+    INVALID_OBJECT_INSTANCE,
+    PROCESSING_FAILURE,
+    SOP_CLASS_NOT_SUPPORTED,
+    SUCCESS,
+    UNRECOGNIZED_OPERATION,
+    Status,
+    sop_classes,
+)
+from dicomport.wire import (
+    Buffer,
+    CCancelRQ,
+    CEchoRQ,
+    CEchoRSP,
+    Command,
+    CStoreRQ,
+    CStoreRSP,
+    Deviation,
+    Element,
+    RawCommand,
+)
+
+__all__ = ["VERIFICATION", "StorageService"]
+
+VERIFICATION: Final = "1.2.840.10008.1.1"
+"""The Verification SOP Class (PS3.4 A.4)."""
+
+_LONGEST_UID: Final = 64
+"""PS3.5 9.1."""
+
+_ABORT_TIMER: Final = Timer("abort", 5.0)
+
+
+class _Over(Exception):  # noqa: N818  # not an error: the way out of whatever goes on
+    """The association is over; the event says how, None that its transport connection was closed in order."""
+
+    def __init__(self, event: CoreEvent | None) -> None:
+        super().__init__(event)
+        self.event = event
+
+
+class _Stopping(Exception):  # noqa: N818
+    """The server stops while nothing is in flight here."""
+
+
+class StorageService:
+    """Serves one association from its request to its end; `serve` runs in the task that owns the connection."""
+
+    def __init__(self, connection: Connection, address: str, policy: AcceptorPolicy, storage: Storage) -> None:
+        self._connection = connection
+        self._core = connection.core
+        self._network = connection.timeouts.timer("network")
+        self._policy = policy
+        self._storage = storage
+        self._address = address
+        self._log = get_logger("scp").bind(address=address)
+        self._idle = True
+        self._stopping = False
+
+    def stop(self) -> None:
+        """End the association as soon as nothing is in flight on it."""
+        self._stopping = True
+        if self._idle:
+            self._connection.stream.interrupt(_Stopping())
+
+    async def serve(self) -> None:
+        """Serve the association until it is over."""
+        try:
+            association = await self._establish()
+            while True:
+                await self._serve_next(association)
+        except _Over as over:
+            self._log.info("association_over", how=_told(over.event), deviations=dict(self._core.deviations))
+        except (_Stopping, TimerExpiredError) as reason:
+            self._log.info("association_aborted", why=str(reason) or "the server stops")
+            self._core.abort()
+            await self._send_last_words()
+            return
+        await self._await_close()
+
+    async def _establish(self) -> AssociationInfo:
+        event = await self._next()
+        if not isinstance(event, AssociationRequested):
+            raise _Over(event)
+        request = event.request
+        negotiation = negotiate(request, self._policy, self._core.deviations)
+        self._core.answer(negotiation)
+        self._log = self._log.bind(calling=request.calling_ae_title, called=request.called_ae_title)
+        if negotiation.outcome is None:
+            self._log.warning("association_rejected", reason=negotiation.reason)
+            raise _Over(None)
+        self._log.info(
+            "association_accepted",
+            accepted=len(self._core.contexts),
+            refused={
+                context.abstract_syntax: context.reason
+                for context in negotiation.outcome.contexts
+                if context.context_id not in self._core.contexts
+            },
+        )
+        tls = self._connection.stream.tls
+        return AssociationInfo(
+            calling_ae_title=request.calling_ae_title,
+            called_ae_title=request.called_ae_title,
+            address=self._address,
+            tls_certificate=(tls.getpeercert() or None) if tls is not None else None,
+            implementation=negotiation.outcome.peer,
+        )
+
+    async def _serve_next(self, association: AssociationInfo) -> None:
+        """Serve one message of the peer, from its command to our response."""
+        if self._stopping:
+            raise _Stopping
+        self._idle = True
+        event = await self._next()
+        self._idle = False
+        match event:
+            case CommandReceived(context, CStoreRQ() as command):
+                await self._store(StoreOperation(association, context, command))
+            case CommandReceived(context, CEchoRQ() as command):
+                await self._echo(context, command)
+            case CommandReceived(context, command):
+                await self._refuse_unrecognized(context, command)
+            case CommandMalformed(context, error):
+                await self._drain(error.command)
+                self._log.warning("request_refused", reason=str(error))
+                refusal = error.command.refusal(
+                    error.status, offending=(error.offending,), comment="element is missing or malformed"
+                )
+                self._core.send_command(context.context_id, refusal)
+            case ReleaseRequested():
+                self._core.confirm_release()
+                raise _Over(None)
+            case _:
+                raise _Over(event)
+
+    async def _echo(self, context: AcceptedContext, command: CEchoRQ) -> None:
+        await self._drain(command)
+        status = SUCCESS if command.affected_sop_class_uid == context.abstract_syntax == VERIFICATION else _WRONG_CLASS
+        self._core.send_command(
+            context.context_id,
+            CEchoRSP(
+                message_id_being_responded_to=command.message_id,
+                affected_sop_class_uid=command.affected_sop_class_uid,
+                status=status.code,
+                error_comment=status.comment,
+            ),
+        )
+
+    async def _refuse_unrecognized(self, context: AcceptedContext, command: Command | RawCommand) -> None:
+        await self._drain(command)
+        raw = command if isinstance(command, RawCommand) else command.to_raw()
+        if isinstance(command, CCancelRQ):
+            return  # There is nothing here that it could cancel, and it is never answered (PS3.7 9.3.2.3).
+        if raw.is_response:
+            self._core.deviations[Deviation.UNEXPECTED_RESPONSE] += 1
+            return
+        self._log.warning("request_refused", reason=f"command {raw.command_field:04X}H is not served here")
+        self._core.send_command(
+            context.context_id, raw.refusal(UNRECOGNIZED_OPERATION.code, comment="only C-STORE and C-ECHO are served")
+        )
+
+    async def _store(self, operation: StoreOperation) -> None:
+        command = operation.command
+        refusal = _refusal(operation)
+        if not command.has_data_set:
+            status = _NO_DATA_SET
+        elif refusal is not None:
+            status = await self._receive(refusal)
+        else:
+            status = await self._receive(await self._begin(operation))
+        self._log.log(
+            logging.INFO if status.accepted else logging.WARNING,
+            "instance_stored" if status.accepted else "instance_refused",
+            sop_class_uid=operation.sop_class_uid,
+            sop_instance_uid=operation.sop_instance_uid,
+            transfer_syntax_uid=operation.transfer_syntax_uid,
+            status=str(status),
+        )
+        self._core.send_command(
+            operation.context.context_id,
+            CStoreRSP(
+                message_id_being_responded_to=command.message_id,
+                affected_sop_class_uid=command.affected_sop_class_uid,
+                affected_sop_instance_uid=command.affected_sop_instance_uid,
+                status=status.code,
+                offending_element=status.offending,
+                error_comment=status.comment,
+            ),
+        )
+
+    async def _begin(self, operation: StoreOperation) -> Sink | Status:
+        try:
+            return await self._storage.begin(operation)
+        except Exception as error:  # noqa: BLE001  # a storage is the user's code: whatever it raises is answered
+            return self._failure(error)
+
+    async def _receive(self, target: Sink | Status) -> Status:
+        """Take a data set to its end and give the status; where the target is a status, the bytes go nowhere."""
+        try:
+            async for data in self._data_set():
+                target = await self._write(target, data)
+        except BaseException:
+            await self._discard(target)
+            raise
+        return await self._commit(target)
+
+    async def _data_set(self) -> AsyncIterator[Buffer]:
+        last = False
+        while not last:
+            event = await self._next()
+            if not isinstance(event, DataReceived):
+                raise _Over(event)
+            yield event.data
+            last = event.last
+
+    async def _write(self, target: Sink | Status, data: Buffer) -> Sink | Status:
+        if isinstance(target, Status):
+            return target
+        try:
+            await target.write(data)
+        except Exception as error:  # noqa: BLE001  # see _begin
+            await self._discard(target)
+            return self._failure(error)
+        return target
+
+    async def _commit(self, target: Sink | Status) -> Status:
+        if isinstance(target, Status):
+            return target
+        try:
+            return await target.commit()
+        except Exception as error:  # noqa: BLE001  # see _begin
+            await self._discard(target)
+            return self._failure(error)
+
+    async def _discard(self, target: Sink | Status) -> None:
+        if isinstance(target, Status):
+            return
+        try:
+            await target.discard()
+        except Exception:  # noqa: BLE001  # see _begin; there is nobody left to tell
+            self._log.exception("discard_failed")
+
+    def _failure(self, error: Exception) -> Status:
+        if isinstance(error, OSError):
+            self._log.error("storage_failed", reason=str(error))
+            return status_of(error)
+        self._log.error("storage_raised", exc_info=error)
+        return PROCESSING_FAILURE
+
+    async def _drain(self, command: Command | RawCommand) -> None:
+        """Pass over a data set that nobody wants."""
+        if command.has_data_set:
+            await self._receive(PROCESSING_FAILURE)
+
+    async def _next(self) -> CoreEvent:
+        """Send what is to be sent and wait for the next event; raises `_Over` once the association is over."""
+        event = await self._connection.next_event(self._network)
+        if event is None or isinstance(event, Aborted | ConnectionLost):
+            raise _Over(event)
+        return event
+
+    async def _await_close(self) -> None:
+        """Let the peer close the transport connection first, as long as ARTIM allows (Sta13, PS3.8 9.2).
+
+        Closed from here with bytes unread, it would be reset, and our last PDU might be lost.
+        """
+        while self._core.state is State.STA13:
+            await self._connection.next_event(self._network)
+
+    async def _send_last_words(self) -> None:
+        with contextlib.suppress(OSError, TimerExpiredError):
+            await self._connection.stream.send(self._core.take_output(), _ABORT_TIMER)
+
+
+_WRONG_CLASS: Final = Status(SOP_CLASS_NOT_SUPPORTED.code, "SOP Class is not the one of the presentation context")
+_NO_DATA_SET: Final = Status(INVALID_OBJECT_INSTANCE.code, "the request has no data set")
+_UID_TOO_LONG: Final = Status(
+    INVALID_OBJECT_INSTANCE.code, "SOP Instance UID is longer than 64 characters", (Element.AFFECTED_SOP_INSTANCE_UID,)
+)
+
+
+def _refusal(operation: StoreOperation) -> Status | None:
+    """Say what a C-STORE request is refused with before anybody looks at its data set, if it is."""
+    asked, negotiated = operation.sop_class_uid, operation.context.abstract_syntax
+    known = sop_classes.find(asked)
+    if asked != negotiated and (known is None or known is not sop_classes.find(negotiated)):
+        return _WRONG_CLASS
+    if len(operation.sop_instance_uid) > _LONGEST_UID:
+        return _UID_TOO_LONG
+    return None
+
+
+def _told(event: CoreEvent | None) -> str:
+    match event:
+        case None:
+            return "closed in order"
+        case Aborted(reason, by_peer=True):
+            return f"aborted by the peer: {reason.meaning}"
+        case Aborted(reason, detail=detail):
+            return f"aborted, {reason.meaning}: {detail}"
+        case _:
+            return "the connection was lost"

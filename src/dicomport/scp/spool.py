@@ -1,0 +1,83 @@
+"""Bytes on their way from the event loop to something that blocks, and back."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+from dicomport.wire import Buffer
+
+__all__ = ["BLOCK_BYTES", "BlockWriter", "Spool"]
+
+BLOCK_BYTES: Final = 1 << 20
+"""What is collected in memory before a thread is asked to write it, bytes: one hand-off for a small instance."""
+
+
+class BlockWriter:
+    """Collects bytes and has `append` called for every block of them, in a thread."""
+
+    def __init__(self, append: Callable[[Buffer], None], block_bytes: int = BLOCK_BYTES) -> None:
+        self._append = append
+        self._block_bytes = block_bytes
+        self.pending = bytearray()
+        """What no thread has been asked to write yet."""
+
+    async def write(self, data: Buffer) -> None:
+        """Take bytes. Waits while a block is written, so that the peer is held back and memory stays bounded."""
+        self.pending += data
+        if len(self.pending) >= self._block_bytes:
+            block, self.pending = self.pending, bytearray()
+            await asyncio.to_thread(self._append, block)
+
+
+class Spool:
+    """A data set that waits to be handled: in memory up to a threshold, beyond that in a nameless temporary file."""
+
+    def __init__(self, header: bytes, memory_bytes: int, folder: Path | None) -> None:
+        self.header = header
+        """File Meta Information that fits the data set, preamble included."""
+        self.size = 0
+        """Length of the data set, bytes."""
+        self._folder = folder
+        self._writer = BlockWriter(self._append, memory_bytes)
+        self._descriptor: int | None = None
+
+    async def write(self, data: Buffer) -> None:
+        """Take some bytes of the data set. Raises `OSError`."""
+        self.size += len(data)
+        await self._writer.write(data)
+
+    def chunks(self) -> Iterator[memoryview]:
+        """Give the data set a piece at a time; a piece is dead once the next is asked for. Raises `OSError`."""
+        if self._descriptor is not None:
+            on_disk = self.size - len(self._writer.pending)
+            buffer = memoryview(bytearray(min(on_disk, BLOCK_BYTES)))
+            at = 0
+            while at < on_disk:
+                count = os.preadv(self._descriptor, [buffer[: on_disk - at]], at)
+                yield buffer[:count]
+                at += count
+        with memoryview(self._writer.pending) as rest:
+            yield rest
+
+    def close(self) -> None:
+        """Give memory and temporary file back."""
+        self._writer.pending = bytearray()
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def _append(self, block: Buffer) -> None:
+        if self._descriptor is None:
+            if self._folder is not None:
+                self._folder.mkdir(parents=True, exist_ok=True)
+            self._descriptor, name = tempfile.mkstemp(prefix=".dicomport-", suffix=".spool", dir=self._folder)
+            # Without a name there is nothing to sweep up, however this process ends.
+            Path(name).unlink()
+        view = memoryview(block)
+        while view:
+            view = view[os.write(self._descriptor, view) :]
