@@ -1,1 +1,90 @@
-"""The DICOM Storage Service for Python."""
+"""The DICOM Storage Service for Python (PS3.4 Annex B): send and receive instances by C-STORE, byte for byte.
+
+StorageSCP      receive: calls a handler for each instance, or fills a folder
+send            send files, folders and data sets, and learn the fate of each
+associate       an association of one's own, for C-STORE and C-ECHO
+blocking        `associate` and `send` for programs without asyncio
+sop_classes     the storage SOP Classes, by keyword or UID
+Status          what a C-STORE is answered with
+wire            PDUs, command sets and file meta as values: `wire.decode`, `wire.encode`
+"""
+
+from dicomport import wire
+from dicomport.core import ContextOutcome, Outcome
+from dicomport.files import Durability
+from dicomport.net import (
+    AbortedError,
+    AssociationError,
+    ConnectError,
+    LostError,
+    RejectedError,
+    Timeouts,
+    TimerExpiredError,
+)
+from dicomport.scp import (
+    AssociationInfo,
+    FolderStorage,
+    Handler,
+    Sink,
+    Storage,
+    StorageSCP,
+    StoreOperation,
+    StoreRequest,
+    UndecodableDataSetError,
+)
+from dicomport.scu import (
+    ClientAssociation,
+    InstanceResult,
+    NoContextError,
+    NotSendableError,
+    SendReport,
+    StoreResponse,
+    associate,
+    blocking,
+    send,
+)
+from dicomport.standard import Category, SOPClass, Status, TransferSyntax, sop_classes, transfer_syntaxes
+from dicomport.wire import Limits, Priority
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AbortedError",
+    "AssociationError",
+    "AssociationInfo",
+    "Category",
+    "ClientAssociation",
+    "ConnectError",
+    "ContextOutcome",
+    "Durability",
+    "FolderStorage",
+    "Handler",
+    "InstanceResult",
+    "Limits",
+    "LostError",
+    "NoContextError",
+    "NotSendableError",
+    "Outcome",
+    "Priority",
+    "RejectedError",
+    "SOPClass",
+    "SendReport",
+    "Sink",
+    "Status",
+    "Storage",
+    "StorageSCP",
+    "StoreOperation",
+    "StoreRequest",
+    "StoreResponse",
+    "Timeouts",
+    "TimerExpiredError",
+    "TransferSyntax",
+    "UndecodableDataSetError",
+    "__version__",
+    "associate",
+    "blocking",
+    "send",
+    "sop_classes",
+    "transfer_syntaxes",
+    "wire",
+]

@@ -1,9 +1,9 @@
 """Bytes as the standard's tables print them: hex and text, comments, and the length fields marked.
 
-    01 00                  # hex octets
-    00{32}                 # an octet thirty-two times
-    '1.2.840.10008.1.1'    # characters
-    [00 11]                # a length field, so that tests can put wrong values into it
+01 00                  # hex octets
+00{32}                 # an octet thirty-two times
+'1.2.840.10008.1.1'    # characters
+[00 11]                # a length field, so that tests can put wrong values into it
 """
 
 import re
@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-_TOKEN = re.compile(r"\s+|#.*|'(?P<text>[^']*)'|(?P<octet>[0-9A-F]{2})(?:\{(?P<times>\d+)\})?|(?P<open>\[)|(?P<close>\])")
+_TOKEN = re.compile(
+    r"\s+|#.*|'(?P<text>[^']*)'|(?P<octet>[0-9A-F]{2})(?:\{(?P<times>\d+)\})?|(?P<open>\[)|(?P<close>\])"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,4 +59,4 @@ def golden(text: str, order: Literal["big", "little"] = "big") -> Golden:
 
 def with_pdu_length(data: bytes) -> bytes:
     """Give a PDU that was cut or grown the length that it has now, so that its inside is looked at."""
-    return data[:2] + (len(data) - 6).to_bytes(4, "big") + data[6:]
+    return data[:2] + max(0, len(data) - 6).to_bytes(4, "big") + data[6:]

@@ -216,11 +216,18 @@ class Association:
             self._take_pdu(frame)
 
     def _take_pdu(self, frame: ControlPdu) -> None:
+        # Out of place these two are not even read: what is wrong is that they came, whatever is in them (Table 9-10).
+        if frame.kind == AssociateRQ.KIND and self._machine.state is not State.STA2:
+            self._step(Event.EVT6)
+            return
+        if frame.kind == AssociateAC.KIND and self._machine.state is not State.STA5:
+            self._step(Event.EVT3)
+            return
         match decode(frame.data, limits=self._limits, notes=self.deviations):
             case AssociateRQ() as request:
                 self._take_request(request)
-            case AssociateAC() as reply:
-                self._take_acceptance(reply)
+            case AssociateAC() as reply if self._request is not None:
+                self._take_acceptance(self._request, reply)
             case AssociateRJ() as rejection:
                 self._step(Event.EVT4, AssociationRejected(rejection))
             case ReleaseRQ():
@@ -232,16 +239,13 @@ class Association:
 
     def _take_request(self, request: AssociateRQ) -> None:
         # PS3.8 9.3.2: of the protocol version only bit 0 is tested.
-        if self._machine.state is State.STA2 and not request.protocol_version & 1:
+        if not request.protocol_version & 1:
             self._machine.reject_as_provider(AssociateRJ(RejectReason.PROTOCOL_VERSION_NOT_SUPPORTED).encode())
         else:
             self._step(Event.EVT6, AssociationRequested(request))
 
-    def _take_acceptance(self, reply: AssociateAC) -> None:
-        if self._machine.state is not State.STA5 or self._request is None:
-            self._step(Event.EVT3)
-            return
-        outcome = settle(self._request, reply, self.deviations)
+    def _take_acceptance(self, request: AssociateRQ, reply: AssociateAC) -> None:
+        outcome = settle(request, reply, self.deviations)
         if 0 < outcome.peer_maximum_length < SMALLEST_USEFUL_LENGTH:
             raise ProtocolError(f"a maximum length of {outcome.peer_maximum_length} bytes leaves no room for data")
         self._establish(outcome)

@@ -46,6 +46,8 @@ __all__ = [
 SMALLEST_USEFUL_LENGTH: Final = 8
 """A PDV header takes 6 bytes, and fragments are of even length (PS3.8 E.1)."""
 
+_LONGEST_UID: Final = 64
+
 _INSIGNIFICANT: Final = IMPLICIT_VR_LITTLE_ENDIAN.uid
 
 
@@ -161,14 +163,14 @@ def negotiate(request: AssociateRQ, policy: AcceptorPolicy, notes: Counter[Devia
         if not asked.user_identity.positive_response_requested:
             identity_response = None
     contexts = _answer_contexts(request, policy, Counter() if notes is None else notes)
+    answerable = _answerable(contexts)
     answer = UserInformation(
         maximum_length=policy.maximum_length,
         implementation_class_uid=policy.identity.class_uid,
         implementation_version_name=policy.identity.version_name,
         operations_window=_answer_window(asked.operations_window, policy.operations_window),
-        # An acceptor of storage is its SCP and nothing else, whatever else it is offered (PS3.7 D.3.3.4).
-        roles=tuple(RoleSelection(role.sop_class_uid, role.scu, scp=False) for role in asked.roles),
-        extended=_answer_extended(asked.extended, policy),
+        roles=_answer_roles(asked.roles, answerable),
+        extended=_answer_extended(asked.extended, answerable, policy),
         user_identity_response=identity_response,
     )
     reply = AssociateAC(
@@ -261,13 +263,41 @@ def _answer_window(asked: AsynchronousOperationsWindow | None, most: int) -> Asy
     return AsynchronousOperationsWindow(min(asked.invoked or most, most), 1)
 
 
+def _answerable(contexts: tuple[ContextOutcome, ...]) -> frozenset[str]:
+    """Give the SOP Classes that items of the answer may name.
+
+    They are those of the accepted contexts, with UIDs of a length that a UID can have (PS3.5 9.1): the answer is
+    one item of 64 KiB at most, and what a peer asks must not make it longer.
+    """
+    return frozenset(
+        context.abstract_syntax
+        for context in contexts
+        if context.result is ContextResult.ACCEPTED and len(context.abstract_syntax) <= _LONGEST_UID
+    )
+
+
+def _answer_roles(asked: tuple[RoleSelection, ...], answerable: frozenset[str]) -> tuple[RoleSelection, ...]:
+    """Answer once for each SOP Class. An acceptor of storage is its SCP and nothing else (PS3.7 D.3.3.4)."""
+    answers: dict[str, RoleSelection] = {}
+    for role in asked:
+        if role.sop_class_uid in answerable:
+            answers.setdefault(role.sop_class_uid, RoleSelection(role.sop_class_uid, role.scu, scp=False))
+    return tuple(answers.values())
+
+
 def _answer_extended(
-    asked: tuple[SOPClassExtendedNegotiation, ...], policy: AcceptorPolicy
+    asked: tuple[SOPClassExtendedNegotiation, ...], answerable: frozenset[str], policy: AcceptorPolicy
 ) -> tuple[SOPClassExtendedNegotiation, ...]:
+    """Answer once for each SOP Class what the policy has to say (PS3.7 D.3.3.5)."""
     if policy.extended is None:
         return ()
-    answers = ((item.sop_class_uid, policy.extended(item)) for item in asked)
-    return tuple(SOPClassExtendedNegotiation(uid, answer) for uid, answer in answers if answer is not None)
+    answers: dict[str, SOPClassExtendedNegotiation] = {}
+    for item in asked:
+        if item.sop_class_uid in answerable and item.sop_class_uid not in answers:
+            information = policy.extended(item)
+            if information is not None:
+                answers[item.sop_class_uid] = SOPClassExtendedNegotiation(item.sop_class_uid, information)
+    return tuple(answers.values())
 
 
 def settle(request: AssociateRQ, reply: AssociateAC, notes: Counter[Deviation] | None = None) -> Outcome:

@@ -95,7 +95,7 @@ class StoreRequest(StoreOperation):
 
     def encoded(self) -> bytes:
         """Give the data set's bytes as they were received, all at once."""
-        return b"".join(self.chunks())
+        return self._copied(b"").getvalue()
 
     async def save(self, folder: str | Path, durability: Durability = Durability.FSYNC) -> Path:
         """Write a Part 10 file into `folder` and return its path, as `save_blocking` does, but from a thread."""
@@ -125,4 +125,11 @@ class StoreRequest(StoreOperation):
         """
         from dicomport.scp.decoding import decode  # noqa: PLC0415  # pydicom takes 0.3 s to import
 
-        return decode(io.BytesIO(b"".join((self.spool.header, *self.chunks()))))
+        return decode(self._copied(self.spool.header))
+
+    def _copied(self, header: bytes) -> io.BytesIO:
+        copy = io.BytesIO()
+        copy.write(header)
+        copy.writelines(self.chunks())
+        copy.seek(0)
+        return copy

@@ -24,15 +24,12 @@ from dicomport.net import (
     listening_sockets,
 )
 from dicomport.scp.handlers import Handler, HandlerStorage
-from dicomport.scp.service import VERIFICATION, StorageService
+from dicomport.scp.service import StorageService
 from dicomport.scp.sinks import Storage
-from dicomport.standard import sop_classes
+from dicomport.standard import STORAGE_SERVICE_CLASS, VERIFICATION, sop_classes
 from dicomport.wire import DEFAULT_LIMITS, Limits, SOPClassCommonExtendedNegotiation, SOPClassExtendedNegotiation
 
 __all__ = ["StorageSCP", "any_storage_class"]
-
-STORAGE_SERVICE_CLASS: Final = "1.2.840.10008.4.2"
-"""PS3.4 B.3.1.2."""
 
 _OPERATIONS_WINDOW: Final = 16
 """Requests that a peer may have outstanding where it asks for a window. They are served in order; what has not been

@@ -33,6 +33,7 @@ from dicomport.standard import (
     SOP_CLASS_NOT_SUPPORTED,
     SUCCESS,
     UNRECOGNIZED_OPERATION,
+    VERIFICATION,
     Status,
     sop_classes,
 )
@@ -49,10 +50,7 @@ from dicomport.wire import (
     RawCommand,
 )
 
-__all__ = ["VERIFICATION", "StorageService"]
-
-VERIFICATION: Final = "1.2.840.10008.1.1"
-"""The Verification SOP Class (PS3.4 A.4)."""
+__all__ = ["StorageService"]
 
 _LONGEST_UID: Final = 64
 """PS3.5 9.1."""

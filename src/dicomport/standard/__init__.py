@@ -32,6 +32,7 @@ from dicomport.standard.transfer_syntaxes import (
     find_transfer_syntax,
     transfer_syntaxes,
 )
+from dicomport.standard.uids import MEDIA_STORAGE_DIRECTORY, STORAGE_SERVICE_CLASS, VERIFICATION
 
 __all__ = [
     "CANNOT_UNDERSTAND",
@@ -48,14 +49,17 @@ __all__ = [
     "HANDLER_STATUS_MISSING",
     "IMPLICIT_VR_LITTLE_ENDIAN",
     "INVALID_OBJECT_INSTANCE",
+    "MEDIA_STORAGE_DIRECTORY",
     "MISTYPED_ARGUMENT",
     "NOT_AUTHORIZED",
     "OUT_OF_RESOURCES",
     "PROCESSING_FAILURE",
     "SOP_CLASS_NOT_SUPPORTED",
+    "STORAGE_SERVICE_CLASS",
     "SUCCESS",
     "UNDECODABLE_DATA_SET",
     "UNRECOGNIZED_OPERATION",
+    "VERIFICATION",
     "Category",
     "SOPClass",
     "SOPClasses",

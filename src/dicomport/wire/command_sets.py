@@ -112,7 +112,10 @@ class RawCommand:
 
     def encode(self) -> bytes:
         """Write the command set, elements in order, the group length first (PS3.7 6.3.1)."""
-        body = b"".join(_HEADER.pack(0, number, len(value)) + value for number, value in sorted(self.elements.items()))
+        try:
+            body = b"".join(_HEADER.pack(0, number, len(raw)) + raw for number, raw in sorted(self.elements.items()))
+        except struct.error:
+            raise EncodeError(f"{sorted(self.elements)} are not all element numbers") from None
         return _HEADER.pack(0, Element.GROUP_LENGTH, 4) + _UL.pack(len(body)) + body
 
     @classmethod
@@ -129,8 +132,10 @@ class RawCommand:
                 raise ProtocolError(
                     f"command set: no element at offset {at - 8}: ({group:04X},{number:04X}), {size} bytes"
                 )
-            if number <= last:
-                notes[Deviation.ELEMENT_REPEATED if number in elements else Deviation.ELEMENTS_UNSORTED] += 1
+            if number in elements:
+                notes[Deviation.ELEMENT_REPEATED] += 1
+            elif number < last:
+                notes[Deviation.ELEMENTS_UNSORTED] += 1
             last = number
             elements.setdefault(number, data[at : at + size])
             at += size

@@ -50,6 +50,7 @@ __all__ = [
 
 _INVALID_OBJECT_INSTANCE = 0x0117
 _MISTYPED_ARGUMENT = 0x0212
+_NEEDED_TO_ANSWER = (Element.MESSAGE_ID, Element.MESSAGE_ID_BEING_RESPONDED_TO)
 
 
 class Priority(enum.IntEnum):
@@ -133,16 +134,18 @@ class Command:
                     raise cls._error(raw, field, "is missing")
                 continue
             try:
-                values[name] = field.decode(data)
+                values[name] = value = field.decode(data)
             except (struct.error, ValueError):
                 raise cls._error(raw, field, "is malformed") from None
+            if field.required and value == "":
+                raise cls._error(raw, field, "is nothing but padding")
         return cls(**values)
 
     @classmethod
     def _error(cls, raw: RawCommand, field: _Field, problem: str) -> ProtocolError:
         message = f"{cls.__name__}: (0000,{field.element:04X}) {problem}"
-        # Without its Message ID a request can't be answered, and a response never is.
-        if cls.COMMAND_FIELD & RESPONSE or field.element == Element.MESSAGE_ID:
+        # Without its Message ID a request can't be answered; a response and a C-CANCEL, which has none, never are.
+        if cls.COMMAND_FIELD & RESPONSE or field.element in _NEEDED_TO_ANSWER:
             return ProtocolError(message)
         return CommandError(message, raw, status=field.refused_with, offending=field.element)
 
@@ -281,8 +284,10 @@ def decode_command(data: bytes, notes: Counter[Deviation] | None = None) -> Comm
     raw = RawCommand.decode(data, notes)
     command = _BY_COMMAND_FIELD.get(raw.command_field)
     if command is None:
-        # What can't be known is whether it can be answered; the two elements that takes are asked for now.
+        # It is to be refused: the elements that this takes are asked for now.
         _ = raw.has_data_set
+        if not raw.is_response:
+            _ = raw.message_id
         return raw
     if command is CStoreRQ and not raw.elements.get(Element.PRIORITY):
         notes[Deviation.PRIORITY_MISSING] += 1

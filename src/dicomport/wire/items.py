@@ -38,7 +38,7 @@ _IMPLEMENTATION_VERSION_NAME = 0x55
 
 def pack_item(kind: int, body: bytes) -> bytes:
     """Write an item or sub-item: type, a reserved byte, 16-bit length, body."""
-    return bytes((kind, 0)) + pack_bytes16(body, f"item {kind:02X}H")
+    return pack_u8(kind, "item type") + b"\0" + pack_bytes16(body, f"item {kind:02X}H")
 
 
 def pack_text_item(kind: int, text: str) -> bytes:

@@ -1,0 +1,67 @@
+"""Files that do not say what they hold, or not all of it: what the data set itself tells is used, the rest refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import Any, Final
+
+import pydicom
+
+from dicomport.files import Part10File
+from dicomport.standard import EXPLICIT_VR_BIG_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
+from dicomport.wire import FileMeta
+
+__all__ = ["complete", "identify"]
+
+_SYNTAXES: Final[dict[tuple[bool | None, bool | None], str]] = {
+    (True, True): IMPLICIT_VR_LITTLE_ENDIAN.uid,
+    (False, True): EXPLICIT_VR_LITTLE_ENDIAN.uid,
+    (False, False): EXPLICIT_VR_BIG_ENDIAN.uid,
+}
+_UID: Final = re.compile(r"[0-9.]{1,64}")
+_DEFERRED_BYTES: Final = 1024
+"""Values longer than this are passed over, not read."""
+
+
+def identify(path: Path) -> Part10File | None:
+    """Look for a data set without its Part 10 header. None where the file's encoding or its UIDs can't be told."""
+    with path.open("rb") as file:
+        start = file.read(2)
+        size = file.seek(0, 2)
+    # An instance's first element is of group 0008, in one byte order or the other; nothing else is worth a closer look.
+    if start not in (b"\x08\x00", b"\x00\x08"):
+        return None
+    dataset = _read(path)
+    if dataset is None:
+        return None
+    syntax = _SYNTAXES.get(dataset.original_encoding)
+    pixels: Any = dataset.get_item("PixelData")
+    if syntax is None or (pixels is not None and pixels.is_undefined_length):
+        # Encapsulated pixel data: which codec it was is written nowhere else than in a header.
+        return None
+    return _named(Part10File(path, FileMeta(transfer_syntax_uid=syntax), 0, size), dataset)
+
+
+def complete(found: Part10File) -> Part10File:
+    """Take the UIDs that the file meta leaves out from the data set, where it has them."""
+    dataset = _read(found.path)
+    return (dataset is not None and _named(found, dataset)) or found
+
+
+def _read(path: Path) -> pydicom.FileDataset | None:
+    try:
+        return pydicom.dcmread(path, force=True, defer_size=_DEFERRED_BYTES)
+    except Exception:  # noqa: BLE001  # pydicom raises whatever its parsing ran into
+        return None
+
+
+def _named(found: Part10File, dataset: pydicom.FileDataset) -> Part10File | None:
+    sop_class, sop_instance = str(dataset.get("SOPClassUID", "")), str(dataset.get("SOPInstanceUID", ""))
+    if not (_UID.fullmatch(sop_class) and _UID.fullmatch(sop_instance)):
+        return None
+    meta = dataclasses.replace(
+        found.meta, media_storage_sop_class_uid=sop_class, media_storage_sop_instance_uid=sop_instance
+    )
+    return dataclasses.replace(found, meta=meta)

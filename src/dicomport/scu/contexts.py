@@ -1,0 +1,78 @@
+"""Presentation Contexts and A-ASSOCIATE-RQs as a caller asks for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final, TypeAlias, TypedDict, Unpack
+
+from dicomport.net import DEFAULT_MAXIMUM_LENGTH, IDENTITY, check_ae_title
+from dicomport.standard import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN, SOPClass, TransferSyntax
+from dicomport.wire import (
+    AssociateRQ,
+    AsynchronousOperationsWindow,
+    PresentationContextRQ,
+    RoleSelection,
+    SOPClassCommonExtendedNegotiation,
+    SOPClassExtendedNegotiation,
+    UserIdentityRQ,
+    UserInformation,
+)
+
+__all__ = ["MOST_CONTEXTS", "ContextLike", "NegotiationItems", "association_request", "presentation_contexts"]
+
+MOST_CONTEXTS: Final = 128
+"""Presentation Contexts in one association: their ids are the odd numbers from 1 to 255 (PS3.8 9.3.2.2)."""
+
+_DEFAULT_SYNTAXES: Final = (EXPLICIT_VR_LITTLE_ENDIAN.uid, IMPLICIT_VR_LITTLE_ENDIAN.uid)
+
+_AbstractSyntax: TypeAlias = SOPClass | str
+_TransferSyntax: TypeAlias = TransferSyntax | str
+
+ContextLike: TypeAlias = _AbstractSyntax | tuple[_AbstractSyntax, _TransferSyntax | Sequence[_TransferSyntax]]
+"""A SOP Class or its UID, proposed in Explicit and Implicit VR Little Endian; or a pair of it and its transfer syntaxes, in
+the order of preference."""
+
+
+def presentation_contexts(wanted: Iterable[ContextLike]) -> tuple[PresentationContextRQ, ...]:
+    """Give the contexts that a caller wants their ids, in order. Raises `ValueError` for none, or more than 128."""
+    contexts: list[PresentationContextRQ] = []
+    for number, item in enumerate(wanted):
+        abstract_syntax, syntaxes = item if isinstance(item, tuple) else (item, _DEFAULT_SYNTAXES)
+        if isinstance(syntaxes, str | TransferSyntax):
+            syntaxes = (syntaxes,)
+        contexts.append(PresentationContextRQ(2 * number + 1, _uid(abstract_syntax), tuple(map(_uid, syntaxes))))
+    if not 1 <= len(contexts) <= MOST_CONTEXTS:
+        raise ValueError(f"an association has 1 to {MOST_CONTEXTS} presentation contexts, not {len(contexts)}")
+    return tuple(contexts)
+
+
+def _uid(what: SOPClass | TransferSyntax | str) -> str:
+    return what if isinstance(what, str) else what.uid
+
+
+class NegotiationItems(TypedDict, total=False):
+    """What a requestor may negotiate beside its contexts (PS3.7 D.3.3), by the name of its `UserInformation` field."""
+
+    maximum_length: int
+    operations_window: AsynchronousOperationsWindow
+    roles: tuple[RoleSelection, ...]
+    extended: tuple[SOPClassExtendedNegotiation, ...]
+    common_extended: tuple[SOPClassCommonExtendedNegotiation, ...]
+    user_identity: UserIdentityRQ
+
+
+def association_request(
+    contexts: Iterable[ContextLike], *, ae_title: str, called_ae_title: str, **negotiation: Unpack[NegotiationItems]
+) -> AssociateRQ:
+    """Build an A-ASSOCIATE-RQ (PS3.8 9.3.2). Raises `ValueError` for AE titles or contexts that make none."""
+    items: NegotiationItems = {"maximum_length": DEFAULT_MAXIMUM_LENGTH, **negotiation}
+    return AssociateRQ(
+        called_ae_title=check_ae_title(called_ae_title),
+        calling_ae_title=check_ae_title(ae_title),
+        presentation_contexts=presentation_contexts(contexts),
+        user_information=UserInformation(
+            implementation_class_uid=IDENTITY.class_uid,
+            implementation_version_name=IDENTITY.version_name,
+            **items,
+        ),
+    )

@@ -1,0 +1,16 @@
+"""UIDs that the service itself needs by name (PS3.6 Table A-1)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["MEDIA_STORAGE_DIRECTORY", "STORAGE_SERVICE_CLASS", "VERIFICATION"]
+
+VERIFICATION: Final = "1.2.840.10008.1.1"
+"""The Verification SOP Class (PS3.4 A.4)."""
+
+STORAGE_SERVICE_CLASS: Final = "1.2.840.10008.4.2"
+"""What common extended negotiation says of a storage SOP Class (PS3.4 B.3.1.2)."""
+
+MEDIA_STORAGE_DIRECTORY: Final = "1.2.840.10008.1.3.10"
+"""Of a DICOMDIR, which lists instances and is none that C-STORE transfers (PS3.4 Annex I)."""
