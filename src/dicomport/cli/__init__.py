@@ -1,0 +1,5 @@
+"""The `dicomport` command: demo, storescp, storescu, echoscu."""
+
+from dicomport.cli.main import main
+
+__all__ = ["main"]

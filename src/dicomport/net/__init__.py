@@ -13,12 +13,13 @@ from dicomport.net.errors import (
 )
 from dicomport.net.identity import DEFAULT_MAXIMUM_LENGTH, IDENTITY, check_ae_title
 from dicomport.net.listener import Listener, listening_sockets
-from dicomport.net.logs import get_logger
-from dicomport.net.steps import FLUSH, Steps, next_event
+from dicomport.net.logs import get_logger, printable
+from dicomport.net.steps import FLUSH, Flush, Steps, next_event
 from dicomport.net.stream import Stream
-from dicomport.net.timers import Timeouts, Timer
+from dicomport.net.timers import ABORT_TIMER, Timeouts, Timer
 
 __all__ = [
+    "ABORT_TIMER",
     "DEFAULT_MAXIMUM_LENGTH",
     "FLUSH",
     "IDENTITY",
@@ -28,6 +29,7 @@ __all__ = [
     "BlockingConnection",
     "ConnectError",
     "Connection",
+    "Flush",
     "Listener",
     "LostError",
     "RejectedError",
@@ -42,4 +44,5 @@ __all__ = [
     "get_logger",
     "listening_sockets",
     "next_event",
+    "printable",
 ]

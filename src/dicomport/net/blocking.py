@@ -29,7 +29,7 @@ def connect_blocking(address: Address, timer: Timer) -> socket.socket:
         except BaseException:
             sock.close()
             raise
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         raise ConnectError(explain(address, error)) from error
 
 
@@ -63,7 +63,7 @@ class BlockingConnection:
         self._sock.close()
 
     def _await(self, wait: Wait) -> None:
-        timer = self._stall if isinstance(wait, Flush) else self._artim.bound(wait.timer)
+        timer = (wait.timer or self._stall) if isinstance(wait, Flush) else self._artim.bound(wait.timer)
         # A time-out of zero would mean a socket that does not block.
         self._sock.settimeout(max(timer.seconds, 0.001))
         try:

@@ -45,11 +45,11 @@ class Connection:
         """Wait for the next event of the core, as `steps.next_event` has it."""
         return await self.run(next_event(self.core, timer))
 
-    async def flush(self) -> None:
-        """Send what the core wants to send."""
+    async def flush(self, timer: Timer | None = None) -> None:
+        """Send what the core wants to send; raises `OSError` and `TimerExpiredError`."""
         output = self.core.take_output()
         if output:
-            await self.stream.send(output, self._stall)
+            await self.stream.send(output, timer or self._stall)
 
     def close(self) -> None:
         """Close the transport connection."""
@@ -57,7 +57,7 @@ class Connection:
 
     async def _await(self, wait: Wait) -> None:
         if isinstance(wait, Flush):
-            await self.flush()
+            await self.flush(wait.timer)
             return
         count = await self.stream.receive_into(self._buffer, self._artim.bound(wait.timer))
         if count:

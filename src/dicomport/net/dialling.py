@@ -16,11 +16,16 @@ __all__ = ["Address", "connect", "explain"]
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a peer listens, and how it is spoken to."""
+    """Where a peer listens, and how it is spoken to. Raises `ValueError` for a port that is none."""
 
     host: str
     port: int
     tls: ssl.SSLContext | None = None
+
+    def __post_init__(self) -> None:
+        # The system takes any number for a port, and its lower 16 bits for the one that is meant.
+        if not 1 <= self.port <= 0xFFFF:
+            raise ValueError(f"a port is from 1 to 65535, not {self.port}")
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
@@ -32,7 +37,7 @@ async def connect(address: Address, timer: Timer) -> Stream:
     try:
         async with asyncio.timeout(timer.seconds):
             return await _connect(address, timer)
-    except (OSError, TimerExpiredError) as error:
+    except (OSError, UnicodeError, TimerExpiredError) as error:
         raise ConnectError(explain(address, error)) from error
 
 
@@ -70,7 +75,7 @@ def explain(address: Address, error: Exception) -> str:
             reason = f"{address} showed a certificate that is not trusted: {error.verify_message}"
         case ssl.SSLError():
             reason = f"{address}: no TLS connection ({error.reason or error}): does the peer speak TLS on this port?"
-        case socket.gaierror():
+        case socket.gaierror() | UnicodeError():
             reason = f"{address.host} is no known host name: is it spelled right?"
         case ConnectionRefusedError():
             reason = f"nothing listens on {address}: is the port right, and is the peer running?"

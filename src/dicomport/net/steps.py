@@ -20,7 +20,9 @@ __all__ = ["FLUSH", "Flush", "Receive", "Steps", "Wait", "next_event"]
 
 @dataclass(frozen=True, slots=True)
 class Flush:
-    """Until the core's output has left."""
+    """Until the core's output has left; `timer`, by default the network timer, bounds each time without progress."""
+
+    timer: Timer | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import Final
 
 from dicomport.core import Association
 
-__all__ = ["ARTIM", "ArtimClock", "Timeouts", "Timer"]
+__all__ = ["ABORT_TIMER", "ARTIM", "ArtimClock", "Timeouts", "Timer"]
 
 ARTIM: Final = "ARTIM"
 
@@ -19,6 +19,10 @@ class Timer:
 
     name: str
     seconds: float
+
+
+ABORT_TIMER: Final = Timer("abort", 5.0)
+"""For an A-ABORT to leave: who is aborted may be no longer reading."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -68,7 +68,10 @@ class _HandlerSink:
         except UndecodableDataSetError as error:
             log.warning("data_set_undecodable", sop_instance_uid=operation.sop_instance_uid, reason=str(error))
             return UNDECODABLE_DATA_SET
-        except Exception:
+        except (Exception, asyncio.CancelledError) as error:
+            task = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+                raise  # The server ends; else it is something that the handler waited for, and a failure like others.
             log.exception("handler_raised", sop_instance_uid=operation.sop_instance_uid)
             return HANDLER_RAISED
         finally:
@@ -82,8 +85,16 @@ async def _call(handler: Handler, request: StoreRequest) -> object:
     if inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(getattr(handler, "__call__", None)):  # noqa: B004
         verdict: object = handler(request)
     else:
-        verdict = await asyncio.to_thread(handler, request)
+        verdict = await asyncio.to_thread(_call_function, handler, request)
     return await verdict if inspect.isawaitable(verdict) else verdict
+
+
+def _call_function(handler: Handler, request: StoreRequest) -> object:
+    try:
+        return handler(request)
+    except StopIteration as error:
+        # A future does not take it (PEP 479): whoever waits for that would wait for ever.
+        raise RuntimeError("the handler raised StopIteration") from error
 
 
 def _status(verdict: object) -> Status:

@@ -24,7 +24,7 @@ from dicomport.net import (
     listening_sockets,
 )
 from dicomport.scp.handlers import Handler, HandlerStorage
-from dicomport.scp.service import StorageService
+from dicomport.scp.service import OnAnswer, StorageService
 from dicomport.scp.sinks import Storage
 from dicomport.standard import STORAGE_SERVICE_CLASS, VERIFICATION, sop_classes
 from dicomport.wire import DEFAULT_LIMITS, Limits, SOPClassCommonExtendedNegotiation, SOPClassExtendedNegotiation
@@ -80,6 +80,7 @@ class StorageSCP:
         timeouts: Timeouts | None = None,
         limits: Limits = DEFAULT_LIMITS,
         tls: ssl.SSLContext | None = None,
+        on_answer: OnAnswer | None = None,
     ) -> None:
         """Prepare, without listening yet.
 
@@ -101,6 +102,7 @@ class StorageSCP:
         self._timeouts = timeouts or Timeouts()
         self._limits = limits
         self._tls = tls
+        self._on_answer = on_answer
         self._policy = AcceptorPolicy(
             ae_title=check_ae_title(ae_title),
             identity=IDENTITY,
@@ -184,7 +186,9 @@ class StorageSCP:
     async def _serve(self, stream: Stream, address: str) -> None:
         core = Association(Role.ACCEPTOR, limits=self._limits)
         core.transport_opened()
-        service = StorageService(Connection(stream, core, self._timeouts), address, self._policy, self._storage)
+        service = StorageService(
+            Connection(stream, core, self._timeouts), address, self._policy, self._storage, self._on_answer
+        )
         self._services.add(service)
         try:
             await service.serve()

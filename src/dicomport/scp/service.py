@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import AsyncIterator
-from typing import Final
+from collections.abc import AsyncIterator, Callable
+from typing import Final, TypeAlias
 
 from dicomport.core import (
     Aborted,
@@ -24,7 +24,7 @@ from dicomport.core import (
     State,
     negotiate,
 )
-from dicomport.net import Connection, Timer, TimerExpiredError, get_logger
+from dicomport.net import ABORT_TIMER, Connection, TimerExpiredError, get_logger
 from dicomport.scp.requests import AssociationInfo, StoreOperation
 from dicomport.scp.sinks import Sink, Storage, status_of
 from dicomport.standard import (
@@ -50,12 +50,13 @@ from dicomport.wire import (
     RawCommand,
 )
 
-__all__ = ["StorageService"]
+__all__ = ["OnAnswer", "StorageService"]
+
+OnAnswer: TypeAlias = Callable[[StoreOperation, Status, int], object]
+"""Called with each C-STORE request as it is answered: the request, the status, the length of the data set in bytes."""
 
 _LONGEST_UID: Final = 64
 """PS3.5 9.1."""
-
-_ABORT_TIMER: Final = Timer("abort", 5.0)
 
 
 class _Over(Exception):  # noqa: N818  # not an error: the way out of whatever goes on
@@ -73,16 +74,27 @@ class _Stopping(Exception):  # noqa: N818
 class StorageService:
     """Serves one association from its request to its end; `serve` runs in the task that owns the connection."""
 
-    def __init__(self, connection: Connection, address: str, policy: AcceptorPolicy, storage: Storage) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        address: str,
+        policy: AcceptorPolicy,
+        storage: Storage,
+        on_answer: OnAnswer | None,
+    ) -> None:
         self._connection = connection
         self._core = connection.core
         self._network = connection.timeouts.timer("network")
         self._policy = policy
         self._storage = storage
+        self._on_answer = on_answer
         self._address = address
         self._log = get_logger("scp").bind(address=address)
         self._idle = True
         self._stopping = False
+        self._stored = self._refused = 0
+        self._received = 0
+        """Length of the latest data set, bytes."""
 
     def stop(self) -> None:
         """End the association as soon as nothing is in flight on it."""
@@ -97,7 +109,13 @@ class StorageService:
             while True:
                 await self._serve_next(association)
         except _Over as over:
-            self._log.info("association_over", how=_told(over.event), deviations=dict(self._core.deviations))
+            self._log.info(
+                "association_over",
+                how=_told(over.event),
+                stored=self._stored,
+                refused=self._refused,
+                deviations=dict(self._core.deviations),
+            )
         except (_Stopping, TimerExpiredError) as reason:
             self._log.info("association_aborted", why=str(reason) or "the server stops")
             self._core.abort()
@@ -196,14 +214,7 @@ class StorageService:
             status = await self._receive(refusal)
         else:
             status = await self._receive(await self._begin(operation))
-        self._log.log(
-            logging.INFO if status.accepted else logging.WARNING,
-            "instance_stored" if status.accepted else "instance_refused",
-            sop_class_uid=operation.sop_class_uid,
-            sop_instance_uid=operation.sop_instance_uid,
-            transfer_syntax_uid=operation.transfer_syntax_uid,
-            status=str(status),
-        )
+        self._tell(operation, status)
         self._core.send_command(
             operation.context.context_id,
             CStoreRSP(
@@ -214,6 +225,20 @@ class StorageService:
                 offending_element=status.offending,
                 error_comment=status.comment,
             ),
+        )
+
+    def _tell(self, operation: StoreOperation, status: Status) -> None:
+        if self._on_answer is not None:
+            self._on_answer(operation, status, self._received)
+        self._stored += status.accepted
+        self._refused += not status.accepted
+        self._log.log(
+            logging.INFO if status.accepted else logging.WARNING,
+            "instance_stored" if status.accepted else "instance_refused",
+            sop_class_uid=operation.sop_class_uid,
+            sop_instance_uid=operation.sop_instance_uid,
+            transfer_syntax_uid=operation.transfer_syntax_uid,
+            status=str(status),
         )
 
     async def _begin(self, operation: StoreOperation) -> Sink | Status:
@@ -233,11 +258,13 @@ class StorageService:
         return await self._commit(target)
 
     async def _data_set(self) -> AsyncIterator[Buffer]:
+        self._received = 0
         last = False
         while not last:
             event = await self._next()
             if not isinstance(event, DataReceived):
                 raise _Over(event)
+            self._received += len(event.data)
             yield event.data
             last = event.last
 
@@ -297,7 +324,7 @@ class StorageService:
 
     async def _send_last_words(self) -> None:
         with contextlib.suppress(OSError, TimerExpiredError):
-            await self._connection.stream.send(self._core.take_output(), _ABORT_TIMER)
+            await self._connection.flush(ABORT_TIMER)
 
 
 _WRONG_CLASS: Final = Status(SOP_CLASS_NOT_SUPPORTED.code, "SOP Class is not the one of the presentation context")

@@ -21,6 +21,7 @@ _SYNTAXES: Final[dict[tuple[bool | None, bool | None], str]] = {
     (False, False): EXPLICIT_VR_BIG_ENDIAN.uid,
 }
 _UID: Final = re.compile(r"[0-9.]{1,64}")
+_UNDEFINED_LENGTH: Final = 0xFFFFFFFF
 _DEFERRED_BYTES: Final = 1024
 """Values longer than this are passed over, not read."""
 
@@ -37,8 +38,8 @@ def identify(path: Path) -> Part10File | None:
     if dataset is None:
         return None
     syntax = _SYNTAXES.get(dataset.original_encoding)
-    pixels: Any = dataset.get_item("PixelData")
-    if syntax is None or (pixels is not None and pixels.is_undefined_length):
+    pixels: Any = dataset.get_item("PixelData", keep_deferred=True)
+    if syntax is None or (pixels is not None and pixels.length == _UNDEFINED_LENGTH):
         # Encapsulated pixel data: which codec it was is written nowhere else than in a header.
         return None
     return _named(Part10File(path, FileMeta(transfer_syntax_uid=syntax), 0, size), dataset)
@@ -58,7 +59,10 @@ def _read(path: Path) -> pydicom.FileDataset | None:
 
 
 def _named(found: Part10File, dataset: pydicom.FileDataset) -> Part10File | None:
-    sop_class, sop_instance = str(dataset.get("SOPClassUID", "")), str(dataset.get("SOPInstanceUID", ""))
+    try:
+        sop_class, sop_instance = str(dataset.get("SOPClassUID", "")), str(dataset.get("SOPInstanceUID", ""))
+    except Exception:  # noqa: BLE001  # see _read: only now are the values decoded
+        return None
     if not (_UID.fullmatch(sop_class) and _UID.fullmatch(sop_instance)):
         return None
     meta = dataclasses.replace(

@@ -39,7 +39,8 @@ class BlockingAssociation:
         self.outcome = outcome
         """What was agreed on, as in `ClientAssociation`."""
         self.open = True
-        """Whether anything can still be sent."""
+        """Whether anything can still be sent. Once it can't, `abort` gives back what the association holds."""
+        self._closed = False
 
     def c_store(
         self,
@@ -65,18 +66,19 @@ class BlockingAssociation:
     def release(self) -> None:
         """Release the association (PS3.8 7.2). Raises `AssociationError` when the peer does not do its part."""
         self._run(self._requestor.release())
-        self.close()
+        self._close()
 
     def abort(self) -> None:
-        """Abort the association (PS3.8 7.3)."""
+        """Abort the association (PS3.8 7.3); where it is over already, nothing happens."""
         try:
-            self._connection.run(self._requestor.abort())
+            if not self._closed:
+                self._connection.run(self._requestor.abort())
         finally:
-            self.close()
+            self._close()
 
-    def close(self) -> None:
-        """Close the transport connection, whatever state the association is in."""
+    def _close(self) -> None:
         self.open = False
+        self._closed = True
         self._connection.close()
 
     def _run(self, steps: Steps[T]) -> T:
@@ -85,11 +87,11 @@ class BlockingAssociation:
         try:
             return self._connection.run(steps)
         except (NoContextError, NotSendableError):
-            if not self._requestor.core.established:
-                self.close()
+            self.open = self._requestor.core.established
             raise
         except BaseException:
-            self.close()
+            # Whatever it was, a message may be half sent: nothing but an abort can follow.
+            self.open = False
             raise
 
 
@@ -121,12 +123,10 @@ def associate(
     association = _open(Address(host, port, tls), request, timeouts or Timeouts())
     try:
         yield association
-    except BaseException:
         if association.open:
-            association.abort()
-        raise
-    if association.open:
-        association.release()
+            association.release()
+    finally:
+        association.abort()
 
 
 def send(what: str | Path | Iterable[Sendable], host: str, port: int, **options: Unpack[SendOptions]) -> SendReport:

@@ -33,7 +33,8 @@ class ClientAssociation:
         self.outcome = outcome
         """What was agreed on: each Presentation Context with the reason, the peer's maximum length, and more."""
         self.open = True
-        """Whether anything can still be sent."""
+        """Whether anything can still be sent. Once it can't, `abort` gives back what the association holds."""
+        self._closed = False
 
     async def c_store(
         self,
@@ -65,18 +66,19 @@ class ClientAssociation:
     async def release(self) -> None:
         """Release the association (PS3.8 7.2). Raises `AssociationError` when the peer does not do its part."""
         await self._run(self._requestor.release())
-        self.close()
+        self._close()
 
     async def abort(self) -> None:
-        """Abort the association (PS3.8 7.3)."""
+        """Abort the association (PS3.8 7.3); where it is over already, nothing happens."""
         try:
-            await self._connection.run(self._requestor.abort())
+            if not self._closed:
+                await self._connection.run(self._requestor.abort())
         finally:
-            self.close()
+            self._close()
 
-    def close(self) -> None:
-        """Close the transport connection, whatever state the association is in."""
+    def _close(self) -> None:
         self.open = False
+        self._closed = True
         self._connection.close()
 
     async def _run(self, steps: Steps[T]) -> T:
@@ -85,11 +87,11 @@ class ClientAssociation:
         try:
             return await self._connection.run(steps)
         except (NoContextError, NotSendableError):
-            if not self._requestor.core.established:
-                self.close()
+            self.open = self._requestor.core.established
             raise
         except BaseException:
-            self.close()
+            # Whatever it was, a message may be half sent: nothing but an abort can follow.
+            self.open = False
             raise
 
 
@@ -129,9 +131,7 @@ async def associate(
     association = await open_association(Address(host, port, tls), request, timeouts or Timeouts())
     try:
         yield association
-    except BaseException:
         if association.open:
-            await association.abort()
-        raise
-    if association.open:
-        await association.release()
+            await association.release()
+    finally:
+        await association.abort()

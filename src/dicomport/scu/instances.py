@@ -6,7 +6,7 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from dicomport.files import Part10File, read_part10
 from dicomport.standard import (
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import pydicom
 
 __all__ = ["Instance", "NotSendableError", "instance_from_dataset", "instance_from_path", "instance_of"]
+
+_LONGEST_UID: Final = 64
 
 
 class NotSendableError(Exception):
@@ -55,12 +57,12 @@ class Instance:
 
         Raises `OSError` and `FileMetaError` when the file can't be read, or not as far as it should.
         """
-        if isinstance(self.source, Part10File):
-            yield from self.source.chunks(chunk_bytes)
-        else:
-            yield memoryview(self.source)
-        if self.sent_size > self.size:
-            yield memoryview(b"\0")
+        left = self.size
+        stored = self.source.chunks(chunk_bytes) if isinstance(self.source, Part10File) else (memoryview(self.source),)
+        for chunk in stored:
+            left -= len(chunk)
+            # The NUL goes with the last chunk: alone, it would leave a fragment of odd length before it.
+            yield memoryview(b"".join((chunk, b"\0"))) if left == 0 and self.size % 2 else chunk
 
 
 def instance_of(what: Instance | str | Path | pydicom.Dataset) -> Instance:
@@ -107,7 +109,10 @@ def instance_from_dataset(dataset: pydicom.Dataset) -> Instance:
     except Exception as error:  # pydicom raises whatever its encoding ran into
         raise NotSendableError(f"pydicom can't encode the data set: {error}") from error
     data = buffer.getvalue()
-    meta, offset = decode_file_meta(data)
+    try:
+        meta, offset = decode_file_meta(data)
+    except FileMetaError:
+        raise NotSendableError("the data set is empty") from None
     return _checked(meta, data[offset:], None)
 
 
@@ -123,6 +128,9 @@ def _checked(meta: FileMeta, source: Part10File | bytes, path: Path | None) -> I
         raise NotSendableError("the file does not say its transfer syntax (0002,0010)")
     if not instance.sop_class_uid or not instance.sop_instance_uid:
         raise NotSendableError("neither file meta nor data set has SOP Class UID and SOP Instance UID")
+    for uid in (instance.sop_class_uid, instance.sop_instance_uid, instance.transfer_syntax_uid):
+        if len(uid) > _LONGEST_UID:
+            raise NotSendableError(f"a UID has {_LONGEST_UID} characters at most (PS3.5 9.1), here one has {len(uid)}")
     if instance.sop_class_uid == MEDIA_STORAGE_DIRECTORY:
         raise NotSendableError("a DICOMDIR: it lists instances and is none itself")
     if not sop_classes.is_storage(instance.sop_class_uid) and sop_classes.known_as_other(instance.sop_class_uid):

@@ -51,13 +51,18 @@ def scan(what: Iterable[Sendable]) -> Scan:
 
 
 def _walk(path: Path) -> Iterator[Path]:
-    """Give a file, or all files below a folder in the order of their names; links to folders are not followed."""
-    if not path.is_dir():
+    """Give a file, or all files below a folder in the order of their names; links to folders are not followed.
+
+    Folders that can't be listed come last: reading them will say why.
+    """
+    if not os.path.isdir(path):  # noqa: PTH112  # Path.is_dir raises for a name that is too long
         yield path
         return
-    for folder, folders, files in os.walk(path):
+    unlisted: list[Path] = []
+    for folder, folders, files in os.walk(path, onerror=lambda error: unlisted.append(Path(error.filename))):
         folders.sort()
         yield from (Path(folder, name) for name in sorted(files))
+    yield from unlisted
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,9 +23,11 @@ from dicomport.core import (
     Role,
 )
 from dicomport.net import (
+    ABORT_TIMER,
     FLUSH,
     AbortedError,
     AssociationError,
+    Flush,
     LostError,
     RejectedError,
     Steps,
@@ -182,7 +184,7 @@ class Requestor:
         """Abort the association (PS3.8 7.3), without waiting for the peer."""
         self.core.abort()
         try:
-            yield FLUSH
+            yield Flush(ABORT_TIMER)
         except (OSError, AssociationError):
             # Whom it was meant for has gone, or does not read: that is what an abort is about.
             return

@@ -96,19 +96,24 @@ class Sender:
         self._results: list[InstanceResult] = []
         self._associations = 0
         self._error = ""
+        self._started = 0.0
 
     async def send(self, found: Scan) -> SendReport:
         """Send it all."""
-        started = time.monotonic()
+        self._started = time.monotonic()
         for refused in found.refused:
             self._tell(refused)
         for planned in plan_associations(found.instances):
             await self._deliver(planned)
+        return self.report()
+
+    def report(self) -> SendReport:
+        """Tell what has become of what was sent so far."""
         return SendReport(
             results=tuple(self._results),
             associations=self._associations,
             error=self._error,
-            seconds=time.monotonic() - started,
+            seconds=time.monotonic() - self._started,
         )
 
     async def _deliver(self, planned: PlannedAssociation) -> None:
@@ -133,7 +138,7 @@ class Sender:
             try:
                 await self._send_over(association, left)
             finally:
-                association.close()
+                await association.abort()
 
     async def _send_over(self, association: ClientAssociation, left: deque[Instance]) -> None:
         while left and association.open:

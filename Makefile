@@ -1,0 +1,49 @@
+# make demo    receive and send real instances on this machine, and compare them
+# make test    all checks and tests
+# make serve   run the receiver
+# make bench   measure memory with an instance of 2 GiB
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test check serve bench coverage clean
+
+demo: .venv/installed
+	$(BIN)/dicomport demo
+
+serve: .venv/installed
+	$(BIN)/dicomport storescp
+
+test: check
+	$(BIN)/pytest
+
+check: .venv/installed-for-tests
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python tools/generate_standard.py --check
+	$(BIN)/python tools/draw_state_machine.py --check
+
+coverage: .venv/installed-for-tests
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage report --skip-covered
+
+bench: .venv/installed
+	$(BIN)/python bench/large_instance.py
+
+clean:
+	rm -rf .venv
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "dicomport needs Python 3.11 or later: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/installed: .venv/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+.venv/installed-for-tests: .venv/installed pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@

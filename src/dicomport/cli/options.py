@@ -1,0 +1,111 @@
+"""Options that several commands share, under the names that DCMTK's and pynetdicom's tools taught everyone."""
+
+from __future__ import annotations
+
+import enum
+import logging
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from dicomport.net import DEFAULT_MAXIMUM_LENGTH, Timeouts, check_ae_title
+
+__all__ = [
+    "ExitCode",
+    "ae_title_option",
+    "called_ae_title_option",
+    "configure_logging",
+    "json_option",
+    "maximum_length_option",
+    "timeout_options",
+    "verbosity_options",
+]
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class ExitCode(enum.IntEnum):
+    """What a command's exit says."""
+
+    OK = 0
+    """Everything that was asked for was done."""
+    FAILED = 1
+    """Something was not."""
+    USAGE = 2
+    """The command line was wrong."""
+    NO_ASSOCIATION = 3
+    """No association could be had."""
+    INTERRUPTED = 130
+    """Ctrl-C."""
+
+
+class _AETitle(click.ParamType[str]):
+    name = "title"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            return check_ae_title(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+AE_TITLE = _AETitle()
+
+ae_title_option = click.option(
+    "-aet", "--ae-title", type=AE_TITLE, default="DICOMPORT", show_default=True, help="Our own AE title."
+)
+called_ae_title_option = click.option(
+    "-aec", "--called-ae-title", type=AE_TITLE, default="ANY-SCP", show_default=True, help="The peer's AE title."
+)
+maximum_length_option = click.option(
+    "-pdu",
+    "--max-pdu",
+    "maximum_length",
+    type=click.IntRange(0, 0xFFFFFFFF),
+    default=DEFAULT_MAXIMUM_LENGTH,
+    show_default=True,
+    help="Longest P-DATA PDU that we announce to take, bytes; 0 is no limit.",
+)
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="One JSON object per line on stdout; text for people goes to stderr."
+)
+
+_SECONDS = click.FloatRange(0.1, 86400)
+_TIMEOUTS = Timeouts()
+
+
+def timeout_options(command: Command) -> Command:
+    """Add -ta, -td and -tn, the parameters `acse`, `dimse` and `network`."""
+    for short, long, name, help_text in (
+        ("-tn", "--network-timeout", "network", "Seconds to wait for the peer's next byte, or for it to take ours."),
+        ("-td", "--dimse-timeout", "dimse", "Seconds to wait for the response to a request."),
+        ("-ta", "--acse-timeout", "acse", "Seconds to wait for an association, and for its release."),
+    ):
+        default = getattr(_TIMEOUTS, name)
+        option = click.option(short, long, name, type=_SECONDS, default=default, show_default=True, help=help_text)
+        command = option(command)
+    return command
+
+
+def verbosity_options(command: Command) -> Command:
+    """Add -q, -v and -d, the parameter `log_level`."""
+    for short, long, level, help_text in (
+        ("-d", "--debug", logging.DEBUG, "Log all there is to log."),
+        ("-v", "--verbose", logging.INFO, "Log each association and each instance."),
+        ("-q", "--quiet", logging.ERROR, "Say nothing but errors."),
+    ):
+        option = click.option(short, long, "log_level", flag_value=level, type=int, default=None, help=help_text)
+        command = option(command)
+    return command
+
+
+def configure_logging(level: int | None) -> bool:
+    """Send the library's log to stderr; give whether a person wants to be told more than errors."""
+    logger = logging.getLogger("dicomport")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger.handlers = [handler]
+    logger.setLevel(logging.WARNING if level is None else level)
+    return level != logging.ERROR
