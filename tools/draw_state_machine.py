@@ -48,7 +48,7 @@ def _table() -> Iterator[str]:
         cells = (TRANSITIONS[state, event] for state in State)
         yield f"| {_short(event)} | " + " | ".join(_cell(action, following) for action, following in cells) + " |"
     yield ""
-    yield "An empty cell is blank in the standard too: a request of the local user is refused there, anything else ignored."
+    yield "An empty cell is blank in the standard too: there a local request is refused, and anything else ignored."
     yield ""
 
 

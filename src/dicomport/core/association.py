@@ -74,7 +74,7 @@ class Association:
         self.deviations: Counter[Deviation] = Counter()
         """What the peer got wrong and was put up with."""
         self.error: ProtocolError | None = None
-        """How the peer broke the protocol, once it has."""
+        """How the peer broke the protocol first, once it has."""
         self._limits = limits
         self._machine = Machine()
         self._framer = Framer(limits, self.deviations)
@@ -138,7 +138,7 @@ class Association:
         """Give the next event, or None where more bytes are needed."""
         indications = self._machine.indications
         while not indications:
-            if self._machine.state is State.STA1:
+            if self._machine.state is State.STA1 or self._machine.closing:
                 return None
             try:
                 frame = self._framer.next_frame()
@@ -146,7 +146,7 @@ class Association:
                     return None
                 self._take(frame)
             except ProtocolError as error:
-                self.error = error
+                self.error = self.error or error
                 self._machine.step(Event.EVT19, reason=error.reason, detail=str(error))
         return indications.popleft()
 
@@ -259,7 +259,10 @@ class Association:
 
     def _step(self, event: Event, indicate: CoreEvent | None = None) -> Action:
         detail = f"{event.meaning}; {self.state.meaning}"
-        return self._machine.step(event, indicate=indicate, reason=AbortReason.UNEXPECTED_PDU, detail=detail)
+        action = self._machine.step(event, indicate=indicate, reason=AbortReason.UNEXPECTED_PDU, detail=detail)
+        if action in _UNEXPECTED:
+            self.error = self.error or ProtocolError(detail, AbortReason.UNEXPECTED_PDU)
+        return action
 
     def _establish(self, outcome: Outcome) -> None:
         self._contexts = outcome.accepted
@@ -268,3 +271,4 @@ class Association:
 
 
 _DATA_TRANSFER = frozenset((State.STA6, State.STA7))
+_UNEXPECTED = frozenset((Action.AA_1, Action.AA_8))

@@ -90,7 +90,10 @@ class StoreRequest(StoreOperation):
         return self.spool.size
 
     def chunks(self) -> Iterator[memoryview]:
-        """Give the data set's bytes as they were received; a piece is dead once the next is asked for."""
+        """Give the data set's bytes as they were received; a piece is dead once the next is asked for.
+
+        Raises `OSError`, and `ValueError` once the handler has returned, as everything does that reads the data set.
+        """
         return self.spool.chunks()
 
     def encoded(self) -> bytes:
@@ -125,7 +128,7 @@ class StoreRequest(StoreOperation):
         """
         from dicomport.scp.decoding import decode  # noqa: PLC0415  # pydicom takes 0.3 s to import
 
-        return decode(self._copied(self.spool.header))
+        return decode(self._copied(self.spool.header), self.transfer_syntax_uid)
 
     def _copied(self, header: bytes) -> io.BytesIO:
         copy = io.BytesIO()

@@ -121,7 +121,8 @@ class StorageService:
             self._core.abort()
             await self._send_last_words()
             return
-        await self._await_close()
+        with contextlib.suppress(_Stopping):
+            await self._await_close()
 
     async def _establish(self) -> AssociationInfo:
         event = await self._next()
@@ -328,6 +329,7 @@ class StorageService:
 
 
 _WRONG_CLASS: Final = Status(SOP_CLASS_NOT_SUPPORTED.code, "SOP Class is not the one of the presentation context")
+_NOT_STORAGE: Final = Status(SOP_CLASS_NOT_SUPPORTED.code, "Verification is no storage SOP Class")
 _NO_DATA_SET: Final = Status(INVALID_OBJECT_INSTANCE.code, "the request has no data set")
 _UID_TOO_LONG: Final = Status(
     INVALID_OBJECT_INSTANCE.code, "SOP Instance UID is longer than 64 characters", (Element.AFFECTED_SOP_INSTANCE_UID,)
@@ -340,6 +342,8 @@ def _refusal(operation: StoreOperation) -> Status | None:
     known = sop_classes.find(asked)
     if asked != negotiated and (known is None or known is not sop_classes.find(negotiated)):
         return _WRONG_CLASS
+    if negotiated == VERIFICATION:
+        return _NOT_STORAGE
     if len(operation.sop_instance_uid) > _LONGEST_UID:
         return _UID_TOO_LONG
     return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
@@ -31,7 +32,13 @@ class BlockWriter:
         self.pending += data
         if len(self.pending) >= self._block_bytes:
             block, self.pending = self.pending, bytearray()
-            await asyncio.to_thread(self._append, block)
+            appending = asyncio.ensure_future(asyncio.to_thread(self._append, block))
+            try:
+                await asyncio.shield(appending)
+            except asyncio.CancelledError:
+                # A thread can't be cancelled, and what it writes to must not be closed or removed meanwhile.
+                await asyncio.gather(appending, return_exceptions=True)
+                raise
 
 
 class Spool:
@@ -45,6 +52,9 @@ class Spool:
         self._folder = folder
         self._writer = BlockWriter(self._append, memory_bytes)
         self._descriptor: int | None = None
+        self._closed = False
+        self._reading = threading.Lock()
+        """A handler's thread may still read when the server gives it up."""
 
     async def write(self, data: Buffer) -> None:
         """Take some bytes of the data set. Raises `OSError`."""
@@ -52,24 +62,39 @@ class Spool:
         await self._writer.write(data)
 
     def chunks(self) -> Iterator[memoryview]:
-        """Give the data set a piece at a time; a piece is dead once the next is asked for. Raises `OSError`."""
-        if self._descriptor is not None:
-            on_disk = self.size - len(self._writer.pending)
-            buffer = memoryview(bytearray(min(on_disk, BLOCK_BYTES)))
-            at = 0
-            while at < on_disk:
-                count = os.preadv(self._descriptor, [buffer[: on_disk - at]], at)
-                yield buffer[:count]
-                at += count
-        with memoryview(self._writer.pending) as rest:
+        """Give the data set a piece at a time; a piece is dead once the next is asked for.
+
+        Raises `OSError`, and `ValueError` once the spool is closed: half a data set must not be taken for a whole one.
+        """
+        pending = self._writer.pending
+        on_disk = self.size - len(pending)
+        buffer = memoryview(bytearray(min(on_disk, BLOCK_BYTES)))
+        at = 0
+        while at < on_disk:
+            count = self._read(buffer[: on_disk - at], at)
+            yield buffer[:count]
+            at += count
+        self._check_open()
+        with memoryview(pending) as rest:
             yield rest
 
     def close(self) -> None:
         """Give memory and temporary file back."""
-        self._writer.pending = bytearray()
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+        with self._reading:
+            self._closed = True
+            self._writer.pending = bytearray()
+            if self._descriptor is not None:
+                os.close(self._descriptor)
+                self._descriptor = None
+
+    def _read(self, buffer: memoryview, at: int) -> int:
+        with self._reading:
+            self._check_open()
+            return os.preadv(self._descriptor, [buffer], at) if self._descriptor is not None else 0
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ValueError("the data set is gone: a request is good until its handler returns")
 
     def _append(self, block: Buffer) -> None:
         if self._descriptor is None:

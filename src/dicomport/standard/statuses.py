@@ -98,7 +98,8 @@ class Status:
         return self.code
 
     def __str__(self) -> str:
-        return f"0x{self.code:04X} {self.category.value}: {self.meaning}"
+        told = f"0x{self.code:04X} {self.category.value}: {self.meaning}"
+        return f"{told} ({self.comment})" if self.comment else told
 
 
 def _is_sendable(char: str) -> bool:

@@ -103,7 +103,8 @@ class RawCommand:
         }
         for asked, answered in _ANSWERED_UIDS.items():
             if self.elements.get(asked):
-                answer[answered] = self.elements[asked]
+                # Our own elements are of even length (PS3.7 6.3.1), whatever the peer's were.
+                answer[answered] = self.elements[asked] + b"\0" * (len(self.elements[asked]) % 2)
         if offending:
             answer[Element.OFFENDING_ELEMENT] = encode_tags(offending)
         if comment:

@@ -15,6 +15,7 @@ class Deviation(enum.StrEnum):
     RESULT_RESERVED = "result-reserved"
     REJECT_REASON_RESERVED = "reject-reason-reserved"
     ABORT_REASON_RESERVED = "abort-reason-reserved"
+    JUNK_IN_REJECTED_CONTEXT = "junk-in-rejected-context"
     REPEATED_ITEM = "repeated-item"
     CONTEXT_ID_EVEN = "context-id-even"
     CONTEXT_ID_REPEATED = "context-id-repeated"

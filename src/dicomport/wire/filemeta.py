@@ -103,7 +103,7 @@ def decode_file_meta(data: bytes) -> tuple[FileMeta, int]:
     `FileMetaError` for an element without a VR.
     """
     if len(data) < _START:
-        raise TruncatedFileMetaError("ends before the prefix")
+        raise NotPart10Error("shorter than a preamble and its prefix")
     if data[len(_PREAMBLE) : _START] != _PREFIX:
         raise NotPart10Error('no "DICM" after the preamble')
     fields: dict[str, str] = {}

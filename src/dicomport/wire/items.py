@@ -8,6 +8,7 @@ from typing import ClassVar, Final, Self
 
 from dicomport.wire.cursor import Cursor, pack_bytes16, pack_text16, pack_u8, pack_u16, pack_u32
 from dicomport.wire.deviations import Deviation
+from dicomport.wire.errors import ProtocolError
 
 __all__ = [
     "APPLICATION_CONTEXT",
@@ -156,13 +157,25 @@ class PresentationContextAC:
         except ValueError:
             cursor.note(Deviation.RESULT_RESERVED)
             result = ContextResult.NO_REASON
+        try:
+            transfer_syntax = cls._decode_transfer_syntax(cursor)
+        except ProtocolError:
+            if result is ContextResult.ACCEPTED:
+                raise
+            # What a rejected context has here is not significant (PS3.8 9.3.3.2), and some peers leave junk.
+            cursor.note(Deviation.JUNK_IN_REJECTED_CONTEXT)
+            cursor.rest()
+            transfer_syntax = ""
+        return cls(context_id, result, transfer_syntax)
+
+    @staticmethod
+    def _decode_transfer_syntax(cursor: Cursor) -> str:
         transfer_syntax = ""
         while cursor.remaining:
             kind, body = cursor.item()
-            # Some peers leave junk here in a rejected context (PS3.8 9.3.3.2: not significant then).
             if kind == _TRANSFER_SYNTAX and not transfer_syntax:
                 transfer_syntax = body.uid(body.rest())
-        return cls(context_id, result, transfer_syntax)
+        return transfer_syntax
 
 
 @dataclass(frozen=True, slots=True)
