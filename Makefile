@@ -15,7 +15,7 @@ serve: .venv/installed
 	$(BIN)/dicomport storescp
 
 test: check
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto --dist loadfile
 
 check: .venv/installed-for-tests
 	$(BIN)/ruff check

@@ -238,6 +238,11 @@ def test_the_fragments_are_counted_for_each_command_anew() -> None:
     assert [type(event) for event in feed(core, *in_four * 3)] == [CommandReceived] * 3
 
 
+def test_the_pieces_that_a_fragment_arrives_in_are_not_fragments() -> None:
+    core = established(limits=replace(DEFAULT_LIMITS, command_fragments=1))
+    assert [type(event) for event in feed(core, *one_by_one(ECHO_PDU))] == [CommandReceived]
+
+
 # Longer than it may be (robustness P12).
 
 

@@ -2,6 +2,8 @@
 
 from typing import Final
 
+from tests.wire.golden import Golden, golden
+
 from dicomport.wire import (
     CCancelRQ,
     CEchoRQ,
@@ -15,7 +17,6 @@ from dicomport.wire import (
     NEventReportRSP,
     Priority,
 )
-from tests.wire.golden import Golden, golden
 
 CT: Final = "1.2.840.10008.5.1.4.1.1.2"
 VERIFICATION: Final = "1.2.840.10008.1.1"
@@ -90,7 +91,7 @@ COMMANDS: Final[dict[str, tuple[Golden, Command]]] = {
             00 00 20 01 [02 00 00 00] 07 00                                 # Message ID Being Responded To
             00 00 00 08 [02 00 00 00] 01 01                                 # Command Data Set Type: none
             00 00 00 09 [02 00 00 00] 00 A9                                 # Status
-            00 00 01 09 [08 00 00 00] 10 00 20 00 08 00 18 00               # Offending Element: (0010,0020)\\(0008,0018)
+            00 00 01 09 [08 00 00 00] 10 00 20 00 08 00 18 00               # Offending Element: two tags
             00 00 02 09 [0A 00 00 00] 'wrong IDs '                          # Error Comment
             00 00 03 09 [02 00 00 00] 00 00                                 # Error ID
             """,

@@ -2,6 +2,8 @@
 
 from typing import Final
 
+from tests.wire.golden import Golden, golden
+
 from dicomport.wire import (
     Abort,
     AbortReason,
@@ -26,8 +28,6 @@ from dicomport.wire import (
     UserIdentityRQ,
     UserInformation,
 )
-
-from tests.wire.golden import Golden, golden
 
 CT: Final = "1.2.840.10008.5.1.4.1.1.2"
 VERIFICATION: Final = "1.2.840.10008.1.1"

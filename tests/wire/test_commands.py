@@ -6,6 +6,8 @@ from dataclasses import replace
 from typing import Final
 
 import pytest
+from tests.wire.command_goldens import COMMANDS, COMMITMENT, COMMITMENT_INSTANCE, CT, VERIFICATION
+from tests.wire.golden import Golden, golden
 
 from dicomport.wire import (
     CCancelRQ,
@@ -27,8 +29,6 @@ from dicomport.wire import (
     decode_command,
     encode_command,
 )
-from tests.wire.command_goldens import COMMANDS, COMMITMENT, COMMITMENT_INSTANCE, CT, VERIFICATION
-from tests.wire.golden import Golden, golden
 
 STORE: Final = COMMANDS["C-STORE-RQ without what is optional"][0].data
 STORE_VALUE: Final = COMMANDS["C-STORE-RQ without what is optional"][1]
@@ -71,8 +71,8 @@ def test_each_command_is_the_bytes_of_the_standard(octets: Golden, value: Comman
     assert encode_command(value.to_raw()) == octets.data
 
 
-@pytest.mark.parametrize(("octets", "value"), COMMANDS.values(), ids=COMMANDS)
-def test_a_command_cut_anywhere_is_a_value_or_a_protocol_error(octets: Golden, value: Command) -> None:
+@pytest.mark.parametrize("octets", [octets for octets, _ in COMMANDS.values()], ids=COMMANDS)
+def test_a_command_cut_anywhere_is_a_value_or_a_protocol_error(octets: Golden) -> None:
     for data in octets.truncations():
         survives(data)
     elements = elements_of(octets.data)
@@ -103,8 +103,8 @@ def survives(data: bytes) -> None:
     except CommandError as error:
         answer = error.command.refusal(error.status, offending=(error.offending,))
         assert isinstance(decode_command(encode_command(answer)), Response | RawCommand)
-    except ProtocolError as error:
-        assert str(error)
+    except ProtocolError:
+        return
     else:
         assert decode_command(encode_command(command)) == command
 
@@ -147,7 +147,11 @@ def test_a_request_without_a_mandatory_element_is_refused_with_its_status(
         0x0900: struct.pack("<H", status),
         0x0901: bytes.fromhex(offending),
         0x0902: b"no such thing ",
-    } | {answered: request[asked] for asked, answered in _UIDS.items() if request.get(asked)}
+    } | {
+        answered: request[asked] + b"\0" * (len(request[asked]) % 2)
+        for asked, answered in _UIDS.items()
+        if request.get(asked)
+    }
     answer = error.command.refusal(error.status, offending=(error.offending,), comment="no such thing")
     assert encode_command(answer) == command_set(*sorted(expected.items()))
 

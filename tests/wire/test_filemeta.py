@@ -12,6 +12,7 @@ from pydicom.errors import InvalidDicomError
 from pydicom.filereader import _read_file_meta_info, dcmread, read_preamble
 from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import UID
+from tests.wire.golden import golden
 
 from dicomport.wire import (
     EncodeError,
@@ -22,7 +23,6 @@ from dicomport.wire import (
     decode_file_meta,
     encode_file_meta,
 )
-from tests.wire.golden import golden
 
 GOLDEN: Final = golden(
     """
@@ -137,7 +137,8 @@ def test_pydicoms_package_has_files() -> None:
 
 def test_cut_anywhere_more_is_asked_for() -> None:
     for size in range(len(GOLDEN.data) + 8):
-        with pytest.raises(TruncatedFileMetaError):
+        # What is shorter than preamble and prefix shows no sign of being a DICOM file.
+        with pytest.raises(TruncatedFileMetaError if size >= 132 else NotPart10Error):
             decode_file_meta((GOLDEN.data + DATA_SET)[:size])
     assert decode_file_meta((GOLDEN.data + DATA_SET)[: len(GOLDEN.data) + 8]) == (VALUE, len(GOLDEN.data))
 
@@ -163,10 +164,9 @@ def test_any_one_octet_may_be_wrong() -> None:
 def survives(data: bytes) -> None:
     try:
         _, offset = decode_file_meta(data)
-    except FileMetaError as error:
-        assert str(error)
-    else:
-        assert GROUP <= offset <= len(data)
+    except FileMetaError:
+        return
+    assert GROUP <= offset <= len(data)
 
 
 @pytest.mark.parametrize("length", ["00 00 00 00", "B5 00 00 00", "B7 00 00 00", "FF FF FF FF"])
@@ -205,16 +205,14 @@ def test_of_a_repeated_element_the_first_counts_and_others_are_passed_over() -> 
     assert decode_file_meta(octets.data + DATA_SET) == (FileMeta(transfer_syntax_uid="1.2.3"), len(octets.data))
 
 
-@pytest.mark.parametrize("vr", ["OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"])
-def test_long_vrs_have_long_lengths(vr: str) -> None:
-    octets = golden(f"00{{128}} 'DICM' 02 00 99 00 '{vr}' 00 00 [0A 00 00 00] 00{{10}}", "little")
-    assert decode_file_meta(octets.data + DATA_SET) == (FileMeta(), len(octets.data))
-
-
-@pytest.mark.parametrize("vr", "AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM UI UL US".split())
-def test_short_vrs_have_short_lengths(vr: str) -> None:
-    octets = golden(f"00{{128}} 'DICM' 02 00 99 00 '{vr}' [0A 00] 00{{10}}", "little")
-    assert decode_file_meta(octets.data + DATA_SET) == (FileMeta(), len(octets.data))
+def test_the_vr_says_how_long_the_length_is() -> None:
+    for vr in (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"):
+        octets = bytes(128) + b"DICM" + b"\2\0\x99\0" + vr + bytes.fromhex("0000 0A000000") + bytes(10)
+        assert decode_file_meta(octets + DATA_SET) == (FileMeta(), len(octets))
+    short = b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US"
+    for vr in short.split():
+        octets = bytes(128) + b"DICM" + b"\2\0\x99\0" + vr + bytes.fromhex("0A00") + bytes(10)
+        assert decode_file_meta(octets + DATA_SET) == (FileMeta(), len(octets))
 
 
 @pytest.mark.parametrize("padding", [b"", b"\0", b" ", b"\0\0\0", b"  "])

@@ -4,6 +4,8 @@ from collections import Counter
 from typing import Final
 
 import pytest
+from tests.wire.golden import Golden, golden
+from tests.wire.pdu_goldens import CT, ITEMS, Item
 
 from dicomport.wire import (
     AsynchronousOperationsWindow,
@@ -23,8 +25,6 @@ from dicomport.wire import (
     UserInformation,
 )
 from dicomport.wire.cursor import Cursor
-from tests.wire.golden import Golden, golden
-from tests.wire.pdu_goldens import CT, ITEMS, Item
 
 
 def decode_item(
@@ -68,18 +68,17 @@ def test_an_item_cut_anywhere_or_with_a_wrong_length_is_a_value_or_a_protocol_er
 def survives(data: bytes, item: type[Item]) -> None:
     try:
         value = decode_item(data, item)
-    except ProtocolError as error:
-        assert str(error)
-    else:
-        assert decode_item(value.encode(), item) == value
+    except ProtocolError:
+        return
+    assert decode_item(value.encode(), item) == value
 
 
-@pytest.mark.parametrize("code", range(5, 256))
-def test_a_reserved_result_is_a_rejection_and_counted(code: int) -> None:
-    notes: Counter[Deviation] = Counter()
-    data = bytes((0x21, 0, 0, 8, 1, 0, code, 0, 0x40, 0, 0, 0))
-    assert decode_item(data, PresentationContextAC, notes) == PresentationContextAC(1, ContextResult.NO_REASON)
-    assert notes == {Deviation.RESULT_RESERVED: 1}
+def test_a_reserved_result_is_a_rejection_and_counted() -> None:
+    for code in range(5, 256):
+        notes: Counter[Deviation] = Counter()
+        data = bytes((0x21, 0, 0, 8, 1, 0, code, 0, 0x40, 0, 0, 0))
+        assert decode_item(data, PresentationContextAC, notes) == PresentationContextAC(1, ContextResult.NO_REASON)
+        assert notes == {Deviation.RESULT_RESERVED: 1}
 
 
 def test_results_have_words_for_the_log() -> None:

@@ -5,6 +5,8 @@ from dataclasses import replace
 from typing import Final
 
 import pytest
+from tests.wire.golden import Golden, golden, with_pdu_length
+from tests.wire.pdu_goldens import ASSOCIATE_AC, ASSOCIATE_RQ, ASSOCIATE_RQ_VALUE, PDUS
 
 from dicomport.wire import (
     APPLICATION_CONTEXT,
@@ -28,8 +30,6 @@ from dicomport.wire import (
     decode,
     encode,
 )
-from tests.wire.golden import Golden, golden, with_pdu_length
-from tests.wire.pdu_goldens import ASSOCIATE_AC, ASSOCIATE_RQ, ASSOCIATE_RQ_VALUE, PDUS
 
 # PS3.8 Table 9-21.
 REJECTIONS: Final = {
@@ -297,10 +297,9 @@ def test_any_one_octet_may_be_wrong(octets: bytes) -> None:
 def survives(data: bytes) -> None:
     try:
         pdu = decode(data)
-    except ProtocolError as error:
-        assert str(error)
-    else:
-        assert decode(encode(pdu)) == pdu
+    except ProtocolError:
+        return
+    assert decode(encode(pdu)) == pdu
 
 
 @pytest.mark.parametrize(
@@ -324,11 +323,11 @@ def test_missing_or_left_over_octets_abort_with_invalid_pdu_parameter_value(octe
     assert caught.value.reason is AbortReason.INVALID_PDU_PARAMETER_VALUE
 
 
-@pytest.mark.parametrize("kind", sorted(set(range(256)) - set(range(1, 8))))
-def test_an_unknown_pdu_type_aborts_with_unrecognized_pdu(kind: int) -> None:
-    with pytest.raises(ProtocolError) as caught:
-        decode(bytes((kind, 0, 0, 0, 0, 0)))
-    assert caught.value.reason is AbortReason.UNRECOGNIZED_PDU
+def test_an_unknown_pdu_type_aborts_with_unrecognized_pdu() -> None:
+    for kind in set(range(256)) - set(range(1, 8)):
+        with pytest.raises(ProtocolError) as caught:
+            decode(bytes((kind, 0, 0, 0, 0, 0)))
+        assert caught.value.reason is AbortReason.UNRECOGNIZED_PDU
 
 
 def test_an_error_names_the_structure_the_field_and_the_place() -> None:
@@ -424,7 +423,7 @@ def test_a_mebibyte_of_small_items_is_refused(data: bytes) -> None:
     ids=["empty transfer syntaxes in answers", "empty related classes", "empty PDVs"],
 )
 def test_a_mebibyte_of_the_smallest_parts_is_read_in_bounded_time(data: bytes) -> None:
-    assert decode(data)
+    assert data[0] == decode(data).KIND
 
 
 def test_the_acceptance_differs_in_its_type_and_its_contexts_alone() -> None:

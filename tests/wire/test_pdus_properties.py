@@ -5,6 +5,10 @@ from typing import Final
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tests.wire import strategies as some
+from tests.wire.command_goldens import COMMANDS
+from tests.wire.golden import with_pdu_length
+from tests.wire.pdu_goldens import ITEMS, PDUS, Item
 
 from dicomport.wire import (
     Command,
@@ -15,6 +19,7 @@ from dicomport.wire import (
     Pdu,
     ProtocolError,
     RawCommand,
+    Response,
     decode,
     decode_command,
     decode_file_meta,
@@ -23,10 +28,6 @@ from dicomport.wire import (
     encode_file_meta,
 )
 from dicomport.wire.cursor import Cursor
-from tests.wire import strategies as some
-from tests.wire.command_goldens import COMMANDS
-from tests.wire.golden import with_pdu_length
-from tests.wire.pdu_goldens import ITEMS, PDUS, Item
 
 quick: Final = settings(max_examples=100, deadline=None)
 
@@ -61,12 +62,17 @@ def read_pdu(data: bytes) -> None:
     assert decode(encode(pdu)) == pdu
 
 
+def answerable(error: CommandError) -> None:
+    answer = decode_command(encode_command(error.command.refusal(error.status, offending=(error.offending,))))
+    assert isinstance(answer, Response)
+    assert (answer.status, answer.offending_element) == (error.status, (error.offending,))
+
+
 def read_command(data: bytes) -> None:
     try:
         command = decode_command(data)
     except CommandError as error:
-        answer = decode_command(encode_command(error.command.refusal(error.status, offending=(error.offending,))))
-        assert getattr(answer, "status", None) == error.status
+        answerable(error)
     except ProtocolError:
         return
     else:

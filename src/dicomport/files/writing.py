@@ -67,17 +67,20 @@ class PartialFile:
             view = view[os.write(self._descriptor, view) :]
 
     def commit(self, sop_instance_uid: str) -> Path:
-        """Give the file its name, made of the SOP Instance UID, and return it. Raises `OSError`; then nothing is left.
+        """Give the file its name, made of the SOP Instance UID, and return it.
 
         A file of that name is never overwritten: with the same data set it stands for this one too, with another one
         this file gets the next free name, "UID~2.dcm" and so on.
+
+        Raises `OSError`; then nothing is left, unless the folder alone could not be synced: the file is whole then,
+        and stays, as another sender may have been told already that this data set is here.
         """
         try:
             if self._durability is Durability.FSYNC:
                 os.fsync(self._descriptor)
             path = self._link(file_name(sop_instance_uid))
             if self._durability is Durability.FSYNC:
-                sync_folder(self._folder)
+                sync(self._folder)
         finally:
             self.discard()
         return path
@@ -96,6 +99,8 @@ class PartialFile:
                 self._claim(path)
             except FileExistsError:
                 if self._same_data_set(path):
+                    if self._durability is Durability.FSYNC:
+                        sync(path)  # Whoever wrote it may not have waited for the disk.
                     return path
                 number += 1
                 path = self._folder / f"{stem}~{number}.dcm"
@@ -111,7 +116,11 @@ class PartialFile:
                 raise
             # The name is taken with an empty file first, so that of two writers only one gets it.
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _MODE))
-            self._temporary.replace(path)
+            try:
+                self._temporary.replace(path)
+            except BaseException:
+                path.unlink()
+                raise
 
     def _same_data_set(self, path: Path) -> bool:
         """Compare with a file that is there, group 0002 aside: it tells the way of a data set, not what it is."""
@@ -137,12 +146,12 @@ def make_folder(folder: Path, durability: Durability) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if durability is Durability.FSYNC:
         for path in missing:
-            sync_folder(path.parent)
+            sync(path.parent)
 
 
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+def sync(path: Path) -> None:
+    """Make a file durable, or the names in a folder."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
     finally:

@@ -40,6 +40,8 @@ class BlockingConnection:
         self.core = core
         self._sock = sock
         self._buffer = memoryview(bytearray(_BUFFER_BYTES))
+        self._torn = False
+        """Whether a PDU was sent in part: what is sent after that, an A-ABORT too, would be read as its rest."""
         self._stall = timeouts.timer("network")
         self._artim = ArtimClock(core, timeouts.acse)
 
@@ -75,9 +77,13 @@ class BlockingConnection:
             raise TimerExpiredError(timer) from None
 
     def _flush(self) -> None:
-        gather = Gather(self.core.take_output(), self._sock)
-        while gather.send_some():
-            pass
+        output = self.core.take_output()
+        if output and not self._torn:
+            self._torn = True
+            gather = Gather(output, self._sock)
+            while gather.send_some():
+                pass
+            self._torn = False
 
     def _receive(self) -> None:
         count = self._sock.recv_into(self._buffer)

@@ -23,6 +23,8 @@ class Connection:
         self.timeouts = timeouts
         self.stream = stream
         self._buffer = memoryview(bytearray(_BUFFER_BYTES))
+        self._torn = False
+        """Whether a PDU was sent in part: what is sent after that, an A-ABORT too, would be read as its rest."""
         self._stall = timeouts.timer("network")
         self._artim = ArtimClock(core, timeouts.acse)
 
@@ -48,8 +50,10 @@ class Connection:
     async def flush(self, timer: Timer | None = None) -> None:
         """Send what the core wants to send; raises `OSError` and `TimerExpiredError`."""
         output = self.core.take_output()
-        if output:
+        if output and not self._torn:
+            self._torn = True
             await self.stream.send(output, timer or self._stall)
+            self._torn = False
 
     def close(self) -> None:
         """Close the transport connection."""

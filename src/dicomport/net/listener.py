@@ -60,6 +60,7 @@ class Listener:
     def __init__(
         self, sockets: list[socket.socket], serve: Serve, timeouts: Timeouts, tls: ssl.SSLContext | None
     ) -> None:
+        log.prepare()
         self._sockets = sockets
         self._serve = serve
         self._timeouts = timeouts

@@ -30,6 +30,11 @@ class Logger:
         """Give a logger that has these fields too."""
         return Logger(self._logger.name, self._fields | fields)
 
+    def prepare(self) -> None:
+        """Import the logger now: once the process is out of file descriptors it can't be, and that is to be logged."""
+        if self._structlog is None:
+            self._structlog = _structlog(self._logger, self._fields)
+
     def log(self, level: int, event: str, **fields: object) -> None:
         """Log an event at a level of the standard library's."""
         if self._logger.isEnabledFor(level):

@@ -205,4 +205,5 @@ def is_loopback(host: str) -> bool:
 
 
 def _answer_extended(asked: SOPClassExtendedNegotiation) -> bytes | None:
-    return _LEVEL_2_FULL if any_storage_class(asked.sop_class_uid, None) else None
+    storage = asked.sop_class_uid != VERIFICATION and any_storage_class(asked.sop_class_uid, None)
+    return _LEVEL_2_FULL if storage else None

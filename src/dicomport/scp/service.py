@@ -121,6 +121,10 @@ class StorageService:
             self._core.abort()
             await self._send_last_words()
             return
+        self._idle = True
+        if self._stopping:
+            await self._send_last_words()
+            return
         with contextlib.suppress(_Stopping):
             await self._await_close()
 

@@ -58,11 +58,16 @@ class Instance:
         Raises `OSError` and `FileMetaError` when the file can't be read, or not as far as it should.
         """
         left = self.size
-        stored = self.source.chunks(chunk_bytes) if isinstance(self.source, Part10File) else (memoryview(self.source),)
-        for chunk in stored:
+        source = self.source
+        for chunk in source.chunks(chunk_bytes) if isinstance(source, Part10File) else _pieces(source, chunk_bytes):
             left -= len(chunk)
             # The NUL goes with the last chunk: alone, it would leave a fragment of odd length before it.
             yield memoryview(b"".join((chunk, b"\0"))) if left == 0 and self.size % 2 else chunk
+
+
+def _pieces(data: bytes, chunk_bytes: int) -> Iterator[memoryview]:
+    view = memoryview(data)
+    return (view[start : start + chunk_bytes] for start in range(0, len(data), chunk_bytes))
 
 
 def instance_of(what: Instance | str | Path | pydicom.Dataset) -> Instance:

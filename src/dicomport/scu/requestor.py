@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -60,6 +61,9 @@ __all__ = ["NoContextError", "Requestor", "StoreResponse"]
 _CHUNK_BYTES: Final = 1 << 20
 """What is read of an instance and handed to the socket at a time."""
 
+_CHUNK_PDUS: Final = 2048
+"""Into how many P-DATA-TFs that is cut at most: each costs memory of its own, and a peer may ask for tiny ones."""
+
 _LAST_MESSAGE_ID: Final = 0xFFFF
 
 R = TypeVar("R", bound=Response)
@@ -104,6 +108,7 @@ class Requestor:
         """What was agreed on, once `establish` is done."""
         self._timeouts = timeouts
         self._by_syntaxes: dict[tuple[str, str], AcceptedContext] = {}
+        self._chunk_bytes = _CHUNK_BYTES
         self._message_id = 0
 
     def establish(self) -> Steps[Outcome]:
@@ -115,6 +120,8 @@ class Requestor:
         if not isinstance(event, AssociationAccepted):
             raise LostError(f"the peer answered the association request with {event}")
         self.outcome = event.outcome
+        if event.outcome.peer_maximum_length:
+            self._chunk_bytes = min(_CHUNK_BYTES, _CHUNK_PDUS * event.outcome.peer_maximum_length)
         for context in self.core.contexts.values():
             self._by_syntaxes.setdefault((context.abstract_syntax, context.transfer_syntax), context)
         return event.outcome
@@ -153,7 +160,7 @@ class Requestor:
             move_originator_ae_title=move_originator_ae_title,
             move_originator_message_id=move_originator_message_id,
         )
-        chunks = instance.chunks(_CHUNK_BYTES)
+        chunks = instance.chunks(self._chunk_bytes)
         try:
             # Before anything is sent: a file that can't be read at all costs no association.
             first = next(chunks)
@@ -215,7 +222,9 @@ class Requestor:
                     self.core.send_command(context.context_id, error.command.refusal(error.status))
                 case ReleaseRequested():
                     self.core.confirm_release()
-                    yield FLUSH
+                    # Whom it is confirmed to may have gone.
+                    with contextlib.suppress(OSError):
+                        yield FLUSH
                     raise LostError("the peer released the association")
                 case _:
                     pass  # A data set that belongs to one of these.

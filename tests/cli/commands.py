@@ -1,0 +1,71 @@
+"""Running the commands as a person does: as processes, judged by their output and exit codes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pydicom
+
+__all__ = ["FILES", "Receiver", "dicomport", "receiver", "start"]
+
+FILES = Path(pydicom.__file__).parent / "data" / "test_files"
+
+_COMMAND = (sys.executable, "-m", "dicomport")
+_PATIENCE = 60
+
+
+def dicomport(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end."""
+    return subprocess.run(
+        (*_COMMAND, *map(str, arguments)), check=False, capture_output=True, text=True, timeout=_PATIENCE, cwd=cwd
+    )
+
+
+def start(*arguments: str | Path, wrapper: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+    """Start a command, by way of another one if asked."""
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    return subprocess.Popen(
+        (*wrapper, *_COMMAND, *map(str, arguments)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+
+
+@dataclass(frozen=True)
+class Receiver:
+    """A running storescp."""
+
+    process: subprocess.Popen[str]
+    port: str
+    archive: Path
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> tuple[int, str, str]:
+        """Send a signal and give exit code, stdout and stderr."""
+        self.process.send_signal(number)
+        out, err = self.process.communicate(timeout=_PATIENCE)
+        return self.process.returncode, out, err
+
+
+@contextlib.contextmanager
+def receiver(archive: Path, *arguments: str | Path, wrapper: tuple[str, ...] = ()) -> Iterator[Receiver]:
+    """Run storescp on a free port."""
+    process = start("storescp", "0", "--archive", archive, *arguments, wrapper=wrapper)
+    try:
+        greeting = process.stderr.readline() if process.stderr else ""
+        found = re.search(r":(\d+), storing in", greeting)
+        if found is None:
+            raise AssertionError(greeting + (process.stderr.read() if process.stderr else ""))
+        yield Receiver(process, found[1], archive)
+    finally:
+        process.kill()
+        process.communicate()

@@ -1,0 +1,121 @@
+"""`dicomport storescp`: what it keeps, what it says, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+from tests.cli.commands import FILES, Receiver, dicomport, receiver, start
+
+from dicomport import AbortedError, blocking, sop_classes
+from dicomport.files import read_part10
+
+CT = FILES / "CT_small.dcm"
+
+
+def test_it_keeps_the_bytes_and_tells_where_they_came_from(tmp_path: Path) -> None:
+    with receiver(tmp_path / "archive", "-aet", "ARCHIVE") as found:
+        sent = dicomport("storescu", "-aet", "SCANNER", "-aec", "ARCHIVE", "localhost", found.port, CT)
+        assert sent.returncode == 0
+    source = read_part10(CT)
+    kept = read_part10(found.archive / f"{source.meta.media_storage_sop_instance_uid}.dcm")
+    assert [bytes(c) for c in kept.chunks(1 << 20)] == [bytes(c) for c in source.chunks(1 << 20)]
+    meta = kept.meta
+    assert (meta.source_ae_title, meta.sending_ae_title, meta.receiving_ae_title) == ("SCANNER", "SCANNER", "ARCHIVE")
+    assert (kept.path.stat().st_mode & 0o777) == 0o640
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_with_exit_code_0(tmp_path: Path, number: signal.Signals) -> None:
+    with receiver(tmp_path / "archive") as found:
+        code, _, err = found.stop(number)
+    assert code == 0
+    assert "Traceback" not in err
+
+
+def test_an_idle_association_is_aborted_when_it_stops(tmp_path: Path) -> None:
+    def stop_between_messages(found: Receiver) -> None:
+        contexts = [sop_classes.CTImageStorage]
+        with blocking.associate("localhost", int(found.port), contexts=contexts) as association:
+            assert association.c_store(CT).accepted
+            assert found.stop()[0] == 0
+
+    with receiver(tmp_path / "archive") as found, pytest.raises(AbortedError):
+        stop_between_messages(found)
+    assert len(list(found.archive.iterdir())) == 1
+
+
+def test_json_tells_each_instance_on_stdout(tmp_path: Path) -> None:
+    with receiver(tmp_path / "archive", "--json") as found:
+        dicomport("storescu", "-aet", "SCANNER", "localhost", found.port, CT)
+        _, out, _ = found.stop()
+    (row,) = map(json.loads, out.splitlines())
+    assert row["status"] == 0
+    assert row["size"] == 38870
+    assert row["calling_ae_title"] == "SCANNER"
+    assert row["sop_instance_uid"] == read_part10(CT).meta.media_storage_sop_instance_uid
+
+
+def test_verbose_logs_associations_and_instances(tmp_path: Path) -> None:
+    with receiver(tmp_path / "archive", "-v") as found:
+        dicomport("storescu", "-aet", "SCANNER", "localhost", found.port, CT)
+        _, _, err = found.stop()
+    assert "association_accepted" in err
+    assert "calling=SCANNER" in err
+    assert "instance_stored" in err
+    assert "stored=1" in err
+
+
+def test_a_port_in_use_is_explained(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = dicomport("storescp", str(port), "--archive", tmp_path / "archive")
+    assert done.returncode == 1
+    assert f"port {port} is in use" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_archive_that_can_not_be_is_explained(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = dicomport("storescp", "0", "--archive", tmp_path / "file" / "archive")
+    assert done.returncode == 1
+    assert "can't be the archive: Not a directory" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_archive_that_is_a_file_is_wrong_usage(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = dicomport("storescp", "0", "--archive", tmp_path / "file")
+    assert done.returncode == 2
+    assert "is a file" in done.stderr
+
+
+def test_an_address_for_others_needs_somebody_allowed(tmp_path: Path) -> None:
+    done = dicomport("storescp", "0", "-ba", "0.0.0.0", "--archive", tmp_path / "archive")
+    assert done.returncode == 2
+    assert "--allow-any" in done.stderr
+
+
+def test_allow_any_opens_every_interface(tmp_path: Path) -> None:
+    with receiver(tmp_path / "archive", "-ba", "0.0.0.0", "--allow-any") as found:
+        assert dicomport("echoscu", "127.0.0.1", found.port).returncode == 0
+
+
+def test_a_file_that_can_not_be_written_is_refused_and_nothing_is_left(tmp_path: Path) -> None:
+    # A limit on the length of files, 20 kB here, is the one full disk that can be had on any machine.
+    with receiver(tmp_path / "archive", wrapper=("sh", "-c", 'ulimit -f 40; exec "$@"', "sh")) as found:
+        large = dicomport("storescu", "localhost", found.port, CT)
+        small = dicomport("storescu", "localhost", found.port, FILES / "MR_small.dcm")
+    assert large.returncode == 1
+    assert "0x0110 Failure: Processing failure (the instance could not be written)" in large.stderr
+    assert small.returncode == 0
+    assert len(list(found.archive.iterdir())) == 1
+
+
+def test_start_is_importable_as_a_module() -> None:
+    process = start("--version")
+    out, _ = process.communicate(timeout=60)
+    assert out.startswith("dicomport 0.1.0")

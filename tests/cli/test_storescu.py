@@ -1,0 +1,166 @@
+"""`dicomport storescu`: what it prints, and its exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.cli.commands import FILES, Receiver, dicomport, receiver, start
+
+from dicomport import StorageSCP, StoreRequest
+
+CT = FILES / "CT_small.dcm"
+MR = FILES / "MR_small.dcm"
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[Receiver]:
+    with receiver(tmp_path / "archive") as found:
+        yield found
+
+
+@pytest.fixture
+def closed_port() -> str:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return str(sock.getsockname()[1])
+
+
+def test_all_accepted_is_exit_code_0_and_a_summary_on_stderr(running: Receiver) -> None:
+    done = dicomport("storescu", "localhost", running.port, CT, MR)
+    assert done.returncode == 0
+    assert done.stdout == ""
+    assert "2 of 2 files accepted: 48.4 kB" in done.stderr
+    assert len(list(running.archive.iterdir())) == 2
+
+
+def test_folders_are_walked_and_what_can_not_go_is_named_with_exit_code_1(running: Receiver, tmp_path: Path) -> None:
+    folder = tmp_path / "study" / "series"
+    folder.mkdir(parents=True)
+    (folder / "one.dcm").write_bytes(CT.read_bytes())
+    (folder / "notes.txt").write_text("no image")
+    done = dicomport("storescu", "localhost", running.port, tmp_path / "study")
+    assert done.returncode == 1
+    assert "1 of 2 files accepted" in done.stderr
+    assert "1 not: not a DICOM file" in done.stderr
+    assert str(folder / "notes.txt") in done.stderr
+
+
+def test_json_is_one_object_per_file_on_stdout(running: Receiver, tmp_path: Path) -> None:
+    done = dicomport("storescu", "--json", "localhost", running.port, CT, tmp_path / "missing.dcm")
+    assert done.returncode == 1
+    rows = {row["path"]: row for row in map(json.loads, done.stdout.splitlines())}
+    sent, missing = rows[str(CT)], rows[str(tmp_path / "missing.dcm")]
+    assert (sent["accepted"], sent["status"], sent["category"], sent["size"]) == (True, 0, "Success", 38870)
+    assert sent["sop_class_uid"] == "1.2.840.10008.5.1.4.1.1.2"
+    assert (missing["accepted"], missing["status"]) == (False, None)
+    assert "No such file" in missing["reason"]
+
+
+def test_a_failure_status_is_exit_code_1_and_shown_with_its_meaning() -> None:
+    def refuse(_: StoreRequest) -> int:
+        return 0xA700
+
+    with StorageSCP(refuse, port=0).in_thread() as scp:
+        done = dicomport("storescu", "127.0.0.1", str(scp.port), CT)
+    assert done.returncode == 1
+    assert "0xA700 Failure: Out of resources" in done.stderr
+
+
+def test_nobody_listening_is_exit_code_3_with_advice(closed_port: str) -> None:
+    done = dicomport("storescu", "127.0.0.1", closed_port, CT)
+    assert done.returncode == 3
+    assert f"nothing listens on 127.0.0.1:{closed_port}: is the port right" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_unknown_host_is_exit_code_3(closed_port: str) -> None:
+    done = dicomport("storescu", "no.such.host.invalid", closed_port, CT)
+    assert done.returncode == 3
+    assert "no.such.host.invalid" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_rejected_association_is_exit_code_3_with_the_reason(tmp_path: Path) -> None:
+    with receiver(tmp_path / "archive", "--allow", "SCANNER") as found:
+        refused = dicomport("storescu", "localhost", found.port, CT)
+        taken = dicomport("storescu", "-aet", "SCANNER", "localhost", found.port, CT)
+    assert refused.returncode == 3
+    assert "calling AE title not recognized" in refused.stderr
+    assert taken.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("storescu", "localhost"), "Missing argument 'PORT'"),
+        (("storescu", "localhost", "104"), "Missing argument 'PATH...'"),
+        (("storescu", "localhost", "many", "x"), "'many' is not a valid integer"),
+        (("storescu", "localhost", "104", "x", "-aet", "SEVENTEEN_LETTERS"), "longer than 16"),
+        (("storescu", "localhost", "104", "x", "--nonsense"), "No such option"),
+        (("nonsense",), "No such command"),
+    ],
+)
+def test_wrong_usage_is_exit_code_2(arguments: tuple[str, ...], complaint: str) -> None:
+    done = dicomport(*arguments)
+    assert done.returncode == 2
+    assert complaint in done.stderr
+
+
+def test_an_empty_folder_is_nothing_to_send(running: Receiver, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    done = dicomport("storescu", "localhost", running.port, tmp_path / "empty")
+    assert done.returncode == 1
+    assert "nothing to send" in done.stderr
+
+
+def test_quiet_says_nothing_of_success(running: Receiver) -> None:
+    done = dicomport("storescu", "-q", "localhost", running.port, CT)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_file_name_can_not_move_the_terminal(running: Receiver, tmp_path: Path) -> None:
+    evil = tmp_path / "evil\x1b[2J.dcm"
+    evil.write_text("no image")
+    done = dicomport("storescu", "localhost", running.port, evil)
+    assert "\x1b" not in done.stderr
+    assert r"evil\x1b[2J.dcm" in done.stderr
+
+
+def test_ctrl_c_ends_it_with_130_and_says_how_far_it_came() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        process = start("storescu", "127.0.0.1", str(silent.getsockname()[1]), CT)
+        connection, _ = silent.accept()
+        with connection:
+            assert connection.recv(1) == b"\x01"
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "0 of 1 file accepted" in err
+    assert "1 not tried" in err
+    assert "Traceback" not in err
+
+
+def test_a_plain_send_imports_neither_pydicom_nor_rich(running: Receiver) -> None:
+    process = start("storescu", "localhost", running.port, CT)
+    process.communicate()
+    code = (
+        "import sys; from dicomport.cli.main import main\n"
+        "try: main(sys.argv[1:])\n"
+        "except SystemExit as end: print(end.code, 'pydicom' in sys.modules, 'rich' in sys.modules)"
+    )
+    import subprocess
+    import sys
+
+    done = subprocess.run(
+        [sys.executable, "-c", code, "storescu", "localhost", running.port, os.fspath(CT)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "0 False False\n"

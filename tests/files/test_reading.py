@@ -1,0 +1,191 @@
+"""What a file holds, from its first bytes: never the whole file, never a wait, never more than one kind of error."""
+
+import os
+import socket
+import struct
+from pathlib import Path
+from typing import Final
+
+import pydicom
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dicomport.files import Part10File, read_part10
+from dicomport.wire import FileMeta, FileMetaError, NotPart10Error, TruncatedFileMetaError, encode_file_meta
+
+TEST_FILES: Final = Path(pydicom.__file__).parent / "data" / "test_files"
+
+META: Final = FileMeta(
+    media_storage_sop_class_uid="1.2.840.10008.5.1.4.1.1.2",
+    media_storage_sop_instance_uid="1.2.3.4",
+    transfer_syntax_uid="1.2.840.10008.1.2.1",
+)
+HEADER: Final = encode_file_meta(META)
+DATA_SET: Final = bytes.fromhex("0800 0500 4353 0a00") + b"ISO_IR 100"
+
+
+def written(folder: Path, content: bytes) -> Path:
+    path = folder / "file"
+    path.write_bytes(content)
+    return path
+
+
+def with_meta_element(vr: bytes, size: int, content: bytes) -> bytes:
+    """Put an element of `size` bytes, of which `content` is there, behind the rest of group 0002."""
+    return HEADER + struct.pack("<HH2sHL", 2, 0x0102, vr, 0, size) + content
+
+
+def test_the_header_is_read_and_the_data_set_found(tmp_path: Path) -> None:
+    path = written(tmp_path, HEADER + DATA_SET)
+    found = read_part10(path)
+    assert found == Part10File(path, META, len(HEADER), len(DATA_SET))
+    assert b"".join(bytes(chunk) for chunk in found.chunks(1 << 20)) == DATA_SET
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 17, 18, 19, 1000])
+def test_chunks_are_of_the_size_asked_for(tmp_path: Path, size: int) -> None:
+    found = read_part10(written(tmp_path, HEADER + DATA_SET))
+    pieces = [bytes(chunk) for chunk in found.chunks(size)]
+    assert b"".join(pieces) == DATA_SET
+    assert {len(piece) for piece in pieces[:-1]} <= {size}
+    assert 1 <= len(pieces[-1]) <= size
+
+
+def part10_files() -> list[Path]:
+    return [path for path in sorted(TEST_FILES.glob("*.dcm")) if path.read_bytes()[128:132] == b"DICM"]
+
+
+@pytest.mark.parametrize("path", part10_files(), ids=lambda path: path.name)
+def test_it_finds_what_pydicom_finds(path: Path) -> None:
+    expected = pydicom.filereader.read_file_meta_info(path)
+    found = read_part10(path)
+    assert found.meta.transfer_syntax_uid == str(expected.get("TransferSyntaxUID", ""))
+    assert found.meta.media_storage_sop_class_uid == str(expected.get("MediaStorageSOPClassUID", ""))
+    assert found.meta.media_storage_sop_instance_uid == str(expected.get("MediaStorageSOPInstanceUID", ""))
+    with path.open("rb") as file:
+        pydicom.filereader.read_preamble(file, force=False)
+        pydicom.filereader._read_file_meta_info(file)
+        assert found.offset == file.tell()
+    assert found.offset + found.size == path.stat().st_size
+
+
+def test_a_fifo_is_not_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    with pytest.raises(FileMetaError, match="regular"):
+        read_part10(path)
+
+
+@pytest.mark.parametrize("path", [Path("/"), Path("/dev/null"), Path("/dev/zero")])
+def test_a_folder_or_a_device_is_refused(path: Path) -> None:
+    with pytest.raises(FileMetaError, match="regular"):
+        read_part10(path)
+
+
+def test_a_socket_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind("socket")
+        with pytest.raises(OSError, match="No such device or address"):
+            read_part10(Path("socket"))
+
+
+@pytest.mark.parametrize("loop", [False, True])
+def test_a_link_that_leads_nowhere_is_an_os_error(tmp_path: Path, loop: bool) -> None:
+    path = tmp_path / "link"
+    path.symlink_to(path if loop else tmp_path / "missing")
+    with pytest.raises(OSError, match=r"symbolic|No such file"):
+        read_part10(path)
+
+
+def test_a_file_may_be_found_through_a_link(tmp_path: Path) -> None:
+    path = tmp_path / "link"
+    path.symlink_to(written(tmp_path, HEADER + DATA_SET))
+    assert read_part10(path).meta == META
+
+
+@pytest.mark.parametrize("at", range(len(HEADER) + 1))
+def test_a_header_that_breaks_off_is_truncated_wherever(tmp_path: Path, at: int) -> None:
+    with pytest.raises(NotPart10Error if at < 132 else TruncatedFileMetaError):
+        read_part10(written(tmp_path, HEADER[:at]))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"GIF89a" + bytes(200), bytes(132), b"\x08\x00\x05\x00CS" + bytes(300), bytes(128) + b"dicm" + bytes(300)],
+)
+def test_what_is_no_part_10_file_is_told_from_what_is_a_broken_one(tmp_path: Path, content: bytes) -> None:
+    with pytest.raises(NotPart10Error):
+        read_part10(written(tmp_path, content))
+
+
+@pytest.mark.parametrize("size", [4096, 70_000, (1 << 20) - 1000])
+def test_a_long_header_is_read_to_its_end(tmp_path: Path, size: int) -> None:
+    found = read_part10(written(tmp_path, with_meta_element(b"OB", size, bytes(size)) + DATA_SET))
+    assert (found.offset, found.size) == (len(HEADER) + 12 + size, len(DATA_SET))
+    assert found.meta == META
+
+
+@pytest.mark.parametrize("size", [1 << 20, 3 << 20])
+def test_a_header_of_more_than_a_mebibyte_is_refused(tmp_path: Path, size: int) -> None:
+    with pytest.raises(TruncatedFileMetaError):
+        read_part10(written(tmp_path, with_meta_element(b"OB", size, bytes(size)) + DATA_SET))
+
+
+@pytest.mark.parametrize("size", [0xFFFFFFFF, 0xFFFFFFFE, 0x7FFFFFFF])
+@pytest.mark.parametrize("vr", [b"OB", b"SQ", b"UN"])
+def test_a_length_is_not_believed(tmp_path: Path, size: int, vr: bytes) -> None:
+    with pytest.raises(TruncatedFileMetaError):
+        read_part10(written(tmp_path, with_meta_element(vr, size, DATA_SET)))
+
+
+def test_a_header_without_vrs_is_refused(tmp_path: Path) -> None:
+    implicit = bytes(128) + b"DICM" + struct.pack("<HHL", 2, 0x10, 20) + b"1.2.840.10008.1.2.1\0" + DATA_SET
+    with pytest.raises(FileMetaError, match="no VR"):
+        read_part10(written(tmp_path, implicit))
+
+
+@given(st.binary(max_size=300))
+@settings(max_examples=300)
+def test_whatever_is_in_it_there_is_one_kind_of_error(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    path = tmp_path_factory.getbasetemp() / "anything"
+    path.write_bytes(bytes(128) + b"DICM" + content)
+    try:
+        found = read_part10(path)
+    except FileMetaError:
+        pass
+    else:
+        assert found.offset + found.size == 132 + len(content)
+
+
+def test_a_file_that_becomes_shorter_is_an_error_and_not_a_shorter_data_set(tmp_path: Path) -> None:
+    path = written(tmp_path, HEADER + DATA_SET)
+    found = read_part10(path)
+    chunks = found.chunks(4)
+    assert bytes(next(chunks)) == DATA_SET[:4]
+    os.truncate(path, len(HEADER) + 6)
+    with pytest.raises(FileMetaError, match="shorter"):
+        list(chunks)
+
+
+def test_a_file_that_becomes_longer_is_read_as_far_as_it_went(tmp_path: Path) -> None:
+    path = written(tmp_path, HEADER + DATA_SET)
+    found = read_part10(path)
+    with path.open("ab") as file:
+        file.write(b"more")
+    assert b"".join(bytes(chunk) for chunk in found.chunks(5)) == DATA_SET
+
+
+def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
+    path = written(tmp_path, HEADER + DATA_SET)
+    broken = tmp_path / "broken"
+    broken.write_bytes(HEADER[:-1])
+    found = read_part10(path)
+    chunks = found.chunks(1)
+    next(chunks)
+    chunks.close()  # type: ignore[attr-defined]  # it is a generator
+    with pytest.raises(FileMetaError):
+        read_part10(broken)
+    open_files = {os.path.realpath(link) for link in Path("/proc/self/fd").iterdir()}
+    assert not {str(path), str(broken)} & open_files

@@ -1,0 +1,254 @@
+"""Peers of other makers, started and stopped for a test, and what they deliver as values that can be compared."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import logging
+import os
+import shutil
+import socket
+import ssl
+import subprocess
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, NamedTuple, TypeAlias
+
+import pydicom
+import pytest
+import trustme
+
+from dicomport import AssociationInfo, Status, StoreRequest
+from dicomport.files import read_part10
+from dicomport.scu import Instance, scan
+
+HOST: Final = "127.0.0.1"
+TEST_FILES: Final = Path(pydicom.__file__).parent / "data" / "test_files"
+"""What comes with pydicom's package itself, nothing that it would have to download."""
+
+_DCMTK: Final = ("storescp", "storescu", "dcmsend", "echoscu", "dcmdump", "dcmftest")
+_STARTS: Final = 5
+"""How often another port is tried, should somebody else have taken the one that was free."""
+
+
+class Copy(NamedTuple):
+    """One instance as it arrived somewhere: equal where every byte of the data set is."""
+
+    sop_instance_uid: str
+    transfer_syntax_uid: str
+    sha256: str
+
+
+Copies: TypeAlias = Counter[Copy]
+"""Instances with how often each came: pydicom's files hold several instances twice, and several under one UID."""
+
+
+def copy_of(sop_instance_uid: str, transfer_syntax_uid: str, data_set: bytes) -> Copy:
+    return Copy(sop_instance_uid, transfer_syntax_uid, hashlib.sha256(data_set).hexdigest())
+
+
+@functools.cache
+def sendable() -> tuple[Instance, ...]:
+    """Every instance among pydicom's files."""
+    return scan((TEST_FILES,)).instances
+
+
+def paths(instances: Iterable[Instance]) -> list[Path]:
+    return [instance.path for instance in instances if instance.path is not None]
+
+
+def data_set_of(instance: Instance) -> bytes:
+    """Read the data set by other means than those that send it; an odd deflated one gets its NUL (PS3.5 A.5)."""
+    assert not isinstance(instance.source, bytes)
+    data = instance.source.path.read_bytes()[instance.source.offset :]
+    return data + b"\0" * (len(data) % 2)
+
+
+def copies_of(instances: Iterable[Instance]) -> Copies:
+    """Say what must arrive where these instances are sent."""
+    return Counter(
+        copy_of(instance.sop_instance_uid, instance.transfer_syntax_uid, data_set_of(instance))
+        for instance in instances
+    )
+
+
+def copies_in(folder: Path) -> Copies:
+    """Say what a peer has written, Part 10 files each."""
+    found: Copies = Counter()
+    for path in folder.iterdir():
+        part10 = read_part10(path)
+        data_set = path.read_bytes()[part10.offset :]
+        found[copy_of(part10.meta.media_storage_sop_instance_uid, part10.meta.transfer_syntax_uid, data_set)] += 1
+    return found
+
+
+class Recorder:
+    """A handler that remembers what came, and answers every instance alike."""
+
+    def __init__(self, verdict: int | Status | pydicom.Dataset = 0x0000) -> None:
+        self.copies: Copies = Counter()
+        self.associations: dict[str, AssociationInfo] = {}
+        """Those that an instance came over, by the peer's address."""
+        self._verdict = verdict
+        self._lock = threading.Lock()
+
+    def __call__(self, request: StoreRequest) -> int | Status | pydicom.Dataset:
+        copy = copy_of(request.sop_instance_uid, request.transfer_syntax_uid, request.encoded())
+        with self._lock:
+            self.copies[copy] += 1
+            self.associations[request.association.address] = request.association
+        return self._verdict
+
+
+@dataclass(frozen=True)
+class StoreSCP:
+    """A running storescp of DCMTK."""
+
+    port: int
+    folder: Path
+    process: subprocess.Popen[bytes]
+
+    @property
+    def copies(self) -> Copies:
+        return copies_in(self.folder)
+
+
+class DCMTK:
+    """DCMTK's tools, each without the help of Nagle's algorithm: it costs 44 ms an instance, and says nothing of us."""
+
+    def __init__(self) -> None:
+        self._environment = {**os.environ, "TCP_NODELAY": "1"}
+
+    def run(self, tool: str, *arguments: str | Path | int) -> subprocess.CompletedProcess[str]:
+        """Run a tool to its end, its two outputs as one."""
+        return subprocess.run(
+            [tool, *map(str, arguments)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="backslashreplace",
+            env=self._environment,
+            timeout=60,
+            check=False,
+        )
+
+    def to(self, port: int, tool: str, *options: str, files: Iterable[Path] = ()) -> subprocess.CompletedProcess[str]:
+        """Run one of the senders against a port of this machine."""
+        return self.run(tool, *options, HOST, port, *files)
+
+    @contextlib.contextmanager
+    def storescp(self, folder: Path, *options: str) -> Iterator[StoreSCP]:
+        """Run a storescp that writes into a folder, each instance in a file of its own."""
+        folder.mkdir()
+        for _ in range(_STARTS):
+            port = _free_port()
+            process = subprocess.Popen(
+                ["storescp", "+uf", *options, "-od", folder, str(port)],
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env=self._environment,
+            )
+            try:
+                if _listens(process, port):
+                    yield StoreSCP(port, folder, process)
+                    return
+            finally:
+                process.kill()
+                process.wait()
+        pytest.fail("storescp did not start")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _listens(process: subprocess.Popen[bytes], port: int) -> bool:
+    """Wait until a server listens; False where it has ended instead."""
+    for _ in range(500):
+        try:
+            socket.create_connection((HOST, port), timeout=5).close()
+        except ConnectionRefusedError:
+            # What is waited for here is its end: the sooner it is known, the better.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(0.02)
+                return False
+        else:
+            return process.poll() is None
+    return False
+
+
+@pytest.fixture(autouse=True)
+def nothing_breaks_inside(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Whatever a peer does is told as information or warning: an error in our log is our own failure."""
+    yield
+    errors = [
+        record.getMessage()
+        for record in caplog.get_records("call")
+        if record.name.startswith("dicomport") and record.levelno >= logging.ERROR
+    ]
+    assert errors == []
+
+
+@pytest.fixture(scope="session")
+def dcmtk() -> DCMTK:
+    """Give DCMTK's tools; without them the test is skipped, or fails where they are required."""
+    missing = [tool for tool in _DCMTK if shutil.which(tool) is None]
+    if missing:
+        reason = f"DCMTK is not installed: there is no {', '.join(missing)}"
+        if os.environ.get("DICOMPORT_REQUIRE_INTEROP") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return DCMTK()
+
+
+@dataclass(frozen=True)
+class TLS:
+    """One certification authority, a certificate of it for us, and another for DCMTK as its tools want it."""
+
+    authority: trustme.CA
+    ours: trustme.LeafCert
+    options: tuple[str, ...]
+
+    def context(self, purpose: ssl.Purpose) -> ssl.SSLContext:
+        """Make a context for us that insists on the other side's certificate, and shows ours."""
+        context = ssl.create_default_context(purpose)
+        context.verify_mode = ssl.CERT_REQUIRED
+        self.authority.configure_trust(context)
+        self.ours.configure_cert(context)
+        return context
+
+
+@pytest.fixture
+def tls(tmp_path: Path) -> TLS:
+    authority = trustme.CA()
+    theirs = authority.issue_cert(HOST)
+    folder = tmp_path / "certificates"
+    folder.mkdir()
+    authority.cert_pem.write_to_path(folder / "authority.pem")
+    theirs.private_key_pem.write_to_path(folder / "key.pem")
+    theirs.cert_chain_pems[0].write_to_path(folder / "certificate.pem")
+    names = ("+tls", "key.pem", "certificate.pem", "+cf", "authority.pem")
+    options = tuple(name if name.startswith("+") else str(folder / name) for name in names)
+    return TLS(authority, authority.issue_cert(HOST), options)
+
+
+StartStoreSCP: TypeAlias = Callable[..., StoreSCP]
+
+
+@pytest.fixture
+def storescp(dcmtk: DCMTK, tmp_path: Path) -> Iterator[StartStoreSCP]:
+    """Start storescps with the given options; each is gone when the test is over."""
+    with contextlib.ExitStack() as running:
+
+        def start(*options: str) -> StoreSCP:
+            number = sum(1 for _ in tmp_path.iterdir())
+            return running.enter_context(dcmtk.storescp(tmp_path / f"storescp-{number}", *options))
+
+        yield start

@@ -1,0 +1,270 @@
+"""Our sender to DCMTK's receiver, which writes down what it gets bit for bit: the files' bytes, no more and no less."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from typing import Final
+
+import pydicom
+import pytest
+from pydicom.uid import UID
+from tests.interop.conftest import (
+    HOST,
+    TEST_FILES,
+    TLS,
+    Copies,
+    StartStoreSCP,
+    copies_of,
+    paths,
+    sendable,
+)
+
+import dicomport
+from dicomport import AbortedError, ConnectError, InstanceResult, LostError, RejectedError, Timeouts, TimerExpiredError
+from dicomport.scu import Instance, instance_from_dataset, instance_from_path, plan_associations
+from dicomport.standard import VERIFICATION, find_transfer_syntax
+from dicomport.wire import RejectReason
+
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(60)]
+
+CT: Final = TEST_FILES / "CT_small.dcm"
+CT_CLASS: Final = "1.2.840.10008.5.1.4.1.1.2"
+EXPLICIT: Final = "1.2.840.10008.1.2.1"
+PRIVATE_CLASS: Final = "1.2.826.0.1.3680043.9.3811.99"
+CONTEXTS: Final = [(CT_CLASS, EXPLICIT), (VERIFICATION, EXPLICIT)]
+UNCOMPRESSED: Final = {"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"}
+
+
+def private_instance() -> Instance:
+    dataset = pydicom.dcmread(CT)
+    dataset.SOPClassUID = PRIVATE_CLASS
+    dataset.file_meta.MediaStorageSOPClassUID = UID(PRIVATE_CLASS)
+    return instance_from_dataset(dataset)
+
+
+def fates(results: tuple[InstanceResult, ...]) -> Copies:
+    """Say what of the files has been taken, by its results."""
+    taken = {result.path for result in results if result.accepted}
+    return copies_of(instance for instance in sendable() if instance.path in taken)
+
+
+@pytest.mark.parametrize("options", [(), ("-pdu", "4096"), ("-pdu", "131072"), ("-pm",), ("--fork",)], ids=" ".join)
+def test_every_file_arrives_as_it_is(storescp: StartStoreSCP, options: tuple[str, ...]) -> None:
+    peer = storescp("+B", "+xa", *options)
+    report = dicomport.blocking.send(paths(sendable()), HOST, peer.port)
+    assert [(result.path, result.reason) for result in report.failed] == []
+    assert (report.associations, report.error) == (1, "")
+    assert peer.copies == copies_of(sendable())
+
+
+def test_the_folder_itself_is_sent_from_asyncio(storescp: StartStoreSCP) -> None:
+    peer = storescp("+B", "+xa")
+    told: list[InstanceResult] = []
+    report = asyncio.run(dicomport.send(TEST_FILES, HOST, peer.port, on_result=told.append))
+    assert report.results == tuple(told)
+    assert {result.path for result in report.accepted} == set(paths(sendable()))
+    # What is no instance has no answer and a reason, and nothing else has.
+    assert all(result.status is None and result.reason and not result.sop_class_uid for result in report.failed)
+    assert peer.copies == copies_of(sendable())
+
+
+def test_blocking_association(storescp: StartStoreSCP) -> None:
+    peer = storescp("+B", "+xa", "-pdu", "4096")
+    (planned,) = plan_associations(sendable())
+    contexts = [*planned.contexts, (VERIFICATION, EXPLICIT)]
+    with dicomport.blocking.associate(HOST, peer.port, contexts=contexts, called_ae_title="STORESCP") as association:
+        assert association.outcome.peer.version_name == "OFFIS_DCMTK_367"
+        assert association.outcome.peer_maximum_length == 4096
+        assert all(association.c_store(instance).status.code == 0x0000 for instance in planned.instances)
+        assert association.c_echo().code == 0x0000
+    assert peer.copies == copies_of(sendable())
+
+
+def test_asyncio_association(storescp: StartStoreSCP) -> None:
+    peer = storescp("+B", "+xa")
+
+    async def store() -> None:
+        async with dicomport.associate(HOST, peer.port, contexts=CONTEXTS) as association:
+            assert (await association.c_echo()).code == 0x0000
+            response = await association.c_store(CT)
+            assert response.status.code == 0x0000
+            assert (await association.c_echo()).code == 0x0000
+
+    asyncio.run(store())
+    assert peer.copies == copies_of([instance_from_path(CT)])
+
+
+def test_every_file_arrives_over_tls(storescp: StartStoreSCP, tls: TLS) -> None:
+    peer = storescp("+B", "+xa", *tls.options)
+    report = dicomport.blocking.send(paths(sendable()), HOST, peer.port, tls=tls.context(ssl.Purpose.SERVER_AUTH))
+    assert [(result.path, result.reason) for result in report.failed] == []
+    assert peer.copies == copies_of(sendable())
+
+
+def test_many_associations_at_once(storescp: StartStoreSCP) -> None:
+    peer = storescp("+B", "+xa", "--fork")
+    files = sorted((TEST_FILES / "dicomdirtests").glob("98892003/*/*"))
+
+    async def send() -> None:
+        reports = await asyncio.gather(*(dicomport.send(files, HOST, peer.port) for _ in range(4)))
+        assert [len(report.accepted) for report in reports] == [len(files)] * 4
+
+    asyncio.run(send())
+    assert peer.copies == copies_of([instance_from_path(path) for path in files] * 4)
+
+
+@pytest.mark.parametrize("contexts", [[VERIFICATION], CONTEXTS])
+def test_echo(storescp: StartStoreSCP, contexts: list[dicomport.scu.ContextLike]) -> None:
+    peer = storescp()
+    with dicomport.blocking.associate(HOST, peer.port, contexts=contexts) as association:
+        assert [association.c_echo().code for _ in range(3)] == [0x0000] * 3
+
+
+def test_what_dcmtk_does_not_take_is_named(storescp: StartStoreSCP) -> None:
+    """As it is installed, storescp takes uncompressed instances only: the rest is refused by name, never converted."""
+    peer = storescp("+B")
+    report = dicomport.blocking.send(paths(sendable()), HOST, peer.port)
+    assert {result.transfer_syntax_uid for result in report.accepted} == UNCOMPRESSED
+    assert report.failed
+    for result in report.failed:
+        assert result.transfer_syntax_uid not in UNCOMPRESSED
+        assert result.status is None
+        syntax = find_transfer_syntax(result.transfer_syntax_uid)
+        assert syntax is not None
+        assert result.reason.startswith("the peer does not take ")
+        assert f" in {syntax.name}" in result.reason
+        assert result.reason.endswith(
+            ("it would have to be converted", "the peer supports none of the transfer syntaxes")
+        )
+    assert peer.copies == fates(report.results)
+
+
+def test_implicit_only(storescp: StartStoreSCP) -> None:
+    peer = storescp("+B", "+xi")
+    report = dicomport.blocking.send(paths(sendable()), HOST, peer.port)
+    assert {result.transfer_syntax_uid for result in report.accepted} == {"1.2.840.10008.1.2"}
+    refused = next(result for result in report.failed if result.path == CT)
+    assert refused.reason == (
+        "the peer does not take CT Image Storage in Explicit VR Little Endian, only in Implicit VR Little Endian: "
+        "it would have to be converted"
+    )
+    assert peer.copies == fates(report.results)
+
+
+def test_a_private_class_is_refused_by_name(storescp: StartStoreSCP) -> None:
+    peer = storescp("+B", "+xa")
+    report = dicomport.blocking.send([private_instance(), CT], HOST, peer.port)
+    private, ct = report.results
+    assert private.reason == (
+        f"the peer does not take {PRIVATE_CLASS} in Explicit VR Little Endian: the peer does not support the SOP Class"
+    )
+    assert ct.accepted
+    assert peer.copies == copies_of([instance_from_path(CT)])
+
+
+def test_a_private_class_goes_where_it_is_taken(storescp: StartStoreSCP) -> None:
+    peer = storescp("+B", "+xa", "-pm")
+    instance = private_instance()
+    report = dicomport.blocking.send([instance], HOST, peer.port)
+    assert len(report.accepted) == 1
+    (copy,) = peer.copies
+    assert copy.sop_instance_uid == instance.sop_instance_uid
+
+
+def test_statuses_of_a_receiver_that_reads_the_data_sets(storescp: StartStoreSCP) -> None:
+    """Without +B storescp decodes, and finds fault with some of pydicom's files: each has its answer all the same."""
+    peer = storescp("+xa")
+    report = dicomport.blocking.send(paths(sendable()), HOST, peer.port)
+    assert {result.path for result in report.results} == set(paths(sendable()))
+    answered = [result.status for result in report.failed if result.status is not None]
+    assert {status.code for status in answered} == {0xA900, 0xC000}
+    assert all(result.reason == str(result.status) for result in report.failed if result.status is not None)
+    # It gives an association up over a data set that it can't read; the rest goes over the next one.
+    lost = [result.reason for result in report.failed if result.status is None]
+    assert set(lost) == {"the association was lost: the peer aborted the association (service-user)"}
+    assert report.associations == len(lost) + 1
+    assert len(report.accepted) + len(answered) + len(lost) == len(sendable())
+
+
+def test_refusal(storescp: StartStoreSCP) -> None:
+    peer = storescp("--refuse")
+    with (
+        pytest.raises(RejectedError, match="the peer rejected the association permanently") as caught,
+        dicomport.blocking.associate(HOST, peer.port, contexts=CONTEXTS),
+    ):
+        pass
+    assert caught.value.rejection.reason is RejectReason.USER_NO_REASON
+    report = dicomport.blocking.send([CT, CT], HOST, peer.port)
+    assert report.associations == 0
+    assert report.error == str(caught.value)
+    assert [result.reason for result in report.results] == [f"no association: {caught.value}"] * 2
+
+
+@pytest.mark.parametrize("option", ["--abort-after", "--abort-during"])
+def test_an_abort_leaves_every_fate_named(storescp: StartStoreSCP, option: str) -> None:
+    peer = storescp("+B", "+xa", option)
+    files = [CT, TEST_FILES / "examples_overlay.dcm", TEST_FILES / "MR_small.dcm"]
+    report = dicomport.blocking.send(files, HOST, peer.port)
+    assert [result.path for result in report.results] == files
+    for result in report.results:
+        assert result.status is None
+        assert result.reason == "the association was lost: the peer aborted the association (service-user)"
+    with (
+        pytest.raises(AbortedError) as caught,
+        dicomport.blocking.associate(HOST, peer.port, contexts=CONTEXTS) as association,
+    ):
+        association.c_store(CT)
+    assert caught.value.aborted.by_peer
+    assert not association.open
+
+
+def test_a_slow_answer_runs_into_the_timer(storescp: StartStoreSCP) -> None:
+    peer = storescp("+B", "+xa", "--sleep-during", "30")
+    timeouts = Timeouts(dimse=0.2)
+    with (
+        pytest.raises(TimerExpiredError, match=r"the dimse timer expired after 0\.2 s"),
+        dicomport.blocking.associate(HOST, peer.port, contexts=CONTEXTS, timeouts=timeouts) as association,
+    ):
+        association.c_store(CT)
+    assert not association.open
+
+
+def test_a_release_that_nobody_answers(storescp: StartStoreSCP) -> None:
+    peer = storescp("+B", "+xa", "--sleep-after", "30")
+    timeouts = Timeouts(acse=0.2)
+    with dicomport.blocking.associate(HOST, peer.port, contexts=CONTEXTS, timeouts=timeouts) as association:
+        assert association.c_store(CT).status.code == 0x0000
+        with pytest.raises(TimerExpiredError, match=r"the acse timer expired after 0\.2 s"):
+            association.release()
+        assert not association.open
+
+
+def test_a_release_that_nobody_answers_changes_no_fate(storescp: StartStoreSCP) -> None:
+    peer = storescp("+B", "+xa", "--sleep-after", "30")
+    report = dicomport.blocking.send([CT], HOST, peer.port, timeouts=Timeouts(acse=0.2))
+    assert len(report.accepted) == 1
+    assert peer.copies == copies_of([instance_from_path(CT)])
+
+
+def test_a_receiver_that_has_gone(storescp: StartStoreSCP) -> None:
+    peer = storescp("+B", "+xa")
+    peer.process.kill()
+    peer.process.wait()
+    report = dicomport.blocking.send([CT, CT], HOST, peer.port)
+    assert report.associations == 0
+    assert all(result.reason.startswith("no association: ") for result in report.failed)
+    assert len(report.failed) == 2
+    with pytest.raises(ConnectError), dicomport.blocking.associate(HOST, peer.port, contexts=CONTEXTS):
+        pass
+
+
+def test_a_receiver_that_dies_under_the_association(storescp: StartStoreSCP) -> None:
+    peer = storescp("+B", "+xa")
+    with dicomport.blocking.associate(HOST, peer.port, contexts=CONTEXTS) as association:
+        assert association.c_store(CT).status.code == 0x0000
+        peer.process.kill()
+        peer.process.wait()
+        with pytest.raises(LostError):
+            association.c_store(CT)
+        assert not association.open

@@ -1,0 +1,67 @@
+"""Connected sockets on loopback, and timers for tests."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Final
+
+from dicomport.net import Stream, Timer
+
+PATIENT: Final = Timer("patient", 30.0)
+"""For what comes: a test that waits in vain fails instead of hanging."""
+SHORT: Final = Timer("short", 0.05)
+"""For what never comes."""
+
+
+@contextlib.contextmanager
+def tcp_pair(*, send_buffer: int = 0, receive_buffer: int = 0) -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Connect two sockets; the first one has the small send buffer, the second one the small receive buffer."""
+    with contextlib.ExitStack() as stack:
+        listening = stack.enter_context(socket.socket())
+        if receive_buffer:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(1)
+        ours = stack.enter_context(socket.socket())
+        if send_buffer:
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
+        ours.connect(listening.getsockname())
+        theirs = stack.enter_context(listening.accept()[0])
+        theirs.settimeout(PATIENT.seconds)
+        yield ours, theirs
+
+
+@contextlib.asynccontextmanager
+async def stream_pair(*, send_buffer: int = 0, receive_buffer: int = 0) -> AsyncIterator[tuple[Stream, socket.socket]]:
+    """Connect a stream to a blocking socket."""
+    with tcp_pair(send_buffer=send_buffer, receive_buffer=receive_buffer) as (ours, theirs):
+        stream = Stream(ours)
+        try:
+            yield stream, theirs
+        finally:
+            stream.close()
+
+
+async def read(sock: socket.socket, size: int, piece: int = 1 << 16) -> bytes:
+    """Read so many bytes from a blocking socket, a piece at a time, in a thread."""
+
+    def read_on() -> bytes:
+        data = bytearray()
+        while len(data) < size:
+            got = sock.recv(min(piece, size - len(data)))
+            if not got:
+                break
+            data += got
+        return bytes(data)
+
+    return await asyncio.to_thread(read_on)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Let the event loop turn until something is so."""
+    loop = asyncio.get_running_loop()
+    while not condition():
+        turned = loop.create_future()
+        loop.call_soon(turned.set_result, None)
+        await turned

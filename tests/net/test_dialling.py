@@ -1,0 +1,174 @@
+"""Connecting, and what is said where that fails: the same words from asyncio and from a blocking socket."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import pytest
+from tests.net.pairs import SHORT
+
+from dicomport.net import Address, ConnectError, Timer, connect, connect_blocking
+
+PATIENT: Final = Timer("connect", 30.0)
+
+
+def dial_with_asyncio(address: Address, timer: Timer = PATIENT) -> None:
+    async def scenario() -> None:
+        (await connect(address, timer)).close()
+
+    asyncio.run(scenario())
+
+
+def dial_blocking(address: Address, timer: Timer = PATIENT) -> None:
+    connect_blocking(address, timer).close()
+
+
+with_both = pytest.mark.parametrize("dial", [dial_with_asyncio, dial_blocking])
+
+
+def why_not(dial: Callable[[Address, Timer], None], address: Address, timer: Timer = PATIENT) -> str:
+    with pytest.raises(ConnectError) as error:
+        dial(address, timer)
+    return str(error.value)
+
+
+@contextlib.contextmanager
+def listening(family: socket.AddressFamily = socket.AF_INET) -> Iterator[socket.socket]:
+    with socket.socket(family) as sock:
+        sock.bind(("::1" if family == socket.AF_INET6 else "127.0.0.1", 0))
+        sock.listen(0)
+        sock.settimeout(30)
+        yield sock
+
+
+def port_of(sock: socket.socket) -> int:
+    port: int = sock.getsockname()[1]
+    return port
+
+
+def unused_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return port_of(sock)
+
+
+@with_both
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_a_connection_is_had_by_address_and_by_name(dial: Callable[..., None], host: str) -> None:
+    with listening() as sock:
+        dial(Address(host, port_of(sock)))
+        sock.accept()[0].close()
+
+
+@with_both
+def test_ipv6_is_spoken(dial: Callable[..., None]) -> None:
+    with listening(socket.AF_INET6) as sock:
+        dial(Address("::1", port_of(sock)))
+        sock.accept()[0].close()
+
+
+@with_both
+def test_the_next_address_of_a_name_is_tried(dial: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name with an IPv6 address on which nobody listens, and an IPv4 address on which somebody does."""
+    resolve = socket.getaddrinfo
+
+    def both(_host: str, port: int, *_args: int, **_kwargs: int) -> list[object]:
+        return [
+            *resolve("::1", port, type=socket.SOCK_STREAM),
+            *resolve("127.0.0.1", port, type=socket.SOCK_STREAM),
+        ]
+
+    with listening() as sock:
+        monkeypatch.setattr(socket, "getaddrinfo", both)
+        dial(Address("pacs.example", port_of(sock)))
+        sock.accept()[0].close()
+
+
+@with_both
+def test_nobody_listening_is_told(dial: Callable[..., None]) -> None:
+    port = unused_port()
+
+    assert why_not(dial, Address("127.0.0.1", port)) == (
+        f"nothing listens on 127.0.0.1:{port}: is the port right, and is the peer running?"
+    )
+    assert why_not(dial, Address("::1", port)) == (
+        f"nothing listens on [::1]:{port}: is the port right, and is the peer running?"
+    )
+
+
+@with_both
+@pytest.mark.parametrize(
+    "host", ["no-such-host.invalid", "", "a\0b", "pacs..example", ".", "x" * 64 + ".example", "[::1]"]
+)
+def test_a_name_that_is_none_is_told(dial: Callable[..., None], host: str) -> None:
+    assert why_not(dial, Address(host, 104)) == f"{host} is no known host name: is it spelled right?"
+
+
+@with_both
+def test_silence_is_told_once_the_timer_expires(dial: Callable[..., None]) -> None:
+    """The black hole is a socket that takes no more connections until somebody accepts those that wait."""
+    with listening() as sock, contextlib.ExitStack() as stack:
+        while True:
+            waiting = stack.enter_context(socket.socket())
+            waiting.settimeout(SHORT.seconds)
+            try:
+                waiting.connect(sock.getsockname())
+            except TimeoutError:
+                break
+
+        assert why_not(dial, Address("127.0.0.1", port_of(sock)), SHORT) == (
+            f"127.0.0.1:{port_of(sock)} did not answer in time: is the address right, and does a firewall let it "
+            "through?"
+        )
+
+
+@with_both
+def test_any_other_trouble_is_told_in_the_system_s_words(
+    dial: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An address that no route leads to; the system is asked for none, so that none has to be known here."""
+    monkeypatch.setattr(
+        socket,
+        "getaddrinfo",
+        lambda *_args, **_kwargs: [(socket.AF_INET, socket.SOCK_STREAM, 0, "", ("255.255.255.255", 104))],
+    )
+
+    assert why_not(dial, Address("pacs.example", 104)).startswith("pacs.example:104 can't be reached: ")
+
+
+@pytest.mark.parametrize("port", [-1, 0, 65536, 77104, 1 << 40])
+def test_a_port_that_is_none_is_no_address(port: int) -> None:
+    """The system would take the lower 16 bits: data for 77104 would go to whoever listens on 11568."""
+    with pytest.raises(ValueError, match=f"a port is from 1 to 65535, not {port}"):
+        Address("127.0.0.1", port)
+
+
+def test_an_address_is_written_as_people_write_it() -> None:
+    assert [str(Address(host, 104)) for host in ("pacs", "192.0.2.1", "2001:db8::1")] == [
+        "pacs:104",
+        "192.0.2.1:104",
+        "[2001:db8::1]:104",
+    ]
+
+
+def test_a_cancelled_connect_leaves_no_socket_behind() -> None:
+    """An open one would be told by a ResourceWarning, which fails the tests."""
+
+    async def scenario(address: Address) -> None:
+        task = asyncio.create_task(connect(address, PATIENT))
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(SHORT.seconds):
+                await task
+        assert task.cancelled()
+
+    with listening() as sock, contextlib.ExitStack() as stack:
+        while True:
+            waiting = stack.enter_context(socket.socket())
+            waiting.settimeout(SHORT.seconds)
+            try:
+                waiting.connect(sock.getsockname())
+            except TimeoutError:
+                break
+        asyncio.run(scenario(Address("127.0.0.1", port_of(sock))))

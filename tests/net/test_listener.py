@@ -1,0 +1,440 @@
+"""Listening: on every address of a name, on one port, with no peer that holds up another (robustness T)."""
+
+import asyncio
+import contextlib
+import errno
+import os
+import socket
+import ssl
+import struct
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Final
+
+import pytest
+import trustme
+from tests.net.pairs import PATIENT, read, until
+
+from dicomport.net import Listener, Stream, Timeouts, listening_sockets
+
+TIMEOUTS: Final = Timeouts(connect=30)
+
+
+async def echo(stream: Stream, _address: str) -> None:
+    """Send back what comes, until the peer closes."""
+    buffer = memoryview(bytearray(1 << 16))
+    while count := await stream.receive_into(buffer, PATIENT):
+        await stream.send([buffer[:count]], PATIENT)
+
+
+@contextlib.asynccontextmanager
+async def listener(
+    serve: Callable[[Stream, str], Awaitable[None]] = echo,
+    *,
+    tls: ssl.SSLContext | None = None,
+    timeouts: Timeouts = TIMEOUTS,
+) -> AsyncIterator[Listener]:
+    made = Listener(listening_sockets("127.0.0.1", 0), serve, timeouts, tls)
+    try:
+        yield made
+    finally:
+        await made.close()
+        await made.wait_served(0)
+
+
+def dial(port: int) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), timeout=30)
+
+
+async def answer(sock: socket.socket, data: bytes = b"ping") -> bytes:
+    """Say something to the echo and give what comes back."""
+    sock.sendall(data)
+    return await read(sock, len(data))
+
+
+# Sockets.
+
+
+def close(sockets: list[socket.socket]) -> None:
+    for sock in sockets:
+        sock.close()
+
+
+def test_port_0_is_a_free_port() -> None:
+    sockets = listening_sockets("127.0.0.1", 0)
+    [sock] = sockets
+    try:
+        assert sock.getsockname()[0] == "127.0.0.1"
+        assert sock.getsockname()[1] > 0
+        assert sock.gettimeout() == 0
+    finally:
+        close(sockets)
+
+
+@pytest.mark.parametrize("port", ["free", "given"])
+def test_each_address_of_a_name_is_listened_on_at_the_same_port(monkeypatch: pytest.MonkeyPatch, port: str) -> None:
+    resolve = socket.getaddrinfo
+
+    def both(_host: str, number: int, **kwargs: int) -> list[object]:
+        found: list[object] = [*resolve("::1", number, **kwargs), *resolve("127.0.0.1", number, **kwargs)]
+        # A name may have the same address twice.
+        return found * 2
+
+    monkeypatch.setattr(socket, "getaddrinfo", both)
+    wanted = 0
+    if port == "given":
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            wanted = free.getsockname()[1]
+
+    sockets = listening_sockets("pacs.example", wanted)
+    try:
+        assert [sock.family for sock in sockets] == [socket.AF_INET6, socket.AF_INET]
+        [number] = {sock.getsockname()[1] for sock in sockets}
+        assert wanted in (0, number)
+        monkeypatch.undo()
+        for host in ("::1", "127.0.0.1"):
+            socket.create_connection((host, number), timeout=30).close()
+    finally:
+        close(sockets)
+
+
+def test_a_port_in_use_is_an_os_error_and_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second address is the one that is taken: the socket of the first is closed, else a ResourceWarning tells."""
+    resolve = socket.getaddrinfo
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(OSError, match="Address already in use") as error:
+            listening_sockets("127.0.0.1", port)
+        assert error.value.errno == errno.EADDRINUSE
+
+        def both(_host: str, number: int, **kwargs: int) -> list[object]:
+            return [*resolve("::1", number, **kwargs), *resolve("127.0.0.1", number, **kwargs)]
+
+        monkeypatch.setattr(socket, "getaddrinfo", both)
+        with pytest.raises(OSError, match="Address already in use"):
+            listening_sockets("pacs.example", port)
+
+
+def test_a_name_that_is_none_is_an_os_error() -> None:
+    with pytest.raises(socket.gaierror):
+        listening_sockets("no-such-host.invalid", 0)
+
+
+# Connections.
+
+
+def test_each_connection_is_served_and_knows_the_peer_s_address() -> None:
+    addresses: list[str] = []
+
+    async def serve(stream: Stream, address: str) -> None:
+        addresses.append(address)
+        await echo(stream, address)
+
+    async def scenario() -> None:
+        async with listener(serve) as made:
+            socks = [dial(made.port) for _ in range(5)]
+            for sock in socks:
+                assert await answer(sock) == b"ping"
+            assert sorted(addresses) == sorted(f"127.0.0.1:{sock.getsockname()[1]}" for sock in socks)
+            for sock in socks:
+                sock.close()
+
+    asyncio.run(scenario())
+
+
+def test_an_ipv6_address_is_written_in_brackets() -> None:
+    async def scenario() -> None:
+        addresses: list[str] = []
+
+        async def serve(_stream: Stream, address: str) -> None:
+            addresses.append(address)
+
+        made = Listener(listening_sockets("::1", 0), serve, TIMEOUTS, None)
+        with socket.create_connection(("::1", made.port), timeout=30) as sock:
+            assert await read(sock, 1) == b""
+            assert addresses == [f"[::1]:{sock.getsockname()[1]}"]
+        await made.close()
+
+    asyncio.run(scenario())
+
+
+def test_peers_that_come_and_go_or_reset_disturb_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        async with listener() as made:
+            for _ in range(20):
+                dial(made.port).close()
+                sock = dial(made.port)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                sock.close()
+            with dial(made.port) as sock:
+                assert await answer(sock) == b"ping"
+            await until(lambda: not made._serving)
+
+    asyncio.run(scenario())
+    assert [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")] == []
+
+
+def test_a_server_that_fails_is_logged_and_hurts_its_own_peer_only(caplog: pytest.LogCaptureFixture) -> None:
+    async def serve(stream: Stream, address: str) -> None:
+        buffer = memoryview(bytearray(100))
+        count = await stream.receive_into(buffer, PATIENT)
+        if bytes(buffer[:count]) == b"fail":
+            raise ZeroDivisionError
+        await stream.send([buffer[:count]], PATIENT)
+        await echo(stream, address)
+
+    async def scenario() -> None:
+        async with listener(serve) as made:
+            with dial(made.port) as one, dial(made.port) as other:
+                assert await answer(one) == b"ping"
+                assert await answer(other, b"fail") == b""
+                assert await answer(one) == b"ping"
+
+    asyncio.run(scenario())
+    [record] = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert "connection_failed" in record.getMessage()
+    assert record.exc_info is not None
+    assert record.exc_info[0] is ZeroDivisionError
+
+
+def test_once_closed_nobody_is_accepted_and_those_who_are_there_are_served_on() -> None:
+    async def scenario() -> None:
+        async with listener() as made:
+            port = made.port
+            with dial(port) as sock:
+                assert await answer(sock) == b"ping"
+                await made.close()
+                with pytest.raises(ConnectionRefusedError):
+                    dial(port)
+                assert await answer(sock) == b"ping"
+            await made.wait_served(30)
+
+    asyncio.run(scenario())
+
+
+def test_those_who_do_not_end_in_time_are_cut_off() -> None:
+    async def scenario() -> None:
+        async with listener() as made:
+            with dial(made.port) as sock:
+                assert await answer(sock) == b"ping"
+                await made.close()
+                await made.wait_served(0.01)
+                assert await read(sock, 1) == b""
+
+    asyncio.run(scenario())
+
+
+# Out of descriptors.
+
+
+def test_a_listener_that_is_out_of_descriptors_goes_on_as_soon_as_one_is_free(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Robustness T4. The time that it would wait otherwise is longer than any test runs."""
+    monkeypatch.setattr("dicomport.net.listener._ACCEPT_AGAIN_AFTER", 1000.0)
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        accept = loop.sock_accept
+        out = False
+
+        async def sock_accept(sock: socket.socket) -> tuple[socket.socket, tuple[str, int]]:
+            nonlocal out
+            if out:
+                out = False
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            accepted: tuple[socket.socket, tuple[str, int]] = await accept(sock)
+            return accepted
+
+        monkeypatch.setattr(loop, "sock_accept", sock_accept)
+        async with listener() as made:
+            with dial(made.port) as first:
+                assert await answer(first) == b"ping"
+                out = True
+                # The accept that is under way takes one more; the next one fails.
+                with dial(made.port) as second, dial(made.port) as third:
+                    assert await answer(second) == b"ping"
+                    third.sendall(b"ping")
+                    await until(lambda: "accept_failed" in caplog.text)
+                    assert len(made._serving) == 2
+                    first.close()
+                    assert await read(third, 4) == b"ping"
+
+    asyncio.run(scenario())
+    assert "Too many open files" in caplog.text
+
+
+def test_a_listener_that_is_out_of_descriptors_tries_again_where_no_connection_ends(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dicomport.net.listener._ACCEPT_AGAIN_AFTER", 0.01)
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        accept = loop.sock_accept
+        errors = iter([errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ECONNABORTED, errno.EPROTO])
+
+        async def sock_accept(sock: socket.socket) -> tuple[socket.socket, tuple[str, int]]:
+            for number in errors:
+                raise OSError(number, os.strerror(number))
+            accepted: tuple[socket.socket, tuple[str, int]] = await accept(sock)
+            return accepted
+
+        monkeypatch.setattr(loop, "sock_accept", sock_accept)
+        async with listener() as made:
+            with dial(made.port) as sock:
+                assert await answer(sock) == b"ping"
+
+    asyncio.run(scenario())
+    # What a peer does before it is accepted is nobody's concern.
+    assert caplog.text.count("accept_failed") == 4
+
+
+STARVED: Final = """
+import asyncio, logging, resource, sys
+from dicomport.net import Listener, Timeouts, Timer, listening_sockets
+
+async def serve(stream, address):
+    await stream.send([b"!"], Timer("send", 30))
+    await stream.receive_into(memoryview(bytearray(1)), Timer("receive", 30))
+
+async def main():
+    logging.basicConfig(stream=sys.stdout, format="%(message)s")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (24, 24))
+    listener = Listener(listening_sockets("127.0.0.1", 0), serve, Timeouts(), None)
+    print(listener.port, flush=True)
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+    await listener.close()
+    await listener.wait_served(0)
+
+asyncio.run(main())
+"""
+
+
+def test_with_the_real_limit_of_a_process_it_is_the_same() -> None:
+    """More peers than descriptors: each is served once there is room, and the process lives on."""
+    with (
+        subprocess.Popen(
+            [sys.executable, "-c", STARVED], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as process,
+        contextlib.ExitStack() as stack,
+    ):
+        assert process.stdin is not None
+        assert process.stdout is not None
+        port = int(process.stdout.readline())
+        socks = [stack.enter_context(dial(port)) for _ in range(40)]
+        assert "accept_failed" in process.stdout.readline()
+        for sock in socks:
+            assert sock.recv(1) == b"!"
+            sock.close()
+        process.stdin.close()
+        process.stdout.read()
+    assert process.returncode == 0
+
+
+# TLS handshakes.
+
+
+def test_handshakes_that_never_end_hold_up_nobody_and_are_given_up() -> None:
+    """Robustness T2."""
+    ca = trustme.CA()
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ca.issue_cert("localhost").configure_cert(server)
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    ca.configure_trust(client)
+    hello = bytes.fromhex("16 03 01 02 00")
+
+    async def scenario() -> None:
+        async with listener(tls=server, timeouts=Timeouts(connect=0.3)) as made:
+            silent = [dial(made.port) for _ in range(20)]
+            for number, sock in enumerate(silent):
+                sock.sendall(hello[: number % 6])
+            await until(lambda: len(made._serving) == len(silent))
+
+            def talk() -> bytes:
+                with client.wrap_socket(dial(made.port), server_hostname="localhost") as sock:
+                    sock.sendall(b"ping")
+                    return sock.recv(4)
+
+            assert await asyncio.to_thread(talk) == b"ping"
+            for sock in silent:
+                assert await read(sock, 1) == b""
+                sock.close()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    "first", [b"GET / HTTP/1.1\r\n\r\n", bytes.fromhex("01 00 00000044") + bytes(0x44)], ids=["HTTP", "DICOM"]
+)
+def test_who_does_not_speak_tls_is_closed_at_once_and_told_in_the_log(
+    first: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Robustness T3."""
+    caplog.set_level("INFO", "dicomport")
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("localhost").configure_cert(server)
+
+    async def scenario() -> None:
+        async with listener(tls=server) as made:
+            with dial(made.port) as sock:
+                sock.sendall(first)
+                # At most a TLS alert, and the end.
+                with contextlib.suppress(ConnectionResetError):
+                    assert len(await read(sock, 100)) in (0, 7)
+            await until(lambda: not made._serving)
+
+    asyncio.run(scenario())
+    [record] = caplog.records
+    assert record.levelname == "INFO"
+    assert "connection_ended" in record.getMessage()
+    assert record.exc_info is None
+
+
+# Fairness.
+
+
+def test_one_fast_sender_keeps_nobody_from_their_turn() -> None:
+    """The fast one sends until all the slow ones were answered: were it preferred, this would never end."""
+
+    async def scenario() -> None:
+        received = 0
+
+        async def serve(stream: Stream, address: str) -> None:
+            nonlocal received
+            buffer = memoryview(bytearray(1 << 16))
+            count = await stream.receive_into(buffer, PATIENT)
+            if bytes(buffer[:1]) != b"F":
+                await stream.send([buffer[:count]], PATIENT)
+                await echo(stream, address)
+                return
+            while count := await stream.receive_into(buffer, PATIENT):
+                received += count
+
+        def flood(sock: socket.socket) -> None:
+            data = b"F" * (1 << 20)
+            with contextlib.suppress(OSError):
+                while True:
+                    sock.sendall(data)
+
+        async with listener(serve) as made:
+            slow = [dial(made.port) for _ in range(50)]
+            fast = dial(made.port)
+            flooding = asyncio.create_task(asyncio.to_thread(flood, fast))
+            await until(lambda: received > 0)
+            for _ in range(3):
+                for sock in slow:
+                    before = received
+                    assert await answer(sock) == b"ping"
+                    # And the fast one was not held up by the others either.
+                    await until(lambda before=before: received > before)  # type: ignore[misc]
+            fast.shutdown(socket.SHUT_RDWR)
+            await flooding
+            for sock in (*slow, fast):
+                sock.close()
+
+    asyncio.run(scenario())

@@ -1,0 +1,395 @@
+"""Streams: bytes out of gather lists and into the caller's buffer, however little the socket takes at a time."""
+
+import asyncio
+import itertools
+import socket
+import struct
+from collections.abc import Callable
+from typing import Any, Final, cast
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.net.pairs import PATIENT, SHORT, read, stream_pair, tcp_pair, until
+
+from dicomport.net import Stream, Timer, TimerExpiredError
+from dicomport.net.gather import Gather
+from dicomport.net.stream import _Expiry
+
+PATTERN: Final = b"".join(struct.pack("<L", number) for number in range(1 << 19))
+"""2 MiB in which no two places look alike."""
+
+
+class OursError(Exception):
+    """What `interrupt` is given."""
+
+
+# Sending.
+
+
+@pytest.mark.parametrize("piece", [1000, 1 << 16])
+def test_what_is_sent_arrives_however_small_the_buffers_are(piece: int) -> None:
+    async def scenario() -> None:
+        async with stream_pair(send_buffer=2048, receive_buffer=2048) as (stream, peer):
+            reading = asyncio.create_task(read(peer, len(PATTERN), piece))
+            await stream.send([PATTERN[:10], memoryview(PATTERN)[10:], b""], PATIENT)
+            assert await reading == PATTERN
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("count", [0, 1, 511, 512, 513, 1024, 1025, 3000])
+def test_a_gather_list_may_be_longer_than_one_system_call_takes(count: int) -> None:
+    buffers = [PATTERN[number * 7 : number * 7 + number % 9] for number in range(count)]
+    whole = b"".join(buffers)
+
+    async def scenario() -> None:
+        async with stream_pair(send_buffer=2048) as (stream, peer):
+            reading = asyncio.create_task(read(peer, len(whole), 777))
+            await stream.send(buffers, PATIENT)
+            assert await reading == whole
+
+    asyncio.run(scenario())
+
+
+def test_the_buffers_are_not_copied() -> None:
+    """What changes before it leaves, leaves changed: so `Part10File.chunks` may reuse its buffer only afterwards."""
+    with tcp_pair() as (ours, theirs):
+        data = bytearray(b"before")
+        gather = Gather([data], ours)
+        data[:] = b"after!"
+        assert not gather.send_some()
+        assert theirs.recv(100) == b"after!"
+
+
+class Sipping:
+    """A socket that takes as many bytes at a time as it is told, and no more."""
+
+    def __init__(self, sizes: list[int]) -> None:
+        self._sizes = itertools.chain(sizes, itertools.repeat(1 << 20))
+        self.taken = bytearray()
+        self.most_buffers = 0
+
+    def sendmsg(self, buffers: list[memoryview]) -> int:
+        data = b"".join(buffers)[: next(self._sizes)]
+        self.taken += data
+        self.most_buffers = max(self.most_buffers, len(buffers))
+        return len(data)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.binary(max_size=20), max_size=700), st.lists(st.integers(0, 40), max_size=30))
+def test_wherever_the_socket_cuts_the_order_is_kept_and_nothing_lost(buffers: list[bytes], sizes: list[int]) -> None:
+    sock = Sipping(sizes)
+    gather = Gather(buffers, cast("socket.socket", sock))
+
+    while gather.send_some():
+        pass
+
+    assert bytes(sock.taken) == b"".join(buffers)
+    assert sock.most_buffers <= 512
+    assert gather.send_some() is False
+
+
+def test_a_peer_that_does_not_read_expires_the_timer() -> None:
+    async def scenario() -> None:
+        async with stream_pair(send_buffer=2048, receive_buffer=2048) as (stream, _):
+            with pytest.raises(TimerExpiredError, match=r"the short timer expired after 0\.05 s") as error:
+                await stream.send([PATTERN], SHORT)
+            assert error.value.timer is SHORT
+
+    asyncio.run(scenario())
+
+
+def test_the_timer_bounds_each_wait_and_not_all_of_it() -> None:
+    """Twenty waits, each of them begun anew by the peer's reading, on a clock that the test turns."""
+    clock = Clock()
+    expired: list[TimerExpiredError] = []
+    expiry = _Expiry(cast("asyncio.AbstractEventLoop", clock), expired.append)
+
+    for _ in range(20):
+        expiry.start(Timer("network", 10.0))
+        clock.turn(9.0)
+        expiry.stop()
+    assert expired == []
+    expiry.start(Timer("network", 10.0))
+    clock.turn(9.9)
+    assert expired == []
+    clock.turn(0.2)
+    assert [str(error) for error in expired] == ["the network timer expired after 10 s"]
+
+
+@pytest.mark.parametrize("how", ["close", "reset"])
+def test_a_peer_that_goes_while_it_is_sent_to_is_an_os_error(how: str) -> None:
+    async def scenario() -> None:
+        async with stream_pair(send_buffer=2048, receive_buffer=2048) as (stream, peer):
+            sending = asyncio.create_task(stream.send([PATTERN], PATIENT))
+            await read(peer, 1000)
+            _leave(peer, how)
+            with pytest.raises((ConnectionResetError, BrokenPipeError)):
+                await sending
+
+    asyncio.run(scenario())
+
+
+def _leave(peer: socket.socket, how: str) -> None:
+    if how == "reset":
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    peer.close()
+
+
+# Receiving.
+
+
+def test_bytes_come_into_the_buffer_as_they_are() -> None:
+    async def scenario() -> None:
+        async with stream_pair() as (stream, peer):
+            sending = asyncio.create_task(asyncio.to_thread(peer.sendall, PATTERN))
+            got = bytearray()
+            buffer = memoryview(bytearray(30_001))
+            while len(got) < len(PATTERN):
+                count = await stream.receive_into(buffer, PATIENT)
+                assert 0 < count <= len(buffer)
+                got += buffer[:count]
+            assert got == PATTERN
+            await sending
+
+    asyncio.run(scenario())
+
+
+def test_both_directions_go_at_once_byte_by_byte() -> None:
+    async def scenario() -> None:
+        async with stream_pair() as (stream, peer):
+            buffer = memoryview(bytearray(10))
+            for number in range(100):
+                peer.sendall(bytes((number,)))
+                assert await stream.receive_into(buffer, PATIENT) == 1
+                await stream.send([bytes(buffer[:1])], PATIENT)
+                assert await read(peer, 1) == bytes((number,))
+
+    asyncio.run(scenario())
+
+
+def test_what_came_before_the_end_is_read_before_it() -> None:
+    async def scenario() -> None:
+        async with stream_pair() as (stream, peer):
+            buffer = memoryview(bytearray(3))
+            peer.sendall(b"12345")
+            peer.close()
+            assert [await stream.receive_into(buffer, PATIENT) for _ in range(4)] == [3, 2, 0, 0]
+
+    asyncio.run(scenario())
+
+
+def test_a_half_closed_connection_can_still_be_written_to() -> None:
+    async def scenario() -> None:
+        async with stream_pair() as (stream, peer):
+            peer.shutdown(socket.SHUT_WR)
+            assert await stream.receive_into(memoryview(bytearray(3)), PATIENT) == 0
+            await stream.send([b"still"], PATIENT)
+            assert await read(peer, 5) == b"still"
+
+    asyncio.run(scenario())
+
+
+def test_a_reset_is_an_os_error() -> None:
+    async def scenario() -> None:
+        async with stream_pair() as (stream, peer):
+            _leave(peer, "reset")
+            with pytest.raises(ConnectionResetError):
+                await stream.receive_into(memoryview(bytearray(3)), PATIENT)
+
+    asyncio.run(scenario())
+
+
+def test_a_silent_peer_expires_the_timer_and_can_be_waited_for_again() -> None:
+    async def scenario() -> None:
+        async with stream_pair() as (stream, peer):
+            buffer = memoryview(bytearray(3))
+            for _ in range(2):
+                with pytest.raises(TimerExpiredError):
+                    await stream.receive_into(buffer, SHORT)
+            peer.sendall(b"at last")
+            assert await stream.receive_into(buffer, SHORT) == 3
+
+    asyncio.run(scenario())
+
+
+def test_a_short_timer_after_a_long_one_is_short() -> None:
+    async def scenario() -> None:
+        async with stream_pair() as (stream, peer):
+            buffer = memoryview(bytearray(3))
+            peer.sendall(b"1")
+            assert await stream.receive_into(buffer, PATIENT) == 1
+            with pytest.raises(TimerExpiredError):
+                await stream.receive_into(buffer, SHORT)
+
+    asyncio.run(scenario())
+
+
+def test_a_timer_of_zero_seconds_expires() -> None:
+    async def scenario() -> None:
+        async with stream_pair() as (stream, _):
+            with pytest.raises(TimerExpiredError):
+                await stream.receive_into(memoryview(bytearray(3)), Timer("zero", 0.0))
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("wait", ["receive", "send"])
+def test_a_wait_can_be_interrupted(wait: str) -> None:
+    async def scenario() -> None:
+        async with stream_pair(send_buffer=2048, receive_buffer=2048) as (stream, _):
+            buffer = memoryview(bytearray(3))
+            waiting: asyncio.Task[Any] = asyncio.create_task(
+                stream.receive_into(buffer, PATIENT) if wait == "receive" else stream.send([PATTERN], PATIENT)
+            )
+            await until(lambda: stream._waiter is not None)
+            stream.interrupt(OursError())
+            stream.interrupt(OursError())
+            with pytest.raises(OursError):
+                await waiting
+            stream.interrupt(OursError())
+
+    asyncio.run(scenario())
+
+
+def test_a_cancelled_wait_leaves_the_stream_good() -> None:
+    async def scenario() -> None:
+        async with stream_pair() as (stream, peer):
+            buffer = memoryview(bytearray(9))
+            waiting = asyncio.create_task(stream.receive_into(buffer, PATIENT))
+            await until(lambda: stream._waiter is not None)
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+            peer.sendall(b"1")
+            assert await stream.receive_into(buffer, PATIENT) == 1
+
+    asyncio.run(scenario())
+
+
+def test_bytes_that_nobody_waits_for_stay_in_the_socket_and_do_not_keep_the_loop_busy() -> None:
+    async def scenario() -> None:
+        async with stream_pair() as (stream, peer):
+            buffer = memoryview(bytearray(1))
+            peer.sendall(b"12")
+            assert await stream.receive_into(buffer, PATIENT) == 1
+            await until(lambda: not stream._reader_added)
+            assert await stream.receive_into(buffer, PATIENT) == 1
+            assert bytes(buffer) == b"2"
+
+    asyncio.run(scenario())
+
+
+def test_nagle_s_algorithm_is_off() -> None:
+    async def scenario() -> None:
+        with tcp_pair() as (ours, _):
+            assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 0
+            stream = Stream(ours)
+            assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
+            assert ours.gettimeout() == 0
+            assert stream.tls is None
+            stream.close()
+
+    asyncio.run(scenario())
+
+
+def test_closing_twice_and_closing_what_waits_does_no_harm() -> None:
+    async def scenario() -> None:
+        async with stream_pair() as (stream, peer):
+            peer.sendall(b"1")
+            assert await stream.receive_into(memoryview(bytearray(1)), PATIENT) == 1
+            stream.close()
+            stream.close()
+            assert await read(peer, 1) == b""
+
+    asyncio.run(scenario())
+
+
+# The clock under the timers.
+
+
+class Clock:
+    """As much of an event loop as a timer needs, at a time that the test says."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.handles: list[Handle] = []
+        self.armed = 0
+
+    def time(self) -> float:
+        return self.now
+
+    def call_at(self, when: float, callback: Callable[[], None]) -> "Handle":
+        self.armed += 1
+        self.handles.append(Handle(when, callback))
+        return self.handles[-1]
+
+    def turn(self, seconds: float) -> None:
+        end = self.now + seconds
+        while due := [handle for handle in self.handles if handle.at <= end and not handle.cancelled]:
+            first = min(due, key=lambda handle: handle.at)
+            self.handles.remove(first)
+            self.now = max(self.now, first.at)
+            first.callback()
+        self.now = end
+
+
+class Handle:
+    """What `call_at` gives."""
+
+    def __init__(self, at: float, callback: Callable[[], None]) -> None:
+        self.at = at
+        self.callback = callback
+        self.cancelled = False
+
+    def when(self) -> float:
+        return self.at
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+def test_a_timer_that_is_set_for_every_read_is_armed_once_in_a_while() -> None:
+    clock = Clock()
+    expired: list[TimerExpiredError] = []
+    expiry = _Expiry(cast("asyncio.AbstractEventLoop", clock), expired.append)
+
+    for _ in range(10_000):
+        expiry.start(Timer("network", 10.0))
+        clock.turn(0.01)
+        expiry.stop()
+
+    assert expired == []
+    assert clock.armed < 20
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["start", "stop", "turn", "cancel"]), st.floats(0.001, 100, allow_nan=False)),
+        max_size=40,
+    )
+)
+def test_a_timer_expires_when_it_should_and_not_otherwise(steps: list[tuple[str, float]]) -> None:
+    clock = Clock()
+    expired: list[TimerExpiredError] = []
+    expiry = _Expiry(cast("asyncio.AbstractEventLoop", clock), expired.append)
+    deadline: float | None = None
+    wanted = 0
+
+    for step, seconds in steps:
+        if step == "start":
+            expiry.start(Timer("any", seconds))
+            deadline = clock.now + seconds
+        elif step == "turn":
+            clock.turn(seconds)
+            if deadline is not None and deadline <= clock.now:
+                # In a stream the wait ends with it, and with the wait the timer.
+                wanted += 1
+                expiry.stop()
+                deadline = None
+        else:
+            getattr(expiry, step)()
+            deadline = None
+        assert len(expired) == wanted

@@ -1,0 +1,342 @@
+"""TLS: what goes over it arrives, and what keeps a connection from being had is said in words (robustness T3)."""
+
+import asyncio
+import contextlib
+import socket
+import ssl
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Final
+
+import pytest
+import trustme
+from tests.net.pairs import PATIENT, SHORT
+
+from dicomport.core import Association, Role
+from dicomport.net import (
+    Address,
+    BlockingConnection,
+    ConnectError,
+    Connection,
+    Stream,
+    Timeouts,
+    Timer,
+    connect,
+    connect_blocking,
+)
+
+CA: Final = trustme.CA()
+ANOTHER_CA: Final = trustme.CA()
+PATTERN: Final = bytes(range(251)) * 4_000
+
+
+def server_context(*names: str, ca: trustme.CA = CA, mutual: bool = False) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ca.issue_cert(*(names or ("localhost", "127.0.0.1"))).configure_cert(context)
+    if mutual:
+        context.verify_mode = ssl.CERT_REQUIRED
+        CA.configure_trust(context)
+    return context
+
+
+def client_context(*, trusting: trustme.CA = CA, showing: trustme.CA | None = None) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    trusting.configure_trust(context)
+    if showing is not None:
+        showing.issue_cert("client.example").configure_cert(context)
+    return context
+
+
+@contextlib.contextmanager
+def serving(serve: Callable[[socket.socket], None]) -> Iterator[int]:
+    """Have one connection served in a thread; errors of its socket are the peer's own."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(1)
+        listening.settimeout(30)
+
+        def run() -> None:
+            sock, _ = listening.accept()
+            sock.settimeout(30)
+            with sock, contextlib.suppress(OSError):
+                serve(sock)
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        try:
+            yield listening.getsockname()[1]
+        finally:
+            thread.join()
+
+
+def shaking_hands(context: ssl.SSLContext, then: Callable[[ssl.SSLSocket], None]) -> Callable[[socket.socket], None]:
+    def serve(sock: socket.socket) -> None:
+        with context.wrap_socket(sock, server_side=True) as tls:
+            then(tls)
+
+    return serve
+
+
+def until_closed(sock: socket.socket) -> None:
+    while sock.recv(1 << 16):
+        pass
+
+
+def dial_with_asyncio(address: Address, timer: Timer) -> None:
+    async def scenario() -> None:
+        (await connect(address, timer)).close()
+
+    asyncio.run(scenario())
+
+
+def dial_blocking(address: Address, timer: Timer) -> None:
+    connect_blocking(address, timer).close()
+
+
+with_both = pytest.mark.parametrize("dial", [dial_with_asyncio, dial_blocking])
+
+
+def why_not(
+    dial: Callable[[Address, Timer], None],
+    serve: Callable[[socket.socket], None],
+    context: ssl.SSLContext,
+    *,
+    host: str = "127.0.0.1",
+    timer: Timer = PATIENT,
+) -> str:
+    """Give the reason, with the address taken out."""
+    with serving(serve) as port:
+        with pytest.raises(ConnectError) as error:
+            dial(Address(host, port, context), timer)
+        text = str(error.value)
+        assert text.isprintable()
+        return text.replace(f"{host}:{port}", "PEER")
+
+
+@with_both
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_a_trusted_server_is_connected_to_by_name_and_by_address(
+    dial: Callable[[Address, Timer], None], host: str
+) -> None:
+    with serving(shaking_hands(server_context(), until_closed)) as port:
+        dial(Address(host, port, client_context()), PATIENT)
+
+
+@with_both
+def test_a_certificate_that_nobody_vouches_for_is_told(dial: Callable[[Address, Timer], None]) -> None:
+    reason = why_not(dial, shaking_hands(server_context(ca=ANOTHER_CA), until_closed), client_context())
+
+    assert reason.startswith("PEER showed a certificate that is not trusted: ")
+    assert "issuer" in reason or "self-signed" in reason or "self signed" in reason
+
+
+@with_both
+def test_a_certificate_for_another_name_is_told(dial: Callable[[Address, Timer], None]) -> None:
+    serve = shaking_hands(server_context("pacs.example"), until_closed)
+
+    assert why_not(dial, serve, client_context()).startswith(
+        "PEER showed a certificate that is not trusted: IP address mismatch"
+    )
+    assert why_not(dial, serve, client_context(), host="localhost").startswith(
+        "PEER showed a certificate that is not trusted: Hostname mismatch"
+    )
+
+
+@with_both
+@pytest.mark.parametrize(
+    "answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", bytes.fromhex("07 00 00000004 00 00 02 01"), b"\0" * 20]
+)
+def test_a_server_that_does_not_speak_tls_is_told(dial: Callable[[Address, Timer], None], answer: bytes) -> None:
+    def serve(sock: socket.socket) -> None:
+        sock.recv(1 << 16)
+        sock.sendall(answer)
+        until_closed(sock)
+
+    reason = why_not(dial, serve, client_context())
+
+    assert reason.startswith("PEER: no TLS connection (")
+    assert reason.endswith("): does the peer speak TLS on this port?")
+
+
+@with_both
+def test_a_server_that_hangs_up_on_a_handshake_is_told(dial: Callable[[Address, Timer], None]) -> None:
+    def serve(sock: socket.socket) -> None:
+        sock.recv(1 << 16)
+
+    assert why_not(dial, serve, client_context()).startswith("PEER")
+
+
+@with_both
+def test_a_server_that_asks_for_too_old_a_version_is_told(dial: Callable[[Address, Timer], None]) -> None:
+    context = server_context()
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    client = client_context()
+    client.minimum_version = ssl.TLSVersion.TLSv1_3
+
+    assert why_not(dial, shaking_hands(context, until_closed), client).startswith("PEER: no TLS connection (")
+
+
+@with_both
+def test_a_handshake_that_never_ends_is_given_up(dial: Callable[[Address, Timer], None]) -> None:
+    assert why_not(dial, until_closed, client_context(), timer=SHORT) == (
+        "PEER did not answer in time: is the address right, and does a firewall let it through?"
+    )
+
+
+# What goes over it.
+
+
+@contextlib.asynccontextmanager
+async def tls_stream(port: int, context: ssl.SSLContext) -> AsyncIterator[Stream]:
+    stream = await connect(Address("127.0.0.1", port, context), PATIENT)
+    try:
+        yield stream
+    finally:
+        stream.close()
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("piece", [100, 16384, 1 << 20])
+def test_bytes_go_both_ways_whatever_the_records_are(version: ssl.TLSVersion, piece: int) -> None:
+    context = server_context()
+    context.minimum_version = context.maximum_version = version
+
+    def echo(sock: socket.socket) -> None:
+        got = bytearray()
+        while len(got) < len(PATTERN):
+            got += sock.recv(1 << 16)
+        for at in range(0, len(got), piece):
+            sock.sendall(got[at : at + piece])
+        until_closed(sock)
+
+    async def scenario(port: int) -> None:
+        async with tls_stream(port, client_context()) as stream:
+            assert stream.tls is not None
+            assert stream.tls.version() == ("TLSv1.2" if version is ssl.TLSVersion.TLSv1_2 else "TLSv1.3")
+            await stream.send([PATTERN[:5], b"", memoryview(PATTERN)[5:]], PATIENT)
+            got = bytearray()
+            buffer = memoryview(bytearray(3000))
+            while len(got) < len(PATTERN):
+                got += buffer[: await stream.receive_into(buffer, PATIENT)]
+            assert got == PATTERN
+
+    with serving(shaking_hands(context, echo)) as port:
+        asyncio.run(scenario(port))
+
+
+def test_what_tls_has_decrypted_already_is_not_waited_for() -> None:
+    """One record of 16 KiB is read in small pieces, though the socket has nothing more to show."""
+
+    def serve(sock: socket.socket) -> None:
+        sock.sendall(PATTERN[:16384])
+        until_closed(sock)
+
+    async def scenario(port: int) -> None:
+        async with tls_stream(port, client_context()) as stream:
+            got = bytearray()
+            buffer = memoryview(bytearray(1000))
+            while len(got) < 16384:
+                got += buffer[: await stream.receive_into(buffer, PATIENT)]
+            assert got == PATTERN[:16384]
+
+    with serving(shaking_hands(server_context(), serve)) as port:
+        asyncio.run(scenario(port))
+
+
+@pytest.mark.parametrize("how", ["properly", "without a word"])
+def test_the_end_of_a_tls_connection_is_the_end_of_the_stream(how: str) -> None:
+    """Many a peer closes without a close_notify: what a message is, DICOM itself can tell."""
+
+    def serve(sock: socket.socket) -> None:
+        assert isinstance(sock, ssl.SSLSocket)
+        sock.sendall(b"1")
+        if how == "properly":
+            sock.unwrap()
+
+    async def scenario(port: int) -> None:
+        async with tls_stream(port, client_context()) as stream:
+            buffer = memoryview(bytearray(10))
+            assert await stream.receive_into(buffer, PATIENT) == 1
+            assert await stream.receive_into(buffer, PATIENT) == 0
+
+    with serving(shaking_hands(server_context(), serve)) as port:
+        asyncio.run(scenario(port))
+
+
+def test_a_tls_peer_that_does_not_read_expires_the_timer() -> None:
+    over = threading.Event()
+
+    def serve(sock: socket.socket) -> None:
+        assert over.wait(30)
+        until_closed(sock)
+
+    async def scenario(port: int) -> None:
+        from dicomport.net import TimerExpiredError
+
+        async with tls_stream(port, client_context()) as stream:
+            with pytest.raises(TimerExpiredError):
+                await stream.send([bytes(32 << 20)], SHORT)
+
+    with serving(shaking_hands(server_context(), serve)) as port:
+        try:
+            asyncio.run(scenario(port))
+        finally:
+            over.set()
+
+
+# Certificates of clients.
+
+
+@pytest.mark.parametrize("runner", ["asyncio", "blocking"])
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_client_without_a_certificate_is_turned_away(runner: str, version: ssl.TLSVersion) -> None:
+    """In TLS 1.3 the client learns of it only with the first read: an end of the connection like any other."""
+    context = server_context(mutual=True)
+    context.minimum_version = context.maximum_version = version
+    timeouts = Timeouts()
+
+    def ended_core() -> Association:
+        core = Association(Role.ACCEPTOR)
+        core.transport_opened()
+        return core
+
+    async def with_asyncio(address: Address) -> None:
+        stream = await connect(address, PATIENT)
+        connection = Connection(stream, ended_core(), timeouts)
+        try:
+            assert await connection.next_event(PATIENT) is None
+        finally:
+            connection.close()
+
+    def blocking(address: Address) -> None:
+        from dicomport.net import next_event
+
+        core = ended_core()
+        connection = BlockingConnection(connect_blocking(address, PATIENT), core, timeouts)
+        try:
+            assert connection.run(next_event(core, PATIENT)) is None
+        finally:
+            connection.close()
+
+    with serving(shaking_hands(context, until_closed)) as port:
+        address = Address("127.0.0.1", port, client_context())
+        with contextlib.ExitStack() as stack:
+            if version is ssl.TLSVersion.TLSv1_2:
+                stack.enter_context(pytest.raises(ConnectError, match="no TLS connection"))
+            if runner == "asyncio":
+                asyncio.run(with_asyncio(address))
+            else:
+                blocking(address)
+
+
+def test_a_client_with_a_certificate_is_known_by_it() -> None:
+    names: list[object] = []
+
+    def serve(tls: ssl.SSLSocket) -> None:
+        names.append((tls.getpeercert() or {}).get("subjectAltName"))
+        until_closed(tls)
+
+    with serving(shaking_hands(server_context(mutual=True), serve)) as port:
+        dial_blocking(Address("127.0.0.1", port, client_context(showing=CA)), PATIENT)
+
+    assert names == [(("DNS", "client.example"),)]

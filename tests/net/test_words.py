@@ -1,0 +1,85 @@
+"""How this side names itself, and what it says in logs (PS3.5 6.2; design law 12)."""
+
+import logging
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dicomport.core import Aborted
+from dicomport.net import AbortedError, RejectedError, Timer, TimerExpiredError, check_ae_title, get_logger, printable
+from dicomport.wire import AbortReason, AssociateRJ, RejectReason
+
+
+@pytest.mark.parametrize(
+    ("title", "bare"), [("A", "A"), (" PACS ", "PACS"), ("MY PACS", "MY PACS"), ("x" * 16, "x" * 16), ("*-_.", "*-_.")]
+)
+def test_a_title_goes_without_its_padding(title: str, bare: str) -> None:
+    assert check_ae_title(title) == bare
+
+
+@pytest.mark.parametrize(
+    "title", ["", " ", " " * 16, "x" * 17, "A\\B", "A\nB", "A\0", "\x7f", "ÄRZTE", "\u2013", "A\tB"]
+)
+def test_a_title_that_is_none_is_refused(title: str) -> None:
+    with pytest.raises(ValueError, match="AE title"):
+        check_ae_title(title)
+
+
+@given(st.text())
+def test_whatever_a_peer_says_is_printed_in_plain_characters_and_nothing_is_lost(text: str) -> None:
+    shown = printable(text)
+
+    assert shown.isascii()
+    assert shown == "" or shown.isprintable()
+    assert (shown == text) == all(" " <= char <= "~" for char in text)
+
+
+def test_errors_say_in_words_what_happened() -> None:
+    rejection = AssociateRJ(RejectReason.LOCAL_LIMIT_EXCEEDED, transient=True)
+
+    assert str(RejectedError(rejection)) == "the peer rejected the association for now: local limit exceeded"
+    assert str(AbortedError(Aborted(AbortReason.SERVICE_USER, by_peer=True))) == (
+        "the peer aborted the association (service-user)"
+    )
+    assert str(AbortedError(Aborted(AbortReason.NOT_SPECIFIED, by_peer=False, detail="too long"))) == (
+        "the peer broke the protocol, the association was aborted: too long"
+    )
+    assert str(TimerExpiredError(Timer("dimse", 60.0))) == "the dimse timer expired after 60 s"
+
+
+def test_an_event_is_one_line_with_its_fields_whatever_a_peer_has_put_into_them(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO", "dicomport")
+
+    get_logger("net").bind(address="192.0.2.1:104").info("association_over", calling="EVIL\n\x1b[2J", stored=3)
+
+    [record] = caplog.records
+    assert record.name == "dicomport.net"
+    assert record.getMessage() == "association_over address=192.0.2.1:104 calling=EVIL\\n\\x1b[2J stored=3"
+    assert record.fields == {  # type: ignore[attr-defined]
+        "event": "association_over",
+        "address": "192.0.2.1:104",
+        "calling": "EVIL\n\x1b[2J",
+        "stored": 3,
+    }
+
+
+def test_an_exception_keeps_its_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    try:
+        raise ZeroDivisionError
+    except ZeroDivisionError as error:
+        get_logger("net").error("failed", exc_info=error)
+        get_logger("net").exception("failed")
+
+    assert [record.exc_info and record.exc_info[0] for record in caplog.records] == [ZeroDivisionError] * 2
+
+
+def test_nothing_is_said_until_somebody_wants_to_hear_it(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("WARNING", "dicomport")
+
+    get_logger("net").info("nothing")
+
+    assert caplog.records == []
+    assert any(isinstance(handler, logging.NullHandler) for handler in logging.getLogger("dicomport").handlers)

@@ -1,0 +1,393 @@
+"""The server: who may connect, what it makes of peers that say something else or nothing, and how it starts."""
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+from tests.core.peer import INVALID, RELEASE_RQ, USER_ABORT, associate_rq
+from tests.scp.peer import DATA_SET, STORE, Peer, in_fragments, request, store, store_command
+from tests.scp.storages import Recorder
+
+from dicomport import FolderStorage, StorageSCP, Timeouts, blocking
+from dicomport.net import ConnectError
+from dicomport.scp import is_loopback
+from dicomport.wire import Abort, AbortReason, AssociateRJ, AssociateRQ, RejectReason, UserInformation, encode
+
+HOUR: Final = 3600.0
+SOON: Final = 0.2
+
+
+def patient(**short: float) -> Timeouts:
+    """Give timeouts of which only those named can expire while a test runs."""
+    return Timeouts(**{"connect": HOUR, "acse": HOUR, "dimse": HOUR, "network": HOUR} | short)
+
+
+@pytest.fixture(autouse=True)
+def _no_errors_in_the_log(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Whatever a peer does is no error of the server's, and no traceback."""
+    with caplog.at_level(logging.DEBUG, "dicomport"):
+        yield
+    assert [record.getMessage() for record in caplog.get_records("call") if record.levelno >= logging.ERROR] == []
+
+
+@pytest.fixture
+def scp() -> Iterator[StorageSCP]:
+    with StorageSCP(Recorder(), port=0, timeouts=patient()).in_thread() as running:
+        yield running
+
+
+def serves(scp: StorageSCP) -> bool:
+    """Whether a well-behaved peer is served."""
+    with Peer(scp.port) as peer:
+        peer.associate()
+        status = peer.store().status
+        peer.release()
+    return status == 0x0000
+
+
+# Who may connect.
+
+
+@pytest.mark.parametrize("host", ["", "0.0.0.0", "::", "192.0.2.7", "2001:db8::7", "pacs.example", "127.0.0.1.example"])
+def test_an_address_that_others_can_reach_needs_a_word_on_who_may_connect(host: str) -> None:
+    with pytest.raises(
+        ValueError, match=r"can be reached from other machines: name the calling AE titles .* allow any"
+    ):
+        StorageSCP(Recorder(), host=host)
+    StorageSCP(Recorder(), host=host, allow_any=True)
+    StorageSCP(Recorder(), host=host, calling_ae_titles=["MODALITY"])
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
+def test_this_machine_may_always_connect(host: str) -> None:
+    assert is_loopback(host)
+    StorageSCP(Recorder(), host=host)
+
+
+@pytest.mark.parametrize("title", ["", "  ", "A" * 17, "A\\B", "A\nB", "\u00c4RZTE"])
+def test_what_is_no_ae_title_is_said_at_once(title: str) -> None:
+    with pytest.raises(ValueError, match="AE title"):
+        StorageSCP(Recorder(), ae_title=title)
+    with pytest.raises(ValueError, match="AE title"):
+        StorageSCP(Recorder(), calling_ae_titles=["MODALITY", title])
+
+
+def rejected(scp: StorageSCP, wanted: AssociateRQ) -> AssociateRJ:
+    with Peer(scp.port) as peer:
+        reply = peer.ask(wanted)
+        assert isinstance(reply, AssociateRJ), reply
+        return reply
+
+
+def test_who_may_connect_is_told_by_the_calling_ae_title() -> None:
+    with StorageSCP(Recorder(), port=0, calling_ae_titles=[" MODALITY ", "OTHER"]).in_thread() as scp:
+        for calling in ("INTRUDER", "modality", "MODALITY 1", "", "MODALITY\n", "OTHE", "OTHER2"):
+            reply = rejected(scp, request(calling=calling))
+            assert reply == AssociateRJ(RejectReason.CALLING_AE_TITLE_NOT_RECOGNIZED)
+            assert encode(reply) == bytes.fromhex("03 00 00000004 00 01 01 03")
+        for calling in ("MODALITY", "  MODALITY", "OTHER"):
+            with Peer(scp.port) as peer:
+                peer.associate(request(calling=calling))
+
+
+def test_nobody_may_connect_where_nobody_is_named() -> None:
+    with StorageSCP(Recorder(), port=0, calling_ae_titles=[]).in_thread() as scp:
+        assert rejected(scp, request()) == AssociateRJ(RejectReason.CALLING_AE_TITLE_NOT_RECOGNIZED)
+
+
+def test_the_called_ae_title_is_checked_where_that_is_asked_for() -> None:
+    with StorageSCP(Recorder(), port=0, ae_title="ARCHIVE", check_called_ae_title=True).in_thread() as scp:
+        for called in ("DICOMPORT", "archive", "ARCHIVE2", ""):
+            reply = rejected(scp, request(called=called))
+            assert reply == AssociateRJ(RejectReason.CALLED_AE_TITLE_NOT_RECOGNIZED)
+            assert encode(reply) == bytes.fromhex("03 00 00000004 00 01 01 07")
+        for called in ("ARCHIVE", " ARCHIVE "):
+            with Peer(scp.port) as peer:
+                peer.associate(request(called=called))
+
+
+def test_any_called_ae_title_will_do_otherwise(scp: StorageSCP) -> None:
+    for called in ("DICOMPORT", "whatever", "../../etc", "%s%n"):
+        with Peer(scp.port) as peer:
+            peer.associate(request(called=called))
+
+
+def test_requests_that_are_none_are_rejected(scp: StorageSCP) -> None:
+    items = UserInformation(maximum_length=16384)
+    nothing = AssociateRQ(called_ae_title="A", calling_ae_title="B", presentation_contexts=(), user_information=items)
+    assert rejected(scp, nothing) == AssociateRJ(RejectReason.USER_NO_REASON)
+    other = AssociateRQ(
+        called_ae_title="A",
+        calling_ae_title="B",
+        presentation_contexts=request().presentation_contexts,
+        user_information=items,
+        application_context="1.2.3",
+    )
+    assert rejected(scp, other) == AssociateRJ(RejectReason.APPLICATION_CONTEXT_NAME_NOT_SUPPORTED)
+    cramped = request(items=UserInformation(maximum_length=7))
+    assert rejected(scp, cramped) == AssociateRJ(RejectReason.USER_NO_REASON)
+    with Peer(scp.port) as peer:
+        peer.send(associate_rq(version=2))
+        assert peer.read() == AssociateRJ(RejectReason.PROTOCOL_VERSION_NOT_SUPPORTED)
+    assert serves(scp)
+
+
+# Starting.
+
+
+def test_a_port_in_use_is_an_error_of_whoever_starts_the_server(scp: StorageSCP) -> None:
+    second = StorageSCP(Recorder(), port=scp.port)
+    with pytest.raises(OSError, match="in use"), second.in_thread():
+        pass
+
+    async def start() -> None:
+        await second.start()
+
+    with pytest.raises(OSError, match="in use"):
+        asyncio.run(start())
+    assert serves(scp)
+
+
+def test_an_address_of_another_machine_is_an_error_of_whoever_starts_the_server() -> None:
+    server = StorageSCP(Recorder(), host="192.0.2.7", port=0, allow_any=True)
+    with pytest.raises(OSError, match=r"\[Errno"), server.in_thread():
+        pass
+
+
+def test_a_server_can_be_started_again_on_its_port() -> None:
+    server = StorageSCP(Recorder(), port=0)
+    with server.in_thread() as scp:
+        port = scp.port
+        assert port > 0
+        assert serves(scp)
+    assert server.port == port
+    with pytest.raises(ConnectionRefusedError):
+        Peer(port)
+    with server.in_thread() as scp:
+        assert scp.port == port
+        assert serves(scp)
+
+
+def test_what_is_raised_while_it_serves_from_a_thread_is_raised_and_the_server_gone() -> None:
+    server = StorageSCP(Recorder(), port=0)
+
+    def fail_inside() -> None:
+        with server.in_thread():
+            assert serves(server)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail_inside()
+    with pytest.raises(ConnectionRefusedError):
+        Peer(server.port)
+
+
+def test_it_serves_until_it_is_stopped() -> None:
+    async def scenario() -> None:
+        async with StorageSCP(Recorder(), port=0) as scp:
+            serving = asyncio.create_task(scp.serve_forever())
+            assert await asyncio.to_thread(serves, scp)
+            assert not serving.done()
+            await scp.stop()
+            await serving
+            await scp.stop()
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(scenario())
+
+
+def test_ipv6() -> None:
+    storage = Recorder()
+    with StorageSCP(storage, host="::1", port=0).in_thread() as scp, Peer(scp.port, host="::1") as peer:
+        peer.associate()
+        assert peer.store().status == 0x0000
+        own_port = peer.socket.getsockname()[1]
+    assert storage.operations[0].association.address == f"[::1]:{own_port}"
+
+
+def test_a_host_name_is_listened_on_at_all_its_addresses() -> None:
+    with StorageSCP(Recorder(), host="localhost", port=0).in_thread() as scp:
+        for found in {str(info[4][0]) for info in socket.getaddrinfo("localhost", None, type=socket.SOCK_STREAM)}:
+            with Peer(scp.port, host=found) as peer:
+                peer.associate()
+
+
+# Peers that say something else, or nothing.
+
+
+OTHER_PROTOCOLS: Final = {
+    "HTTP": b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+    "SSH": b"SSH-2.0-x\r\n",
+    "TLS": bytes.fromhex("16030100c8010000c40303"),
+    "NUL": b"\0",
+    "anything": bytes(range(200, 256)),
+    "P-DATA-TF before the association": store(),
+    "A-RELEASE-RQ before the association": RELEASE_RQ,
+    "an A-ASSOCIATE-RQ without an end": bytes.fromhex("0100ffffffff"),
+    "an A-ASSOCIATE-RQ of nothing": bytes.fromhex("010000000000"),
+}
+
+
+@pytest.mark.parametrize("sent", OTHER_PROTOCOLS.values(), ids=OTHER_PROTOCOLS)
+def test_another_protocol_is_answered_with_an_abort(scp: StorageSCP, sent: bytes) -> None:
+    with Peer(scp.port) as peer:
+        peer.send(sent)
+        # Before there is an association, an abort has the service-user as its source (AA-1).
+        assert encode(peer.read_abort()) == USER_ABORT
+    assert serves(scp)
+
+
+def test_a_broken_pdu_in_an_association_is_answered_with_an_abort(scp: StorageSCP) -> None:
+    with Peer(scp.port) as peer:
+        peer.associate()
+        peer.send(bytes.fromhex("04 00 00000005 0000000000"))
+        assert encode(peer.read_abort()) == INVALID
+    with Peer(scp.port) as peer:
+        peer.associate()
+        peer.send(OTHER_PROTOCOLS["HTTP"])
+        assert peer.read_abort() == Abort(AbortReason.UNRECOGNIZED_PDU)
+    assert serves(scp)
+
+
+def test_a_load_balancer_that_connects_and_closes_is_nothing_to_talk_about(
+    scp: StorageSCP, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(20):
+        Peer(scp.port).socket.close()
+        Peer(scp.port).reset()
+    assert serves(scp)
+    assert {record.levelno for record in caplog.records} <= {logging.DEBUG, logging.INFO}
+
+
+@pytest.mark.parametrize("said", [b"", b"\1", bytes.fromhex("0100"), bytes.fromhex("0100000000cc0001")])
+def test_a_peer_that_never_ends_its_request_is_dropped_by_artim(said: bytes) -> None:
+    with StorageSCP(Recorder(), port=0, timeouts=patient(acse=SOON)).in_thread() as scp, Peer(scp.port) as peer:
+        peer.send(said)
+        assert peer.read() is None
+
+
+def test_silent_peers_hold_up_nobody(scp: StorageSCP) -> None:
+    silent = [Peer(scp.port) for _ in range(100)]
+    for peer in silent[::2]:
+        peer.send(bytes.fromhex("0100000000cc"))
+    assert serves(scp)
+    for peer in silent:
+        assert peer.silent
+        peer.socket.close()
+
+
+def test_a_peer_that_never_closes_after_the_end_is_dropped_by_artim() -> None:
+    with StorageSCP(Recorder(), port=0, timeouts=patient(acse=SOON), calling_ae_titles=["A"]).in_thread() as scp:
+        with Peer(scp.port) as peer:
+            peer.associate(request(calling="A"))
+            peer.release()
+            assert peer.read() is None
+        with Peer(scp.port) as peer:
+            assert isinstance(peer.ask(request(calling="B")), AssociateRJ)
+            assert peer.read() is None
+        with Peer(scp.port) as peer:
+            peer.send(OTHER_PROTOCOLS["SSH"])
+            peer.read_abort()
+            assert peer.read() is None
+
+
+def test_an_idle_association_is_aborted_by_the_network_timer() -> None:
+    with StorageSCP(Recorder(), port=0, timeouts=patient(network=SOON)).in_thread() as scp, Peer(scp.port) as peer:
+        peer.associate()
+        assert encode(peer.read_abort()) == USER_ABORT
+        assert peer.read() is None
+
+
+def test_a_data_set_that_stalls_is_aborted_by_the_network_timer_and_discarded() -> None:
+    storage = Recorder()
+    with StorageSCP(storage, port=0, timeouts=patient(network=SOON)).in_thread() as scp, Peer(scp.port) as peer:
+        peer.associate()
+        peer.send(store_command(), in_fragments(STORE, DATA_SET, 10)[:-1])
+        assert encode(peer.read_abort()) == USER_ABORT
+        assert peer.read() is None
+    assert storage.calls == ["begin", "write", "discard"]
+    assert storage.data == {}
+
+
+def test_a_peer_that_does_not_read_its_answers_is_given_up() -> None:
+    """Its window is full, so nothing more can be sent: that is a stall like any other (T6)."""
+    storage = Recorder()
+    with StorageSCP(storage, port=0, timeouts=patient(network=SOON, acse=SOON)).in_thread() as scp:
+        sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+        with sock:
+            sock.settimeout(60)
+            sock.connect(("127.0.0.1", scp.port))
+            sock.sendall(encode(request()))
+            message = store() * 100
+            with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+                while True:
+                    sock.sendall(message)
+        assert serves(scp)
+
+
+def open_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+ENDS: Final[dict[str, Callable[[Peer], None]]] = {
+    "release": Peer.release,
+    "abort": Peer.abort,
+    "reset": Peer.reset,
+    "close": lambda peer: peer.socket.close(),
+}
+
+
+def test_no_descriptor_and_no_task_is_left_of_associations_that_end_anyhow(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with StorageSCP(FolderStorage(tmp_path), port=0) as scp:
+
+            def misbehave() -> None:
+                for end in ENDS.values():
+                    for before in (b"", store(), store()[:-1], OTHER_PROTOCOLS["HTTP"]):
+                        with Peer(scp.port) as peer:
+                            peer.associate()
+                            peer.send(before)
+                            if end is not Peer.release or before == b"":
+                                end(peer)
+                serves(scp)
+
+            await asyncio.to_thread(misbehave)
+            descriptors = open_descriptors()
+            for _ in range(3):
+                await asyncio.to_thread(misbehave)
+            await scp.stop()
+            # The listening socket is gone, the loop's own descriptors stay.
+            assert open_descriptors() < descriptors
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(scenario())
+
+
+def test_many_associations_at_once(scp: StorageSCP) -> None:
+    peers = [Peer(scp.port) for _ in range(50)]
+    for peer in peers:
+        peer.associate()
+    for number, peer in enumerate(peers):
+        peer.send(store(number, f"1.2.{number}"))
+    for number, peer in enumerate(peers):
+        answer = peer.read_command().to_raw()  # type: ignore[union-attr]  # it is a C-STORE-RSP
+        assert answer.elements[0x0120] == number.to_bytes(2, "little")
+        peer.release()
+        peer.socket.close()
+
+
+def test_our_own_client_is_told_in_words_why_there_is_nobody() -> None:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+    with (
+        pytest.raises(ConnectError, match="nothing listens"),
+        blocking.associate("127.0.0.1", port, contexts=["1.2.840.10008.1.1"]),
+    ):
+        pass

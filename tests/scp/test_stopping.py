@@ -1,0 +1,238 @@
+"""How the server stops: nothing new, what is in flight to its end within a deadline, the rest aborted (law 9).
+
+The order is proved by events: what is held back goes on only when a test lets it.
+"""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Final, TypeVar
+
+import pytest
+from tests.core.peer import RELEASE_RQ, USER_ABORT
+from tests.scp.peer import DATA_SET, STORE, Peer, in_fragments, store, store_command
+from tests.scp.storages import Recorder
+
+from dicomport import Handler, Storage, StorageSCP, StoreRequest, Timeouts
+from dicomport.wire import CStoreRSP, ReleaseRP, encode
+
+T = TypeVar("T")
+
+LONG_ENOUGH: Final = 3600.0
+PATIENCE: Final = 60.0
+
+
+class Held:
+    """A handler that says that it was entered, and returns when it may."""
+
+    def __init__(self) -> None:
+        self.entered = threading.Event()
+        self.go = threading.Event()
+        self.cancelled = False
+
+    def function(self, _request: StoreRequest) -> int:
+        self.entered.set()
+        assert self.go.wait(PATIENCE)
+        return 0
+
+    async def coroutine(self, _request: StoreRequest) -> int:
+        self.entered.set()
+        try:
+            await asyncio.to_thread(self.go.wait, PATIENCE)
+        except asyncio.CancelledError:
+            self.cancelled = True
+            raise
+        return 0
+
+
+async def do(function: Callable[..., T], *arguments: object) -> T:
+    return await asyncio.to_thread(function, *arguments)
+
+
+@asynccontextmanager
+async def connected(scp: StorageSCP, *, associated: bool = True) -> AsyncIterator[Peer]:
+    with await do(Peer, scp.port) as peer:
+        if associated:
+            await do(peer.associate)
+        yield peer
+
+
+def run(scenario: Callable[[StorageSCP], Awaitable[None]], to: Handler | Storage) -> None:
+    """Run a scenario with a server that never loses patience by itself, and see that no task is left of it."""
+    timeouts = Timeouts(connect=LONG_ENOUGH, acse=LONG_ENOUGH, dimse=LONG_ENOUGH, network=LONG_ENOUGH)
+
+    async def main() -> None:
+        async with StorageSCP(to, port=0, timeouts=timeouts) as scp:
+            await scenario(scp)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(main())
+
+
+async def stop(scp: StorageSCP) -> None:
+    """Stop with a deadline that no test reaches: it would fail by `PATIENCE`."""
+    async with asyncio.timeout(PATIENCE):
+        await scp.stop(within=LONG_ENOUGH)
+
+
+@pytest.mark.parametrize("kind", ["function", "coroutine"])
+def test_idle_associations_are_aborted_and_what_is_in_flight_is_finished_first(kind: str) -> None:
+    held = Held()
+
+    async def scenario(scp: StorageSCP) -> None:
+        async with connected(scp) as busy, connected(scp) as idle, connected(scp, associated=False) as silent:
+            await do(busy.send, store(7))
+            await do(held.entered.wait, PATIENCE)
+            stopping = asyncio.create_task(stop(scp))
+            assert encode(await do(idle.read_abort)) == USER_ABORT
+            assert await do(idle.read) is None
+            # Nobody has asked for an association yet, so there is none to abort.
+            assert await do(silent.read) is None
+            with pytest.raises(ConnectionRefusedError):
+                await do(Peer, scp.port)
+            assert busy.silent
+            assert not stopping.done()
+            held.go.set()
+            answer = await do(busy.answer, CStoreRSP)
+            assert (answer.message_id_being_responded_to, answer.status) == (7, 0x0000)
+            assert encode(await do(busy.read_abort)) == USER_ABORT
+            await stopping
+
+    run(scenario, getattr(held, kind))
+
+
+def test_a_data_set_that_has_begun_is_taken_to_its_end() -> None:
+    storage = Recorder()
+
+    async def scenario(scp: StorageSCP) -> None:
+        async with connected(scp) as busy, connected(scp) as idle:
+            whole = store_command(7) + in_fragments(STORE, DATA_SET, 10)
+            await do(busy.send, whole[:-1])
+            # That the command has been read is known from an answer on the other association only if it came later.
+            await do(idle.store, 1, "1.2.9")
+            stopping = asyncio.create_task(stop(scp))
+            await do(idle.read_abort)
+            assert not stopping.done()
+            await do(busy.send, whole[-1:])
+            assert (await do(busy.answer, CStoreRSP)).status == 0x0000
+            await do(busy.read_abort)
+            await stopping
+
+    run(scenario, storage)
+    assert storage.data["1.2.3.4"] == DATA_SET
+
+
+def test_requests_behind_the_one_in_flight_are_not_begun() -> None:
+    held = Held()
+    asked: list[str] = []
+
+    def handler(request: StoreRequest) -> int:
+        asked.append(request.sop_instance_uid)
+        return held.function(request)
+
+    async def scenario(scp: StorageSCP) -> None:
+        async with connected(scp) as busy, connected(scp) as idle:
+            await do(busy.send, store(1, "1.2.1"), store(2, "1.2.2"))
+            await do(held.entered.wait, PATIENCE)
+            stopping = asyncio.create_task(stop(scp))
+            await do(idle.read_abort)
+            held.go.set()
+            assert (await do(busy.answer, CStoreRSP)).message_id_being_responded_to == 1
+            assert encode(await do(busy.read_abort)) == USER_ABORT
+            await stopping
+
+    run(scenario, handler)
+    assert asked == ["1.2.1"]
+
+
+def test_at_the_deadline_what_is_still_in_flight_is_cut_off() -> None:
+    held = Held()
+
+    async def scenario(scp: StorageSCP) -> None:
+        async with connected(scp) as busy:
+            await do(busy.send, store())
+            await do(held.entered.wait, PATIENCE)
+            await scp.stop(within=0)
+            assert held.cancelled
+            held.go.set()
+            assert await do(busy.read) is None
+
+    run(scenario, held.coroutine)
+
+
+def test_at_the_deadline_a_data_set_that_has_not_ended_is_discarded() -> None:
+    written = threading.Event()
+
+    class Told(Recorder):
+        def called(self, what: str) -> None:
+            super().called(what)
+            if what == "write":
+                written.set()
+
+    storage = Told()
+
+    async def scenario(scp: StorageSCP) -> None:
+        async with connected(scp) as busy:
+            await do(busy.send, (store_command() + in_fragments(STORE, DATA_SET, 10))[:-1])
+            await do(written.wait, PATIENCE)
+            await scp.stop(within=0)
+            assert await do(busy.read) is None
+
+    run(scenario, storage)
+    assert storage.calls == ["begin", "write", "discard"]
+
+
+@pytest.mark.parametrize("ending", [RELEASE_RQ, store_command() + RELEASE_RQ, b"GET / HTTP/1.1"])
+def test_peers_that_were_only_to_close_their_connection_are_not_waited_for(
+    ending: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario(scp: StorageSCP) -> None:
+        async with connected(scp) as peer:
+            await do(peer.send, ending)
+            await do(peer.read)
+            await stop(scp)
+            assert await do(peer.read) is None
+
+    run(scenario, Recorder())
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+def test_a_release_that_is_asked_for_while_the_server_stops_is_confirmed_or_aborted() -> None:
+    held = Held()
+
+    async def scenario(scp: StorageSCP) -> None:
+        async with connected(scp) as busy, connected(scp) as idle:
+            await do(busy.send, store(), RELEASE_RQ)
+            await do(held.entered.wait, PATIENCE)
+            stopping = asyncio.create_task(stop(scp))
+            await do(idle.read_abort)
+            held.go.set()
+            assert (await do(busy.answer, CStoreRSP)).status == 0x0000
+            last = await do(busy.read)
+            assert last == ReleaseRP() or (last is not None and encode(last) == USER_ABORT)
+            await stopping
+
+    run(scenario, held.function)
+
+
+def test_leaving_the_block_stops_a_server_in_a_thread_and_waits_for_what_is_in_flight() -> None:
+    held = Held()
+    with StorageSCP(held.function, port=0).in_thread() as scp:
+        peer, idle = Peer(scp.port), Peer(scp.port)
+        peer.associate()
+        idle.associate()
+        peer.send(store())
+        assert held.entered.wait(PATIENCE)
+
+        def go_on() -> None:
+            idle.read_abort()
+            held.go.set()
+
+        goes_on = threading.Thread(target=go_on)
+        goes_on.start()
+    goes_on.join()
+    with idle, peer:
+        # Both were sent before the block was left.
+        assert peer.answer(CStoreRSP).status == 0x0000
+        assert encode(peer.read_abort()) == USER_ABORT

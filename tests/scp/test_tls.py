@@ -1,0 +1,228 @@
+"""TLS: the certificate that a peer shows is given to the handler, and what goes wrong is that peer's trouble alone."""
+
+import contextlib
+import logging
+import socket
+import ssl
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import pytest
+import trustme
+from tests.scp.peer import DATA_SET, STORE, Peer, in_fragments, store, store_command
+from tests.scp.storages import Recorder
+
+from dicomport import FolderStorage, StorageSCP, Timeouts, blocking
+from dicomport.files import read_part10
+from dicomport.net import AssociationError, ConnectError
+from dicomport.scu import Instance
+from dicomport.wire import CStoreRSP
+
+CT: Final = "1.2.840.10008.5.1.4.1.1.2"
+EXPLICIT: Final = "1.2.840.10008.1.2.1"
+HOUR: Final = 3600.0
+PATIENT: Final = Timeouts(connect=HOUR, acse=HOUR, dimse=HOUR, network=HOUR)
+
+
+@dataclass
+class Contexts:
+    server: ssl.SSLContext
+    """It asks for a certificate of the peer."""
+    open_server: ssl.SSLContext
+    """It takes peers without a certificate."""
+    client: ssl.SSLContext
+    anonymous: ssl.SSLContext
+    """It has no certificate."""
+    stranger: ssl.SSLContext
+    """Its certificate is of an authority that nobody here knows."""
+
+
+@pytest.fixture(scope="module")
+def tls() -> Contexts:
+    authority, other = trustme.CA(), trustme.CA()
+    shown = authority.issue_cert("127.0.0.1")
+
+    def server(verify: ssl.VerifyMode) -> ssl.SSLContext:
+        made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        shown.configure_cert(made)
+        authority.configure_trust(made)
+        made.verify_mode = verify
+        return made
+
+    def client(of: trustme.CA | None) -> ssl.SSLContext:
+        made = ssl.create_default_context()
+        authority.configure_trust(made)
+        if of is not None:
+            of.issue_cert("modality.example", common_name="MODALITY").configure_cert(made)
+        return made
+
+    return Contexts(server(ssl.CERT_REQUIRED), server(ssl.CERT_NONE), client(authority), client(None), client(other))
+
+
+@pytest.fixture
+def storage() -> Recorder:
+    return Recorder()
+
+
+@pytest.fixture
+def scp(tls: Contexts, storage: Recorder, caplog: pytest.LogCaptureFixture) -> Iterator[StorageSCP]:
+    """Give a server that asks for certificates, and see that it logs no error."""
+    with (
+        caplog.at_level(logging.INFO, "dicomport"),
+        StorageSCP(storage, port=0, tls=tls.server, timeouts=PATIENT).in_thread() as running,
+    ):
+        yield running
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
+def serves(scp: StorageSCP, tls: Contexts) -> bool:
+    with Peer(scp.port, tls=tls.client) as peer:
+        peer.associate()
+        status = peer.store().status
+        peer.release()
+    return status == 0x0000
+
+
+def test_the_certificate_of_the_peer_is_known_to_the_storage(scp: StorageSCP, tls: Contexts, storage: Recorder) -> None:
+    with blocking.associate("127.0.0.1", scp.port, contexts=[CT], tls=tls.client) as association:
+        response = association.c_store(Instance(CT, "1.2.3", EXPLICIT, DATA_SET))
+    assert response.status.code == 0x0000
+    certificate = storage.operations[0].association.tls_certificate
+    assert certificate is not None
+    assert (("commonName", "MODALITY"),) in certificate["subject"]
+    assert certificate["subjectAltName"] == (("DNS", "modality.example"),)
+
+
+def test_without_a_certificate_of_the_peer_there_is_none_to_know(tls: Contexts, storage: Recorder) -> None:
+    with (
+        StorageSCP(storage, port=0, tls=tls.open_server).in_thread() as scp,
+        blocking.associate("127.0.0.1", scp.port, contexts=[CT], tls=tls.anonymous) as association,
+    ):
+        assert association.c_store(Instance(CT, "1.2.3", EXPLICIT, DATA_SET)).accepted
+    assert storage.operations[0].association.tls_certificate is None
+
+
+@pytest.mark.parametrize("who", ["anonymous", "stranger"])
+def test_a_peer_without_a_certificate_that_is_trusted_gets_no_association(
+    scp: StorageSCP, tls: Contexts, storage: Recorder, who: str
+) -> None:
+    with (
+        pytest.raises(AssociationError),
+        blocking.associate("127.0.0.1", scp.port, contexts=[CT], tls=getattr(tls, who)),
+    ):
+        pass
+    assert serves(scp, tls)
+    assert len(storage.operations) == 1
+
+
+def test_a_server_whose_certificate_is_not_trusted_is_not_talked_to(scp: StorageSCP, tls: Contexts) -> None:
+    with (
+        pytest.raises(ConnectError, match="not trusted"),
+        blocking.associate("127.0.0.1", scp.port, contexts=[CT], tls=ssl.create_default_context()),
+    ):
+        pass
+    assert serves(scp, tls)
+
+
+@pytest.mark.parametrize("size", [1, 1000, 16384, 16385, 1_000_000])
+def test_instances_of_any_size_in_records_of_any_size(tls: Contexts, tmp_path: Path, size: int) -> None:
+    data = bytes(range(256)) * 3907
+    with (
+        StorageSCP(FolderStorage(tmp_path), port=0, tls=tls.server).in_thread() as scp,
+        Peer(scp.port, tls=tls.client) as peer,
+    ):
+        peer.associate()
+        whole = store_command() + in_fragments(STORE, data[: max(size, 1000)], 1000)
+        for at in range(0, len(whole), size if size > 1 else 100):
+            peer.send(whole[at : at + (size if size > 1 else 100)])
+        assert peer.answer(CStoreRSP).status == 0x0000
+        peer.release()
+    path = tmp_path / "1.2.3.4.dcm"
+    assert path.read_bytes()[read_part10(path).offset :] == data[: max(size, 1000)]
+
+
+def test_many_requests_in_one_record(scp: StorageSCP, tls: Contexts) -> None:
+    with Peer(scp.port, tls=tls.client) as peer:
+        peer.associate()
+        peer.send(b"".join(store(number) for number in range(50)))
+        assert [peer.answer(CStoreRSP).message_id_being_responded_to for _ in range(50)] == list(range(50))
+
+
+PLAIN: Final = {
+    "an A-ASSOCIATE-RQ": bytes.fromhex("0100000000cc0001"),
+    "HTTP": b"GET / HTTP/1.1\r\n\r\n",
+    "NUL": bytes(100),
+    "a TLS record of nonsense": bytes.fromhex("1603010005ffffffffff"),
+}
+
+
+@pytest.mark.parametrize("sent", PLAIN.values(), ids=PLAIN)
+def test_plain_text_on_the_port_is_the_end_of_that_connection_alone(
+    scp: StorageSCP, tls: Contexts, sent: bytes
+) -> None:
+    with Peer(scp.port, tls=tls.client) as other, Peer(scp.port) as peer:
+        other.associate()
+        peer.send(sent)
+        # Perhaps a TLS alert, and then the end in one way or another.
+        with contextlib.suppress(ConnectionResetError):
+            while peer.socket.recv(1000):
+                pass
+        assert other.store().status == 0x0000
+    assert serves(scp, tls)
+
+
+def test_our_own_client_without_tls_is_told(scp: StorageSCP, tls: Contexts) -> None:
+    with pytest.raises(AssociationError), blocking.associate("127.0.0.1", scp.port, contexts=[CT]):
+        pass
+    assert serves(scp, tls)
+
+
+def test_our_own_client_with_tls_is_told_where_there_is_none(tls: Contexts) -> None:
+    with (
+        StorageSCP(Recorder(), port=0).in_thread() as scp,
+        pytest.raises(ConnectError, match="does the peer speak TLS"),
+        blocking.associate("127.0.0.1", scp.port, contexts=[CT], tls=tls.client),
+    ):
+        pass
+
+
+def test_peers_that_say_nothing_or_half_a_hello_hold_up_nobody(scp: StorageSCP, tls: Contexts) -> None:
+    silent = [Peer(scp.port) for _ in range(50)]
+    for peer in silent[::2]:
+        peer.send(bytes.fromhex("1603010200"))
+    assert serves(scp, tls)
+    for peer in silent:
+        assert peer.silent
+        peer.socket.close()
+
+
+def test_a_peer_that_never_ends_its_handshake_is_dropped(tls: Contexts) -> None:
+    timeouts = Timeouts(connect=0.2, acse=HOUR, dimse=HOUR, network=HOUR)
+    with StorageSCP(Recorder(), port=0, tls=tls.server, timeouts=timeouts).in_thread() as scp, Peer(scp.port) as peer:
+        peer.send(bytes.fromhex("1603010200"))
+        assert peer.read() is None
+
+
+@pytest.mark.parametrize("reset", [False, True])
+def test_a_peer_that_goes_without_a_word_leaves_nothing(
+    scp: StorageSCP, tls: Contexts, storage: Recorder, reset: bool
+) -> None:
+    with Peer(scp.port, tls=tls.client) as peer:
+        peer.associate()
+        assert peer.store().status == 0x0000
+        peer.send(store()[:-1])
+        if reset:
+            peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    assert serves(scp, tls)
+    assert storage.calls.count("commit") == 2
+
+
+def test_an_idle_association_is_aborted_when_the_server_stops(tls: Contexts) -> None:
+    with StorageSCP(Recorder(), port=0, tls=tls.server).in_thread() as scp:
+        peer = Peer(scp.port, tls=tls.client)
+        peer.associate()
+    peer.read_abort()
+    peer.socket.close()

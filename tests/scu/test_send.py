@@ -1,0 +1,676 @@
+"""`send`: each instance has its fate, told in people's words, whatever the peer does (robustness A8, C10, P13)."""
+
+import asyncio
+import contextlib
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import pytest
+from tests.scu.data import (
+    CR,
+    CT,
+    CT_FILE,
+    DEFLATED,
+    EXPLICIT,
+    FILES,
+    IMPLICIT,
+    JPEG,
+    MR,
+    bare,
+    data_set_of,
+    instance,
+    part10,
+    pattern,
+)
+from tests.scu.peer import (
+    Link,
+    Message,
+    acceptance,
+    accepted,
+    p_data,
+    refused,
+    replying,
+    response,
+    scripted,
+    serving,
+    unused_port,
+)
+from tests.scu.runners import Api, with_both
+
+import dicomport
+from dicomport.scu import InstanceResult, SendReport
+from dicomport.wire import (
+    Abort,
+    AbortReason,
+    AssociateRJ,
+    ContextResult,
+    CStoreRQ,
+    Element,
+    PresentationContextAC,
+    PresentationContextRQ,
+    Priority,
+    RawCommand,
+    RejectReason,
+    ReleaseRQ,
+    encode_command,
+)
+
+HOST: Final = "127.0.0.1"
+
+
+def send(what: object, port: int, **options: object) -> SendReport:
+    return dicomport.blocking.send(what, HOST, port, **options)  # type: ignore[arg-type]
+
+
+def reasons(report: SendReport) -> list[str]:
+    return [result.reason for result in report.results]
+
+
+# All goes well.
+
+
+@with_both
+def test_files_folders_data_sets_and_instances_go(api: Api, tmp_path: Path) -> None:
+    import pydicom
+
+    part10(tmp_path / "1", sop_instance="1.2.3.1")
+    (tmp_path / "text").write_bytes(b"text" * 100)
+    what = [tmp_path, str(CT_FILE), pydicom.dcmread(FILES / "MR_small.dcm"), instance(9)]
+
+    with scripted(serving()) as peer:
+        report = api.run(_sent(api, what, peer.port))
+
+    assert [(result.path, result.accepted, result.reason) for result in report.results] == [
+        (tmp_path / "text", False, "not a DICOM file, or a bare data set whose encoding or UIDs can't be told"),
+        (tmp_path / "1", True, ""),
+        (CT_FILE, True, ""),
+        (None, True, ""),
+        (None, True, ""),
+    ]
+    assert (report.associations, report.error) == (1, "")
+    assert (len(report.accepted), len(report.failed)) == (4, 1)
+    [link] = peer.links
+    assert [message.data for message in link.messages] == [
+        bare(CT, "1.2.3.1"),
+        data_set_of(CT_FILE),
+        data_set_of(FILES / "MR_small.dcm"),
+        pattern(100),
+    ]
+    assert report.accepted_bytes == sum(len(message.data) for message in link.messages)
+    assert link.pdus == [ReleaseRQ()]
+
+
+async def _sent(api: Api, what: object, port: int) -> SendReport:
+    return await api.send(what, HOST, port)
+
+
+@with_both
+def test_nothing_to_send_is_no_association_and_no_error(api: Api) -> None:
+    report = api.run(_sent(api, [], unused_port()))
+
+    assert (report.results, report.associations, report.error) == ((), 0, "")
+    assert (report.accepted, report.failed, report.accepted_bytes) == ((), (), 0)
+
+
+def test_a_folder_without_instances_is_no_association_either(tmp_path: Path) -> None:
+    (tmp_path / "text").write_bytes(b"text" * 100)
+
+    report = send(tmp_path, unused_port())
+
+    assert (len(report.failed), report.associations, report.error) == (1, 0, "")
+
+
+def test_the_blocking_send_works_inside_a_running_loop_too() -> None:
+    async def scenario(port: int) -> SendReport:
+        return dicomport.blocking.send([instance()], HOST, port)
+
+    with scripted(serving()) as peer:
+        report = asyncio.run(scenario(peer.port))
+
+    assert len(report.accepted) == 1
+
+
+def test_each_result_is_told_as_soon_as_it_is_known_and_in_order(tmp_path: Path) -> None:
+    told: list[InstanceResult] = []
+    known_at_the_peer: list[int] = []
+
+    def script(link: Link) -> None:
+        link.accept()
+        for status in (0, 0xA700, 0xB000):
+            message = link.message()
+            known_at_the_peer.append(len(told))
+            link.respond(message, status)
+        link.serve()
+
+    with scripted(script) as peer:
+        report = send([tmp_path / "nothing", *map(instance, range(3))], peer.port, on_result=told.append)
+
+    assert tuple(told) == report.results
+    assert [result.sop_instance_uid for result in told] == ["", "1.2.3.0", "1.2.3.1", "1.2.3.2"]
+    assert known_at_the_peer == [1, 2, 3]
+
+
+def test_what_on_result_raises_ends_it_and_the_association() -> None:
+    def stop(_result: InstanceResult) -> None:
+        raise KeyError("enough")
+
+    with scripted(serving()) as peer, pytest.raises(KeyError, match="enough"):
+        send([instance(1), instance(2)], peer.port, on_result=stop)
+
+    assert peer.stored == [["1.2.3.1"]]
+    assert peer.links[0].pdus == [Abort(AbortReason.SERVICE_USER)]
+
+
+def test_titles_priority_and_what_else_is_negotiated_reach_the_peer() -> None:
+    with scripted(serving()) as peer:
+        send(
+            [instance()],
+            peer.port,
+            ae_title=" ME ",
+            called_ae_title="YOU",
+            priority=Priority.HIGH,
+            maximum_length=4096,
+        )
+
+    [request] = peer.requests
+    assert (request.calling_ae_title, request.called_ae_title) == ("ME", "YOU")
+    assert request.user_information.maximum_length == 4096
+    [message] = peer.links[0].messages
+    assert message.command == CStoreRQ(
+        message_id=1, affected_sop_class_uid=CT, affected_sop_instance_uid="1.2.3.1", priority=1
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"ae_title": ""}, "needs at least one character"),
+        ({"called_ae_title": "x" * 17}, "longer than 16 characters"),
+        ({"ae_title": "A\\B"}, "can't have"),
+    ],
+)
+def test_arguments_that_make_no_request_are_refused_before_anything_is_sent(
+    options: dict[str, str], reason: str
+) -> None:
+    with pytest.raises(ValueError, match=reason):
+        send([instance()], unused_port(), **options)
+
+
+@pytest.mark.parametrize("port", [-1, 0, 65536, 77104])
+def test_a_port_that_is_none_is_not_taken_for_another(port: int) -> None:
+    with pytest.raises(ValueError, match=f"a port is from 1 to 65535, not {port}"):
+        send([instance()], port)
+
+
+def test_message_ids_count_up_and_the_answers_are_each_one_s_own() -> None:
+    with scripted(serving()) as peer:
+        send(map(instance, range(5)), peer.port)
+
+    assert [message.message_id for message in peer.links[0].messages] == [1, 2, 3, 4, 5]
+
+
+def test_a_deflated_data_set_of_odd_length_goes_in_even_fragments() -> None:
+    """PS3.8 E.1, PS3.5 A.5."""
+    with scripted(serving(maximum_length=1000)) as peer:
+        report = send([FILES / "image_dfl.dcm", instance(2, syntax=DEFLATED, size=5001)], peer.port)
+
+    assert len(report.accepted) == 2
+    file, memory = peer.links[0].messages
+    assert file.data == data_set_of(FILES / "image_dfl.dcm") + b"\0"
+    assert memory.data == pattern(5001) + b"\0"
+    assert all(size % 2 == 0 for message in (file, memory) for size in message.fragments)
+
+
+# What the peer makes of the contexts.
+
+
+def test_a_peer_that_refuses_half_of_the_contexts_gets_the_other_half() -> None:
+    instances = [
+        instance(number, sop_class=sop_class, syntax=JPEG) for number, sop_class in enumerate((CT, MR, CR, MR))
+    ]
+
+    def answer(proposed: PresentationContextRQ) -> PresentationContextAC:
+        return refused(proposed) if proposed.abstract_syntax == MR else accepted(proposed)
+
+    with scripted(serving(answer=answer)) as peer:
+        report = send(instances, peer.port)
+
+    no = "the peer does not take MR Image Storage in JPEG Baseline (Process 1): the peer does not support the SOP Class"
+    assert reasons(report) == ["", no, "", no]
+    assert [result.status for result in report.failed] == [None, None]
+    assert peer.stored == [["1.2.3.0", "1.2.3.2"]]
+    assert (report.associations, report.error) == (1, "")
+    assert peer.links[0].pdus == [ReleaseRQ()]
+
+
+@pytest.mark.parametrize(
+    ("result", "reason"),
+    [
+        (ContextResult.USER_REJECTION, "rejected by the peer's user"),
+        (ContextResult.NO_REASON, "rejected by the peer without a reason"),
+        (ContextResult.ABSTRACT_SYNTAX_NOT_SUPPORTED, "the peer does not support the SOP Class"),
+        (ContextResult.TRANSFER_SYNTAXES_NOT_SUPPORTED, "the peer supports none of the transfer syntaxes"),
+    ],
+)
+def test_the_reason_for_a_refused_context_is_told(result: ContextResult, reason: str) -> None:
+    with scripted(serving(answer=lambda proposed: refused(proposed, result))) as peer:
+        report = send([instance(syntax=JPEG)], peer.port)
+
+    assert reasons(report) == [f"the peer does not take CT Image Storage in JPEG Baseline (Process 1): {reason}"]
+    assert (peer.stored, report.associations) == ([[]], 1)
+
+
+def test_nothing_is_converted_for_a_peer_that_takes_implicit_only() -> None:
+    def answer(proposed: PresentationContextRQ) -> PresentationContextAC:
+        return accepted(proposed) if IMPLICIT in proposed.transfer_syntaxes else refused(proposed)
+
+    with scripted(serving(answer=answer)) as peer:
+        report = send([CT_FILE, instance(2, syntax=IMPLICIT)], peer.port)
+
+    assert reasons(report) == [
+        (
+            "the peer does not take CT Image Storage in Explicit VR Little Endian, only in Implicit VR Little Endian: "
+            "it would have to be converted"
+        ),
+        "",
+    ]
+    assert peer.stored == [["1.2.3.2"]]
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (lambda _proposed: None, "the peer did not answer it"),
+        (
+            lambda proposed: PresentationContextAC(proposed.context_id, ContextResult.ACCEPTED, JPEG),
+            f"the peer chose '{JPEG}', which was not proposed",
+        ),
+        (
+            lambda proposed: PresentationContextAC(proposed.context_id, ContextResult.ACCEPTED, ""),
+            "the peer chose '', which was not proposed",
+        ),
+        (
+            lambda proposed: PresentationContextAC(proposed.context_id + 100, ContextResult.ACCEPTED, IMPLICIT),
+            "the peer did not answer it",
+        ),
+    ],
+    ids=["left out", "a syntax never proposed", "no syntax", "another id"],
+)
+def test_an_answer_that_is_none_is_a_refusal(
+    answer: Callable[[PresentationContextRQ], PresentationContextAC | None], reason: str
+) -> None:
+    with scripted(serving(answer=answer)) as peer:
+        report = send([instance(syntax=IMPLICIT)], peer.port)
+
+    assert reasons(report) == [f"the peer does not take CT Image Storage in Implicit VR Little Endian: {reason}"]
+    assert peer.links[0].pdus == [ReleaseRQ()]
+
+
+def test_reserved_fields_junk_in_refused_contexts_and_unknown_ids_are_passed_over() -> None:
+    """PS3.8 9.3.3: the AE titles of an A-ASSOCIATE-AC are not to be tested, nor the syntax of a refused context."""
+
+    def item(kind: int, body: bytes) -> bytes:
+        return struct.pack(">BBH", kind, 0xFF, len(body)) + body
+
+    def script(link: Link) -> None:
+        request = link.read_request()
+        body = (
+            struct.pack(">HH", 1, 0xFFFF)
+            + bytes(range(64))
+            + item(0x10, b"1.2.840.10008.3.1.1.1")
+            + item(0x21, bytes((1, 0xFF, 0, 0xFF)) + item(0x40, JPEG.encode()))
+            + item(0x21, bytes((3, 0, 3, 0)) + item(0x40, b"\xff\0junk"))
+            + item(0x21, bytes((5, 0, 77, 0)))
+            + item(0x21, bytes((201, 0, 0, 0)) + item(0x40, JPEG.encode()))
+            + item(0x50, item(0x51, struct.pack(">L", 16384)) + item(0x52, b"1.2.3.5"))
+        )
+        assert len(request.presentation_contexts) == 3
+        link.send(struct.pack(">BxL", 2, len(body)), body)
+        link.serve()
+
+    instances = [instance(number, sop_class=uid, syntax=JPEG) for number, uid in enumerate((CT, MR, CR))]
+    with scripted(script) as peer:
+        report = send(instances, peer.port)
+
+    assert [result.accepted for result in report.results] == [True, False, False]
+    assert reasons(report)[1].endswith(": the peer does not support the SOP Class")
+    assert reasons(report)[2].endswith(": rejected by the peer without a reason")
+
+
+# Statuses.
+
+
+@pytest.mark.parametrize(
+    ("code", "took", "reason"),
+    [
+        (0x0000, True, ""),
+        (0xB000, True, "0xB000 Warning: data elements coerced"),
+        (0xB006, True, "0xB006 Warning: elements discarded"),
+        (0xB007, True, "0xB007 Warning: data set does not match SOP Class"),
+        (0xA700, False, "0xA700 Failure: out of resources"),
+        (0xA900, False, "0xA900 Failure: data set does not match SOP Class"),
+        (0xC123, False, "0xC123 Failure: cannot understand"),
+        (0x0112, False, ""),
+        (0x0122, False, "0x0122 Failure: SOP Class not supported"),
+        (0x0124, False, ""),
+        (0x0211, False, ""),
+        (0xFE00, False, ""),
+        (0xFF00, False, ""),
+        (0xFFFF, False, ""),
+    ],
+)
+def test_the_status_is_the_peer_s_and_decides(code: int, took: bool, reason: str) -> None:
+    with scripted(serving(code)) as peer:
+        report = send([instance(1), instance(2)], peer.port)
+
+    first, second = report.results
+    assert first.status is not None
+    assert (first.status.code, first.accepted) == (code, took)
+    assert first.reason == (str(first.status) if code else "")
+    assert first.reason.lower().startswith(reason.lower())
+    assert (second.accepted, report.associations) == (True, 1)
+
+
+def test_a_response_without_affected_uids_is_taken() -> None:
+    """They are optional in a response (PS3.7 9.3.1.2)."""
+
+    def script(link: Link) -> None:
+        link.accept()
+        message = link.message()
+        elements = dict(response(message, 0xB000).to_raw().elements)
+        del elements[Element.AFFECTED_SOP_CLASS_UID]
+        del elements[Element.AFFECTED_SOP_INSTANCE_UID]
+        link.answer(message, RawCommand(elements))
+        link.serve()
+
+    with scripted(script) as peer:
+        report = send([instance(1), instance(2)], peer.port)
+
+    assert [result.status and result.status.code for result in report.results] == [0xB000, 0]
+
+
+def test_a_comment_comes_along_with_nothing_in_it_that_a_terminal_would_obey() -> None:
+    def script(link: Link) -> None:
+        link.accept()
+        message = link.message()
+        elements = dict(response(message, 0xA700).to_raw().elements)
+        elements[Element.ERROR_COMMENT] = b"\x1b[2J disk\r\nfull \\ \xfc " + b"x" * 80
+        elements[Element.OFFENDING_ELEMENT] = struct.pack("<HHHH", 0x10, 0x20, 8, 0x18)
+        link.answer(message, RawCommand(elements))
+        link.serve()
+
+    with scripted(script) as peer:
+        report = send([instance()], peer.port)
+
+    [result] = report.results
+    assert result.status is not None
+    comment = ("?[2J disk??full ? ? " + "x" * 80)[:64]
+    assert result.status.comment == comment
+    assert result.status.offending == (0x00100020, 0x00080018)
+    assert comment in result.reason
+    assert result.reason.isprintable()
+
+
+# Answers to something else.
+
+
+def test_only_the_answer_to_this_request_is_its_answer() -> None:
+    """A late or wrong response is never matched (robustness C10)."""
+
+    def script(link: Link) -> None:
+        link.accept()
+        first = link.message()
+        link.respond(first, 0xA700, message_id=first.message_id + 1)
+        link.respond(first, 0xA701, message_id=0)
+        link.respond(first, 0)
+        second = link.message()
+        link.respond(first, 0xA702)
+        link.respond(second, 0xB000)
+        link.serve()
+
+    with scripted(script) as peer:
+        report = send([instance(1), instance(2), instance(3)], peer.port)
+
+    assert [result.status and result.status.code for result in report.results] == [0, 0xB000, 0]
+
+
+def test_an_echo_response_is_no_store_response() -> None:
+    def script(link: Link) -> None:
+        link.accept()
+        message = link.message()
+        elements = {**response(message).to_raw().elements, Element.COMMAND_FIELD: struct.pack("<H", 0x8030)}
+        link.answer(message, RawCommand(elements))
+        link.respond(message, 0xA700)
+        link.serve()
+
+    with scripted(script) as peer:
+        report = send([instance()], peer.port)
+
+    assert [result.status and result.status.code for result in report.results] == [0xA700]
+
+
+def test_an_answer_that_comes_before_the_end_of_the_data_set_counts() -> None:
+    """Some peers refuse an instance on its command alone."""
+
+    def script(link: Link) -> None:
+        link.accept()
+        pdu = link.read_pdu()
+        command = CStoreRQ(message_id=1, affected_sop_class_uid=CT, affected_sop_instance_uid="1.2.3.1")
+        assert encode_command(command) in pdu
+        link.respond(Message(1, command, b"", (), 0), 0xA700)
+        while not any(control == 2 for _, control, _ in _values(link.read_pdu())):
+            pass
+        link.serve()
+
+    with scripted(script) as peer:
+        report = send([instance(1, size=5_000_000), instance(2)], peer.port)
+
+    assert [result.status and result.status.code for result in report.results] == [0xA700, 0]
+
+
+def _values(pdu: bytes) -> list[tuple[int, int, bytes]]:
+    from tests.scu.peer import values
+
+    return list(values(pdu))
+
+
+def test_the_answer_may_come_byte_by_byte() -> None:
+    def script(link: Link) -> None:
+        link.accept()
+        for _ in range(2):
+            message = link.message()
+            answer = p_data(message.context_id, encode_command(response(message, 0xB000)))
+            for at in range(len(answer)):
+                link.send(answer[at : at + 1])
+        link.serve()
+
+    with scripted(script) as peer:
+        report = send([instance(1), instance(2)], peer.port)
+
+    assert [result.status and result.status.code for result in report.results] == [0xB000, 0xB000]
+
+
+# Maximum lengths.
+
+
+@pytest.mark.parametrize("length", [8, 9, 12, 13, 4096, 4097, 16384, 0, 0xFFFFFFFF, None])
+def test_no_pdu_is_longer_than_the_peer_takes(length: int | None) -> None:
+    """PS3.8 D.1 and E.1; 0, or no item, is no limit."""
+    size = 3000 if length and length < 100 else 800_000
+    with scripted(serving(maximum_length=length)) as peer:
+        report = send([instance(1, size=size), CT_FILE], peer.port)
+
+    assert len(report.accepted) == 2
+    for message, data in zip(peer.links[0].messages, [pattern(size), data_set_of(CT_FILE)], strict=True):
+        assert message.data == data
+        assert message.longest <= (length or 1 << 32)
+        assert all(fragment % 2 == 0 for fragment in message.fragments)
+        assert min(message.fragments) > 0
+
+
+@pytest.mark.parametrize("length", [1, 4, 6, 7])
+def test_a_length_that_leaves_no_room_for_data_is_no_association(length: int) -> None:
+    with scripted(serving(maximum_length=length)) as peer:
+        report = send([instance(1), instance(2)], peer.port)
+
+    error = (
+        "the peer broke the protocol, the association was aborted: "
+        f"a maximum length of {length} bytes leaves no room for data"
+    )
+    assert (report.error, report.associations) == (error, 0)
+    assert reasons(report) == [f"no association: {error}"] * 2
+    assert peer.links[0].pdus == [Abort(AbortReason.INVALID_PDU_PARAMETER_VALUE)]
+
+
+# No association.
+
+
+@pytest.mark.parametrize("transient", [False, True])
+@pytest.mark.parametrize("reason", RejectReason)
+def test_a_rejection_is_told_with_its_reason(reason: RejectReason, transient: bool) -> None:
+    with scripted(replying(AssociateRJ(reason, transient=transient).encode())) as peer:
+        report = send([instance(1), instance(2)], peer.port)
+
+    how = "for now" if transient else "permanently"
+    error = f"the peer rejected the association {how}: {reason.meaning}"
+    assert (report.error, report.associations) == (error, 0)
+    assert reasons(report) == [f"no association: {error}"] * 2
+
+
+@pytest.mark.parametrize(
+    ("pdus", "error"),
+    [
+        ((Abort(AbortReason.SERVICE_USER).encode(),), "the peer aborted the association (service-user)"),
+        (
+            (Abort(AbortReason.UNRECOGNIZED_PDU).encode(),),
+            "the peer aborted the association (service-provider: unrecognized pdu)",
+        ),
+        (
+            (b"HTTP/1.1 400 Bad Request\r\n\r\n",),
+            "the peer broke the protocol, the association was aborted: PDU type 48H is unknown",
+        ),
+        ((bytes.fromhex("02 00 ffffffff"),), None),
+        ((bytes.fromhex("02 00 00000004 00010000"),), None),
+        ((bytes.fromhex("04 00 00000000"),), None),
+        ((bytes.fromhex("06 00 00000004 00000000"),), None),
+    ],
+    ids=["abort", "abort of the provider", "a web server", "too long", "too short", "data", "a release"],
+)
+def test_an_answer_that_is_no_acceptance_is_told(pdus: tuple[bytes, ...], error: str | None) -> None:
+    with scripted(replying(*pdus)) as peer:
+        report = send([instance(1), instance(2)], peer.port)
+
+    if error is None:
+        assert report.error.startswith("the peer broke the protocol, the association was aborted: ")
+    else:
+        assert report.error == error
+    assert reasons(report) == [f"no association: {report.error}"] * 2
+    assert report.associations == 0
+
+
+def test_a_peer_that_hangs_up_on_the_request_is_told() -> None:
+    def hang_up(link: Link) -> None:
+        link.read_request()
+
+    with scripted(hang_up) as peer:
+        report = send([instance()], peer.port)
+
+    assert (report.error, report.associations) == ("the peer closed the connection", 0)
+
+
+def test_a_peer_that_never_answers_the_request_is_given_up() -> None:
+    with scripted(replying()) as peer:
+        report = send([instance(1), instance(2)], peer.port, timeouts=dicomport.Timeouts(acse=0.2))
+
+    error = "the acse timer expired after 0.2 s"
+    assert (report.error, report.associations) == (error, 0)
+    assert reasons(report) == [f"no association: {error}"] * 2
+    assert peer.links[0].pdus == [Abort(AbortReason.SERVICE_USER)]
+
+
+@with_both
+def test_a_port_on_which_nobody_listens_is_told(api: Api) -> None:
+    port = unused_port()
+
+    report = api.run(_sent(api, [instance(1), instance(2)], port))
+
+    error = f"nothing listens on 127.0.0.1:{port}: is the port right, and is the peer running?"
+    assert (report.error, report.associations) == (error, 0)
+    assert reasons(report) == [f"no association: {error}"] * 2
+
+
+@with_both
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "pacs..example", "x" * 64 + ".example", ""])
+def test_a_name_that_nobody_has_is_told(api: Api, host: str) -> None:
+    async def scenario() -> SendReport:
+        return await api.send([instance()], host, 104)
+
+    report = api.run(scenario())
+
+    assert report.error == f"{host} is no known host name: is it spelled right?"
+    assert report.associations == 0
+
+
+def test_each_planned_association_is_tried() -> None:
+    """130 pairs take two: the first is rejected for now, the second is accepted."""
+    instances = [instance(number, sop_class=f"1.2.826.0.1.3680043.99.{number}", syntax=JPEG) for number in range(130)]
+    rejection = AssociateRJ(RejectReason.TEMPORARY_CONGESTION, transient=True)
+
+    with scripted(replying(rejection.encode()), serving()) as peer:
+        report = send(instances, peer.port)
+
+    assert (report.associations, len(report.accepted), len(report.failed)) == (1, 2, 128)
+    assert report.error == "the peer rejected the association for now: temporary congestion"
+    assert peer.stored == [[], ["1.2.3.128", "1.2.3.129"]]
+
+
+def test_a_cancelled_send_leaves_no_association_behind() -> None:
+    async def scenario(port: int) -> None:
+        arrived = asyncio.get_running_loop().create_future()
+
+        def tell(result: InstanceResult) -> None:
+            arrived.set_result(result)
+
+        task = asyncio.create_task(dicomport.send([instance(1), instance(2)], HOST, port, on_result=tell))
+        await arrived
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        assert task.cancelled()
+
+    def script(link: Link) -> None:
+        link.accept()
+        link.respond(link.message())
+        while link.hear() is not None:
+            pass
+
+    with scripted(script) as peer:
+        asyncio.run(scenario(peer.port))
+
+    assert peer.links[0].pdus[-1:] == [Abort(AbortReason.SERVICE_USER)]
+
+
+def test_an_acceptance_may_come_together_with_what_follows_it() -> None:
+    """A request of the peer's right behind its acceptance is refused, and the instance goes."""
+
+    def script(link: Link) -> None:
+        request = link.read_request()
+        find = RawCommand(
+            {
+                Element.AFFECTED_SOP_CLASS_UID: CT.encode() + b"\0",
+                Element.COMMAND_FIELD: struct.pack("<H", 0x0020),
+                Element.MESSAGE_ID: struct.pack("<H", 77),
+                Element.COMMAND_DATA_SET_TYPE: struct.pack("<H", 0x0101),
+            }
+        )
+        link.send(acceptance(request).encode(), p_data(1, encode_command(find)))
+        link.serve()
+
+    with scripted(script) as peer:
+        report = send([instance(syntax=EXPLICIT)], peer.port)
+
+    assert len(report.accepted) == 1
+    refusals = [message.command for message in peer.links[0].messages if isinstance(message.command, RawCommand)]
+    assert [refusal.elements[Element.STATUS] for refusal in refusals] == [struct.pack("<H", 0x0211)]
