@@ -510,7 +510,6 @@ def test_the_dimse_timer_bounds_the_wait_for_an_answer(api: Api) -> None:
     assert peer.links[0].pdus == [Abort(AbortReason.SERVICE_USER)]
 
 
-@pytest.mark.xfail(reason="each event starts the dimse timer anew, so a peer that says other things holds us for ever")
 def test_the_dimse_timer_is_not_started_anew_by_what_is_no_answer() -> None:
     """`Timeouts.dimse` runs from the moment that the request's last byte has left."""
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from dicomport.core import Association
 from dicomport.net.dialling import Address, explain
-from dicomport.net.errors import ConnectError, TimerExpiredError
+from dicomport.net.errors import ConnectError, TimerExpiredError, unexpired
 from dicomport.net.gather import Gather, quick_ack, set_low_latency
 from dicomport.net.steps import Flush, Steps, T, Wait
 from dicomport.net.timers import ArtimClock, Timeouts, Timer
@@ -65,9 +65,9 @@ class BlockingConnection:
         self._sock.close()
 
     def _await(self, wait: Wait) -> None:
-        timer = (wait.timer or self._stall) if isinstance(wait, Flush) else self._artim.bound(wait.timer)
+        timer = (wait.timer or self._stall) if isinstance(wait, Flush) else unexpired(self._artim.bound(wait.timer))
         # A time-out of zero would mean a socket that does not block.
-        self._sock.settimeout(max(timer.seconds, 0.001))
+        self._sock.settimeout(max(timer.left, 0.001))
         try:
             if isinstance(wait, Flush):
                 self._flush()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from dicomport.core import Association, CoreEvent
-from dicomport.net.errors import TimerExpiredError
+from dicomport.net.errors import TimerExpiredError, unexpired
 from dicomport.net.steps import Flush, Steps, T, Wait, next_event
 from dicomport.net.stream import Stream
 from dicomport.net.timers import ArtimClock, Timeouts, Timer
@@ -63,7 +63,7 @@ class Connection:
         if isinstance(wait, Flush):
             await self.flush(wait.timer)
             return
-        count = await self.stream.receive_into(self._buffer, self._artim.bound(wait.timer))
+        count = await self.stream.receive_into(self._buffer, unexpired(self._artim.bound(wait.timer)))
         if count:
             self.core.receive(self._buffer[:count])
         else:

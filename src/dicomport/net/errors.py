@@ -21,6 +21,7 @@ __all__ = [
     "LostError",
     "RejectedError",
     "TimerExpiredError",
+    "unexpired",
 ]
 
 
@@ -62,3 +63,14 @@ class TimerExpiredError(AssociationError):
     def __init__(self, timer: Timer) -> None:
         super().__init__(f"the {timer.name} timer expired after {timer.seconds:g} s")
         self.timer = timer
+
+
+def unexpired(timer: Timer) -> Timer:
+    """Give a timer back, or raise `TimerExpiredError` where it has expired.
+
+    It has to be asked: from a peer that never stops talking there is always something to read, and no wait for a timer
+    to end.
+    """
+    if timer.left <= 0:
+        raise TimerExpiredError(timer)
+    return timer

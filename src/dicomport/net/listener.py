@@ -6,8 +6,8 @@ import asyncio
 import errno
 import socket
 import ssl
-from collections.abc import Awaitable, Callable
-from typing import Final, TypeAlias
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, TypeAlias
 
 from dicomport.net.errors import TimerExpiredError
 from dicomport.net.logs import get_logger
@@ -21,6 +21,9 @@ Serve: TypeAlias = Callable[[Stream, str], Awaitable[None]]
 
 _BACKLOG: Final = 512
 
+_TRIES: Final = 16
+"""Free ports that are tried where one is wanted that is free for several addresses."""
+
 _OUT_OF_RESOURCES: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 _ACCEPT_AGAIN_AFTER: Final = 1.0
 """Seconds until another try when the system has no more descriptors and no connection ends in the meantime."""
@@ -33,18 +36,29 @@ def listening_sockets(host: str, port: int) -> list[socket.socket]:
 
     Port 0 is a free port, the same for all addresses.
     """
-    sockets: list[socket.socket] = []
     found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    addresses = list(dict.fromkeys((family, sockaddr) for family, _, _, _, sockaddr in found))
+    for _ in range(_TRIES):
+        try:
+            return _listen(addresses)
+        except OSError as error:
+            # A port that was free for the first address may be taken for the next one.
+            if port or error.errno != errno.EADDRINUSE:
+                raise
+    return _listen(addresses)
+
+
+def _listen(addresses: Sequence[tuple[socket.AddressFamily, tuple[Any, ...]]]) -> list[socket.socket]:
+    sockets: list[socket.socket] = []
     try:
-        for family, kind, protocol, _, sockaddr in dict.fromkeys(found):
-            sock = socket.socket(family, kind, protocol)
+        for family, (host, port, *scope) in addresses:
+            sock = socket.socket(family, socket.SOCK_STREAM)
             sockets.append(sock)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
                 # Else it would take the IPv4 addresses as well, and the socket for those could not be bound.
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            bound = sockets[0].getsockname()[1] if len(sockets) > 1 else port
-            sock.bind((sockaddr[0], bound, *sockaddr[2:]))
+            sock.bind((host, port or sockets[0].getsockname()[1], *scope))
             sock.listen(_BACKLOG)
             sock.setblocking(False)
     except BaseException:

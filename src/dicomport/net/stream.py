@@ -165,7 +165,7 @@ class _Expiry:
 
     def start(self, timer: Timer) -> None:
         self._timer = timer
-        self._deadline = self._loop.time() + timer.seconds
+        self._deadline = self._loop.time() + timer.left
         if self._handle is not None and self._handle.when() > self._deadline:
             self._handle.cancel()
             self._handle = None

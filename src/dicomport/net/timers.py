@@ -15,10 +15,21 @@ ARTIM: Final = "ARTIM"
 
 @dataclass(frozen=True, slots=True)
 class Timer:
-    """A bound on a wait for the peer, in seconds."""
+    """A bound on waits for the peer: on each of them anew, or on all from one moment on once it is `started`."""
 
     name: str
     seconds: float
+    since: float | None = None
+    """The moment it counts from, on the monotonic clock; None counts from the beginning of each wait."""
+
+    def started(self) -> Timer:
+        """Give the same timer, counting from now."""
+        return Timer(self.name, self.seconds, time.monotonic())
+
+    @property
+    def left(self) -> float:
+        """Seconds that the next wait may take."""
+        return self.seconds if self.since is None else max(0.0, self.since + self.seconds - time.monotonic())
 
 
 ABORT_TIMER: Final = Timer("abort", 5.0)
@@ -49,16 +60,14 @@ class ArtimClock:
 
     def __init__(self, core: Association, seconds: float) -> None:
         self._core = core
-        self._seconds = seconds
-        self._started = 0
-        self._deadline = 0.0
+        self._timer = Timer(ARTIM, seconds)
+        self._start = 0
 
     def bound(self, timer: Timer) -> Timer:
         """Give the timer for the next wait: what is left of ARTIM where it runs, else `timer`."""
         if self._core.artim == 0:
             return timer
-        now = time.monotonic()
-        if self._core.artim != self._started:
-            self._started = self._core.artim
-            self._deadline = now + self._seconds
-        return Timer(ARTIM, max(0.0, self._deadline - now))
+        if self._core.artim != self._start:
+            self._start = self._core.artim
+            self._timer = self._timer.started()
+        return self._timer

@@ -6,8 +6,9 @@ import asyncio
 import inspect
 import sys
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeGuard
 
 from dicomport.net import get_logger
 from dicomport.scp.requests import StoreOperation, StoreRequest, UndecodableDataSetError
@@ -33,6 +34,9 @@ Verdict: TypeAlias = "int | Status | pydicom.Dataset"
 Handler: TypeAlias = Callable[[StoreRequest], "Verdict | Awaitable[Verdict]"]
 """A function or a coroutine function. One that is no coroutine function is called in a thread, and may block."""
 
+_MOST_THREADS: Final = 32
+"""Handlers that are no coroutines and run at the same time."""
+
 log = get_logger("scp")
 
 
@@ -44,18 +48,22 @@ class HandlerStorage:
         self._handler = handler
         self._spool_bytes = spool_bytes
         self._spool_folder = spool_folder
+        # Threads of their own: handlers that take long must not keep instances of others from the disk.
+        self._threads = ThreadPoolExecutor(_MOST_THREADS, "dicomport-handler")
 
     async def begin(self, operation: StoreOperation) -> Sink:
         """Take any instance: the handler decides."""
         header = encode_file_meta(operation.file_meta)
-        return _HandlerSink(self._handler, operation, Spool(header, self._spool_bytes, self._spool_folder))
+        spool = Spool(header, self._spool_bytes, self._spool_folder)
+        return _HandlerSink(self._handler, operation, spool, self._threads)
 
 
 class _HandlerSink:
-    def __init__(self, handler: Handler, operation: StoreOperation, spool: Spool) -> None:
+    def __init__(self, handler: Handler, operation: StoreOperation, spool: Spool, threads: ThreadPoolExecutor) -> None:
         self._handler = handler
         self._operation = operation
         self._spool = spool
+        self._threads = threads
 
     async def write(self, data: Buffer) -> None:
         await self._spool.write(data)
@@ -64,7 +72,7 @@ class _HandlerSink:
         operation = self._operation
         request = StoreRequest(operation.association, operation.context, operation.command, self._spool)
         try:
-            return _status(await _call(self._handler, request))
+            return _status(await _call(self._handler, request, self._threads))
         except UndecodableDataSetError as error:
             log.warning("data_set_undecodable", sop_instance_uid=operation.sop_instance_uid, reason=str(error))
             return UNDECODABLE_DATA_SET
@@ -81,11 +89,11 @@ class _HandlerSink:
         self._spool.close()
 
 
-async def _call(handler: Handler, request: StoreRequest) -> object:
+async def _call(handler: Handler, request: StoreRequest, threads: ThreadPoolExecutor) -> object:
     if inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(getattr(handler, "__call__", None)):  # noqa: B004
         verdict: object = handler(request)
     else:
-        verdict = await asyncio.to_thread(_call_function, handler, request)
+        verdict = await asyncio.get_running_loop().run_in_executor(threads, _call_function, handler, request)
     return await verdict if inspect.isawaitable(verdict) else verdict
 
 

@@ -211,6 +211,7 @@ class StorageService:
         )
 
     async def _store(self, operation: StoreOperation) -> None:
+        self._received = 0
         command = operation.command
         refusal = _refusal(operation)
         if not command.has_data_set:
@@ -263,7 +264,6 @@ class StorageService:
         return await self._commit(target)
 
     async def _data_set(self) -> AsyncIterator[Buffer]:
-        self._received = 0
         last = False
         while not last:
             event = await self._next()

@@ -114,7 +114,7 @@ class Requestor:
     def establish(self) -> Steps[Outcome]:
         """Ask for the association over an open transport connection. Raises `AssociationError`."""
         self.core.transport_opened()
-        event = yield from self._next(self._timeouts.timer("acse"))
+        event = yield from self._next(self._timeouts.timer("acse").started())
         if isinstance(event, AssociationRejected):
             raise RejectedError(event.rejection)
         if not isinstance(event, AssociationAccepted):
@@ -179,7 +179,7 @@ class Requestor:
     def release(self) -> Steps[None]:
         """Release the association (PS3.8 7.2), in a collision the peer's side too. Raises `AssociationError`."""
         self.core.release()
-        timer = self._timeouts.timer("acse")
+        timer = self._timeouts.timer("acse").started()
         while True:
             event = yield from self._next(timer)
             if isinstance(event, ReleaseRequested):
@@ -208,7 +208,8 @@ class Requestor:
 
     def _response(self, message_id: int, kind: type[R]) -> Steps[R]:
         """Wait for the response to one request; whatever else the peer says meanwhile is answered or passed over."""
-        timer = self._timeouts.timer("dimse")
+        # Counted from here on, where the last byte of the request has left, whatever else the peer says meanwhile.
+        timer = self._timeouts.timer("dimse").started()
         while True:
             event = yield from self._next(timer)
             match event:
