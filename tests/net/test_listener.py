@@ -93,6 +93,8 @@ def test_each_address_of_a_name_is_listened_on_at_the_same_port(monkeypatch: pyt
         assert [sock.family for sock in sockets] == [socket.AF_INET6, socket.AF_INET]
         [number] = {sock.getsockname()[1] for sock in sockets}
         assert wanted in (0, number)
+        # Else one on every IPv6 address would take the IPv4 addresses too, whose own socket could not be bound.
+        assert sockets[0].getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) == 1
         monkeypatch.undo()
         for host in ("::1", "127.0.0.1"):
             socket.create_connection((host, number), timeout=30).close()

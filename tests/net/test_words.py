@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dicomport.core import Aborted
-from dicomport.net import AbortedError, RejectedError, Timer, TimerExpiredError, check_ae_title, get_logger, printable
+from dicomport.logs import get_logger, printable
+from dicomport.net import AbortedError, RejectedError, Timer, TimerExpiredError, check_ae_title
 from dicomport.wire import AbortReason, AssociateRJ, RejectReason
 
 

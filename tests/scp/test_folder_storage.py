@@ -33,6 +33,7 @@ META: Final = FileMeta(
     source_ae_title="MODALITY",
     sending_ae_title="MODALITY",
     receiving_ae_title="DICOMPORT",
+    source_presentation_address="dicom:127.0.0.1",
 )
 
 LONG: Final = bytes(range(256)) * 10_000

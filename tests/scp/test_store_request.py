@@ -121,6 +121,7 @@ def test_the_file_meta_says_what_it_is_and_who_brought_it() -> None:
         source_ae_title="MODALITY",
         sending_ae_title="MODALITY",
         receiving_ae_title="DICOMPORT",
+        source_presentation_address="dicom:127.0.0.1",
     )
 
 

@@ -13,7 +13,7 @@ import click
 from dicomport.cli.options import ExitCode
 from dicomport.cli.text import amount, count
 from dicomport.files import read_part10
-from dicomport.net import printable
+from dicomport.logs import printable
 from dicomport.scp import StorageSCP, StoreRequest
 from dicomport.scu import InstanceResult, instance_from_path, send
 from dicomport.standard import describe

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from dicomport.net import printable
+from dicomport.logs import printable
 
 __all__ = ["amount", "count", "tell"]
 

@@ -20,7 +20,7 @@ from dicomport.files.names import file_name
 from dicomport.files.reading import read_part10
 from dicomport.wire import Buffer, FileMeta, FileMetaError, encode_file_meta
 
-__all__ = ["TEMPORARY_SUFFIX", "Durability", "PartialFile"]
+__all__ = ["TEMPORARY_SUFFIX", "Durability", "PartialFile", "TemporaryFile", "make_folder", "sync"]
 
 TEMPORARY_SUFFIX: Final = ".part"
 """Of a file that is still being written; one that is left over was never acknowledged."""
@@ -41,16 +41,13 @@ class Durability(enum.Enum):
     """Once the operating system has it: it outlives the process, not a power failure."""
 
 
-class PartialFile:
-    """A Part 10 file in the making, invisible under its final name until `commit`."""
+class TemporaryFile:
+    """A Part 10 file under a name of no meaning, until it is given its own or discarded. All of it raises `OSError`."""
 
-    def __init__(self, folder: Path, meta: FileMeta, durability: Durability) -> None:
-        """Create the temporary file in `folder`, which is made where it is missing. Raises `OSError`."""
-        self._folder = folder
-        self._durability = durability
-        make_folder(folder, durability)
+    def __init__(self, folder: Path, meta: FileMeta) -> None:
+        """Create it in a folder that is there, and write the File Meta Information."""
         self._descriptor, temporary = tempfile.mkstemp(prefix=".", suffix=TEMPORARY_SUFFIX, dir=folder)
-        self._temporary = Path(temporary)
+        self._path = Path(temporary)
         try:
             os.fchmod(self._descriptor, _MODE)
             header = encode_file_meta(meta)
@@ -61,68 +58,50 @@ class PartialFile:
             raise
 
     def write(self, data: Buffer) -> None:
-        """Append bytes. Raises `OSError`."""
+        """Append bytes."""
         view = memoryview(data)
         while view:
             view = view[os.write(self._descriptor, view) :]
 
-    def commit(self, sop_instance_uid: str) -> Path:
-        """Give the file its name, made of the SOP Instance UID, and return it.
+    def stamp(self, microseconds: int) -> None:
+        """Set the time of the last change, in microseconds since 1970: when the instance came."""
+        os.utime(self._descriptor, ns=(microseconds * 1000, microseconds * 1000))
 
-        A file of that name is never overwritten: with the same data set it stands for this one too, with another one
-        this file gets the next free name, "UID~2.dcm" and so on.
+    @property
+    def inode(self) -> int:
+        """What tells the file from any other, whatever its name."""
+        return os.fstat(self._descriptor).st_ino
 
-        Raises `OSError`; then nothing is left, unless the folder alone could not be synced: the file is whole then,
-        and stays, as another sender may have been told already that this data set is here.
-        """
+    def sync(self) -> None:
+        """Make the bytes durable."""
+        os.fsync(self._descriptor)
+
+    def claim(self, path: Path) -> None:
+        """Give the file a name that nobody has, atomically, or raise FileExistsError."""
         try:
-            if self._durability is Durability.FSYNC:
-                os.fsync(self._descriptor)
-            path = self._link(file_name(sop_instance_uid))
-            if self._durability is Durability.FSYNC:
-                sync(self._folder)
-        finally:
-            self.discard()
-        return path
-
-    def discard(self) -> None:
-        """Remove the temporary file. To be called once; `commit` does it itself."""
-        with contextlib.suppress(OSError):
-            os.close(self._descriptor)
-        self._temporary.unlink(missing_ok=True)
-
-    def _link(self, stem: str) -> Path:
-        path = self._folder / f"{stem}.dcm"
-        number = 1
-        while True:
-            try:
-                self._claim(path)
-            except FileExistsError:
-                if self._same_data_set(path):
-                    if self._durability is Durability.FSYNC:
-                        sync(path)  # Whoever wrote it may not have waited for the disk.
-                    return path
-                number += 1
-                path = self._folder / f"{stem}~{number}.dcm"
-            else:
-                return path
-
-    def _claim(self, path: Path) -> None:
-        """Give the temporary file a second name, atomically, or raise FileExistsError."""
-        try:
-            path.hardlink_to(self._temporary)
+            path.hardlink_to(self._path)
         except OSError as error:
             if error.errno not in _NO_HARD_LINKS:
                 raise
             # The name is taken with an empty file first, so that of two writers only one gets it.
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _MODE))
             try:
-                self._temporary.replace(path)
+                self._path.replace(path)
             except BaseException:
                 path.unlink()
                 raise
 
-    def _same_data_set(self, path: Path) -> bool:
+    def replace(self, path: Path) -> None:
+        """Give the file a name, whoever has it now."""
+        self._path.replace(path)
+
+    def discard(self) -> None:
+        """Remove the temporary name. To be called once, last."""
+        with contextlib.suppress(OSError):
+            os.close(self._descriptor)
+        self._path.unlink(missing_ok=True)
+
+    def has_data_set_of(self, path: Path) -> bool:
         """Compare with a file that is there, group 0002 aside: it tells the way of a data set, not what it is."""
         if path.is_symlink():
             return False
@@ -138,6 +117,60 @@ class PartialFile:
         except (OSError, FileMetaError):
             return False
         return True
+
+
+class PartialFile:
+    """A Part 10 file in the making in the folder where it will be, invisible under its final name until `commit`."""
+
+    def __init__(self, folder: Path, meta: FileMeta, durability: Durability) -> None:
+        """Create it; the folder is made where it is missing. Raises `OSError`."""
+        self._folder = folder
+        self._durability = durability
+        make_folder(folder, durability)
+        self._file = TemporaryFile(folder, meta)
+
+    def write(self, data: Buffer) -> None:
+        """Append bytes. Raises `OSError`."""
+        self._file.write(data)
+
+    def commit(self, sop_instance_uid: str) -> Path:
+        """Give the file its name, made of the SOP Instance UID, and return it.
+
+        A file of that name is never overwritten: with the same data set it stands for this one too, with another one
+        this file gets the next free name, "UID~2.dcm" and so on.
+
+        Raises `OSError`; then nothing is left, unless the folder alone could not be synced: the file is whole then,
+        and stays, as another sender may have been told already that this data set is here.
+        """
+        try:
+            if self._durability is Durability.FSYNC:
+                self._file.sync()
+            path = self._named(file_name(sop_instance_uid))
+            if self._durability is Durability.FSYNC:
+                sync(self._folder)
+        finally:
+            self._file.discard()
+        return path
+
+    def discard(self) -> None:
+        """Remove the temporary file. To be called once; `commit` does it itself."""
+        self._file.discard()
+
+    def _named(self, stem: str) -> Path:
+        path = self._folder / f"{stem}.dcm"
+        number = 1
+        while True:
+            try:
+                self._file.claim(path)
+            except FileExistsError:
+                if self._file.has_data_set_of(path):
+                    if self._durability is Durability.FSYNC:
+                        sync(path)  # Whoever wrote it may not have waited for the disk.
+                    return path
+                number += 1
+                path = self._folder / f"{stem}~{number}.dcm"
+            else:
+                return path
 
 
 def make_folder(folder: Path, durability: Durability) -> None:

@@ -13,7 +13,6 @@ from dicomport.net.errors import (
 )
 from dicomport.net.identity import DEFAULT_MAXIMUM_LENGTH, IDENTITY, check_ae_title
 from dicomport.net.listener import Listener, listening_sockets
-from dicomport.net.logs import get_logger, printable
 from dicomport.net.steps import FLUSH, Flush, Steps, next_event
 from dicomport.net.stream import Stream
 from dicomport.net.timers import ABORT_TIMER, Timeouts, Timer
@@ -41,8 +40,6 @@ __all__ = [
     "check_ae_title",
     "connect",
     "connect_blocking",
-    "get_logger",
     "listening_sockets",
     "next_event",
-    "printable",
 ]

@@ -9,8 +9,8 @@ import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeAlias
 
+from dicomport.logs import get_logger
 from dicomport.net.errors import TimerExpiredError
-from dicomport.net.logs import get_logger
 from dicomport.net.stream import Stream
 from dicomport.net.timers import Timeouts
 

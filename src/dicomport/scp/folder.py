@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from dicomport.files import Durability, PartialFile
+from dicomport.files import BlockWriter, Durability, PartialFile
 from dicomport.scp.requests import StoreOperation
 from dicomport.scp.sinks import Sink
-from dicomport.scp.spool import BlockWriter
 from dicomport.standard import SUCCESS, Status
 from dicomport.wire import Buffer
 

@@ -10,10 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeGuard
 
-from dicomport.net import get_logger
+from dicomport.files import BLOCK_BYTES
+from dicomport.logs import get_logger
 from dicomport.scp.requests import StoreOperation, StoreRequest, UndecodableDataSetError
 from dicomport.scp.sinks import Sink
-from dicomport.scp.spool import BLOCK_BYTES, Spool
+from dicomport.scp.spool import Spool
 from dicomport.standard import (
     HANDLER_RAISED,
     HANDLER_STATUS_INVALID,

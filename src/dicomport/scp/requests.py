@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,10 +29,15 @@ class AssociationInfo:
     called_ae_title: str
     address: str
     """The peer's address and port, "192.0.2.7:49152" or "[2001:db8::7]:49152"."""
-    tls_certificate: Mapping[str, Any] | None
+    tls_certificate: Mapping[str, Any] | None = field(hash=False)
     """The peer's certificate as `ssl.SSLSocket.getpeercert` gives it; None where it has shown none."""
     implementation: Identity
     """The peer's Implementation Class UID and Version Name."""
+
+    @property
+    def host(self) -> str:
+        """The peer's address without its port, which means nothing once the association is over."""
+        return self.address.rpartition(":")[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,7 @@ class StoreOperation:
             source_ae_title=self.association.calling_ae_title,
             sending_ae_title=self.association.calling_ae_title,
             receiving_ae_title=self.association.called_ae_title,
+            source_presentation_address=f"dicom:{self.association.host}",
         )
 
 

@@ -24,7 +24,8 @@ from dicomport.core import (
     State,
     negotiate,
 )
-from dicomport.net import ABORT_TIMER, Connection, TimerExpiredError, get_logger
+from dicomport.logs import get_logger
+from dicomport.net import ABORT_TIMER, Connection, TimerExpiredError
 from dicomport.scp.requests import AssociationInfo, StoreOperation
 from dicomport.scp.sinks import Sink, Storage, status_of
 from dicomport.standard import (

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeAlias, Unpack
 
-from dicomport.net import Address, AssociationError, Timeouts, check_ae_title, get_logger
+from dicomport.logs import get_logger
+from dicomport.net import Address, AssociationError, Timeouts, check_ae_title
 from dicomport.scu.client import ClientAssociation, open_association
 from dicomport.scu.contexts import NegotiationItems, association_request
 from dicomport.scu.instances import Instance, NotSendableError

@@ -65,6 +65,8 @@ class FileMeta:
     """The calling AE title of the C-STORE that brought the data set."""
     receiving_ae_title: str = _element(0x0018, b"AE")
     """The called AE title of the C-STORE that brought the data set."""
+    source_presentation_address: str = _element(0x0026, b"UR")
+    """Where the file came from, a URI: "dicom:192.0.2.7" (PS3.10 7.1.1.1)."""
 
 
 _FIELDS: Final = tuple(
