@@ -1,12 +1,13 @@
 # make demo    receive and send real instances on this machine, and compare them
 # make test    all checks and tests
 # make serve   run the receiver
-# make bench   measure memory with an instance of 2 GiB
+# make bench   measure memory with an instance of 2 GiB, and with 100,000 small ones
+# make kill    kill the receiver 200 times under load, and look at what it kept
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check serve bench coverage clean
+.PHONY: demo test check serve bench kill coverage clean
 
 demo: .venv/installed
 	$(BIN)/dicomport demo
@@ -30,7 +31,11 @@ coverage: .venv/installed-for-tests
 	$(BIN)/coverage report --skip-covered
 
 bench: .venv/installed
-	$(BIN)/python bench/large_instance.py
+	$(BIN)/python -m bench.large_instance
+	$(BIN)/python -m bench.large_archive
+
+kill: .venv/installed-for-tests
+	DICOMPORT_KILLS=200 $(BIN)/pytest tests/archive/test_kill.py --timeout 1200
 
 clean:
 	rm -rf .venv

@@ -1,6 +1,6 @@
 """Send one large instance with `storescu` to `storescp`, and print by how much each process grows.
 
-    python bench/large_instance.py [--gib 2] [--folder /dev/shm]
+    python -m bench.large_instance [--gib 2] [--folder /dev/shm]
 
 Each command runs as a user runs it. The growth is the peak memory with the large instance less the peak with a small
 one. Exits with 1 when either grows by more than 64 MiB, or when what arrived is not what was sent.
@@ -9,25 +9,23 @@ one. Exits with 1 when either grows by more than 64 MiB, or when what arrived is
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
-import re
-import signal
 import struct
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
+
+from bench.receiver import COMMAND, memory_mib, receiver
 
 from dicomport.files import read_part10
 from dicomport.wire import FileMeta, encode_file_meta
 
-_COMMAND = (sys.executable, "-m", "dicomport")
 _MOST_GROWTH_MIB = 64
 _CT = "1.2.840.10008.5.1.4.1.1.2"
 _EXPLICIT = "1.2.840.10008.1.2.1"
+_STUDY, _SERIES = "1.2.3.100", "1.2.3.200"
 
 
 def write_instance(path: Path, pixel_bytes: int, uid: str) -> None:
@@ -36,6 +34,7 @@ def write_instance(path: Path, pixel_bytes: int, uid: str) -> None:
     with path.open("wb") as file:
         file.write(encode_file_meta(meta))
         file.write(_element(0x0008, 0x0016, _CT) + _element(0x0008, 0x0018, uid))
+        file.write(_element(0x0020, 0x000D, _STUDY) + _element(0x0020, 0x000E, _SERIES))
         file.write(struct.pack("<HH2s2xL", 0x7FE0, 0x0010, b"OW", pixel_bytes))
         file.truncate(file.tell() + pixel_bytes)
 
@@ -45,31 +44,9 @@ def _element(group: int, element: int, uid: str) -> bytes:
     return struct.pack("<HH2sH", group, element, b"UI", len(value)) + value
 
 
-@contextlib.contextmanager
-def receiver(archive: Path) -> Iterator[tuple[int, int]]:
-    """Run storescp; give its process id and its port."""
-    with subprocess.Popen(
-        (*_COMMAND, "storescp", "0", "--archive", str(archive)), stderr=subprocess.PIPE, text=True
-    ) as process:
-        greeting = process.stderr.readline() if process.stderr else ""
-        found = re.search(r":(\d+),", greeting)
-        if found is None:
-            raise SystemExit(f"the receiver did not start: {greeting}")
-        try:
-            yield process.pid, int(found[1])
-        finally:
-            process.send_signal(signal.SIGTERM)
-
-
-def peak_mib(pid: int) -> float:
-    """Read the peak memory of a running process, MiB."""
-    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
-    return int(status.split("VmHWM:")[1].split()[0]) / 1024
-
-
 def send(port: int, path: Path) -> float:
     """Run storescu and give its peak memory, MiB."""
-    process = subprocess.Popen((*_COMMAND, "storescu", "-q", "127.0.0.1", str(port), str(path)))
+    process = subprocess.Popen((*COMMAND, "storescu", "-q", "127.0.0.1", str(port), str(path)))
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
@@ -97,12 +74,12 @@ def main() -> int:
         write_instance(large, int(options.gib * (1 << 30)) & ~1, "1.2.3.2")
         with receiver(folder / "archive") as (pid, port):
             small_sender = send(port, small)
-            small_receiver = peak_mib(pid)
+            small_receiver = memory_mib(pid, "VmHWM")
             started = time.perf_counter()
             large_sender = send(port, large)
             seconds = time.perf_counter() - started
-            large_receiver = peak_mib(pid)
-        equal = same(large, folder / "archive" / "1.2.3.2.dcm")
+            large_receiver = memory_mib(pid, "VmHWM")
+        equal = same(large, folder / "archive" / _STUDY / _SERIES / "1.2.3.2.dcm")
     rate = options.gib * 1024 / seconds
     verdict = "the same" if equal else "DIFFERENT"
     print(f"{options.gib:g} GiB in {seconds:.1f} s, {rate:.0f} MiB/s, {verdict} at the other end")

@@ -49,6 +49,10 @@ class Receiver:
     port: str
     archive: Path
 
+    def kept(self) -> list[Path]:
+        """Give the files of the instances that it has stored."""
+        return sorted(self.archive.glob("[!.]*/*/*.dcm"))
+
     def stop(self, number: signal.Signals = signal.SIGTERM) -> tuple[int, str, str]:
         """Send a signal and give exit code, stdout and stderr."""
         self.process.send_signal(number)

@@ -36,7 +36,7 @@ def test_all_accepted_is_exit_code_0_and_a_summary_on_stderr(running: Receiver) 
     assert done.returncode == 0
     assert done.stdout == ""
     assert "2 of 2 files accepted: 48.4 kB" in done.stderr
-    assert len(list(running.archive.iterdir())) == 2
+    assert len(running.kept()) == 2
 
 
 def test_folders_are_walked_and_what_can_not_go_is_named_with_exit_code_1(running: Receiver, tmp_path: Path) -> None:

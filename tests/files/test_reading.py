@@ -33,7 +33,9 @@ def written(folder: Path, content: bytes) -> Path:
 
 def with_meta_element(vr: bytes, size: int, content: bytes) -> bytes:
     """Put an element of `size` bytes, of which `content` is there, behind the rest of group 0002."""
-    return HEADER + struct.pack("<HH2sHL", 2, 0x0102, vr, 0, size) + content
+    element = struct.pack("<HH2sHL", 2, 0x0102, vr, 0, size)
+    group_length = min(len(HEADER) - 144 + len(element) + size, 0xFFFFFFFF)
+    return HEADER[:140] + struct.pack("<L", group_length) + HEADER[144:] + element + content
 
 
 def test_the_header_is_read_and_the_data_set_found(tmp_path: Path) -> None:

@@ -136,11 +136,17 @@ def test_pydicoms_package_has_files() -> None:
 
 
 def test_cut_anywhere_more_is_asked_for() -> None:
-    for size in range(len(GOLDEN.data) + 8):
+    for size in range(len(GOLDEN.data) + 1):
         # What is shorter than preamble and prefix shows no sign of being a DICOM file.
         with pytest.raises(TruncatedFileMetaError if size >= 132 else NotPart10Error):
             decode_file_meta((GOLDEN.data + DATA_SET)[:size])
-    assert decode_file_meta((GOLDEN.data + DATA_SET)[: len(GOLDEN.data) + 8]) == (VALUE, len(GOLDEN.data))
+    for size in range(1, 9):
+        assert decode_file_meta((GOLDEN.data + DATA_SET)[: len(GOLDEN.data) + size]) == (VALUE, len(GOLDEN.data))
+
+
+def test_a_data_set_that_begins_like_more_of_it_is_told_by_the_group_length() -> None:
+    for data in (GOLDEN.data[GROUP + 12 :], GOLDEN.data[GROUP:], bytes.fromhex("02 00 01")):
+        assert decode_file_meta(GOLDEN.data + data) == (VALUE, len(GOLDEN.data))
 
 
 def test_a_cut_in_a_long_length_asks_for_more() -> None:

@@ -11,9 +11,8 @@ from pathlib import Path
 import click
 
 from dicomport.cli.options import ExitCode
-from dicomport.cli.text import amount, count
+from dicomport.cli.text import amount, count, print_table
 from dicomport.files import read_part10
-from dicomport.logs import printable
 from dicomport.scp import StorageSCP, StoreRequest
 from dicomport.scu import InstanceResult, instance_from_path, send
 from dicomport.standard import describe
@@ -21,9 +20,6 @@ from dicomport.standard import describe
 __all__ = ["demo"]
 
 _CHUNK_BYTES = 1 << 20
-
-_PIPED_WIDTH = 160
-"""Columns of the table where there is no terminal to fit it into."""
 
 
 @click.command()
@@ -100,25 +96,17 @@ def _bytes(chunks: Iterable[memoryview]) -> bytes:
 
 
 def _show(rows: Iterable[_Row]) -> None:
-    from rich.console import Console  # noqa: PLC0415  # see storescu
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
+    headings = ("File", "SOP Class", "Transfer syntax", ">Size", "Status", "Received")
+    print_table(headings, (_cells(row) for row in rows))
 
-    table = Table(header_style="bold")
-    for heading in ("File", "SOP Class", "Transfer syntax", "Size", "Status", "Received"):
-        table.add_column(heading, justify="right" if heading == "Size" else "left")
-    for row in rows:
-        result = row.result
-        cells = (
-            result.path.name if result.path else "",
-            describe(result.sop_class_uid),
-            describe(result.transfer_syntax_uid),
-            amount(result.size) if result.size else "",
-            f"0x{result.status.code:04X}" if result.status else "not sent",
-            ("the same" if row.same else "DIFFERENT") if result.accepted else result.reason,
-        )
-        table.add_row(*(Text(printable(cell)) for cell in cells))
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=_PIPED_WIDTH)
-    console.print(table)
+
+def _cells(row: _Row) -> tuple[str, ...]:
+    result = row.result
+    return (
+        result.path.name if result.path else "",
+        describe(result.sop_class_uid),
+        describe(result.transfer_syntax_uid),
+        amount(result.size) if result.size else "",
+        f"0x{result.status.code:04X}" if result.status else "not sent",
+        ("the same" if row.same else "DIFFERENT") if result.accepted else result.reason,
+    )

@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, Final, NoReturn
 
 import click
 
-from dicomport.cli.demo import demo
-from dicomport.cli.echoscu import echoscu
 from dicomport.cli.options import ExitCode
-from dicomport.cli.storescp import storescp
-from dicomport.cli.storescu import storescu
 
 __all__ = ["main"]
 
+_COMMANDS: Final = ("demo", "storescp", "storescu", "echoscu", "archive")
+"""Each is a module of this room with a command of the same name."""
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+
+class _Commands(click.Group):
+    """Imports a command when it is asked for: a sender need not wait for a receiver's database."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        command: Any = getattr(importlib.import_module(f"dicomport.cli.{cmd_name}"), cmd_name)
+        return command if isinstance(command, click.Command) else None
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="dicomport", message="%(prog)s %(version)s")
 def dicomport() -> None:
     """Send and receive DICOM instances by C-STORE, byte for byte."""
-
-
-for command in (demo, storescp, storescu, echoscu):
-    dicomport.add_command(command)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

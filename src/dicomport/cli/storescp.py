@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import json
 import signal
@@ -10,6 +11,19 @@ from pathlib import Path
 
 import click
 
+from dicomport.archive import (
+    Archive,
+    ArchiveOptions,
+    Check,
+    Checks,
+    Duplicates,
+    Hooks,
+    Layout,
+    Policy,
+    SchemaError,
+)
+from dicomport.cli.archive_options import archive_policy_options
+from dicomport.cli.hooks import command_hooks, hook_options
 from dicomport.cli.options import (
     AE_TITLE,
     ExitCode,
@@ -20,9 +34,10 @@ from dicomport.cli.options import (
     timeout_options,
     verbosity_options,
 )
-from dicomport.cli.text import tell
+from dicomport.cli.text import count, tell
+from dicomport.files import Durability
 from dicomport.net import Timeouts
-from dicomport.scp import FolderStorage, StorageSCP, StoreOperation
+from dicomport.scp import StorageSCP, StoreOperation, is_loopback
 from dicomport.standard import Status
 
 __all__ = ["storescp"]
@@ -34,11 +49,11 @@ __all__ = ["storescp"]
     "-od",
     "--output-directory",
     "--archive",
-    "archive",
+    "root",
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("archive"),
     show_default=True,
-    help="Folder for what is received; it is made where it is missing.",
+    help="The archive's folder; it is made where it is missing.",
 )
 @ae_title_option
 @click.option(
@@ -50,6 +65,8 @@ __all__ = ["storescp"]
 )
 @click.option("--allow", "allowed", type=AE_TITLE, multiple=True, help="Calling AE title that may connect; repeatable.")
 @click.option("--allow-any", is_flag=True, help="Let every calling AE title connect, also from other machines.")
+@archive_policy_options
+@hook_options
 @maximum_length_option
 @timeout_options
 @json_option
@@ -57,11 +74,23 @@ __all__ = ["storescp"]
 def storescp(
     *,
     port: int,
-    archive: Path,
+    root: Path,
     ae_title: str,
     bind_address: str,
     allowed: tuple[str, ...],
     allow_any: bool,
+    layout: Layout,
+    durability: str,
+    duplicates: str,
+    checks: tuple[tuple[Check, Policy], ...],
+    accept_anyway: bool,
+    min_free: int,
+    quarantine_size: int,
+    quarantine_days: float,
+    on_instance: tuple[str, ...] | None,
+    on_study: tuple[str, ...] | None,
+    study_timeout: float,
+    hook_timeout: float,
     maximum_length: int,
     acse: float,
     dimse: float,
@@ -69,60 +98,78 @@ def storescp(
     as_json: bool,
     log_level: int | None,
 ) -> int:
-    """Receive instances on PORT (11112), and keep each as a DICOM file.
+    """Receive instances on PORT (11112), and keep each in an archive.
 
-    Every storage SOP Class is taken, private ones too, in every transfer syntax. A success means that the file is
-    complete, under its name and on stable storage. Only this machine can connect, unless --bind-address and either
-    --allow or --allow-any say otherwise. PORT 0 takes any free one. SIGTERM and Ctrl-C let what is in flight end
-    first.
+    Every storage SOP Class is taken, private ones too, in every transfer syntax. A success means that the instance is
+    whole, under its name, on stable storage, and known to the archive. What is refused for its content is kept in
+    quarantine. Only this machine can connect, unless --bind-address and either --allow or --allow-any say otherwise.
+    PORT 0 takes any free one. SIGTERM and Ctrl-C let what is in flight end first.
     """
     talkative = configure_logging(log_level)
-    try:
-        archive.mkdir(parents=True, exist_ok=True)
-        scp = StorageSCP(
-            FolderStorage(archive),
-            ae_title=ae_title,
-            host=bind_address,
-            port=port,
-            allow_any=allow_any,
-            calling_ae_titles=allowed or None,
-            maximum_length=maximum_length,
-            timeouts=Timeouts(acse=acse, dimse=dimse, network=network),
-            on_answer=_print_json if as_json else None,
-        )
-        asyncio.run(_serve(scp, f"{bind_address or '*'}", archive, talkative=talkative))
-    except ValueError:
+    policies = dict.fromkeys(Check, Policy.ACCEPT) if accept_anyway else dict(checks)
+    options = ArchiveOptions(
+        layout=layout,
+        checks=Checks(policies),
+        duplicates=Duplicates(duplicates),
+        durability=Durability(durability),
+        min_free_bytes=min_free,
+        quarantine_bytes=quarantine_size,
+        quarantine_days=quarantine_days,
+    )
+    if not (allow_any or allowed or is_loopback(bind_address)):
         raise click.UsageError(
             f"{bind_address or 'every interface'} can be reached from other machines: say who may connect with "
             "--allow AE-TITLE, or let anybody with --allow-any"
-        ) from None
+        )
+    hooks = command_hooks(
+        root, on_instance=on_instance, on_study=on_study, study_timeout=study_timeout, hook_timeout=hook_timeout
+    )
+    try:
+        with contextlib.closing(Archive(root, options, hooks=hooks)) as archive:
+            scp = StorageSCP(
+                archive,
+                ae_title=ae_title,
+                host=bind_address,
+                port=port,
+                allow_any=allow_any,
+                calling_ae_titles=allowed or None,
+                maximum_length=maximum_length,
+                timeouts=Timeouts(acse=acse, dimse=dimse, network=network),
+                on_answer=_print_json if as_json else None,
+                on_over=hooks.association_over,
+            )
+            asyncio.run(_serve(scp, hooks, bind_address or "*", archive, talkative=talkative))
+    except SchemaError as error:
+        raise click.ClickException(str(error)) from None
     except OSError as error:
-        tell(_explain(error, bind_address, port, archive))
+        tell(_explain(error, bind_address, port, root))
         return ExitCode.FAILED
     return ExitCode.OK
 
 
-async def _serve(scp: StorageSCP, address: str, archive: Path, *, talkative: bool) -> None:
+async def _serve(scp: StorageSCP, hooks: Hooks, address: str, archive: Archive, *, talkative: bool) -> None:
     loop = asyncio.get_running_loop()
     over = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, over.set)
-    async with scp:
+    async with hooks, scp:
         if talkative:
-            tell(f"listening on {address}:{scp.port}, storing in {archive}; Ctrl-C ends it")
+            if archive.recovered:
+                tell(f"{count(archive.recovered, 'instance')} of a receiver that was killed were put into the index")
+            tell(f"listening on {address}:{scp.port}, storing in {archive.paths.root}; Ctrl-C ends it")
         await over.wait()
         # From here on a second signal does what it does to any program.
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
 
 
-def _explain(error: OSError, address: str, port: int, archive: Path) -> str:
+def _explain(error: OSError, address: str, port: int, root: Path) -> str:
     if error.errno == errno.EADDRINUSE:
         return f"port {port} is in use: is another receiver running? Name another port: dicomport storescp {port + 1}"
     if error.errno == errno.EACCES and error.filename is None:
         return f"port {port} is for the system's administrator: name one above 1023, such as 11112"
     if error.filename is not None:
-        return f"{archive} can't be the archive: {error.strerror}. Name another folder with --archive"
+        return f"{root} can't be the archive: {error.strerror}. Name another folder with --archive"
     return f"can't listen on {address}:{port}: {error.strerror or error}"
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 import click
 
 from dicomport.logs import printable
 
-__all__ = ["amount", "count", "tell"]
+__all__ = ["amount", "count", "print_table", "tell"]
+
+_PIPED_WIDTH = 160
+"""Columns of a table where there is no terminal to fit it into."""
 
 
 def amount(size: float) -> str:
@@ -26,3 +31,19 @@ def count(number: int, noun: str) -> str:
 def tell(text: str) -> None:
     """Tell a person something, on stderr; what a peer or a file name may have put in can't move the terminal."""
     click.echo("\n".join(map(printable, text.split("\n"))), err=True)
+
+
+def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table on stdout; a heading that begins with ">" is of a column of figures."""
+    # rich takes a while to import, and what prints no table needs none of it.
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    table = Table(header_style="bold")
+    for heading in headings:
+        table.add_column(heading.removeprefix(">"), justify="right" if heading.startswith(">") else "left")
+    for row in rows:
+        table.add_row(*(Text(printable(cell)) for cell in row))
+    console = Console()
+    (console if console.is_terminal else Console(width=_PIPED_WIDTH)).print(table)

@@ -174,12 +174,19 @@ class PartialFile:
 
 
 def make_folder(folder: Path, durability: Durability) -> None:
-    """Make a folder and its missing parents; each that is new is made durable in its parent."""
+    """Make a folder and its missing parents; each that is new is made durable in its parent. Raises `OSError`."""
     missing = list(itertools.takewhile(lambda path: not path.exists(), (folder, *folder.parents)))
     folder.mkdir(parents=True, exist_ok=True)
     if durability is Durability.FSYNC:
-        for path in missing:
-            sync(path.parent)
+        try:
+            for path in missing:
+                sync(path.parent)
+        except OSError:
+            # Whoever finds a folder takes it to be durable: the next one has to make them anew.
+            with contextlib.suppress(OSError):
+                for path in missing:
+                    path.rmdir()
+            raise
 
 
 def sync(path: Path) -> None:

@@ -1,8 +1,9 @@
 """Answering: verification and storage as SCP, with handlers, folders and other storages behind it."""
 
+from dicomport.scp.errors import UndecodableDataSetError
 from dicomport.scp.folder import FolderStorage
 from dicomport.scp.handlers import Handler, HandlerStorage, Verdict
-from dicomport.scp.requests import AssociationInfo, StoreOperation, StoreRequest, UndecodableDataSetError
+from dicomport.scp.requests import AssociationInfo, StoreOperation, StoreRequest
 from dicomport.scp.server import StorageSCP, any_storage_class, is_loopback
 from dicomport.scp.sinks import Sink, Storage, status_of
 

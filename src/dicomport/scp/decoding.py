@@ -9,7 +9,7 @@ from typing import Final
 import pydicom
 from pydicom.dataelem import RawDataElement
 
-from dicomport.scp.requests import UndecodableDataSetError
+from dicomport.scp.errors import UndecodableDataSetError
 from dicomport.standard import EXPLICIT_VR_BIG_ENDIAN, find_transfer_syntax
 
 __all__ = ["decode"]

@@ -18,7 +18,7 @@ from dicomport.wire import CStoreRQ, FileMeta
 if TYPE_CHECKING:
     import pydicom
 
-__all__ = ["AssociationInfo", "StoreOperation", "StoreRequest", "UndecodableDataSetError"]
+__all__ = ["AssociationInfo", "StoreOperation", "StoreRequest"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,10 +78,6 @@ class StoreOperation:
             receiving_ae_title=self.association.called_ae_title,
             source_presentation_address=f"dicom:{self.association.host}",
         )
-
-
-class UndecodableDataSetError(Exception):
-    """The received data set can't be decoded. Not caught by a handler, it is answered with 0xC210."""
 
 
 @dataclass(frozen=True, slots=True)

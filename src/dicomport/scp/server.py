@@ -24,7 +24,7 @@ from dicomport.net import (
     listening_sockets,
 )
 from dicomport.scp.handlers import Handler, HandlerStorage
-from dicomport.scp.service import OnAnswer, StorageService
+from dicomport.scp.service import OnAnswer, OnOver, StorageService
 from dicomport.scp.sinks import Storage
 from dicomport.standard import STORAGE_SERVICE_CLASS, VERIFICATION, sop_classes
 from dicomport.wire import DEFAULT_LIMITS, Limits, SOPClassCommonExtendedNegotiation, SOPClassExtendedNegotiation
@@ -81,13 +81,16 @@ class StorageSCP:
         limits: Limits = DEFAULT_LIMITS,
         tls: ssl.SSLContext | None = None,
         on_answer: OnAnswer | None = None,
+        on_over: OnOver | None = None,
     ) -> None:
         """Prepare, without listening yet.
 
         `abstract_syntaxes` says which SOP Classes are taken (default: every storage class, private ones too) and
         `transfer_syntaxes` which transfer syntaxes (default: all). In a context the requestor's first one wins, but
         for `preferred_transfer_syntaxes`. `maximum_length` is the longest P-DATA-TF body announced, bytes; 0 is no
-        limit. `tls` is a server-side context.
+        limit. `tls` is a server-side context. `on_answer` is called with each C-STORE request as it is answered, the
+        status and the length of the data set in bytes; `on_over` with each accepted association when it is over:
+        once, whether it was released, aborted, lost or cut off.
 
         Raises `ValueError` for an AE title that is none, and for an address that is open to others with nobody named.
         """
@@ -103,6 +106,7 @@ class StorageSCP:
         self._limits = limits
         self._tls = tls
         self._on_answer = on_answer
+        self._on_over = on_over
         self._policy = AcceptorPolicy(
             ae_title=check_ae_title(ae_title),
             identity=IDENTITY,
@@ -187,7 +191,12 @@ class StorageSCP:
         core = Association(Role.ACCEPTOR, limits=self._limits)
         core.transport_opened()
         service = StorageService(
-            Connection(stream, core, self._timeouts), address, self._policy, self._storage, self._on_answer
+            Connection(stream, core, self._timeouts),
+            address,
+            self._policy,
+            self._storage,
+            on_answer=self._on_answer,
+            on_over=self._on_over,
         )
         self._services.add(service)
         try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable
-from typing import Final, TypeAlias
+from typing import Final, Never, TypeAlias
 
 from dicomport.core import (
     Aborted,
@@ -51,10 +51,13 @@ from dicomport.wire import (
     RawCommand,
 )
 
-__all__ = ["OnAnswer", "StorageService"]
+__all__ = ["OnAnswer", "OnOver", "StorageService"]
 
 OnAnswer: TypeAlias = Callable[[StoreOperation, Status, int], object]
 """Called with each C-STORE request as it is answered: the request, the status, the length of the data set in bytes."""
+
+OnOver: TypeAlias = Callable[[AssociationInfo], object]
+"""Called once for each association that was accepted, when it is over, however that came about."""
 
 _LONGEST_UID: Final = 64
 """PS3.5 9.1."""
@@ -81,7 +84,9 @@ class StorageService:
         address: str,
         policy: AcceptorPolicy,
         storage: Storage,
+        *,
         on_answer: OnAnswer | None,
+        on_over: OnOver | None,
     ) -> None:
         self._connection = connection
         self._core = connection.core
@@ -89,6 +94,7 @@ class StorageService:
         self._policy = policy
         self._storage = storage
         self._on_answer = on_answer
+        self._on_over = on_over
         self._address = address
         self._log = get_logger("scp").bind(address=address)
         self._idle = True
@@ -106,9 +112,7 @@ class StorageService:
     async def serve(self) -> None:
         """Serve the association until it is over."""
         try:
-            association = await self._establish()
-            while True:
-                await self._serve_next(association)
+            await self._serve_association()
         except _Over as over:
             self._log.info(
                 "association_over",
@@ -128,6 +132,22 @@ class StorageService:
             return
         with contextlib.suppress(_Stopping):
             await self._await_close()
+
+    async def _serve_association(self) -> Never:
+        association = await self._establish()
+        try:
+            while True:
+                await self._serve_next(association)
+        finally:
+            self._tell_over(association)
+
+    def _tell_over(self, association: AssociationInfo) -> None:
+        if self._on_over is None:
+            return
+        try:
+            self._on_over(association)
+        except Exception:  # noqa: BLE001  # it is the user's code; the peer still gets its A-RELEASE-RP or A-ABORT
+            self._log.exception("on_over_raised")
 
     async def _establish(self) -> AssociationInfo:
         event = await self._next()

@@ -101,7 +101,8 @@ def decode_file_meta(data: bytes) -> tuple[FileMeta, int]:
     """Read the File Meta Information at the start of a file, and the offset at which the data set begins.
 
     The group's end is where another group begins; its group length is not needed, as some writers leave it out or
-    miscount. Raises `NotPart10Error`, `TruncatedFileMetaError` when `data` ends before the data set begins,
+    miscount. Where it tells the end of an element, that is the group's: what a data set begins with may look like
+    more of it. Raises `NotPart10Error`, `TruncatedFileMetaError` when `data` ends before the data set begins,
     `FileMetaError` for an element without a VR.
     """
     if len(data) < _START:
@@ -118,8 +119,10 @@ def decode_file_meta(data: bytes) -> tuple[FileMeta, int]:
 
 def _elements(data: bytes) -> Iterator[tuple[int, int, int]]:
     """Walk group 0002: element number, where its value begins and ends."""
-    at = _START
+    at, end = _START, 0
     while at < len(data):
+        if at == end:
+            return
         if at + _SHORT.size > len(data):
             raise TruncatedFileMetaError("ends in an element's header")
         group, number, vr, size = _SHORT.unpack_from(data, at)
@@ -136,5 +139,8 @@ def _elements(data: bytes) -> Iterator[tuple[int, int, int]]:
         if at + size > len(data):
             raise TruncatedFileMetaError(f"ends inside (0002,{number:04X})")
         yield number, at, at + size
+        if number == 0 and size == _U32.size:
+            length = _U32.unpack_from(data, at)[0]
+            end = at + size + length if length else 0
         at += size
     raise TruncatedFileMetaError("ends with group 0002: there is no data set")

@@ -1,0 +1,260 @@
+"""The last steps of many instances at once: the thread that makes files durable, visible and known.
+
+For each batch of instances that wait: fsync of each file; their records in the journal, one fsync; their names; one
+fsync for each folder. Only then are they answered for. So what is visible is in the journal, what is acknowledged is on
+stable storage, and associations that store at the same time share the waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import enum
+import errno
+import os
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from blake3 import blake3
+
+from dicomport.archive.layout import Layout
+from dicomport.archive.records import Record
+from dicomport.archive.scanner import InstanceFacts
+from dicomport.archive.sessions import Session
+from dicomport.files import Durability, TemporaryFile, make_folder, read_part10, sync
+from dicomport.standard import SUCCESS, Status
+from dicomport.wire import FileMetaError
+
+__all__ = ["Commission", "Committer", "Duplicates", "data_set_digest"]
+
+_BATCH: Final = 64
+"""Instances that share one fsync of the journal at most."""
+
+_CHUNK_BYTES: Final = 1 << 20
+
+DUPLICATE_REFUSED: Final = Status(0x0111, "another instance with this UID is stored already")
+
+
+class Duplicates(enum.StrEnum):
+    """What becomes of an instance whose name is taken by one with other bytes; with the same bytes, it is there."""
+
+    KEEP_BOTH = "keep-both"
+    """It is stored beside the first, as a conflict."""
+    REPLACE = "replace"
+    """It takes the first one's place."""
+    REJECT = "reject"
+    """It is refused with 0x0111."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Commission:
+    """A complete instance in a temporary file, and what is known of it."""
+
+    file: TemporaryFile
+    facts: InstanceFacts
+    digest: str
+    size: int
+    transfer_syntax_uid: str
+    calling_ae_title: str
+    address: str
+    suspect: bool
+
+
+class Committer:
+    """One thread for one process. It owns the session's journal."""
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        session: Session,
+        layout: Layout,
+        duplicates: Duplicates,
+        durability: Durability,
+        committed: Callable[[Sequence[Record]], None],
+    ) -> None:
+        """Start the thread. `committed` is called with what has become visible, in the order of the journal."""
+        self._root = root
+        self._session = session
+        self._layout = layout
+        self._duplicates = duplicates
+        self._durability = durability
+        self._committed = committed
+        self._waiting: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="dicomport-committer", daemon=True)
+        self._thread.start()
+
+    async def commit(self, commission: Commission) -> tuple[Status, Record | None]:
+        """Make an instance durable and visible; give the answer, and the record of what was stored, if anything was.
+
+        Nothing is where the instance was there already. Raises `OSError`; then nothing of it is left.
+        """
+        waiting = _Waiting(commission, concurrent.futures.Future())
+        # Whoever waits may be cancelled; what is waited for may not, as its thread is about to answer it.
+        waiting.done.set_running_or_notify_cancel()
+        self._waiting.put(waiting)
+        return await asyncio.wrap_future(waiting.done)
+
+    def close(self) -> None:
+        """Do what still waits, and end the thread."""
+        self._waiting.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        ending = False
+        while not ending or not self._waiting.empty():
+            batch: list[_Waiting] = []
+            item = self._waiting.get()
+            while True:
+                if item is None:
+                    ending = True
+                else:
+                    batch.append(item)
+                if self._waiting.empty() or len(batch) == _BATCH:
+                    break
+                item = self._waiting.get()
+            self._commit(batch)
+
+    def _commit(self, batch: Sequence[_Waiting]) -> None:
+        placed: dict[str, _Waiting] = {}
+        for waiting in batch:
+            with _failing([waiting]):
+                self._place(waiting, placed)
+        with _failing(placed.values()):
+            self._session.append([waiting.record for waiting in placed.values() if waiting.record is not None])
+        linked = [waiting for waiting in placed.values() if self._link(waiting)]
+        with _failing(linked):
+            if self._durability is Durability.FSYNC:
+                for folder in {waiting.path.parent for waiting in linked}:
+                    sync(folder)
+        # What is visible is in the archive, even if its sender must be told that the disk is in trouble.
+        self._committed([waiting.record for waiting in linked if waiting.record is not None])
+        for waiting in linked:
+            waiting.finish(SUCCESS, waiting.record)
+
+    def _place(self, waiting: _Waiting, placed: dict[str, _Waiting]) -> None:
+        """Write the file to the end, find its place and make its record; or finish it, if it needs none."""
+        commission = waiting.commission
+        folder, stem = self._layout.place(commission.facts, commission.calling_ae_title)
+        self._check_inside(self._root / folder)
+        number = 1
+        while True:
+            relative = f"{folder}/{stem}.dcm" if number == 1 else f"{folder}/{stem}~{number}.dcm"
+            waiting.path = self._root / relative
+            if relative in placed:
+                self._waiting.put(waiting)  # After this batch it can be told what there is.
+                return
+            if not os.path.lexists(waiting.path):
+                break
+            if not waiting.path.is_symlink() and data_set_digest(waiting.path) == commission.digest:
+                if self._durability is Durability.FSYNC:
+                    # Whoever wrote it may not have come that far yet.
+                    sync(waiting.path)
+                    sync(waiting.path.parent)
+                waiting.finish(SUCCESS)
+                return
+            if self._duplicates is Duplicates.REJECT:
+                waiting.finish(DUPLICATE_REFUSED)
+                return
+            if self._duplicates is Duplicates.REPLACE:
+                break
+            number += 1
+        # In whole microseconds, as the time of the file's last change has to say the same when the index is made anew.
+        received = datetime.now(UTC)
+        commission.file.stamp(round(received.timestamp() * 1_000_000))
+        if self._durability is Durability.FSYNC:
+            commission.file.sync()
+        self._make_folder(waiting.path.parent)
+        waiting.record = Record(
+            path=relative,
+            inode=commission.file.inode,
+            facts=commission.facts,
+            digest=commission.digest,
+            size=commission.size,
+            transfer_syntax_uid=commission.transfer_syntax_uid,
+            calling_ae_title=commission.calling_ae_title,
+            address=commission.address,
+            received=received.isoformat(timespec="microseconds"),
+            suspect=commission.suspect,
+        )
+        placed[relative] = waiting
+
+    def _make_folder(self, folder: Path) -> None:
+        make_folder(folder, self._durability)
+        self._check_inside(folder)
+
+    def _check_inside(self, folder: Path) -> None:
+        if not folder.resolve().is_relative_to(self._root):
+            # Names can't lead out of the archive, but a link that somebody has planted can.
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(folder))
+
+    def _link(self, waiting: _Waiting) -> bool:
+        """Make a file visible; give whether it is."""
+        if waiting.done.done():
+            return False
+        try:
+            if self._duplicates is Duplicates.REPLACE:
+                waiting.commission.file.replace(waiting.path)
+            else:
+                waiting.commission.file.claim(waiting.path)
+        except FileExistsError:
+            # Another process was faster; in the next batch this one looks again.
+            self._waiting.put(waiting)
+            return False
+        except OSError as error:
+            waiting.fail(error)
+            return False
+        return True
+
+
+class _Waiting:
+    """A commission that somebody waits for."""
+
+    def __init__(self, commission: Commission, done: concurrent.futures.Future[tuple[Status, Record | None]]) -> None:
+        self.commission = commission
+        self.done = done
+        self.path = Path()
+        self.record: Record | None = None
+
+    def finish(self, status: Status, stored: Record | None = None) -> None:
+        if not self.done.done():
+            self._discard()
+            self.done.set_result((status, stored))
+
+    def fail(self, error: Exception) -> None:
+        if not self.done.done():
+            self._discard()
+            self.done.set_exception(error)
+
+    def _discard(self) -> None:
+        # On a disk that can only be read by now, the temporary file stays; it is swept once this process has ended.
+        with contextlib.suppress(OSError):
+            self.commission.file.discard()
+
+
+@contextlib.contextmanager
+def _failing(waiting: Iterable[_Waiting]) -> Iterator[None]:
+    """Hand an error on to all who wait for what it happened to."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001  # it is raised again where the instances are waited for
+        for one in waiting:
+            one.fail(error)
+
+
+def data_set_digest(path: Path) -> str:
+    """Give the digest of a stored data set; "" for a file that has none. Raises `OSError`."""
+    try:
+        file = read_part10(path)
+        digest = blake3()
+        for chunk in file.chunks(_CHUNK_BYTES):
+            digest.update(chunk)
+    except FileMetaError:
+        return ""
+    return digest.hexdigest()

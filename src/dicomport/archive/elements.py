@@ -1,0 +1,476 @@
+"""A walk over the elements of a data set while it streams through (PS3.5 7): where each ends, and a few values.
+
+Only headers are read. A value of defined length is passed over and costs nothing for each of its bytes, a sequence of
+defined length too; those of undefined length are walked, as only their delimiters say where they end.
+"""
+
+from __future__ import annotations
+
+import enum
+import struct
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Final, NamedTuple, NoReturn
+
+__all__ = [
+    "DEFAULT_SCAN_LIMITS",
+    "EXPLICIT_BIG",
+    "EXPLICIT_LITTLE",
+    "IMPLICIT_LITTLE",
+    "KNOWN_VRS",
+    "Coding",
+    "ElementWalk",
+    "ProblemKind",
+    "ScanFlag",
+    "ScanLimits",
+    "ScanProblem",
+    "Value",
+]
+
+# PS3.5 Table 7.1-2: a 16-bit length right after the VR.
+_SHORT_VRS: Final = frozenset(
+    (
+        *(b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FD", b"FL", b"IS", b"LO"),
+        *(b"LT", b"PN", b"SH", b"SL", b"SS", b"ST", b"TM", b"UI", b"UL", b"US"),
+    )
+)
+# PS3.5 Table 7.1-1: two reserved bytes and a 32-bit length.
+_LONG_VRS: Final = frozenset(
+    (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV")
+)
+KNOWN_VRS: Final = _SHORT_VRS | _LONG_VRS
+
+# What senders write that have no VR for an element: with a 16-bit length, as DCMTK knows them.
+_NO_IDEA: Final = b"??"
+# PS3.5 A.4: of undefined length, these are fragments.
+_FRAGMENTED_VRS: Final = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW"))
+
+_UNDEFINED: Final = 0xFFFFFFFF
+_DELIMITERS: Final = 0xFFFE
+_ITEM: Final = 0xFFFEE000
+_ITEM_DELIMITER: Final = 0xFFFEE00D
+_SEQUENCE_DELIMITER: Final = 0xFFFEE0DD
+_PIXEL_DATA: Final = 0x7FE00010
+# Group 0000 is a command's (PS3.7 6.3), 0002 is File Meta Information (PS3.10 7.1); 0004 is a DICOMDIR's.
+_AFTER_COMMANDS: Final = 0x00010000
+_FILE_META: Final = 0x0002
+_AFTER_FILE_META: Final = 0x00030000
+
+_SHORT_HEADER: Final = 8
+_LONG_HEADER: Final = 12
+
+
+class ProblemKind(enum.StrEnum):
+    """What keeps a data set from being whole."""
+
+    TRUNCATED = "truncated"
+    """It ends inside an element, sequence or deflated stream."""
+    UNDECODABLE = "undecodable"
+    """Its bytes are no elements in its transfer syntax."""
+
+
+class ScanFlag(enum.StrEnum):
+    """What is wrong with a data set, or unusual, and doesn't keep it from being whole; NOT_WALKED: nor proves it."""
+
+    BAD_ITEM_TAG = "bad-item-tag"
+    """Another tag where an item's must be, a delimiter where none must be, or a delimiter with a length (PS3.5 7.5)."""
+    FILE_META_ELEMENT = "file-meta-element"
+    """An element of group 0002 in the data set (PS3.10 7.1)."""
+    IMPLICIT_ITEM = "implicit-item"
+    """An item in Implicit VR in a data set in Explicit VR, not in a UN (PS3.5 7.1)."""
+    NOT_WALKED = "not-walked"
+    """Not walked to its end: a limit was met, or the transfer syntax is unknown and looks like no other."""
+    ODD_LENGTH = "odd-length"
+    """A value, item or fragment of odd length (PS3.5 7.1.1)."""
+    OVER_LONG_VALUE = "over-long-value"
+    """A wanted value longer than what is kept, or a UID of more than 64 characters (PS3.5 9.1)."""
+    REPEATED_ELEMENT = "repeated-element"
+    """An element right after one with the same tag, or a wanted one for the second time: the first counts."""
+    TRAILING_BYTES = "trailing-bytes"
+    """More than a NUL follows a deflated stream (PS3.5 A.5): some writers leave the trailer of gzip or zlib there."""
+    UNKNOWN_TRANSFER_SYNTAX = "unknown-transfer-syntax"
+    """Read as Explicit VR Little Endian when it looks like that, else NOT_WALKED."""
+    UNKNOWN_VR = "unknown-vr"
+    """A VR that PS3.5 6.2 does not know."""
+    UNSORTED = "unsorted"
+    """A tag lower than the one before (PS3.5 7.1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScanProblem:
+    """Why a data set is not whole."""
+
+    kind: ProblemKind
+    detail: str
+    """For the local log: tag and offset (of a deflated data set, in what was inflated). None of a peer's text."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScanLimits:
+    """What a scan spends on one data set. Beyond it the data set is flagged NOT_WALKED, and nothing more is spent."""
+
+    depth: int = 256
+    """Sequences and items within each other, each counted. Real ones stay below 20; each costs a place on the stack."""
+    elements: int = 2_000_000
+    """Elements and items walked, at about a microsecond each: tenfold those of a large multi-frame image."""
+    value_bytes: int = 1024
+    """Kept of each wanted value: the longest legal one, a name of 3 x 64 characters of 4 bytes, is below it."""
+    inflated_bytes: int = 16 << 20
+    """Inflated of a deflated data set, whose 512 KiB can become 512 MiB (PS3.5 A.5)."""
+
+
+DEFAULT_SCAN_LIMITS: Final = ScanLimits()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Coding:
+    """How headers are written: an element's, whose VR is empty if it is implicit, a 32-bit length, and an item's."""
+
+    element: struct.Struct
+    length: struct.Struct
+    item: struct.Struct
+    short_vrs: frozenset[bytes]
+    """The VRs that are followed by nothing but the length that `element` reads."""
+    little_endian: bool
+
+    @property
+    def explicit(self) -> bool:
+        """Whether elements have a VR."""
+        return self.short_vrs is _SHORT_VRS
+
+
+EXPLICIT_LITTLE: Final = Coding(
+    struct.Struct("<HH2sH"), struct.Struct("<L"), struct.Struct("<HHL"), _SHORT_VRS, little_endian=True
+)
+EXPLICIT_BIG: Final = Coding(
+    struct.Struct(">HH2sH"), struct.Struct(">L"), struct.Struct(">HHL"), _SHORT_VRS, little_endian=False
+)
+IMPLICIT_LITTLE: Final = Coding(
+    struct.Struct("<HH0sL"), struct.Struct("<L"), struct.Struct("<HHL"), frozenset((b"",)), little_endian=True
+)
+
+
+class Value(NamedTuple):
+    """A wanted value as it came: its VR, empty in Implicit VR, and no more than a byte above what is kept of it."""
+
+    vr: bytes
+    raw: bytes
+
+
+class _Place(enum.Enum):
+    DATA_SET = enum.auto()
+    SEQUENCE = enum.auto()
+    FRAGMENTS = enum.auto()
+
+
+class _StopError(Exception):
+    """The walk is over before the data set is: with a problem, or at a limit."""
+
+    def __init__(self, problem: ScanProblem | None = None) -> None:
+        self.problem = problem
+
+
+class ElementWalk:
+    """Walk a data set that comes in pieces. What it holds: a header cut short, a value cut short, a bounded stack."""
+
+    __slots__ = (
+        "_base",
+        "_coding",
+        "_header",
+        "_kept",
+        "_last",
+        "_left",
+        "_limits",
+        "_over",
+        "_place",
+        "_room",
+        "_stack",
+        "_taking",
+        "_walked",
+        "_wanted",
+        "flags",
+        "problem",
+        "values",
+    )
+
+    def __init__(self, coding: Coding, wanted: Collection[int], limits: ScanLimits = DEFAULT_SCAN_LIMITS) -> None:
+        self.values: dict[int, Value] = {}
+        """The wanted values by tag, of the data set itself and not of its items; none that was cut short."""
+        self.flags: set[ScanFlag] = set()
+        self.problem: ScanProblem | None = None
+        self._limits = limits
+        self._wanted = wanted
+        # Where the walk is, and the tag before; on the stack the places around it.
+        self._place = _Place.DATA_SET
+        self._coding = coding
+        self._last = -1
+        self._stack: list[tuple[_Place, Coding, int]] = []
+        self._walked = 0
+        self._over = False
+        # How much of the present value is still to come; if it is wanted, its tag and VR, its first bytes, and how
+        # many more of them are kept.
+        self._left = 0
+        self._taking: tuple[int, bytes] | None = None
+        self._kept = bytearray()
+        self._room = 0
+        # A header cut short, and where in the data set the bytes at hand begin.
+        self._header = bytearray()
+        self._base = 0
+
+    @property
+    def over(self) -> bool:
+        """Whether more bytes change nothing: there is a problem, or a limit was met."""
+        return self._over
+
+    def feed(self, view: memoryview | bytes) -> None:
+        """Walk on through `view`, of which nothing is kept but a header or a wanted value cut short."""
+        size = len(view)
+        at = 0
+        try:
+            while at < size and not self._over:
+                if self._left:
+                    at = self._pass(view, at)
+                elif self._header:
+                    at = self._complete_header(view, at)
+                else:
+                    at = self._walk(view, at)
+                    self._header += view[at:]
+                    break
+        except _StopError as stop:
+            self._stop(stop.problem)
+        self._base += size
+
+    def end(self) -> None:
+        """Judge where the data set ended: between two of its elements it may, so that a cut there can't be told."""
+        if self._over:
+            return
+        if self._left:
+            self._truncated(f"{self._left} bytes before the end of a value")
+        elif self._header:
+            self._truncated("inside a header")
+        elif self._stack:
+            self._truncated("inside a sequence of undefined length")
+        elif not self._walked:
+            self._stop(ScanProblem(ProblemKind.UNDECODABLE, "empty"))
+
+    def _truncated(self, where: str) -> None:
+        self._stop(ScanProblem(ProblemKind.TRUNCATED, f"ends {where}, at offset {self._base}"))
+
+    def _stop(self, problem: ScanProblem | None) -> None:
+        self._over = True
+        self.problem = problem
+        if problem is None:
+            self.flags.add(ScanFlag.NOT_WALKED)
+        self._stack.clear()
+        self._header.clear()
+        self._kept.clear()
+
+    def _walk(self, view: memoryview | bytes, at: int) -> int:
+        """Walk on from a header at `at`; return where a header is cut short, or the end."""
+        while True:
+            before = at, self._coding
+            at = self._elements(view, at) if self._place is _Place.DATA_SET else self._items(view, at)
+            if (at, self._coding) == before:
+                return at
+
+    def _complete_header(self, view: memoryview | bytes, at: int) -> int:
+        """Add to a header cut short what it lacks, and walk on from it once that is there."""
+        header, base = self._header, self._base
+        needed = _SHORT_HEADER if len(header) < _SHORT_HEADER else _LONG_HEADER
+        piece = view[at : at + needed - len(header)]
+        header += piece
+        at += len(piece)
+        if len(header) == needed:
+            self._base = base + at - needed
+            # A long header isn't complete with the length of a short one, and then nothing was walked.
+            if self._walk(bytes(header), 0):
+                header.clear()
+            self._base = base
+        return at
+
+    def _pass(self, view: memoryview | bytes, at: int) -> int:
+        """Pass over what is there of the present value."""
+        end = min(at + self._left, len(view))
+        self._left -= end - at
+        if self._taking is not None:
+            piece = view[at : min(end, at + self._room)]
+            self._kept += piece
+            self._room -= len(piece)
+            if not self._left:
+                tag, vr = self._taking
+                self.values[tag] = Value(vr, bytes(self._kept))
+                self._taking = None
+        return end
+
+    def _elements(self, view: memoryview | bytes, at: int) -> int:
+        """Walk the elements of a data set or item to the end of `view`, or to where the place changes."""
+        unpack, short_vrs = self._coding.element.unpack_from, self._coding.short_vrs
+        wanted = () if self._stack else self._wanted
+        last, end = self._last, len(view)
+        while end - at >= _SHORT_HEADER:
+            group, number, vr, size = unpack(view, at)
+            tag = group << 16 | number
+            start = at + _SHORT_HEADER
+            if vr not in short_vrs or size == _UNDEFINED or group == _DELIMITERS:
+                start, size = self._unusual(view, at, tag, vr, size)
+                if size < 0:
+                    return start
+            if tag <= last or tag < _AFTER_FILE_META:
+                self._misplaced(tag, at)
+            self._last = last = tag
+            self._walked += 1
+            if self._walked > self._limits.elements:
+                raise _StopError
+            if size & 1:
+                self.flags.add(ScanFlag.ODD_LENGTH)
+            at = start + size
+            if tag in wanted:
+                self._take(tag, vr, view[start:at], size)
+            if at > end:
+                self._left = at - end
+                return end
+        return at
+
+    def _take(self, tag: int, vr: bytes, there: memoryview | bytes, size: int) -> None:
+        """Keep a wanted value of which the bytes `there` are there, or begin to."""
+        if tag in self.values:
+            self.flags.add(ScanFlag.REPEATED_ELEMENT)
+            return
+        # One byte more than is wanted tells a value that was cut from one that fits.
+        most = self._limits.value_bytes + 1
+        if size >= most:
+            self.flags.add(ScanFlag.OVER_LONG_VALUE)
+        if len(there) == size:
+            self.values[tag] = Value(vr, bytes(there[:most]))
+        else:
+            self._taking = tag, vr
+            self._kept[:] = there[:most]
+            self._room = most - len(self._kept)
+
+    def _count(self) -> None:
+        self._walked += 1
+        if self._walked > self._limits.elements:
+            raise _StopError
+
+    def _misplaced(self, tag: int, at: int) -> None:
+        """Meet a tag that is lower than it should be: no reason to stop, unless it is a command's."""
+        if tag < _AFTER_COMMANDS:
+            # Zeros after the data set, too, would be elements of no length in Implicit VR.
+            self._undecodable(tag, at, "an element of a command set")
+        if tag >> 16 == _FILE_META:
+            self.flags.add(ScanFlag.FILE_META_ELEMENT)
+        if tag == self._last:
+            self.flags.add(ScanFlag.REPEATED_ELEMENT)
+        elif tag < self._last:
+            self.flags.add(ScanFlag.UNSORTED)
+
+    def _unusual(self, view: memoryview | bytes, at: int, tag: int, vr: bytes, size: int) -> tuple[int, int]:
+        """Read on in a header that isn't a short one: where the value begins and its size.
+
+        With a size of -1, where to go on instead: the place has changed, or the header is cut short.
+        """
+        start = at + _SHORT_HEADER
+        if tag >> 16 == _DELIMITERS:
+            self._delimiter(tag, at, self._coding.item.unpack_from(view, at)[2])
+            return start, -1
+        if vr in _LONG_VRS or (size == 0 and vr not in self._coding.short_vrs and _is_vr(vr)):
+            # PS3.5 6.2: VRs still to come have two reserved bytes and a 32-bit length. DCMTK takes every VR that it
+            # doesn't know for one of these, pydicom takes none; here zeros in the reserved bytes decide.
+            if len(view) - at < _LONG_HEADER:
+                return at, -1
+            size = self._coding.length.unpack_from(view, start)[0]
+            start = at + _LONG_HEADER
+        if vr not in KNOWN_VRS and vr:
+            if not (_is_vr(vr) or vr == _NO_IDEA):
+                return self._no_vr(tag, at)
+            self.flags.add(ScanFlag.UNKNOWN_VR)
+        if size == _UNDEFINED:
+            self._undefined(tag, vr, at)
+            return start, -1
+        return start, size
+
+    def _no_vr(self, tag: int, at: int) -> tuple[int, int]:
+        """Meet bytes that are no VR: in an item, writers are known to go on in Implicit VR."""
+        if not self._stack or not self._coding.little_endian:
+            self._undecodable(tag, at, "no VR")
+        self.flags.add(ScanFlag.IMPLICIT_ITEM)
+        self._coding = IMPLICIT_LITTLE
+        return at, -1
+
+    def _undefined(self, tag: int, vr: bytes, at: int) -> None:
+        """Enter an element of undefined length (PS3.5 7.1.2)."""
+        if tag <= self._last or tag < _AFTER_FILE_META:
+            self._misplaced(tag, at)
+        self._last = tag
+        self._count()
+        if vr == b"SQ" or (not vr and tag != _PIXEL_DATA):
+            self._enter(_Place.SEQUENCE, self._coding)
+        elif vr == b"UN":
+            # PS3.5 6.2.2: it was a sequence in Implicit VR Little Endian, and still is.
+            self._enter(_Place.SEQUENCE, IMPLICIT_LITTLE)
+        elif vr in _FRAGMENTED_VRS or not vr:
+            self._enter(_Place.FRAGMENTS, self._coding)
+        else:
+            self._undecodable(tag, at, "a VR that can't be of undefined length")
+
+    def _enter(self, place: _Place, coding: Coding) -> None:
+        if len(self._stack) >= self._limits.depth:
+            raise _StopError
+        self._stack.append((self._place, self._coding, self._last))
+        self._place, self._coding, self._last = place, coding, -1
+
+    def _leave(self) -> None:
+        self._place, self._coding, self._last = self._stack.pop()
+
+    def _delimiter(self, tag: int, at: int, size: int) -> None:
+        """Meet a tag of group FFFE among elements (PS3.5 7.5): the item's end, or one that should not be there."""
+        if tag not in (_ITEM_DELIMITER, _SEQUENCE_DELIMITER):
+            self._undecodable(tag, at, "an item outside of a sequence")
+        if size or not self._stack or tag == _SEQUENCE_DELIMITER:
+            self.flags.add(ScanFlag.BAD_ITEM_TAG)
+        self._count()
+        if self._stack:
+            self._leave()
+            if tag == _SEQUENCE_DELIMITER:
+                # The item's own delimiter is missing; where both end is no question.
+                self._leave()
+
+    def _items(self, view: memoryview | bytes, at: int) -> int:
+        """Walk a sequence's items, or fragments, to the end of `view` or where the place changes (PS3.5 7.5, A.4)."""
+        unpack = self._coding.item.unpack_from
+        fragments = self._place is _Place.FRAGMENTS
+        end = len(view)
+        while end - at >= _SHORT_HEADER:
+            group, number, size = unpack(view, at)
+            tag = group << 16 | number
+            self._count()
+            if tag == _SEQUENCE_DELIMITER:
+                if size:
+                    self.flags.add(ScanFlag.BAD_ITEM_TAG)
+                self._leave()
+                return at + _SHORT_HEADER
+            if fragments and (tag != _ITEM or size == _UNDEFINED):
+                self._undecodable(tag, at, "no fragment of pixel data")
+            if tag != _ITEM:
+                # Some reformats for angiography have others there; pydicom, too, takes them for items.
+                self.flags.add(ScanFlag.BAD_ITEM_TAG)
+            at += _SHORT_HEADER
+            if size == _UNDEFINED:
+                self._enter(_Place.DATA_SET, self._coding)
+                return at
+            if size & 1:
+                self.flags.add(ScanFlag.ODD_LENGTH)
+            at += size
+            if at > end:
+                self._left = at - end
+                return end
+        return at
+
+    def _undecodable(self, tag: int, at: int, what: str) -> NoReturn:
+        where = f"({tag >> 16:04X},{tag & 0xFFFF:04X}) at offset {self._base + at}"
+        raise _StopError(ScanProblem(ProblemKind.UNDECODABLE, f"{where}: {what}"))
+
+
+def _is_vr(vr: bytes) -> bool:
+    """Whether this can be a VR, known or not: two capital letters (PS3.5 7.1.2)."""
+    return len(vr) == 2 and vr.isalpha() and vr.isupper()

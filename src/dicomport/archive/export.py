@@ -1,0 +1,46 @@
+"""A study out of the archive, as a folder or a zip file."""
+
+from __future__ import annotations
+
+import shutil
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from dicomport.archive.index import Filters, Index
+from dicomport.archive.paths import Paths
+
+__all__ = ["export"]
+
+
+def export(paths: Paths, index: Index, study_instance_uid: str, destination: Path) -> Iterator[str]:
+    """Copy a study's files, as they are, into a new folder, or into a zip file where the name ends in ".zip".
+
+    Gives the path of each as it is copied. Raises `KeyError` for a study that is not there, `FileExistsError` for a
+    destination that is, and `OSError`.
+    """
+    rows = index.instances(Filters(study_instance_uid=study_instance_uid))
+    if not rows:
+        raise KeyError(study_instance_uid)
+    names = [str(row["path"]) for row in rows]
+    if destination.suffix.lower() == ".zip":
+        yield from _into_zip(paths, names, destination)
+    else:
+        yield from _into_folder(paths, names, destination)
+
+
+def _into_folder(paths: Paths, names: Sequence[str], destination: Path) -> Iterator[str]:
+    destination.mkdir(parents=True)
+    for name in names:
+        target = destination / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(paths.root / name, target)
+        yield name
+
+
+def _into_zip(paths: Paths, names: Sequence[str], destination: Path) -> Iterator[str]:
+    # Pixel data is compressed already, or quick to send uncompressed: what a zip file is for here is to be one file.
+    with zipfile.ZipFile(destination, "x", zipfile.ZIP_STORED) as archive:
+        for name in names:
+            archive.write(paths.root / name, name)
+            yield name

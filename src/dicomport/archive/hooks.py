@@ -1,0 +1,249 @@
+"""Telling others what has come: callbacks for each instance, and for each study once it is complete.
+
+No sender waits for a callback. They run in tasks of their own, so many at once, so many waiting, and each so long.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Hashable
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Final, Generic, Self, TypeVar
+
+from dicomport.archive.records import Record
+from dicomport.logs import get_logger
+
+__all__ = ["CompleteStudy", "HookError", "Hooks"]
+
+log = get_logger("archive")
+
+_MOST_OPEN: Final = 10_000
+"""Studies that are not complete yet. One association may send any number, and for hours."""
+
+T = TypeVar("T")
+
+
+class HookError(Exception):
+    """A callback raises it for a failure that its text explains: that goes to the log, where no secrets belong."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompleteStudy:
+    """What came of a study since its first instance, or the first one after it was complete the last time."""
+
+    study_instance_uid: str
+    instances: int
+    """How many were stored; those that were there already don't count."""
+    size: int
+    """Length of their data sets, bytes."""
+    calling_ae_titles: tuple[str, ...]
+    """Of all who sent them, sorted."""
+    first_received: str
+    """UTC, ISO 8601, as in `Record`."""
+    last_received: str
+
+
+@dataclass(slots=True)
+class _OpenStudy:
+    first_received: str
+    last_received: str = ""
+    instances: int = 0
+    size: int = 0
+    calling_ae_titles: set[str] = field(default_factory=set)
+    senders: set[Hashable] = field(default_factory=set)
+    """Associations that sent to it and are open."""
+    latest: float = 0.0
+    """When the latest instance came, by the loop's clock."""
+    timer: asyncio.TimerHandle | None = None
+    """Runs while it has no senders."""
+
+    def add(self, record: Record, association: Hashable, now: float) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+        self.last_received = record.received
+        self.instances += 1
+        self.size += record.size
+        self.calling_ae_titles.add(record.calling_ae_title)
+        self.senders.add(association)
+        self.latest = now
+
+
+class Hooks:
+    """Calls back for each instance that an archive has stored, and for each study that is complete.
+
+    A study is complete when no association that sent to it is open and nothing came for `study_timeout` seconds; what
+    comes later makes it open again, and complete another time. `StorageSCP` takes `association_over` as its `on_over`:
+    without it no study would be complete. An `async with` block closes the hooks at its end.
+
+    All methods are for the event loop of the receiver. Of several processes with one archive each has hooks of its own.
+    """
+
+    def __init__(
+        self,
+        *,
+        on_instance: Callable[[Record], Awaitable[object]] | None = None,
+        on_study: Callable[[CompleteStudy], Awaitable[object]] | None = None,
+        study_timeout: float = 60.0,
+        seconds: float = 300.0,
+        at_once: int = 4,
+        most_waiting: int = 10_000,
+        most_open: int = _MOST_OPEN,
+    ) -> None:
+        """Prepare. The bounds count for each of the two callbacks on its own, so that neither waits for the other.
+
+        `seconds` is how long a call may take before it is cancelled, `at_once` how many may run, and `most_waiting`
+        how many may wait for that: beyond it they are skipped, and the log says so. With more than `most_open`
+        studies open, the one that got nothing for the longest time is taken for complete.
+        """
+        self._instances = (
+            None if on_instance is None else _Calls("on_instance", on_instance, seconds, at_once, most_waiting)
+        )
+        self._studies = None if on_study is None else _Calls("on_study", on_study, seconds, at_once, most_waiting)
+        self._study_timeout = study_timeout
+        self._most_open = most_open
+        self._open: dict[str, _OpenStudy] = {}
+        """By Study Instance UID; the one that got something last comes last."""
+        self._sent_to: dict[Hashable, set[str]] = {}
+        """Open studies, by association."""
+
+    def instance(self, record: Record, association: Hashable) -> None:
+        """Take note of an instance that was stored; one that was there already is none."""
+        if self._instances is not None:
+            self._instances.put(record, record.facts.sop_instance_uid)
+        uid = record.facts.study_instance_uid
+        if self._studies is None or not uid:
+            return
+        study = self._open.pop(uid, None) or _OpenStudy(record.received)
+        study.add(record, association, asyncio.get_running_loop().time())
+        self._open[uid] = study
+        self._sent_to.setdefault(association, set()).add(uid)
+        if len(self._open) > self._most_open:
+            longest = next(iter(self._open))
+            log.warning("study_not_awaited", study_instance_uid=longest, open=self._most_open)
+            self._complete(longest)
+
+    def association_over(self, association: Hashable) -> None:
+        """Take note that an association will send nothing more."""
+        loop = asyncio.get_running_loop()
+        for uid in self._sent_to.pop(association, ()):
+            study = self._open[uid]
+            study.senders.discard(association)
+            if not study.senders:
+                study.timer = loop.call_at(study.latest + self._study_timeout, self._complete, uid)
+
+    async def close(self, within: float = 10.0) -> None:
+        """Let what is to be called end within so many seconds, and cancel the rest.
+
+        No association may be open any more. So nothing can come for the open studies, and all of them are complete.
+        """
+        for uid in list(self._open):
+            self._complete(uid)
+        both = [calls for calls in (self._instances, self._studies) if calls is not None]
+        try:
+            async with asyncio.timeout(within):
+                for calls in both:
+                    await calls.idle()
+        except TimeoutError:
+            pass
+        for calls in both:
+            await calls.stop()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def _complete(self, uid: str) -> None:
+        study = self._open.pop(uid)
+        if study.timer is not None:
+            study.timer.cancel()
+        for sender in study.senders:
+            self._sent_to[sender].discard(uid)
+        if self._studies is not None:
+            complete = CompleteStudy(
+                study_instance_uid=uid,
+                instances=study.instances,
+                size=study.size,
+                calling_ae_titles=tuple(sorted(study.calling_ae_titles)),
+                first_received=study.first_received,
+                last_received=study.last_received,
+            )
+            self._studies.put(complete, uid)
+
+
+class _Calls(Generic[T]):
+    """The calls of one callback: those that run, each in a task, and those that wait."""
+
+    def __init__(
+        self, name: str, callback: Callable[[T], Awaitable[object]], seconds: float, at_once: int, most_waiting: int
+    ) -> None:
+        self._name = name
+        self._callback = callback
+        self._seconds = seconds
+        self._at_once = at_once
+        self._most_waiting = most_waiting
+        self._running: set[asyncio.Task[None]] = set()
+        self._waiting: deque[tuple[T, str]] = deque()
+        self._skipped = 0
+
+    def put(self, subject: T, uid: str) -> None:
+        """Have a call made as soon as it may run."""
+        if len(self._running) >= self._at_once and len(self._waiting) >= self._most_waiting:
+            self._skipped += 1
+            if self._skipped == 1:
+                log.warning("hooks_skipped", hook=self._name, from_uid=uid, waiting=len(self._waiting))
+            return
+        self._waiting.append((subject, uid))
+        self._start()
+
+    async def idle(self) -> None:
+        """Wait until there is nothing left to call."""
+        while self._running:
+            await asyncio.wait(self._running)
+
+    async def stop(self) -> None:
+        """Cancel what runs, and forget what waits."""
+        self._skipped += len(self._waiting)
+        self._waiting.clear()
+        for task in self._running:
+            log.warning("hook_cancelled", hook=self._name, uid=task.get_name())
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+        self._tell_skipped()
+
+    def _start(self) -> None:
+        while self._waiting and len(self._running) < self._at_once:
+            subject, uid = self._waiting.popleft()
+            task = asyncio.create_task(self._call(subject, uid), name=uid)
+            self._running.add(task)
+            task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        self._start()
+        if not self._running:
+            self._tell_skipped()
+
+    def _tell_skipped(self) -> None:
+        if self._skipped:
+            log.warning("hooks_skipped_in_all", hook=self._name, number=self._skipped)
+            self._skipped = 0
+
+    async def _call(self, subject: T, uid: str) -> None:
+        limit = asyncio.timeout(self._seconds)
+        try:
+            async with limit:
+                await self._callback(subject)
+        except HookError as error:
+            log.warning("hook_failed", hook=self._name, uid=uid, reason=str(error))
+        except Exception:  # a callback is the user's code: whatever it raises ends this call only
+            if limit.expired():
+                log.warning("hook_failed", hook=self._name, uid=uid, reason=f"not over after {self._seconds:g} s")
+            else:
+                log.exception("hook_raised", hook=self._name, uid=uid)

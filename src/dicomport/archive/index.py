@@ -1,0 +1,282 @@
+"""The index: what the archive holds, in SQLite by way of SQLAlchemy Core. It can be made again from the files alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import (
+    Column,
+    Connection,
+    Engine,
+    ForeignKeyConstraint,
+    Integer,
+    MetaData,
+    RowMapping,
+    Select,
+    String,
+    Table,
+    create_engine,
+    event,
+    func,
+    select,
+)
+from sqlalchemy import Index as TableIndex
+from sqlalchemy.dialects.sqlite import insert
+
+from dicomport.archive.records import Record, State
+
+__all__ = ["Filters", "Index", "SchemaError"]
+
+_BUSY_SECONDS: Final = 60.0
+"""How long another process's transaction is waited for."""
+
+_METADATA: Final = MetaData()
+
+_PATIENTS: Final = Table(
+    "patients",
+    _METADATA,
+    Column("patient_id", String, primary_key=True),
+    Column("patient_name", String, nullable=False),
+)
+
+_STUDIES: Final = Table(
+    "studies",
+    _METADATA,
+    Column("study_instance_uid", String, primary_key=True),
+    Column("patient_id", String, nullable=False, index=True),
+    Column("study_date", String, nullable=False, index=True),
+    Column("study_time", String, nullable=False),
+    Column("accession_number", String, nullable=False, index=True),
+    Column("study_description", String, nullable=False),
+    ForeignKeyConstraint(["patient_id"], ["patients.patient_id"]),
+)
+
+_SERIES: Final = Table(
+    "series",
+    _METADATA,
+    # A series belongs to one study (PS3.3 A.1.2); what a peer says need not.
+    Column("study_instance_uid", String, primary_key=True),
+    Column("series_instance_uid", String, primary_key=True),
+    Column("modality", String, nullable=False, index=True),
+    Column("series_number", String, nullable=False),
+    Column("series_date", String, nullable=False),
+    Column("series_description", String, nullable=False),
+    ForeignKeyConstraint(["study_instance_uid"], ["studies.study_instance_uid"]),
+)
+
+_INSTANCES: Final = Table(
+    "instances",
+    _METADATA,
+    Column("path", String, primary_key=True),
+    Column("study_instance_uid", String, nullable=False),
+    Column("series_instance_uid", String, nullable=False),
+    Column("sop_instance_uid", String, nullable=False, index=True),
+    Column("sop_class_uid", String, nullable=False),
+    Column("transfer_syntax_uid", String, nullable=False),
+    Column("digest", String, nullable=False),
+    Column("size", Integer, nullable=False),
+    Column("instance_number", String, nullable=False),
+    Column("acquisition_date", String, nullable=False),
+    Column("content_date", String, nullable=False),
+    Column("number_of_frames", Integer),
+    Column("rows", Integer),
+    Column("columns", Integer),
+    Column("specific_character_set", String, nullable=False),
+    Column("calling_ae_title", String, nullable=False, index=True),
+    Column("address", String, nullable=False),
+    Column("received", String, nullable=False),
+    Column("state", String, nullable=False),
+    ForeignKeyConstraint(
+        ["study_instance_uid", "series_instance_uid"], ["series.study_instance_uid", "series.series_instance_uid"]
+    ),
+)
+TableIndex("instances_of_series", _INSTANCES.c.study_instance_uid, _INSTANCES.c.series_instance_uid)
+
+
+class SchemaError(Exception):
+    """The index was made by a version of dicomport that this one does not know."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filters:
+    """What to list; an empty one matches everything. Patient id, study and AE title are compared whole."""
+
+    patient_id: str = ""
+    study_instance_uid: str = ""
+    study_date: str = ""
+    """A date, "20260102", or a range, "20260101-20260131", "20260101-" or "-20260131" (PS3.4 C.2.2.2.5)."""
+    modality: str = ""
+    calling_ae_title: str = ""
+
+
+class Index:
+    """The database of one archive. One thread of a process writes; any number of processes may have it open."""
+
+    def __init__(self, path: Path) -> None:
+        """Open it, and make it where it is missing. Raises `SchemaError`."""
+        self._engine: Engine = create_engine(
+            f"sqlite:///{path}", connect_args={"timeout": _BUSY_SECONDS, "check_same_thread": False}
+        )
+        event.listen(self._engine, "connect", _configure)
+        event.listen(self._engine, "begin", _begin)
+        self._writing = self._engine.execution_options(**{_WRITING: True})
+        # Of several processes that open a new archive at once, one makes the tables.
+        with self._writing.begin() as connection:
+            version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+            if version > _SCHEMA_VERSION:
+                raise SchemaError(f"the index has schema {version}; this version of dicomport knows {_SCHEMA_VERSION}")
+            for migrate in _MIGRATIONS[version:]:
+                migrate(connection)
+            connection.exec_driver_sql(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+
+    def close(self) -> None:
+        """Close it."""
+        self._engine.dispose()
+
+    def add(self, records: Sequence[Record]) -> None:
+        """Put records in, in one transaction; one whose path is there already takes its place."""
+        if not records:
+            return
+        with self._writing.begin() as connection:
+            states = _states(connection, records)
+            for table in (_PATIENTS, _STUDIES, _SERIES):
+                _upsert(connection, table, [_columns(table, record) for record in records])
+            rows = [_columns(_INSTANCES, record) | {"state": states[record.path]} for record in records]
+            _upsert(connection, _INSTANCES, rows)
+
+    def clear(self) -> None:
+        """Take everything out."""
+        with self._writing.begin() as connection:
+            for table in reversed(_METADATA.sorted_tables):
+                connection.execute(table.delete())
+
+    def find(self, sop_instance_uid: str) -> list[RowMapping]:
+        """Give the instances of a UID: one, or several that are in conflict."""
+        query = select(_INSTANCES).where(_INSTANCES.c.sop_instance_uid == sop_instance_uid).order_by(_INSTANCES.c.path)
+        return self._all(query)
+
+    def instances(self, filters: Filters) -> list[RowMapping]:
+        """List instances."""
+        return self._all(_filtered(select(_INSTANCES), filters).order_by(*_IN_ORDER))
+
+    def series(self, filters: Filters) -> list[RowMapping]:
+        """List series, each with the number of its instances and their length in bytes."""
+        query = select(_SERIES, *_TOTALS).group_by(_SERIES.c.study_instance_uid, _SERIES.c.series_instance_uid)
+        return self._all(_filtered(query, filters).order_by(*_IN_ORDER[:2]))
+
+    def studies(self, filters: Filters) -> list[RowMapping]:
+        """List studies with their patients, each with the number of its series and instances, and their bytes."""
+        number_of_series = func.count(_INSTANCES.c.series_instance_uid.distinct()).label("number_of_series")
+        columns = (*_STUDIES.c, _PATIENTS.c.patient_name, number_of_series, *_TOTALS)
+        query = select(*columns).group_by(_STUDIES.c.study_instance_uid)
+        return self._all(_filtered(query, filters).order_by(_STUDIES.c.study_date, _STUDIES.c.study_instance_uid))
+
+    def _all(self, query: Select[Any]) -> list[RowMapping]:
+        with self._engine.connect() as connection:
+            return list(connection.execute(query).mappings())
+
+
+_WRITING: Final = "dicomport_writing"
+
+
+_IN_ORDER: Final = (
+    _INSTANCES.c.study_instance_uid,
+    _INSTANCES.c.series_instance_uid,
+    _INSTANCES.c.sop_instance_uid,
+    _INSTANCES.c.path,
+)
+
+_TOTALS: Final = (
+    func.count(_INSTANCES.c.path).label("number_of_instances"),
+    func.sum(_INSTANCES.c.size).label("size"),
+)
+
+
+def _configure(connection: Any, _record: object) -> None:
+    """Set up a connection: `_begin` alone begins transactions, and readers don't wait for the writer."""
+    connection.isolation_level = None
+    for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin(connection: Connection) -> None:
+    # A transaction that will write takes its lock at once: one that asks for it later can't wait, and fails.
+    writing = connection.get_execution_options().get(_WRITING, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+
+
+def _create_tables(connection: Connection) -> None:
+    _METADATA.create_all(connection)
+
+
+_MIGRATIONS: Final[tuple[Callable[[Connection], None], ...]] = (_create_tables,)
+"""From each schema version to the next."""
+
+_SCHEMA_VERSION: Final = len(_MIGRATIONS)
+
+
+def _columns(table: Table, record: Record) -> dict[str, Any]:
+    """Give the values of a table's columns: facts of the data set, and what else the record has."""
+    return {
+        column.name: getattr(record.facts if hasattr(record.facts, column.name) else record, column.name)
+        for column in table.c
+        if column.name != "state"
+    }
+
+
+def _upsert(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
+    """Insert rows; where one is there already, what has come last counts."""
+    keys = [column.name for column in table.primary_key]
+    unique = {tuple(row[key] for key in keys): row for row in rows}
+    statement = insert(table)
+    changed = {column.name: statement.excluded[column.name] for column in table.c if not column.primary_key}
+    connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=changed), list(unique.values()))
+
+
+def _states(connection: Connection, records: Sequence[Record]) -> dict[str, State]:
+    """Tell conflicts, by path: an instance of the same UID with other bytes, under another name, was here first."""
+    uids = {record.facts.sop_instance_uid for record in records}
+    columns = (_INSTANCES.c.sop_instance_uid, _INSTANCES.c.path, _INSTANCES.c.digest, _INSTANCES.c.received)
+    known = {
+        (row[0], row[1]): (row[2], row[3]) for row in connection.execute(select(*columns).where(columns[0].in_(uids)))
+    }
+    known |= {(record.facts.sop_instance_uid, record.path): (record.digest, record.received) for record in records}
+    fellows: dict[str, list[tuple[str, str, str]]] = {}
+    for (uid, path), (digest, received) in known.items():
+        fellows.setdefault(uid, []).append((received, path, digest))
+    return {record.path: _state(record, fellows[record.facts.sop_instance_uid]) for record in records}
+
+
+def _state(record: Record, fellows: Sequence[tuple[str, str, str]]) -> State:
+    if record.suspect:
+        return State.SUSPECT
+    earlier = (
+        digest != record.digest
+        for received, path, digest in fellows
+        if path != record.path and (received, path) < (record.received, record.path)
+    )
+    return State.CONFLICT if any(earlier) else State.STORED
+
+
+def _filtered(query: Select[Any], filters: Filters) -> Select[Any]:
+    """Join all tables and keep the rows that match."""
+    joined = _INSTANCES.join(_SERIES).join(_STUDIES).join(_PATIENTS)
+    query = query.select_from(joined)
+    for column, wanted in (
+        (_STUDIES.c.patient_id, filters.patient_id),
+        (_STUDIES.c.study_instance_uid, filters.study_instance_uid),
+        (_SERIES.c.modality, filters.modality),
+        (_INSTANCES.c.calling_ae_title, filters.calling_ae_title),
+    ):
+        if wanted:
+            query = query.where(column == wanted)
+    if filters.study_date:
+        first, dash, last = filters.study_date.partition("-")
+        # A study without a date is in no range.
+        query = query.where(_STUDIES.c.study_date >= (first or "0"))
+        upper = last if dash else first
+        query = query.where(_STUDIES.c.study_date <= upper) if upper else query
+    return query

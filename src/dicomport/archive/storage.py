@@ -1,0 +1,345 @@
+"""The archive as a storage: it takes instances, and keeps what it has acknowledged."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import os
+import queue
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, Protocol
+
+from blake3 import blake3
+from sqlalchemy.exc import SQLAlchemyError
+
+from dicomport.archive.checks import Checks, completed
+from dicomport.archive.committer import Commission, Committer, Duplicates
+from dicomport.archive.hooks import Hooks
+from dicomport.archive.index import Index
+from dicomport.archive.layout import Layout
+from dicomport.archive.paths import Paths
+from dicomport.archive.quarantine import Quarantine, QuarantineEntry
+from dicomport.archive.records import Record, came_at
+from dicomport.archive.scanner import Scanner
+from dicomport.archive.sessions import Session, abandoned
+from dicomport.files import BlockWriter, Durability, TemporaryFile, make_folder
+from dicomport.logs import get_logger
+from dicomport.standard import OUT_OF_RESOURCES, Status
+from dicomport.wire import Buffer, FileMeta
+
+__all__ = ["Archive", "ArchiveOptions", "recover"]
+
+log = get_logger("archive")
+
+_MOST_WAITING: Final = 1000
+"""Batches of records that wait for the index; beyond that, committing waits too."""
+
+_GATHERING_SECONDS: Final = 0.05
+"""How long what has been committed waits for more, to be indexed with it."""
+
+_AGAIN_AFTER: Final = 1.0
+"""Seconds until the index is tried again."""
+
+_ROOM_FOR_SECONDS: Final = 1.0
+
+
+class Sender(Protocol):
+    """Who sends, as a storage is told."""
+
+    @property
+    def calling_ae_title(self) -> str: ...
+    @property
+    def host(self) -> str: ...
+    def __hash__(self) -> int: ...
+
+
+class Operation(Protocol):
+    """A C-STORE request, as a storage is told of it before its data set comes."""
+
+    @property
+    def association(self) -> Sender: ...
+    @property
+    def sop_class_uid(self) -> str: ...
+    @property
+    def sop_instance_uid(self) -> str: ...
+    @property
+    def transfer_syntax_uid(self) -> str: ...
+    @property
+    def file_meta(self) -> FileMeta: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArchiveOptions:
+    """How an archive is kept."""
+
+    layout: Layout = field(default_factory=Layout)
+    checks: Checks = field(default_factory=Checks)
+    duplicates: Duplicates = Duplicates.KEEP_BOTH
+    durability: Durability = Durability.FSYNC
+    min_free_bytes: int = 256 << 20
+    """Room that is left to others: with less, instances are refused before their data sets have come."""
+    quarantine_bytes: int = 10 << 30
+    """Length of everything in quarantine; above it, the oldest goes."""
+    quarantine_days: float = 90.0
+    """How long something stays in quarantine."""
+
+
+class Archive:
+    """Instances in a folder, each in a file of its own, and an index of them; docs/archive.md tells the whole of it.
+
+    Several processes may have one archive open at once.
+    """
+
+    def __init__(self, root: str | Path, options: ArchiveOptions | None = None, *, hooks: Hooks | None = None) -> None:
+        """Open an archive, and make it where there is none. What a process that died left behind is put right first.
+
+        `hooks` are told of each instance that is stored; to close them is up to whoever made them.
+
+        Raises `OSError`, and `SchemaError` for one of a later version.
+        """
+        self._options = options or ArchiveOptions()
+        self._hooks = hooks
+        durability = self._options.durability
+        self.paths = Paths(Path(root).resolve())
+        make_folder(self.paths.sessions, durability)
+        self.index = Index(self.paths.index)
+        self.recovered = recover(self.paths, self.index)
+        """How many instances the index had not known before."""
+        self.quarantine = Quarantine(
+            self.paths.quarantine,
+            durability,
+            most_bytes=self._options.quarantine_bytes,
+            most_days=self._options.quarantine_days,
+        )
+        self._session = Session(self.paths.sessions, durability)
+        self._indexer = _Indexer(self.index, self._session)
+        self._committer = Committer(
+            self.paths.root,
+            session=self._session,
+            layout=self._options.layout,
+            duplicates=self._options.duplicates,
+            durability=durability,
+            committed=self._indexer.put,
+        )
+        self._is_closed = False
+        self._room = _Room(self.paths.root, self._options.min_free_bytes)
+
+    async def begin(self, operation: Operation) -> ArchiveSink | Status:
+        """Take an instance, unless there is no room for it."""
+        if not await self._room.is_left():
+            return Status(OUT_OF_RESOURCES.code, "less room is left than is to be kept free")
+        return ArchiveSink(
+            operation, self._options, self._session.folder, self._committer, self.quarantine, hooks=self._hooks
+        )
+
+    def close(self) -> None:
+        """Wait until everything is in the index. No instance may be under way any more."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._committer.close()
+        if self._indexer.close():
+            self._session.close()
+        else:
+            self._session.abandon()
+        self.index.close()
+
+
+def recover(paths: Paths, index: Index) -> int:
+    """Put into the index what processes that died had made visible, and remove what they had not; give the number."""
+    number = 0
+    for _, records in abandoned(paths.sessions):
+        there = [record for record in records if _is_there(paths.root / record.path, record)]
+        index.add(there)
+        number += len(there)
+    return number
+
+
+def _is_there(path: Path, record: Record) -> bool:
+    """Tell whether a file is the one that a record was written for; the number alone may have been given to another."""
+    try:
+        entry = path.stat(follow_symlinks=False)
+    except OSError:
+        return False
+    return entry.st_ino == record.inode and came_at(entry) == record.received
+
+
+class ArchiveSink:
+    """Takes one instance: hashes and scans it as it comes, and has it judged and committed once it is whole."""
+
+    def __init__(
+        self,
+        operation: Operation,
+        options: ArchiveOptions,
+        folder: Path,
+        committer: Committer,
+        quarantine: Quarantine,
+        *,
+        hooks: Hooks | None,
+    ) -> None:
+        self._operation = operation
+        self._options = options
+        self._folder = folder
+        self._committer = committer
+        self._quarantine = quarantine
+        self._hooks = hooks
+        self._scanner = Scanner(operation.transfer_syntax_uid)
+        self._digest = blake3()
+        self._size = 0
+        self._writer = BlockWriter(self._append)
+        self._file: TemporaryFile | None = None
+
+    async def write(self, data: Buffer) -> None:
+        """Take bytes; a small instance stays in memory until it is complete."""
+        self._size += len(data)
+        self._digest.update(data)
+        self._scanner.feed(data)
+        await self._writer.write(data)
+
+    async def commit(self) -> Status:
+        """Judge the data set; store it, or put it into quarantine."""
+        scan = self._scanner.finish()
+        operation = self._operation
+        status, reason = self._options.checks.judge(scan, operation.sop_class_uid, operation.sop_instance_uid)
+        if status is not None and not status.accepted:
+            await asyncio.to_thread(self._refuse, status, reason)
+            return status
+        file = await asyncio.to_thread(self._finished)
+        answer, stored = await self._committer.commit(
+            Commission(
+                file=file,
+                facts=scan.facts
+                if status is None
+                else completed(scan.facts, operation.sop_class_uid, operation.sop_instance_uid),
+                digest=self._digest.hexdigest(),
+                size=self._size,
+                transfer_syntax_uid=operation.transfer_syntax_uid,
+                calling_ae_title=operation.association.calling_ae_title,
+                address=operation.association.host,
+                suspect=status is not None,
+            )
+        )
+        if stored is not None and self._hooks is not None:
+            self._hooks.instance(stored, operation.association)
+        return status if status is not None and answer.accepted else answer
+
+    async def discard(self) -> None:
+        """Leave nothing behind."""
+        if self._file is not None:
+            file, self._file = self._file, None
+            await asyncio.to_thread(file.discard)
+
+    def _append(self, block: Buffer) -> None:
+        if self._file is None:
+            self._file = TemporaryFile(self._folder, self._operation.file_meta)
+        self._file.write(block)
+
+    def _finished(self) -> TemporaryFile:
+        """Write what is left and hand the file over."""
+        self._append(self._writer.pending)
+        file, self._file = self._file, None
+        if file is None:
+            raise AssertionError  # _append has made it
+        return file
+
+    def _refuse(self, status: Status, reason: str) -> None:
+        operation = self._operation
+        file = self._finished()
+        try:
+            entry = QuarantineEntry(
+                file="",
+                reason=reason,
+                status=status.code,
+                sop_class_uid=operation.sop_class_uid,
+                sop_instance_uid=operation.sop_instance_uid,
+                transfer_syntax_uid=operation.transfer_syntax_uid,
+                size=self._size,
+                calling_ae_title=operation.association.calling_ae_title,
+                address=operation.association.host,
+                received=datetime.now(UTC).isoformat(timespec="microseconds"),
+            )
+            self._quarantine.keep(file, entry)
+        finally:
+            file.discard()
+
+
+class _Indexer:
+    """The thread that puts what has been committed into the index, in batches as large as they come."""
+
+    def __init__(self, index: Index, session: Session) -> None:
+        self._index = index
+        self._session = session
+        self._complete = True
+        self._closing = threading.Event()
+        self._waiting: queue.Queue[tuple[Sequence[Record], int] | None] = queue.Queue(maxsize=_MOST_WAITING)
+        self._thread = threading.Thread(target=self._run, name="dicomport-indexer", daemon=True)
+        self._thread.start()
+
+    def put(self, records: Sequence[Record]) -> None:
+        """Have records indexed; waits while too many wait already."""
+        if records:
+            self._waiting.put((records, self._session.written))
+
+    def close(self) -> bool:
+        """Index what still waits, and end the thread; give whether the index has everything.
+
+        What the database does not take now is left to the journal.
+        """
+        self._closing.set()
+        self._waiting.put(None)
+        self._thread.join()
+        return self._complete
+
+    def _run(self) -> None:
+        ending = False
+        while not ending:
+            waiting = [self._waiting.get()]
+            # One transaction for many costs little more than for one; what waits is in the journal.
+            self._closing.wait(_GATHERING_SECONDS)
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    waiting.append(self._waiting.get_nowait())
+            ending = waiting[-1] is None
+            self._add([item for item in waiting if item is not None])
+
+    def _add(self, items: Sequence[tuple[Sequence[Record], int]]) -> None:
+        """Index records. While the database has trouble, such as a full disk, they wait; the journal has them too."""
+        while items:
+            try:
+                self._index.add([record for records, _ in items for record in records])
+            except SQLAlchemyError as error:
+                log.warning("index_failed", error=str(error.__cause__ or error), again_after_s=_AGAIN_AFTER)
+                if self._closing.wait(_AGAIN_AFTER):
+                    self._complete = False
+                    return
+            else:
+                # Some records of the journal have no instance, as its file could not be given its name.
+                self._session.indexed = items[-1][1]
+                return
+
+
+class _Room:
+    """Whether there is room for more, asked of the file system once a second at most."""
+
+    def __init__(self, root: Path, min_free_bytes: int) -> None:
+        self._root = root
+        self._min_free_bytes = min_free_bytes
+        self._asked = -math.inf
+        self._left = True
+
+    async def is_left(self) -> bool:
+        now = time.monotonic()
+        if now - self._asked >= _ROOM_FOR_SECONDS:
+            self._asked = now
+            self._left = await asyncio.to_thread(self._ask)
+        return self._left
+
+    def _ask(self) -> bool:
+        status = os.statvfs(self._root)
+        return status.f_bavail * status.f_frsize >= self._min_free_bytes

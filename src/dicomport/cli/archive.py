@@ -1,0 +1,260 @@
+"""`dicomport archive`: look at what was received, check it, and take it out."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from dicomport.archive import (
+    Filters,
+    Finding,
+    Index,
+    Paths,
+    SchemaError,
+    files_of,
+    look_at,
+    quarantined,
+)
+from dicomport.archive import export as export_study
+from dicomport.archive import reindex as reindex_archive
+from dicomport.archive import verify as verify_archive
+from dicomport.cli.options import ExitCode, json_option
+from dicomport.cli.text import amount, count, print_table, tell
+from dicomport.logs import printable
+from dicomport.standard import describe
+
+__all__ = ["archive"]
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_COLUMNS = {
+    "studies": {
+        "study_date": "Date",
+        "patient_id": "Patient id",
+        "patient_name": "Patient",
+        "study_description": "Study",
+        "number_of_series": ">Series",
+        "number_of_instances": ">Instances",
+        "size": ">Size",
+        "study_instance_uid": "Study Instance UID",
+    },
+    "series": {
+        "modality": "Modality",
+        "series_number": ">Number",
+        "series_description": "Series",
+        "number_of_instances": ">Instances",
+        "size": ">Size",
+        "series_instance_uid": "Series Instance UID",
+    },
+    "instances": {
+        "instance_number": ">Number",
+        "sop_class_uid": "SOP Class",
+        "size": ">Size",
+        "calling_ae_title": "From",
+        "received": "Received",
+        "state": "State",
+        "sop_instance_uid": "SOP Instance UID",
+    },
+    "quarantine": {
+        "received": "Received",
+        "calling_ae_title": "From",
+        "reason": "Failed checks",
+        "size": ">Size",
+        "sop_instance_uid": "SOP Instance UID",
+        "file": "File",
+    },
+}
+
+
+def archive_option(command: Command) -> Command:
+    """Add --archive, the parameter `root`."""
+    return click.option(
+        "-od",
+        "--output-directory",
+        "--archive",
+        "root",
+        type=click.Path(path_type=Path, file_okay=False),
+        default=Path("archive"),
+        show_default=True,
+        help="The archive's folder.",
+    )(command)
+
+
+@click.group()
+def archive() -> None:
+    """Look at what was received, check it, and take it out."""
+
+
+@archive.command()
+@archive_option
+@click.option("--patient-id", default="", help="Of this patient.")
+@click.option("--study", default="", metavar="UID", help="Of this study.")
+@click.option(
+    "--date", default="", help="Of this study date, YYYYMMDD, or of a range: YYYYMMDD-YYYYMMDD, either end open."
+)
+@click.option("--modality", default="", help="Of this modality.")
+@click.option("--ae", default="", metavar="TITLE", help="From this calling AE title.")
+@click.option(
+    "--level",
+    type=click.Choice(["studies", "series", "instances"]),
+    default="studies",
+    show_default=True,
+    help="What to list.",
+)
+@click.option("--quarantine", is_flag=True, help="List what was refused for its content and kept.")
+@json_option
+def ls(
+    *,
+    root: Path,
+    patient_id: str,
+    study: str,
+    date: str,
+    modality: str,
+    ae: str,
+    level: str,
+    quarantine: bool,
+    as_json: bool,
+) -> int:
+    """List studies, series or instances."""
+    filters = Filters(
+        patient_id=patient_id, study_instance_uid=study, study_date=date, modality=modality, calling_ae_title=ae
+    )
+    with _looking_at(root) as (paths, index):
+        if quarantine:
+            _print("quarantine", map(asdict, quarantined(paths.quarantine)), as_json=as_json)
+        else:
+            lister = {"studies": index.studies, "series": index.series, "instances": index.instances}[level]
+            _print(level, map(dict, lister(filters)), as_json=as_json)
+    return ExitCode.OK
+
+
+@archive.command()
+@click.argument("uid")
+@archive_option
+@json_option
+def show(*, uid: str, root: Path, as_json: bool) -> int:
+    """Tell all that is known of the instance UID, or of each instance of the study UID."""
+    with _looking_at(root) as (paths, index):
+        rows = index.find(uid) or index.instances(Filters(study_instance_uid=uid))
+        if not rows:
+            tell(f"no instance and no study in the archive has the UID {uid}")
+            return ExitCode.FAILED
+        for row in rows:
+            facts = dict(row) | {"path": str(paths.root / str(row["path"]))}
+            if as_json:
+                click.echo(json.dumps(facts))
+            else:
+                for name, value in facts.items():
+                    click.echo(f"{name:22} {printable(str(value))}" if value not in ("", None) else f"{name:22}")
+                click.echo()
+    return ExitCode.OK
+
+
+@archive.command()
+@archive_option
+@json_option
+def verify(*, root: Path, as_json: bool) -> int:
+    """Read every file and compare it with what was received. Exit code 1 on any finding."""
+    with _looking_at(root) as (paths, index), _progress(paths) as progress:
+        findings = _tell_findings(verify_archive(paths, index, progress), as_json=as_json)
+    if not as_json:
+        tell("nothing is wrong" if not findings else f"{count(findings, 'finding')}")
+    return ExitCode.FAILED if findings else ExitCode.OK
+
+
+@archive.command()
+@archive_option
+@json_option
+def reindex(*, root: Path, as_json: bool) -> int:
+    """Make the index again from the files alone. Exit code 1 if one can't be read.
+
+    No receiver may be running on the archive.
+    """
+    with _looking_at(root) as (paths, index), _progress(paths) as progress:
+        findings = _tell_findings(reindex_archive(paths, index, progress), as_json=as_json)
+        number = len(index.instances(Filters()))
+    if not as_json:
+        tell(f"{count(number, 'instance')} in the index")
+    return ExitCode.FAILED if findings else ExitCode.OK
+
+
+@archive.command()
+@click.argument("study")
+@click.argument("destination", type=click.Path(path_type=Path))
+@archive_option
+def export(*, study: str, destination: Path, root: Path) -> int:
+    """Copy the study STUDY to DESTINATION, a new folder, or a zip file where the name ends in ".zip"."""
+    with _looking_at(root) as (paths, index):
+        try:
+            number = sum(1 for _ in export_study(paths, index, study, destination))
+        except KeyError:
+            tell(f"no study in the archive has the UID {study}")
+            return ExitCode.FAILED
+        except FileExistsError:
+            tell(f"{destination} is there already: name a new folder or zip file")
+            return ExitCode.FAILED
+        except OSError as error:
+            tell(f"{error.filename or destination}: {error.strerror}")
+            return ExitCode.FAILED
+    tell(f"{count(number, 'file')} in {destination}")
+    return ExitCode.OK
+
+
+@contextmanager
+def _looking_at(root: Path) -> Iterator[tuple[Paths, Index]]:
+    try:
+        with look_at(root) as opened:
+            yield opened
+    except FileNotFoundError:
+        raise click.ClickException(f"there is no archive in {root}: name one with --archive") from None
+    except SchemaError as error:
+        raise click.ClickException(str(error)) from None
+
+
+def _print(level: str, rows: Iterable[dict[str, Any]], *, as_json: bool) -> None:
+    if as_json:
+        for row in rows:
+            click.echo(json.dumps(row))
+        return
+    columns = _COLUMNS[level]
+    print_table(tuple(columns.values()), (tuple(_cell(name, row[name]) for name in columns) for row in rows))
+
+
+def _cell(name: str, value: object) -> str:
+    if name == "size" and isinstance(value, int):
+        return amount(value)
+    return describe(str(value)) if name == "sop_class_uid" else str(value)
+
+
+def _tell_findings(findings: Iterable[Finding], *, as_json: bool) -> int:
+    number = 0
+    for finding in findings:
+        number += 1
+        if as_json:
+            click.echo(json.dumps({"path": finding.path, "finding": finding.kind, "detail": finding.detail}))
+        else:
+            tell(f"{finding.path}: {finding.kind}" + (f" ({finding.detail})" if finding.detail else ""))
+    return number
+
+
+@contextmanager
+def _progress(paths: Paths) -> Iterator[Callable[[int], object]]:
+    """Show how far the files have been read, on a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    # rich takes a while to import, and a plain run needs none of it.
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import Progress  # noqa: PLC0415
+
+    total = sum(path.stat().st_size for path in files_of(paths))
+    with Progress(console=Console(stderr=True)) as progress:
+        task = progress.add_task("", total=total)
+        yield lambda size: progress.update(task, advance=size)

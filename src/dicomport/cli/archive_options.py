@@ -1,0 +1,120 @@
+"""How the receiver keeps its archive, as options."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+import click
+
+from dicomport.archive import DEFAULT_LAYOUT, ArchiveOptions, Check, Duplicates, Layout, Policy
+from dicomport.files import Durability
+
+__all__ = ["archive_policy_options"]
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_DEFAULTS: Final = ArchiveOptions()
+_UNITS: Final = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+
+
+class _Layout(click.ParamType[Layout]):
+    name = "template"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Layout:
+        if isinstance(value, Layout):
+            return value
+        try:
+            return Layout(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class _Check(click.ParamType[tuple[Check, Policy]]):
+    name = "name=policy"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Check, Policy]:
+        if isinstance(value, tuple):
+            return value
+        check, _, policy = value.partition("=")
+        try:
+            return Check(check), Policy(policy)
+        except ValueError:
+            self.fail(f"{value!r} is not one of {', '.join(Check)}, with =refuse or =accept", param, ctx)
+
+
+class _Size(click.ParamType[int]):
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        text = value.strip().lower().removesuffix("b")
+        factor = _UNITS.get(text[-1:], 1)
+        try:
+            return int(float(text.rstrip("".join(_UNITS))) * factor)
+        except (ValueError, OverflowError):
+            self.fail(f"{value!r} is no size, such as 500M or 2G", param, ctx)
+
+
+_OPTIONS: Final = (
+    click.option(
+        "--layout",
+        type=_Layout(),
+        default=DEFAULT_LAYOUT,
+        show_default=True,
+        help="Where in the archive an instance goes: a template over {study}, {series}, {instance}, {modality}, "
+        "{study_date}, {patient_id}, {calling} and more.",
+    ),
+    click.option(
+        "--durability",
+        type=click.Choice([durability.value for durability in Durability]),
+        default=_DEFAULTS.durability.value,
+        show_default=True,
+        help="What a success waits for: stable storage, or the operating system.",
+    ),
+    click.option(
+        "--duplicates",
+        type=click.Choice([duplicates.value for duplicates in Duplicates]),
+        default=_DEFAULTS.duplicates.value,
+        show_default=True,
+        help="What becomes of an instance whose UID is taken by one with other bytes.",
+    ),
+    click.option(
+        "--check",
+        "checks",
+        type=_Check(),
+        multiple=True,
+        help=f"What becomes of a data set that fails a check ({', '.join(Check)}): refuse, the default, keeps it in "
+        "quarantine; accept stores it and warns with 0xB007. Repeatable.",
+    ),
+    click.option("--accept-anyway", is_flag=True, help="Accept whatever fails a check."),
+    click.option(
+        "--min-free",
+        type=_Size(),
+        default=_DEFAULTS.min_free_bytes,
+        show_default="268M",
+        help="Room to leave on the disk: with less, instances are refused with 0xA700.",
+    ),
+    click.option(
+        "--quarantine-size",
+        type=_Size(),
+        default=_DEFAULTS.quarantine_bytes,
+        show_default="10.7G",
+        help="Most that is kept in quarantine; beyond it the oldest goes.",
+    ),
+    click.option(
+        "--quarantine-days",
+        type=click.FloatRange(0),
+        default=_DEFAULTS.quarantine_days,
+        show_default=True,
+        help="How long something is kept in quarantine.",
+    ),
+)
+
+
+def archive_policy_options(command: Command) -> Command:
+    """Add the options that say how an archive is kept."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command

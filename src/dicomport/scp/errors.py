@@ -1,0 +1,9 @@
+"""What a handler may run into."""
+
+from __future__ import annotations
+
+__all__ = ["UndecodableDataSetError"]
+
+
+class UndecodableDataSetError(Exception):
+    """The received data set can't be decoded. Not caught by a handler, it is answered with 0xC210."""

@@ -1,0 +1,245 @@
+"""The index: what it says, that it can be made again from the files, and how it is put right after a crash."""
+
+import shutil
+import sqlite3
+import zipfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import pydicom
+import pytest
+from tests.archive.sending import CT, files, findings, instance, receiver, rows
+
+from dicomport import blocking
+from dicomport.archive import (
+    Archive,
+    ArchiveOptions,
+    Check,
+    Checks,
+    Filters,
+    FindingKind,
+    Index,
+    Paths,
+    Policy,
+    SchemaError,
+    export,
+    reindex,
+)
+from dicomport.archive.audit import record_of
+from dicomport.files import Durability
+
+NAME: Final = "1.2.3/1.2.3.1/1.2.3.4.dcm"
+MR: Final = "1.2.840.10008.5.1.4.1.1.4"
+
+
+def everything(root: Path) -> list[list[dict[str, object]]]:
+    index = Index(Paths(root.resolve()).index)
+    try:
+        return [
+            [dict(row) for row in listed]
+            for listed in (f(Filters()) for f in (index.studies, index.series, index.instances))
+        ]
+    finally:
+        index.close()
+
+
+@pytest.fixture(scope="module")
+def varied(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Fill an archive with some of everything. Not to be written to."""
+    root = tmp_path_factory.mktemp("varied")
+    checks = Checks({Check.INSTANCE_UID: Policy.ACCEPT})
+    with receiver(root, ArchiveOptions(checks=checks, durability=Durability.FLUSH)) as received:
+        blocking.send(Path(pydicom.__file__).parent / "data" / "test_files", "127.0.0.1", received.port)
+        for calling in ("ONE", "TWO"):
+            sent = [
+                instance(f"1.2.4.{number % 5}", bytes([number, 0]), study=f"1.2.{number % 3}", date=f"2026010{number}")
+                for number in range(8)
+            ]
+            assert received.send(*sent, calling=calling) == [0] * 8
+        assert received.send(instance("1.2.5", said="1.2.6"), instance(study="", sop_class="1.2.99")) == [0xB007, 0]
+    assert {row["state"] for row in rows(root)} == {"stored", "conflict", "suspect"}
+    return root
+
+
+@pytest.fixture
+def copy(varied: Path, tmp_path: Path) -> Path:
+    root = tmp_path / "archive"
+    shutil.copytree(varied, root)
+    return root
+
+
+def made_again(root: Path) -> list[list[dict[str, object]]]:
+    paths = Paths(root.resolve())
+    index = Index(paths.index)
+    try:
+        assert list(reindex(paths, index, lambda _: None)) == []
+    finally:
+        index.close()
+    return everything(root)
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_an_index_made_again_from_the_files_says_the_same(copy: Path, lost: bool) -> None:
+    before = everything(copy)
+    if lost:
+        for path in (copy / ".dicomport").glob("index.sqlite*"):
+            path.unlink()
+    assert made_again(copy) == before
+    assert findings(copy) == []
+
+
+def damage(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
+FINDINGS: Final[dict[str, tuple[Callable[[Path], object], list[tuple[str, FindingKind]]]]] = {
+    "missing": (lambda path: path.unlink(), [(NAME, FindingKind.FILE_MISSING)]),
+    "changed": (damage, [(NAME, FindingKind.FILE_CHANGED)]),
+    "shorter": (lambda path: path.write_bytes(path.read_bytes()[:-2]), [(NAME, FindingKind.FILE_CHANGED)]),
+    "unreadable": (lambda path: path.write_bytes(b"nothing"), [(NAME, FindingKind.FILE_UNREADABLE)]),
+    "no row": (
+        lambda path: shutil.copy(path, path.with_name("1.2.dcm")),
+        [("1.2.3/1.2.3.1/1.2.dcm", FindingKind.ROW_MISSING)],
+    ),
+    "renamed": (
+        lambda path: path.rename(path.with_name("1.2.dcm")),
+        [("1.2.3/1.2.3.1/1.2.dcm", FindingKind.ROW_MISSING), (NAME, FindingKind.FILE_MISSING)],
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "expected"), FINDINGS.values(), ids=FINDINGS)
+def test_verify_finds(
+    tmp_path: Path, change: Callable[[Path], object], expected: list[tuple[str, FindingKind]]
+) -> None:
+    with receiver(tmp_path) as received:
+        assert received.send(instance(), instance("1.2.3.5")) == [0, 0]
+    assert findings(tmp_path) == []
+    change(tmp_path / NAME)
+    assert [(finding.path, finding.kind) for finding in findings(tmp_path)] == expected
+
+
+def test_reindex_tells_what_it_can_not_read(tmp_path: Path) -> None:
+    with receiver(tmp_path) as received:
+        assert received.send(instance(), instance("1.2.3.5")) == [0, 0]
+    (tmp_path / NAME).write_bytes(b"nothing")
+    paths = Paths(tmp_path.resolve())
+    index = Index(paths.index)
+    assert [(found.path, found.kind) for found in reindex(paths, index, lambda _: None)] == [
+        (NAME, FindingKind.FILE_UNREADABLE)
+    ]
+    assert [row["sop_instance_uid"] for row in index.instances(Filters())] == ["1.2.3.5"]
+    index.close()
+
+
+@pytest.mark.parametrize("name", ["out", "deep/out", "out.zip", "OUT.ZIP"])
+def test_export(tmp_path: Path, name: str) -> None:
+    root, destination = tmp_path / "archive", tmp_path / name
+    with receiver(root) as received:
+        sent = [instance(), instance("1.2.3.5", series="1.2.3.2"), instance("1.2.9", study="1.9", series="1.9.1")]
+        assert received.send(*sent) == [0, 0, 0]
+    paths = Paths(root.resolve())
+    index = Index(paths.index)
+    expected = {one: (root / one).read_bytes() for one in files(root) if one.startswith("1.2.3/")}
+    assert len(expected) == 2
+    assert list(export(paths, index, "1.2.3", destination)) == sorted(expected)
+    if destination.suffix:
+        with zipfile.ZipFile(destination) as archive:
+            assert {one: archive.read(one) for one in archive.namelist()} == expected
+            assert archive.testzip() is None
+    else:
+        assert {one: (destination / one).read_bytes() for one in files(destination)} == expected
+    with pytest.raises(FileExistsError):
+        list(export(paths, index, "1.2.3", destination))
+    with pytest.raises(KeyError):
+        list(export(paths, index, "1.2.77", tmp_path / "other"))
+    assert not (tmp_path / "other").exists()
+    index.close()
+
+
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("asked")
+    with receiver(root, ArchiveOptions(durability=Durability.FLUSH)) as received:
+        assert received.send(instance("1.1", study="1", series="1.1", date="20260101", patient="A")) == [0]
+        sent = instance("2.1", study="2", series="2.1", date="20260115", patient="B", modality="MR", sop_class=MR)
+        assert received.send(sent, calling="OTHER") == [0]
+        assert received.send(instance("3.1", study="3", series="3.1", date="20260201", patient="A")) == [0]
+        assert received.send(instance("4.1", study="4", series="4.1", date="", patient="C")) == [0]
+    return root
+
+
+FILTERS: Final = {
+    "nothing": (Filters(), "1 2 3 4"),
+    "a patient": (Filters(patient_id="A"), "1 3"),
+    "part of a patient": (Filters(patient_id="a"), ""),
+    "a study": (Filters(study_instance_uid="2"), "2"),
+    "a modality": (Filters(modality="MR"), "2"),
+    "an AE title": (Filters(calling_ae_title="OTHER"), "2"),
+    "a date": (Filters(study_date="20260115"), "2"),
+    "a range": (Filters(study_date="20260101-20260131"), "1 2"),
+    "from a date on": (Filters(study_date="20260115-"), "2 3"),
+    "up to a date": (Filters(study_date="-20260115"), "1 2"),
+    "two": (Filters(patient_id="A", study_date="20260201"), "3"),
+    "SQL": (Filters(patient_id="' OR 1=1 --"), ""),
+}
+
+
+@pytest.mark.parametrize(("filters", "expected"), FILTERS.values(), ids=FILTERS)
+def test_filters(asked: Path, filters: Filters, expected: str) -> None:
+    index = Index(Paths(asked.resolve()).index)
+    for listed in (index.studies(filters), index.series(filters), index.instances(filters)):
+        assert sorted(row["study_instance_uid"] for row in listed) == expected.split()
+    index.close()
+
+
+def test_what_the_index_knows_of_an_instance(asked: Path) -> None:
+    index = Index(Paths(asked.resolve()).index)
+    [row] = index.find("2.1")
+    assert row["path"] == "2/2.1/2.1.dcm"
+    assert (row["sop_class_uid"], row["calling_ae_title"], row["address"]) == (MR, "OTHER", "127.0.0.1")
+    [study] = index.studies(Filters(study_instance_uid="2"))
+    assert (study["patient_id"], study["patient_name"]) == ("B", "Name^B")
+    assert (study["number_of_series"], study["number_of_instances"], study["size"]) == (1, 1, row["size"])
+    index.close()
+
+
+def test_an_index_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
+    Archive(tmp_path).close()
+    path = Paths(tmp_path.resolve()).index
+    with sqlite3.connect(path) as database:
+        database.execute("PRAGMA user_version = 99")
+    database.close()
+    with pytest.raises(SchemaError, match="schema 99"):
+        Archive(tmp_path)
+    with sqlite3.connect(path) as database:
+        assert database.execute("PRAGMA user_version").fetchone() == (99,)
+    database.close()
+
+
+def test_recovery_takes_what_is_there_and_ignores_torn_and_stale_lines(tmp_path: Path) -> None:
+    with receiver(tmp_path) as received:
+        assert received.send(instance(), instance("1.2.3.5"), instance("1.2.3.6")) == [0, 0, 0]
+    paths = Paths(tmp_path.resolve())
+    records = [record_of(paths, tmp_path / name) for name in files(tmp_path)]
+    before = everything(tmp_path)
+    index = Index(paths.index)
+    index.clear()
+    index.close()
+    dead = paths.sessions / "session-dead"
+    dead.mkdir()
+    stale = replace(records[0], inode=records[0].inode + 1, digest="stale")
+    gone = replace(records[0], path="1.2.3/1.2.3.1/1.9.dcm")
+    lines = [records[0].to_json(), stale.to_json(), gone.to_json(), "{}", "[]", "null", "", records[1].to_json()[:-9]]
+    (dead / "journal-00000000.jsonl").write_text("\n".join(lines))
+    (dead / "journal-1.jsonl").write_bytes(b"\xff\xfe\0\n" + "\n".join(one.to_json() for one in records[1:]).encode())
+    archive = Archive(tmp_path)
+    assert archive.recovered == 3
+    archive.close()
+    assert everything(tmp_path) == before
+    assert not dead.exists()
+    assert CT in {row["sop_class_uid"] for row in rows(tmp_path)}

@@ -1,0 +1,144 @@
+"""`on_over` is called once for each association that was accepted, in every way that one can end."""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+import pytest
+from tests.core.peer import INVALID
+from tests.scp.peer import STORE, Peer, in_fragments, request, store_command
+from tests.scp.storages import Recorder
+
+from dicomport import AssociationInfo, StorageSCP, Timeouts
+from dicomport.wire import AssociateRJ
+
+HOUR: Final = 3600.0
+PATIENCE: Final = 60.0
+SOON: Final = 0.2
+
+
+def patient(**short: float) -> Timeouts:
+    """Give timeouts of which only those named can expire while a test runs."""
+    return Timeouts(**{"connect": HOUR, "acse": HOUR, "dimse": HOUR, "network": HOUR} | short)
+
+
+@dataclass
+class Told:
+    """What was told; `over` is set with it."""
+
+    associations: list[AssociationInfo] = field(default_factory=list)
+    over: threading.Event = field(default_factory=threading.Event)
+
+    def tell(self, association: AssociationInfo) -> None:
+        self.associations.append(association)
+        self.over.set()
+
+
+def _reset_in_a_data_set(peer: Peer) -> None:
+    peer.send(store_command(), in_fragments(STORE, bytes(1000), 100)[:300])
+    peer.reset()
+
+
+ENDS: Final[dict[str, Callable[[Peer], None]]] = {
+    "released": Peer.release,
+    "aborted": Peer.abort,
+    "closed": lambda peer: peer.socket.close(),
+    "lost": Peer.reset,
+    "lost in a data set": _reset_in_a_data_set,
+    "aborted by us": lambda peer: peer.send(INVALID),
+}
+
+
+@pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
+@pytest.mark.parametrize("stored", [True, False])
+def test_once_for_each_way_to_end(end: Callable[[Peer], None], *, stored: bool) -> None:
+    told = Told()
+    with (
+        StorageSCP(Recorder(), port=0, timeouts=patient(), on_over=told.tell).in_thread() as scp,
+        Peer(scp.port) as peer,
+    ):
+        peer.associate(request(calling="CT1"))
+        if stored:
+            peer.store()
+        assert not told.over.is_set()
+        end(peer)
+        assert told.over.wait(PATIENCE)
+    assert [association.calling_ae_title for association in told.associations] == ["CT1"]
+
+
+def test_the_association_is_the_one_that_the_storage_saw() -> None:
+    told = Told()
+    storage = Recorder()
+    with StorageSCP(storage, port=0, on_over=told.tell).in_thread() as scp, Peer(scp.port) as peer:
+        peer.associate()
+        peer.store()
+        peer.release()
+        assert told.over.wait(PATIENCE)
+    assert [operation.association for operation in storage.operations] == told.associations
+    assert hash(told.associations[0]) == hash(storage.operations[0].association)
+
+
+def test_after_silence() -> None:
+    told = Told()
+    with (
+        StorageSCP(Recorder(), port=0, timeouts=patient(network=SOON), on_over=told.tell).in_thread() as scp,
+        Peer(scp.port) as peer,
+    ):
+        peer.associate()
+        peer.read_abort()
+        assert told.over.wait(PATIENCE)
+    assert len(told.associations) == 1
+
+
+def test_after_the_server_has_stopped_or_cut_it_off() -> None:
+    told = Told()
+    begun = threading.Event()
+
+    async def hold(_request: object) -> int:
+        begun.set()
+        await asyncio.Event().wait()
+        return 0
+
+    async def main() -> None:
+        async with StorageSCP(hold, port=0, timeouts=patient(), on_over=told.tell) as scp:
+            idle = await asyncio.to_thread(Peer, scp.port)
+            busy = await asyncio.to_thread(Peer, scp.port)
+            with idle, busy:
+                await asyncio.to_thread(idle.associate, request(calling="IDLE"))
+                await asyncio.to_thread(busy.associate, request(calling="BUSY"))
+                busy.send(store_command(), in_fragments(STORE, bytes(100), 100))
+                await asyncio.to_thread(begun.wait, PATIENCE)
+                await scp.stop(within=SOON)
+        assert sorted(association.calling_ae_title for association in told.associations) == ["BUSY", "IDLE"]
+
+    asyncio.run(main())
+
+
+def test_not_for_what_never_was_an_association() -> None:
+    told = Told()
+    scp = StorageSCP(Recorder(), port=0, calling_ae_titles=["CT1"], timeouts=patient(), on_over=told.tell)
+    with scp.in_thread():
+        with Peer(scp.port):
+            pass
+        with Peer(scp.port) as peer:
+            peer.send(INVALID)
+            peer.read()
+        with Peer(scp.port) as peer:
+            assert isinstance(peer.ask(request(calling="NOBODY")), AssociateRJ)
+    assert told.associations == []
+
+
+def test_a_callback_that_raises_costs_the_peer_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    def fail(_association: AssociationInfo) -> None:
+        raise ValueError("some bug")
+
+    with StorageSCP(Recorder(), port=0, on_over=fail).in_thread() as scp:
+        for _ in range(2):
+            with Peer(scp.port) as peer:
+                peer.associate()
+                peer.release()
+    errors = [entry for entry in caplog.records if entry.levelno >= logging.ERROR]
+    assert [entry.getMessage().split()[0] for entry in errors] == ["on_over_raised"] * 2
