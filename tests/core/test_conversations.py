@@ -1,4 +1,4 @@
-"""Two cores and whole conversations: the same events however the link cuts the bytes (design law 14)."""
+"""Two cores and whole conversations: the same events however the link cuts the bytes."""
 
 import itertools
 from collections.abc import Sequence
@@ -146,7 +146,7 @@ def test_a_long_data_set_is_the_same_for_any_split(sizes: list[int]) -> None:
 
 
 def test_whole_pieces_leave_the_core_as_they_came() -> None:
-    """A fragment leaves at once, in as many pieces as it arrived in, whatever comes after it (design law 5)."""
+    """A fragment leaves at once, in as many pieces as it arrived in, whatever comes after it."""
     pair = converse(DATA_SETS["of many PDUs"], ())
     lengths = [len(event.data) for event in pair.events(Role.ACCEPTOR) if isinstance(event, DataReceived)]
     assert lengths == [16378, 16378, 16378, 12]

@@ -1,4 +1,4 @@
-"""Anything may come from a peer: nothing but events comes of it, and after an abort nothing (design laws 7, 14)."""
+"""Anything may come from a peer: nothing but events comes of it, and after an abort nothing."""
 
 import contextlib
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""From a peer's text to a file name: inside the folder, and never one name for two texts (law 12)."""
+"""From a peer's text to a file name: inside the folder, and never one name for two texts."""
 
 import os
 import re

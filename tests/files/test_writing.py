@@ -1,4 +1,4 @@
-"""Part 10 files appear whole or not at all, whatever the disk does (law 6, rows F4 to F10)."""
+"""Part 10 files appear whole or not at all, whatever the disk does (rows F4 to F10)."""
 
 import errno
 import os

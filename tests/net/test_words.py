@@ -1,4 +1,4 @@
-"""How this side names itself, and what it says in logs (PS3.5 6.2; design law 12)."""
+"""How this side names itself, and what it says in logs (PS3.5 6.2)."""
 
 import logging
 

@@ -1,4 +1,4 @@
-"""A folder of Part 10 files: bytes received are bytes stored, and success is said only when they are safe (law 6)."""
+"""A folder of Part 10 files: bytes received are bytes stored, and success is said only when they are safe."""
 
 import asyncio
 import errno

@@ -1,4 +1,4 @@
-"""Sinks: whatever they do is answered, and of an instance that is not whole nothing is committed (law 6)."""
+"""Sinks: whatever they do is answered, and of an instance that is not whole nothing is committed."""
 
 import errno
 import threading

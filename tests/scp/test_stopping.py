@@ -1,4 +1,4 @@
-"""How the server stops: nothing new, what is in flight to its end within a deadline, the rest aborted (law 9).
+"""How the server stops: nothing new, what is in flight to its end within a deadline, the rest aborted.
 
 The order is proved by events: what is held back goes on only when a test lets it.
 """

@@ -280,7 +280,7 @@ def test_a_handler_that_is_cut_off_when_the_server_ends_saves_no_empty_file(tmp_
 
 
 def test_a_large_instance_is_not_held_in_memory(tmp_path: Path) -> None:
-    """The pieces that come out of the spool are bounded, whatever the instance's length (design law 5)."""
+    """The pieces that come out of the spool are bounded, whatever the instance's length."""
     size = 5 << 20
     data = os.urandom(1 << 10) * (size >> 10)
     storage_sizes: list[int] = []

@@ -1,4 +1,4 @@
-"""However long an instance is, neither side holds it in memory (design law 5)."""
+"""However long an instance is, neither side holds it in memory."""
 
 import contextlib
 import json
