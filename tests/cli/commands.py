@@ -32,6 +32,9 @@ def dicomport(*arguments: str | Path, cwd: Path | None = None) -> subprocess.Com
 def start(*arguments: str | Path, wrapper: tuple[str, ...] = ()) -> subprocess.Popen[str]:
     """Start a command, by way of another one if asked."""
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # The background jobs of a shell ignore it, and so would what they start: a command could not be interrupted.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     return subprocess.Popen(
         (*wrapper, *_COMMAND, *map(str, arguments)),
         stdout=subprocess.PIPE,

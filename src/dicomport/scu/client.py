@@ -124,8 +124,7 @@ async def associate(
     `contexts` names what is to be sent, see `ContextLike`. `tls` is a client-side context. What else is negotiated
     (`maximum_length`, `operations_window`, `roles`, `extended`, `common_extended`, `user_identity`) goes into the
     request as it is. Raises `ValueError` for arguments that make no request and `AssociationError` when there is no
-    association, or
-    when it is lost.
+    association, or when it is lost.
     """
     request = association_request(contexts, ae_title=ae_title, called_ae_title=called_ae_title, **negotiation)
     association = await open_association(Address(host, port, tls), request, timeouts or Timeouts())
