@@ -143,6 +143,7 @@ class Archive:
         if self._is_closed:
             return
         self._is_closed = True
+        self._indexer.hurry()
         self._committer.close()
         if self._indexer.close():
             self._session.close()
@@ -286,12 +287,16 @@ class _Indexer:
         if records:
             self._waiting.put((records, self._session.written))
 
+    def hurry(self) -> None:
+        """Gather and wait no more: what the database does not take at once is left to the journal."""
+        self._closing.set()
+
     def close(self) -> bool:
         """Index what still waits, and end the thread; give whether the index has everything.
 
         What the database does not take now is left to the journal.
         """
-        self._closing.set()
+        self.hurry()
         self._waiting.put(None)
         self._thread.join()
         return self._complete
