@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import click
 
-from dicomport.archive import DEFAULT_LAYOUT, ArchiveOptions, Check, Duplicates, Layout, Policy
+from dicomport.archive import DEFAULT_LAYOUT, ArchiveOptions, Check, Checks, Duplicates, Layout, Policy
 from dicomport.files import Durability
 
 __all__ = ["archive_policy_options"]
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 _DEFAULTS: Final = ArchiveOptions()
 _UNITS: Final = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
@@ -113,8 +112,34 @@ _OPTIONS: Final = (
 )
 
 
-def archive_policy_options(command: Command) -> Command:
-    """Add the options that say how an archive is kept."""
+def archive_policy_options(command: Callable[..., int]) -> Callable[..., int]:
+    """Add the options that say how an archive is kept; they arrive as one parameter, `options`."""
+
+    @functools.wraps(command)
+    def gathered(
+        *,
+        layout: Layout,
+        durability: str,
+        duplicates: str,
+        checks: tuple[tuple[Check, Policy], ...],
+        accept_anyway: bool,
+        min_free: int,
+        quarantine_size: int,
+        quarantine_days: float,
+        **others: Any,
+    ) -> int:
+        policies = dict.fromkeys(Check, Policy.ACCEPT) if accept_anyway else dict(checks)
+        options = ArchiveOptions(
+            layout=layout,
+            checks=Checks(policies),
+            duplicates=Duplicates(duplicates),
+            durability=Durability(durability),
+            min_free_bytes=min_free,
+            quarantine_bytes=quarantine_size,
+            quarantine_days=quarantine_days,
+        )
+        return command(options=options, **others)
+
     for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
+        gathered = option(gathered)
+    return gathered

@@ -14,12 +14,7 @@ import click
 from dicomport.archive import (
     Archive,
     ArchiveOptions,
-    Check,
-    Checks,
-    Duplicates,
     Hooks,
-    Layout,
-    Policy,
     SchemaError,
 )
 from dicomport.cli.archive_options import archive_policy_options
@@ -35,7 +30,6 @@ from dicomport.cli.options import (
     verbosity_options,
 )
 from dicomport.cli.text import count, tell
-from dicomport.files import Durability
 from dicomport.net import Timeouts
 from dicomport.scp import StorageSCP, StoreOperation, is_loopback
 from dicomport.standard import Status
@@ -79,14 +73,7 @@ def storescp(
     bind_address: str,
     allowed: tuple[str, ...],
     allow_any: bool,
-    layout: Layout,
-    durability: str,
-    duplicates: str,
-    checks: tuple[tuple[Check, Policy], ...],
-    accept_anyway: bool,
-    min_free: int,
-    quarantine_size: int,
-    quarantine_days: float,
+    options: ArchiveOptions,
     on_instance: tuple[str, ...] | None,
     on_study: tuple[str, ...] | None,
     study_timeout: float,
@@ -106,16 +93,6 @@ def storescp(
     PORT 0 takes any free one. SIGTERM and Ctrl-C let what is in flight end first.
     """
     talkative = configure_logging(log_level)
-    policies = dict.fromkeys(Check, Policy.ACCEPT) if accept_anyway else dict(checks)
-    options = ArchiveOptions(
-        layout=layout,
-        checks=Checks(policies),
-        duplicates=Duplicates(duplicates),
-        durability=Durability(durability),
-        min_free_bytes=min_free,
-        quarantine_bytes=quarantine_size,
-        quarantine_days=quarantine_days,
-    )
     if not (allow_any or allowed or is_loopback(bind_address)):
         raise click.UsageError(
             f"{bind_address or 'every interface'} can be reached from other machines: say who may connect with "
