@@ -14,7 +14,7 @@ from tests.archive.sending import LONG, Receiver, bytes_of, files, findings, ins
 from tests.files.faults import Disk, Fault
 
 from dicomport import Durability
-from dicomport.archive import Archive, ArchiveOptions, Duplicates, Index
+from dicomport.archive import Archive, ArchiveOptions, Duplicates, Index, quarantined
 from dicomport.archive import storage as storage_module
 from dicomport.archive.records import Record
 
@@ -235,7 +235,7 @@ def test_a_quarantine_that_fails_is_answered_and_leaves_nothing(
         assert left_over(received.root) == []
         disk.recover()
         assert association.c_store(refused).status.code == 0xA900
-    assert len(list(received.archive.quarantine.entries())) == 1
+    assert len(list(quarantined(received.archive.paths.quarantine))) == 1
     assert left_over(received.root) == []
 
 

@@ -41,6 +41,7 @@ from tests.scp.peer import Peer, context, in_fragments, request, store_elements
 
 from dicomport import NotSendableError, blocking, sop_classes
 from dicomport.archive import ArchiveOptions, Check, Checks, Duplicates, Layout, Policy
+from dicomport.archive import quarantined as entries
 from dicomport.files import Durability, read_part10
 from dicomport.scu import Instance, instance_from_path
 from dicomport.wire import CStoreRSP
@@ -60,7 +61,7 @@ def received(tmp_path: Path) -> Iterator[Receiver]:
 def quarantined(received: Receiver) -> list[tuple[int, bytes]]:
     """List the statuses and data sets in quarantine, the oldest first."""
     folder = received.archive.paths.quarantine
-    return [(entry.status, stored_bytes(folder / entry.file)) for entry in received.archive.quarantine.entries()]
+    return [(entry.status, stored_bytes(folder / entry.file)) for entry in entries(folder)]
 
 
 # Everything in pydicom's package that can be sent -----------------------------------------------------------------
@@ -354,7 +355,7 @@ def test_what_fails_a_check_is_refused_and_quarantined_or_accepted_as_suspect(
         assert response.status.offending == offending
         assert files(received.root) == []
         assert quarantined(received) == [(status, bytes_of(what))]
-        [entry] = received.archive.quarantine.entries()
+        [entry] = entries(received.archive.paths.quarantine)
         assert entry.reason == check
     with receiver(tmp_path / "accepting", ArchiveOptions(checks=Checks({check: Policy.ACCEPT}))) as received:
         response = received.answer(what)

@@ -72,10 +72,6 @@ class Quarantine:
             sync(self._folder)
         self._prune()
 
-    def entries(self) -> Iterator[QuarantineEntry]:
-        """List what is there, the oldest first."""
-        return quarantined(self._folder)
-
     def _prune(self) -> None:
         newest_first = sorted(self._folder.glob("*.dcm"), reverse=True)
         size = 0
