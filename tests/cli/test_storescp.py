@@ -122,3 +122,39 @@ def test_start_is_importable_as_a_module() -> None:
     process = start("--version")
     out, _ = process.communicate(timeout=60)
     assert out.startswith("dicomport 0.1.0")
+
+
+def test_allow_names_who_may_connect_and_from_where(tmp_path: Path) -> None:
+    allowed = ("--allow", "CT1@127.0.0.0/8", "--allow", "*@192.0.2.7", "--allow", "MR1@192.0.2.0/24")
+    with receiver(tmp_path / "archive", *allowed) as found:
+        assert dicomport("storescu", "-aet", "CT1", "127.0.0.1", found.port, CT).returncode == 0
+        for title in ("MR1", "$(reboot)"):
+            refused = dicomport("echoscu", "-aet", title, "127.0.0.1", found.port)
+            assert refused.returncode == 3
+            assert "calling AE title not recognized" in refused.stderr
+        _, _, err = found.stop()
+    assert "rule MR1@192.0.2.0/24 is for it" in err
+    assert "allow it with --allow MR1@127.0.0.1" in err
+    assert "allow it with --allow '$(reboot)@127.0.0.1'" in err
+
+
+@pytest.mark.parametrize(
+    ("rule", "problem"), [("CT1@nowhere", "'nowhere' is no address"), ("@192.0.2.7", "at least one character")]
+)
+def test_what_is_no_rule_is_wrong_usage(tmp_path: Path, rule: str, problem: str) -> None:
+    done = dicomport("storescp", "0", "--archive", tmp_path / "archive", "--allow", rule)
+    assert done.returncode == 2
+    assert "'--allow'" in done.stderr
+    assert problem in done.stderr
+
+
+def test_the_called_ae_title_may_be_required(tmp_path: Path) -> None:
+    with receiver(tmp_path / "archive", "-aet", "ARCHIVE", "--require-called-aet") as found:
+        assert dicomport("echoscu", "-aec", "ARCHIVE", "127.0.0.1", found.port).returncode == 0
+        refused = dicomport("echoscu", "-aec", "OTHER", "127.0.0.1", found.port)
+        assert refused.returncode == 3
+        assert "called AE title not recognized" in refused.stderr
+        _, _, err = found.stop()
+    assert "called AE title 'OTHER' is not 'ARCHIVE', which has to be called" in err
+    with receiver(tmp_path / "archive", "-aet", "ARCHIVE") as found:
+        assert dicomport("echoscu", "-aec", "OTHER", "127.0.0.1", found.port).returncode == 0

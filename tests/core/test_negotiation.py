@@ -279,21 +279,6 @@ def test_the_called_ae_title_is_checked_where_the_policy_asks(called: str, *, ch
         accepting(negotiation)
 
 
-@pytest.mark.parametrize(
-    ("allowed", "refused"),
-    [(None, False), ({"MODALITY"}, False), (("A", "MODALITY"), False), ({"modality"}, True), ([], True)],
-)
-def test_the_calling_ae_title_is_checked_where_the_policy_asks(
-    allowed: frozenset[str] | None, *, refused: bool
-) -> None:
-    negotiation = negotiate(REQUEST, replace(POLICY, calling_ae_titles=allowed))
-    if refused:
-        reason = rejecting(negotiation)
-        assert (reason.source, reason.reason) == (1, 3)
-    else:
-        accepting(negotiation)
-
-
 def test_the_titles_of_the_acceptance_are_the_request_s() -> None:
     request = replace(REQUEST, called_ae_title="\xe2\x80\x93 x", calling_ae_title="../\\%s%n")
     reply, _ = accepting(negotiate(request, POLICY))

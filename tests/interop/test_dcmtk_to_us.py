@@ -227,7 +227,7 @@ def test_a_called_ae_title_is_not_checked_by_default(dcmtk: DCMTK) -> None:
 )
 def test_ae_titles_are_checked_where_asked_for(dcmtk: DCMTK, options: tuple[str, ...], reason: str) -> None:
     recorder = Recorder()
-    scp = StorageSCP(recorder, port=0, ae_title="US", check_called_ae_title=True, calling_ae_titles=["FRIEND"])
+    scp = StorageSCP(recorder, port=0, ae_title="US", check_called_ae_title=True, allow=["FRIEND"])
     with scp.in_thread():
         refused = dcmtk.to(scp.port, "storescu", "-R", *options, files=(CT,))
         assert dcmtk.to(scp.port, "storescu", "-R", "-aet", "FRIEND", "-aec", "US", files=(CT,)).returncode == 0

@@ -117,8 +117,11 @@ def store(
 class Peer:
     """One transport connection, closed at the end of a `with` block."""
 
-    def __init__(self, port: int, *, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> None:
-        sock = socket.create_connection((host, port), timeout=PATIENCE)
+    def __init__(
+        self, port: int, *, host: str = "127.0.0.1", source: str = "", tls: ssl.SSLContext | None = None
+    ) -> None:
+        """Connect, from the address `source` if one is given: every one of 127.0.0.0/8 is this machine's."""
+        sock = socket.create_connection((host, port), timeout=PATIENCE, source_address=(source, 0) if source else None)
         self.socket = sock if tls is None else tls.wrap_socket(sock, server_hostname=host)
 
     def __enter__(self) -> Self:

@@ -119,7 +119,7 @@ def test_after_the_server_has_stopped_or_cut_it_off() -> None:
 
 def test_not_for_what_never_was_an_association() -> None:
     told = Told()
-    scp = StorageSCP(Recorder(), port=0, calling_ae_titles=["CT1"], timeouts=patient(), on_over=told.tell)
+    scp = StorageSCP(Recorder(), port=0, allow=["CT1"], timeouts=patient(), on_over=told.tell)
     with scp.in_thread():
         with Peer(scp.port):
             pass

@@ -55,12 +55,10 @@ def serves(scp: StorageSCP) -> bool:
 
 @pytest.mark.parametrize("host", ["", "0.0.0.0", "::", "192.0.2.7", "2001:db8::7", "pacs.example", "127.0.0.1.example"])
 def test_an_address_that_others_can_reach_needs_a_word_on_who_may_connect(host: str) -> None:
-    with pytest.raises(
-        ValueError, match=r"can be reached from other machines: name the calling AE titles .* allow any"
-    ):
+    with pytest.raises(ValueError, match=r"can be reached from other machines: name who may connect, or allow any"):
         StorageSCP(Recorder(), host=host)
     StorageSCP(Recorder(), host=host, allow_any=True)
-    StorageSCP(Recorder(), host=host, calling_ae_titles=["MODALITY"])
+    StorageSCP(Recorder(), host=host, allow=["MODALITY"])
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
@@ -74,7 +72,7 @@ def test_what_is_no_ae_title_is_said_at_once(title: str) -> None:
     with pytest.raises(ValueError, match="AE title"):
         StorageSCP(Recorder(), ae_title=title)
     with pytest.raises(ValueError, match="AE title"):
-        StorageSCP(Recorder(), calling_ae_titles=["MODALITY", title])
+        StorageSCP(Recorder(), allow=["MODALITY", title])
 
 
 def rejected(scp: StorageSCP, wanted: AssociateRQ) -> AssociateRJ:
@@ -85,7 +83,7 @@ def rejected(scp: StorageSCP, wanted: AssociateRQ) -> AssociateRJ:
 
 
 def test_who_may_connect_is_told_by_the_calling_ae_title() -> None:
-    with StorageSCP(Recorder(), port=0, calling_ae_titles=[" MODALITY ", "OTHER"]).in_thread() as scp:
+    with StorageSCP(Recorder(), port=0, allow=[" MODALITY ", "OTHER"]).in_thread() as scp:
         for calling in ("INTRUDER", "modality", "MODALITY 1", "", "MODALITY\n", "OTHE", "OTHER2"):
             reply = rejected(scp, request(calling=calling))
             assert reply == AssociateRJ(RejectReason.CALLING_AE_TITLE_NOT_RECOGNIZED)
@@ -96,7 +94,7 @@ def test_who_may_connect_is_told_by_the_calling_ae_title() -> None:
 
 
 def test_nobody_may_connect_where_nobody_is_named() -> None:
-    with StorageSCP(Recorder(), port=0, calling_ae_titles=[]).in_thread() as scp:
+    with StorageSCP(Recorder(), port=0, allow=[]).in_thread() as scp:
         assert rejected(scp, request()) == AssociateRJ(RejectReason.CALLING_AE_TITLE_NOT_RECOGNIZED)
 
 
@@ -282,7 +280,7 @@ def test_silent_peers_hold_up_nobody(scp: StorageSCP) -> None:
 
 
 def test_a_peer_that_never_closes_after_the_end_is_dropped_by_artim() -> None:
-    with StorageSCP(Recorder(), port=0, timeouts=patient(acse=SOON), calling_ae_titles=["A"]).in_thread() as scp:
+    with StorageSCP(Recorder(), port=0, timeouts=patient(acse=SOON), allow=["A"]).in_thread() as scp:
         with Peer(scp.port) as peer:
             peer.associate(request(calling="A"))
             peer.release()

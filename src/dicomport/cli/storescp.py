@@ -17,10 +17,10 @@ from dicomport.archive import (
     Hooks,
     SchemaError,
 )
+from dicomport.cli.access_options import Access, access_options
 from dicomport.cli.archive_options import archive_policy_options
 from dicomport.cli.hooks import command_hooks, hook_options
 from dicomport.cli.options import (
-    AE_TITLE,
     ExitCode,
     ae_title_option,
     configure_logging,
@@ -31,7 +31,7 @@ from dicomport.cli.options import (
 )
 from dicomport.cli.text import count, tell
 from dicomport.net import Timeouts
-from dicomport.scp import StorageSCP, StoreOperation, is_loopback
+from dicomport.scp import StorageSCP, StoreOperation
 from dicomport.standard import Status
 
 __all__ = ["storescp"]
@@ -57,8 +57,7 @@ __all__ = ["storescp"]
     show_default=True,
     help="Address or name to listen on; '' is every interface.",
 )
-@click.option("--allow", "allowed", type=AE_TITLE, multiple=True, help="Calling AE title that may connect; repeatable.")
-@click.option("--allow-any", is_flag=True, help="Let every calling AE title connect, also from other machines.")
+@access_options
 @archive_policy_options
 @hook_options
 @maximum_length_option
@@ -71,8 +70,7 @@ def storescp(
     root: Path,
     ae_title: str,
     bind_address: str,
-    allowed: tuple[str, ...],
-    allow_any: bool,
+    access: Access,
     options: ArchiveOptions,
     on_instance: tuple[str, ...] | None,
     on_study: tuple[str, ...] | None,
@@ -93,11 +91,7 @@ def storescp(
     PORT 0 takes any free one. SIGTERM and Ctrl-C let what is in flight end first.
     """
     talkative = configure_logging(log_level)
-    if not (allow_any or allowed or is_loopback(bind_address)):
-        raise click.UsageError(
-            f"{bind_address or 'every interface'} can be reached from other machines: say who may connect with "
-            "--allow AE-TITLE, or let anybody with --allow-any"
-        )
+    access.check(bind_address)
     hooks = command_hooks(
         root, on_instance=on_instance, on_study=on_study, study_timeout=study_timeout, hook_timeout=hook_timeout
     )
@@ -108,8 +102,9 @@ def storescp(
                 ae_title=ae_title,
                 host=bind_address,
                 port=port,
-                allow_any=allow_any,
-                calling_ae_titles=allowed or None,
+                allow=access.peers,
+                allow_any=access.allow_any,
+                check_called_ae_title=access.require_called_aet,
                 maximum_length=maximum_length,
                 timeouts=Timeouts(acse=acse, dimse=dimse, network=network),
                 on_answer=_print_json if as_json else None,

@@ -135,8 +135,6 @@ class AcceptorPolicy:
     preferred_transfer_syntaxes: tuple[str, ...] = ()
     """Those taken before any other, in this order, where they are proposed. Otherwise the requestor's order wins."""
     check_called_ae_title: bool = False
-    calling_ae_titles: Collection[str] | None = None
-    """Those that may connect; None for all."""
     operations_window: int = 1
     """How many operations the requestor may have outstanding at most, where it asks for more than one."""
     user_identity: UserIdentityCheck | None = None
@@ -197,12 +195,7 @@ def _refusal(request: AssociateRQ, policy: AcceptorPolicy) -> tuple[RejectReason
     if policy.check_called_ae_title and request.called_ae_title != policy.ae_title:
         return (
             RejectReason.CALLED_AE_TITLE_NOT_RECOGNIZED,
-            f"called AE title {request.called_ae_title!r} is not {policy.ae_title!r}",
-        )
-    if policy.calling_ae_titles is not None and request.calling_ae_title not in policy.calling_ae_titles:
-        return (
-            RejectReason.CALLING_AE_TITLE_NOT_RECOGNIZED,
-            f"calling AE title {request.calling_ae_title!r} is not among those allowed",
+            f"called AE title {request.called_ae_title!r} is not {policy.ae_title!r}, which has to be called",
         )
     if not request.presentation_contexts:
         return RejectReason.USER_NO_REASON, "no presentation context was proposed"

@@ -1,5 +1,6 @@
 """Answering: verification and storage as SCP, with handlers, folders and other storages behind it."""
 
+from dicomport.scp.access import Peer
 from dicomport.scp.errors import UndecodableDataSetError
 from dicomport.scp.folder import FolderStorage
 from dicomport.scp.handlers import Handler, HandlerStorage, Verdict
@@ -12,6 +13,7 @@ __all__ = [
     "FolderStorage",
     "Handler",
     "HandlerStorage",
+    "Peer",
     "Sink",
     "Storage",
     "StorageSCP",

@@ -8,7 +8,7 @@ import contextlib
 import ipaddress
 import ssl
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from types import TracebackType
 from typing import Final, Self
 
@@ -23,6 +23,7 @@ from dicomport.net import (
     check_ae_title,
     listening_sockets,
 )
+from dicomport.scp.access import Peer
 from dicomport.scp.handlers import Handler, HandlerStorage
 from dicomport.scp.service import OnAnswer, OnOver, StorageService
 from dicomport.scp.sinks import Storage
@@ -60,7 +61,7 @@ class StorageSCP:
     `FolderStorage`.
 
     It listens on `host` (a name or an address; IPv4 and IPv6) and `port`, 0 for any free one. An address that other
-    machines can reach takes either `calling_ae_titles`, those that may connect, or `allow_any=True`.
+    machines can reach takes either `allow`, those that may connect, or `allow_any=True`.
     """
 
     def __init__(
@@ -70,8 +71,8 @@ class StorageSCP:
         ae_title: str = "DICOMPORT",
         host: str = "127.0.0.1",
         port: int = 11112,
+        allow: Iterable[Peer | str] | None = None,
         allow_any: bool = False,
-        calling_ae_titles: Collection[str] | None = None,
         check_called_ae_title: bool = False,
         abstract_syntaxes: Callable[[str, SOPClassCommonExtendedNegotiation | None], bool] = any_storage_class,
         transfer_syntaxes: Collection[str] | None = None,
@@ -85,6 +86,9 @@ class StorageSCP:
     ) -> None:
         """Prepare, without listening yet.
 
+        `allow` lists who may connect, as `Peer` or as text, AE[@ADDRESS/NET] with "*" for any AE title: the first that
+        a peer is says what is taken of it. With `allow_any` whoever is none of them may connect too.
+        `check_called_ae_title` refuses those who call another AE title than `ae_title`.
         `abstract_syntaxes` says which SOP Classes are taken (default: every storage class, private ones too) and
         `transfer_syntaxes` which transfer syntaxes (default: all). In a context the requestor's first one wins, but
         for `preferred_transfer_syntaxes`. `maximum_length` is the longest P-DATA-TF body announced, bytes; 0 is no
@@ -92,13 +96,16 @@ class StorageSCP:
         status and the length of the data set in bytes; `on_over` with each accepted association when it is over:
         once, whether it was released, aborted, lost or cut off.
 
-        Raises `ValueError` for an AE title that is none, and for an address that is open to others with nobody named.
+        Raises `ValueError` for an AE title or a network that is none, and for an address that is open to others with
+        nobody named.
         """
-        if not (allow_any or calling_ae_titles is not None or is_loopback(host)):
+        if allow is None and not (allow_any or is_loopback(host)):
             raise ValueError(
-                f"{host or 'every interface'} can be reached from other machines: name the calling AE titles that may "
-                "connect, or allow any"
+                f"{host or 'every interface'} can be reached from other machines: name who may connect, or allow any"
             )
+        self._peers = tuple(peer if isinstance(peer, Peer) else Peer.parse(peer) for peer in allow or ())
+        if allow is None or allow_any:
+            self._peers += (Peer(rule="any"),)
         self._storage = to if isinstance(to, Storage) else HandlerStorage(to)
         self._host = host
         self._port = port
@@ -115,7 +122,6 @@ class StorageSCP:
             transfer_syntaxes=transfer_syntaxes,
             preferred_transfer_syntaxes=preferred_transfer_syntaxes,
             check_called_ae_title=check_called_ae_title,
-            calling_ae_titles=None if calling_ae_titles is None else frozenset(map(check_ae_title, calling_ae_titles)),
             operations_window=_OPERATIONS_WINDOW,
             extended=_answer_extended,
         )
@@ -193,6 +199,7 @@ class StorageSCP:
         service = StorageService(
             Connection(stream, core, self._timeouts),
             address,
+            self._peers,
             self._policy,
             self._storage,
             on_answer=self._on_answer,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Final, Never, TypeAlias
 
 from dicomport.core import (
@@ -26,6 +26,7 @@ from dicomport.core import (
 )
 from dicomport.logs import get_logger
 from dicomport.net import ABORT_TIMER, Connection, TimerExpiredError
+from dicomport.scp.access import Peer, Refusal, certificate_names, decide
 from dicomport.scp.requests import AssociationInfo, StoreOperation
 from dicomport.scp.sinks import Sink, Storage, status_of
 from dicomport.standard import (
@@ -82,6 +83,7 @@ class StorageService:
         self,
         connection: Connection,
         address: str,
+        peers: Sequence[Peer],
         policy: AcceptorPolicy,
         storage: Storage,
         *,
@@ -91,6 +93,7 @@ class StorageService:
         self._connection = connection
         self._core = connection.core
         self._network = connection.timeouts.timer("network")
+        self._peers = peers
         self._policy = policy
         self._storage = storage
         self._on_answer = on_answer
@@ -154,14 +157,22 @@ class StorageService:
         if not isinstance(event, AssociationRequested):
             raise _Over(event)
         request = event.request
-        negotiation = negotiate(request, self._policy, self._core.deviations)
-        self._core.answer(negotiation)
         self._log = self._log.bind(calling=request.calling_ae_title, called=request.called_ae_title)
-        if negotiation.outcome is None:
+        tls = self._connection.stream.tls
+        certificate = (tls.getpeercert() or None) if tls is not None else None
+        host = self._address.rpartition(":")[0].strip("[]")
+        peer = decide(self._peers, request, host, certificate_names(certificate))
+        if isinstance(peer, Refusal):
+            negotiation = peer.negotiation
+        else:
+            negotiation = negotiate(request, peer.policy(self._policy), self._core.deviations)
+        self._core.answer(negotiation)
+        if isinstance(peer, Refusal) or negotiation.outcome is None:
             self._log.warning("association_rejected", reason=negotiation.reason)
             raise _Over(None)
         self._log.info(
             "association_accepted",
+            rule=peer.rule,
             accepted=len(self._core.contexts),
             refused={
                 context.abstract_syntax: context.reason
@@ -169,12 +180,11 @@ class StorageService:
                 if context.context_id not in self._core.contexts
             },
         )
-        tls = self._connection.stream.tls
         return AssociationInfo(
             calling_ae_title=request.calling_ae_title,
             called_ae_title=request.called_ae_title,
             address=self._address,
-            tls_certificate=(tls.getpeercert() or None) if tls is not None else None,
+            tls_certificate=certificate,
             implementation=negotiation.outcome.peer,
         )
 

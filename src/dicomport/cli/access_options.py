@@ -1,0 +1,72 @@
+"""Who may connect to the receiver, as options."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import click
+
+from dicomport.scp import Peer, is_loopback
+
+__all__ = ["Access", "access_options"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """Who may connect."""
+
+    peers: tuple[Peer, ...] | None
+    """None where nobody is named."""
+    allow_any: bool
+    require_called_aet: bool
+
+    def check(self, bind_address: str) -> None:
+        """Raise `click.UsageError` for an address that others can reach where nothing is said of them."""
+        if self.peers is None and not (self.allow_any or is_loopback(bind_address)):
+            raise click.UsageError(
+                f"{bind_address or 'every interface'} can be reached from other machines: say who may connect with "
+                "--allow AE-TITLE, or let anybody with --allow-any"
+            )
+
+
+class _Peer(click.ParamType[Peer]):
+    name = "ae[@address/net]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Peer:
+        if isinstance(value, Peer):
+            return value
+        try:
+            return Peer.parse(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+_OPTIONS: Final = (
+    click.option(
+        "--allow",
+        type=_Peer(),
+        multiple=True,
+        help="Who may connect: a calling AE title, or '*' for any, from anywhere or from an address or network. "
+        "Repeatable.",
+    ),
+    click.option("--allow-any", is_flag=True, help="Let everybody connect, also from other machines."),
+    click.option(
+        "--require-called-aet", is_flag=True, help="Refuse those who call another AE title than our own, --ae-title."
+    ),
+)
+
+
+def access_options(command: Callable[..., int]) -> Callable[..., int]:
+    """Add the options that say who may connect; they arrive as one parameter, `access`."""
+
+    @functools.wraps(command)
+    def gathered(*, allow: tuple[Peer, ...], allow_any: bool, require_called_aet: bool, **others: Any) -> int:
+        access = Access(peers=allow or None, allow_any=allow_any, require_called_aet=require_called_aet)
+        return command(access=access, **others)
+
+    for option in reversed(_OPTIONS):
+        gathered = option(gathered)
+    return gathered
