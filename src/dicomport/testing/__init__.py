@@ -1,9 +1,34 @@
-"""The shipped test kit: what a test of one side needs of the other, without a socket.
+"""The shipped test kit: what a test of one side needs of the other.
 
+- `ScriptedSCP`, `ScriptedSCU`: a peer on a socket that does what a script says, right or wrong, in either role.
+- `Link`: what lies between two peers, with a delay and a throttle.
 - `CorePair`: two association cores back to back, over a link that cuts the bytes wherever the test says.
 - `joined`: events with the pieces of each data set put together, so that two runs can be compared.
 """
 
+from dicomport.testing.errors import GoneError, ScriptError
+from dicomport.testing.incoming import Heard
+from dicomport.testing.link import Link
+from dicomport.testing.messages import Message, acceptance, association_request, encode_message, response
 from dicomport.testing.pair import CorePair, joined
+from dicomport.testing.peer import Peer
+from dicomport.testing.scripted import Script, ScriptedSCP, ScriptedSCU, in_turn
 
-__all__ = ["CorePair", "joined"]
+__all__ = [
+    "CorePair",
+    "GoneError",
+    "Heard",
+    "Link",
+    "Message",
+    "Peer",
+    "Script",
+    "ScriptError",
+    "ScriptedSCP",
+    "ScriptedSCU",
+    "acceptance",
+    "association_request",
+    "encode_message",
+    "in_turn",
+    "joined",
+    "response",
+]

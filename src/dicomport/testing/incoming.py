@@ -1,0 +1,86 @@
+"""What a socket brings, as PDUs and as whole messages, for scripts that read and wait."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections import deque
+from typing import Final, TypeAlias
+
+from dicomport.testing.messages import AnyCommand, Message
+from dicomport.wire import PDU_HEADER, PDataTF, Pdu, PresentationDataValue, decode, decode_command
+
+__all__ = ["Heard", "Incoming"]
+
+Heard: TypeAlias = Message[AnyCommand] | Pdu
+"""A whole message, or a PDU other than P-DATA-TF."""
+
+_PIECE: Final = 1 << 16
+
+
+class Incoming:
+    """Reads PDUs and messages. Every reading raises `TimeoutError` and, for what is none, `ProtocolError`."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.unfinished = b""
+        """What had come of a PDU when the connection ended inside it."""
+        self._socket = sock
+        self._values: deque[PresentationDataValue] = deque()
+        """What has come of the next message already: nobody says that a P-DATA-TF ends where a message does."""
+
+    def pdu(self, patience: float) -> Pdu | None:
+        """Read a PDU, whole within so many seconds; None is the end of the connection, in good order or not."""
+        deadline = time.monotonic() + patience
+        header = self._read(PDU_HEADER.size, deadline)
+        body = self._read(PDU_HEADER.unpack(header)[1], deadline) if len(header) == PDU_HEADER.size else b""
+        if len(header) < PDU_HEADER.size or len(body) < PDU_HEADER.unpack(header)[1]:
+            self.unfinished += header + body
+            return None
+        return decode(header + body)
+
+    def next(self, patience: float) -> Heard | None:
+        """Read a message or a PDU other than P-DATA-TF, where each PDU may take so many seconds."""
+        command = bytearray()
+        decoded: AnyCommand | None = None
+        data = bytearray()
+        fragments: list[int] = []
+        longest = 0
+        while True:
+            while not self._values:
+                pdu = self.pdu(patience)
+                if not isinstance(pdu, PDataTF):
+                    return pdu
+                self._values.extend(pdu.values)
+                # A PDV has four bytes of length and two of header beside its fragment (PS3.8 9.3.5.1).
+                longest = max(longest, sum(len(value.data) + 6 for value in pdu.values))
+            value = self._values.popleft()
+            if value.is_command:
+                command += value.data
+                decoded = decode_command(bytes(command)) if value.is_last else None
+            else:
+                data += value.data
+                fragments.append(len(value.data))
+            if decoded is not None and value.is_last and (not value.is_command or not decoded.has_data_set):
+                return Message(value.context_id, decoded, bytes(data), tuple(fragments), longest)
+
+    def drain(self, patience: float) -> int:
+        """Read to the end of the connection and give the number of bytes that came."""
+        count = sum(len(value.data) for value in self._values)
+        while piece := self._read(_PIECE, time.monotonic() + patience):
+            count += len(piece)
+        return count
+
+    def _read(self, size: int, deadline: float) -> bytes:
+        """Read so many bytes, fewer only at the end of the connection."""
+        data = bytearray()
+        while len(data) < size:
+            # Not zero, which would make the socket one that does not wait.
+            self._socket.settimeout(max(deadline - time.monotonic(), 0.001))
+            try:
+                piece = self._socket.recv(min(size - len(data), _PIECE))
+            except ConnectionError:
+                break
+            if not piece:
+                break
+            data += piece
+        return bytes(data)

@@ -1,0 +1,326 @@
+"""One connection in the hands of a script, in either role, on a plain blocking socket."""
+
+from __future__ import annotations
+
+import contextlib
+import reprlib
+import socket
+import struct
+import threading
+from collections.abc import Collection, Iterator
+from typing import Any, Final, NoReturn, TypeGuard, TypeVar, overload
+
+from dicomport.core import AcceptedContext, settle
+from dicomport.standard import VERIFICATION
+from dicomport.testing.errors import GoneError, ScriptError
+from dicomport.testing.incoming import Heard, Incoming
+from dicomport.testing.messages import (
+    MAXIMUM_LENGTH,
+    AnyCommand,
+    Message,
+    Proposal,
+    acceptance,
+    association_request,
+    encode_message,
+    response,
+)
+from dicomport.wire import (
+    Abort,
+    AssociateAC,
+    AssociateRJ,
+    AssociateRQ,
+    CEchoRQ,
+    CEchoRSP,
+    CStoreRQ,
+    CStoreRSP,
+    PDataTF,
+    Pdu,
+    ProtocolError,
+    ReleaseRP,
+    ReleaseRQ,
+    Response,
+    encode,
+)
+
+__all__ = ["PATIENCE", "Peer"]
+
+PATIENCE: Final = 30.0
+"""Seconds that a script waits for what does not come."""
+
+_HISTORY: Final = 10
+_NO_LINGER: Final = struct.pack("ii", 1, 0)
+
+PduT = TypeVar("PduT", AssociateRQ, AssociateAC, AssociateRJ, PDataTF, ReleaseRQ, ReleaseRP, Abort)
+CommandT = TypeVar("CommandT", bound=AnyCommand)
+
+_briefly = reprlib.Repr()
+_briefly.maxother = 200
+
+
+class Peer:
+    """A script's end of one connection, and what has come over it.
+
+    Whatever waits raises `ScriptError` where something else comes or nothing does for `patience` seconds, and
+    `GoneError` where the connection is over.
+    """
+
+    def __init__(
+        self, sock: socket.socket, *, number: int = 1, patience: float = PATIENCE, over: threading.Event | None = None
+    ) -> None:
+        self.socket = sock
+        self.number = number
+        """Which of a listener's connections this is, from 1."""
+        self.patience = patience
+        self.request: AssociateRQ | None = None
+        """The request for the association, once it was sent or received."""
+        self.contexts: dict[int, AcceptedContext] = {}
+        """The accepted Presentation Contexts by id, once the acceptance was sent or received."""
+        self.heard: list[Heard] = []
+        """All messages and PDUs that have come so far."""
+        self._incoming = Incoming(sock)
+        self._over = over or threading.Event()
+        self._maximum_length = MAXIMUM_LENGTH
+        self._message_id = 0
+
+    @property
+    def stores(self) -> list[Message[CStoreRQ]]:
+        """The C-STORE requests that have come whole so far."""
+        return [heard for heard in self.heard if _carries(heard, CStoreRQ)]
+
+    @property
+    def unfinished(self) -> bytes:
+        """What had come of a PDU when the connection ended inside it."""
+        return self._incoming.unfinished
+
+    # Bytes, PDUs and messages.
+
+    def send(self, *what: Pdu | bytes) -> None:
+        """Send PDUs, and bytes as they are, all in one piece."""
+        data = b"".join(part if isinstance(part, bytes) else encode(part) for part in what)
+        self.socket.settimeout(self.patience)
+        try:
+            self.socket.sendall(data)
+        except TimeoutError:
+            self._fail(f"{len(data)} bytes to be read by the other side")
+        except OSError as error:
+            raise GoneError(self._text(f"{len(data)} bytes could not be sent: {error}")) from error
+        for part in what:
+            if not isinstance(part, bytes):
+                self._learn(part)
+
+    def encode_message(self, context_id: int, command: AnyCommand, data: bytes | None = b"") -> bytes:
+        """Write a message in P-DATA-TFs that the other side takes, to be sent in whatever way the script likes.
+
+        Where the command says that a data set follows, `data` does; None leaves it out all the same.
+        """
+        return encode_message(context_id, command, data, maximum_length=self._maximum_length)
+
+    def send_message(self, context_id: int, command: AnyCommand, data: bytes | None = b"") -> None:
+        """Send a message, see `encode_message`."""
+        self.send(self.encode_message(context_id, command, data))
+
+    def receive(self) -> Heard | None:
+        """Read the next message, or the next PDU that is no P-DATA-TF; None is the end of the connection."""
+        return self._receive("a message or a PDU")
+
+    @overload
+    def expect(self, kind: type[PduT]) -> PduT: ...
+
+    @overload
+    def expect(self, kind: type[CommandT]) -> Message[CommandT]: ...
+
+    def expect(self, kind: type[Any]) -> Any:
+        """Read what comes next and see that it is of this kind: a class of PDU, or of a command.
+
+        `expect(AssociateRQ)` gives the PDU, `expect(CStoreRQ)` the whole message with its data set.
+        """
+        heard = self._receive(kind.__name__, whole=kind is not PDataTF)
+        if heard is None:
+            raise GoneError(self._text(f"{kind.__name__} was awaited, the connection ended"))
+        if isinstance(heard, kind) or _carries(heard, kind):
+            return heard
+        raise ScriptError(self._text(f"{kind.__name__} was awaited, {_briefly.repr(heard)} came"))
+
+    # As the acceptor.
+
+    def accept(
+        self,
+        request: AssociateRQ | None = None,
+        *,
+        refuse: Collection[str | int] = (),
+        window: int | None = None,
+        maximum_length: int = MAXIMUM_LENGTH,
+    ) -> AssociateRQ:
+        """Accept the association, each context with its first transfer syntax, and give its request.
+
+        The request is read unless it is given. What is in `refuse` is not taken: abstract syntaxes, transfer
+        syntaxes, ids of single contexts. `window` grants so many operations outstanding (PS3.7 D.3.3.3), 0 without a
+        bound; by default the item is left out. Any other answer is made with `acceptance` and sent.
+        """
+        request = request or self.expect(AssociateRQ)
+        self.send(acceptance(request, refuse=refuse, window=window, maximum_length=maximum_length))
+        return request
+
+    def answer(self, request: Message[AnyCommand], answer: int | Response = 0) -> None:
+        """Answer a request with a status or, to say more, with a response of the script's own, see `response`."""
+        answer = response(request.command, answer) if isinstance(answer, int) else answer
+        self.send_message(request.context_id, answer)
+
+    def requests(self) -> Iterator[Message[AnyCommand]]:
+        """Give each request until the association is over.
+
+        A release is confirmed, and the other side then closes. An abort, or the end of the connection at any place,
+        only ends the iteration.
+        """
+        while True:
+            heard = self._receive("a request or the end of the association")
+            if heard is None or isinstance(heard, Abort):
+                return
+            if isinstance(heard, ReleaseRQ):
+                self.send(ReleaseRP())
+                self.expect_close()
+                return
+            if not isinstance(heard, Message):
+                raise ScriptError(self._text(f"a request was awaited, {_briefly.repr(heard)} came"))
+            yield heard
+
+    def serve(self, *statuses: int) -> None:
+        """Answer C-STORE requests with these statuses in turn and then with success, all else with success."""
+        left = iter(statuses)
+        for request in self.requests():
+            self.answer(request, next(left, 0) if isinstance(request.command, CStoreRQ) else 0)
+
+    # As the requestor.
+
+    def associate(
+        self,
+        *proposals: Proposal,
+        called: str = "ANY-SCP",
+        calling: str = "SCRIPTED",
+        window: int | None = None,
+        maximum_length: int = MAXIMUM_LENGTH,
+    ) -> AssociateAC:
+        """Ask for an association and see it accepted, see `association_request`."""
+        self.send(
+            association_request(
+                *proposals, called=called, calling=calling, window=window, maximum_length=maximum_length
+            )
+        )
+        return self.expect(AssociateAC)
+
+    def encode_store(self, sop_instance_uid: str, data: bytes, *, context_id: int | None = None) -> bytes:
+        """Write a C-STORE request with the next message id, on the first context that is not Verification's."""
+        context = self._context(context_id, verification=False)
+        command = CStoreRQ(
+            message_id=self._next_message_id(),
+            affected_sop_class_uid=context.abstract_syntax,
+            affected_sop_instance_uid=sop_instance_uid,
+        )
+        return self.encode_message(context.context_id, command, data)
+
+    def store(self, sop_instance_uid: str, data: bytes, *, context_id: int | None = None) -> CStoreRSP:
+        """Send a C-STORE request and give the response."""
+        self.send(self.encode_store(sop_instance_uid, data, context_id=context_id))
+        return self.expect(CStoreRSP).command
+
+    def echo(self) -> CEchoRSP:
+        """Send a C-ECHO request and give the response."""
+        context = self._context(None, verification=True)
+        command = CEchoRQ(message_id=self._next_message_id(), affected_sop_class_uid=VERIFICATION)
+        self.send_message(context.context_id, command)
+        return self.expect(CEchoRSP).command
+
+    def release(self) -> None:
+        """Release the association, see it confirmed, and close."""
+        self.send(ReleaseRQ())
+        self.expect(ReleaseRP)
+        self.close()
+
+    # How it ends, or stands still.
+
+    def expect_close(self) -> None:
+        """Read the end of the connection, and nothing before it."""
+        heard = self._receive("the end of the connection")
+        if heard is not None:
+            raise ScriptError(self._text(f"the end of the connection was awaited, {_briefly.repr(heard)} came"))
+
+    def drain(self) -> int:
+        """Read and forget all that comes until the connection ends, and give the number of bytes."""
+        try:
+            return self._incoming.drain(self.patience)
+        except TimeoutError:
+            self._fail("the end of the connection")
+
+    def stall(self, until: threading.Event | None = None) -> None:
+        """Read nothing and send nothing until an event is set, by default until the `with` block is over."""
+        if not (until or self._over).wait(self.patience):
+            self._fail("the end of a stall")
+
+    def shrink_window(self, size: int) -> None:
+        """Let the system keep few bytes that are not read yet, so that the other side's TCP has to stop soon.
+
+        The system has a least size of its own, and what the window has opened to already is not taken back. Where the
+        window is to be small from the first byte on, give `receive_buffer` to `ScriptedSCP` or `ScriptedSCU`.
+        """
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
+
+    def half_close(self) -> None:
+        """Send the end of the connection (FIN), and go on reading."""
+        self.socket.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        """Close the connection: in good order (FIN), unless something that has come is not read (then RST)."""
+        self.socket.close()
+
+    def reset(self) -> None:
+        """Break the connection (RST): what is under way in either direction is lost."""
+        with contextlib.suppress(OSError):
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+        self.socket.close()
+
+    # Under it.
+
+    def _receive(self, awaited: str, *, whole: bool = True) -> Heard | None:
+        try:
+            heard = self._incoming.next(self.patience) if whole else self._incoming.pdu(self.patience)
+        except TimeoutError:
+            self._fail(awaited)
+        except ProtocolError as error:
+            raise ScriptError(self._text(f"{awaited} was awaited, what came breaks the protocol: {error}")) from error
+        except OSError as error:
+            raise GoneError(self._text(f"{awaited} was awaited, reading failed: {error}")) from error
+        if heard is not None:
+            self.heard.append(heard)
+            self._learn(heard)
+        if isinstance(heard, AssociateRQ | AssociateAC):
+            self._maximum_length = heard.user_information.maximum_length or MAXIMUM_LENGTH
+        return heard
+
+    def _learn(self, heard: Heard) -> None:
+        """Take note of what was negotiated, by either side."""
+        if isinstance(heard, AssociateRQ):
+            self.request = heard
+        elif isinstance(heard, AssociateAC) and self.request is not None:
+            self.contexts = settle(self.request, heard).accepted
+
+    def _context(self, context_id: int | None, *, verification: bool) -> AcceptedContext:
+        for context in self.contexts.values():
+            if context_id in (None, context.context_id) and (context.abstract_syntax == VERIFICATION) is verification:
+                return context
+        raise ScriptError(self._text(f"no accepted context serves: {_briefly.repr(self.contexts)}"))
+
+    def _next_message_id(self) -> int:
+        self._message_id = self._message_id % 0xFFFF + 1
+        return self._message_id
+
+    def _fail(self, awaited: str) -> NoReturn:
+        raise ScriptError(self._text(f"{awaited} was awaited for {self.patience:g} s, nothing came")) from None
+
+    def _text(self, problem: str) -> str:
+        names = [type(heard.command if isinstance(heard, Message) else heard).__name__ for heard in self.heard]
+        history = ", ".join(["..."] * (len(names) > _HISTORY) + names[-_HISTORY:]) or "nothing"
+        return f"connection {self.number}: {problem} (before that: {history})"
+
+
+def _carries(heard: Heard, kind: type[CommandT]) -> TypeGuard[Message[CommandT]]:
+    return isinstance(heard, Message) and isinstance(heard.command, kind)

@@ -1,0 +1,204 @@
+"""Scripts at the two ends of a connection: a listener that runs one for each connection, and a caller."""
+
+from __future__ import annotations
+
+import contextlib
+import selectors
+import socket
+import ssl
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import Final, Self, TypeAlias
+
+from dicomport.testing.errors import ScriptError
+from dicomport.testing.messages import Message
+from dicomport.testing.peer import PATIENCE, Peer
+from dicomport.wire import CStoreRQ
+
+__all__ = ["Script", "ScriptedSCP", "ScriptedSCU", "in_turn"]
+
+Script: TypeAlias = Callable[[Peer], None]
+"""What one side of one connection does. When it returns, the connection is closed."""
+
+_BACKLOG: Final = 128
+
+
+def in_turn(*scripts: Script) -> Script:
+    """Make one script of several: the first for the first connection, and so on. One connection more is an error."""
+
+    def script(peer: Peer) -> None:
+        if peer.number > len(scripts):
+            raise ScriptError(f"connection {peer.number}: there are scripts for {len(scripts)}")
+        scripts[peer.number - 1](peer)
+
+    return script
+
+
+class ScriptedSCP:
+    """Listens on loopback and runs a script, in a thread of its own, for each connection.
+
+        def full(peer: Peer) -> None:
+            peer.accept()
+            peer.serve(0xA700, 0xA700)
+
+        with ScriptedSCP(full) as scp:
+            code_under_test("127.0.0.1", scp.port)
+        assert len(scp.stores) == 3
+
+    At the end of the `with` block nobody is let in any more and the scripts are waited for. What one of them raised is
+    raised there or, where the block itself has raised, is a note of that exception.
+    """
+
+    def __init__(
+        self,
+        script: Script,
+        *,
+        connections: int | None = None,
+        receive_buffer: int | None = None,
+        patience: float = PATIENCE,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        """Listen on a free port.
+
+        After `connections` the port is closed, so that one more is refused. `receive_buffer` is the system's, bytes:
+        a small one keeps the TCP window small. `patience` is in seconds, `tls` a server-side context.
+        """
+        self.peers: list[Peer] = []
+        """All connections so far, those that are over included."""
+        self._script = script
+        self._left = connections
+        self._patience = patience
+        self._tls = tls
+        self._over = threading.Event()
+        self._errors: list[BaseException] = []
+        self._threads: list[threading.Thread] = []
+        self._listening = socket.socket()
+        self._listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if receive_buffer is not None:
+            self._listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        self._listening.bind(("127.0.0.1", 0))
+        self._listening.listen(_BACKLOG)
+        self._listening.setblocking(False)
+        self.port = int(self._listening.getsockname()[1])
+        self._wake, self._woken = socket.socketpair()
+        self._accepting = threading.Thread(target=self._accept, name="scripted-scp", daemon=True)
+
+    @property
+    def stores(self) -> list[Message[CStoreRQ]]:
+        """The C-STORE requests that have come whole so far, connection by connection."""
+        return [store for peer in self.peers for store in peer.stores]
+
+    def __enter__(self) -> Self:
+        self._accepting.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        self._wake.close()
+        self._accepting.join()
+        self._woken.close()
+        if error is not None:
+            self._cut()
+        for thread, peer in zip(self._threads, self.peers, strict=True):
+            thread.join(self._patience)
+            if thread.is_alive():
+                self._errors.append(
+                    ScriptError(f"connection {peer.number}: its script goes on {self._patience:g} s after the end")
+                )
+        self._cut()
+        if error is None and self._errors:
+            error = self._errors.pop(0)
+            self._tell(error)
+            raise error
+        if error is not None:
+            self._tell(error)
+
+    def _tell(self, error: BaseException) -> None:
+        for other in self._errors:
+            error.add_note(f"A script raised {type(other).__name__}: {other}")
+
+    def _cut(self) -> None:
+        for peer in self.peers:
+            with contextlib.suppress(OSError):
+                peer.socket.shutdown(socket.SHUT_RDWR)
+
+    def _accept(self) -> None:
+        with selectors.DefaultSelector() as selector, self._listening:
+            selector.register(self._listening, selectors.EVENT_READ)
+            selector.register(self._woken, selectors.EVENT_READ)
+            while self._left != 0:
+                if any(key.fileobj is self._woken for key, _ in selector.select()):
+                    return
+                with contextlib.suppress(OSError):  # Who is gone already is nobody.
+                    self._begin(self._listening.accept()[0])
+
+    def _begin(self, sock: socket.socket) -> None:
+        if self._tls is not None:
+            # The handshake is the script's: it comes with the first bytes that it reads or sends.
+            sock = self._tls.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
+        if self._left is not None:
+            self._left -= 1
+        peer = Peer(sock, number=len(self.peers) + 1, patience=self._patience, over=self._over)
+        thread = threading.Thread(target=self._run, args=(peer,), name=f"scripted-scp-{peer.number}", daemon=True)
+        self.peers.append(peer)
+        self._threads.append(thread)
+        thread.start()
+
+    def _run(self, peer: Peer) -> None:
+        try:
+            self._script(peer)
+        except BaseException as error:  # noqa: BLE001  # it is raised where the with block ends
+            self._errors.append(error)
+        finally:
+            peer.close()
+
+
+class ScriptedSCU(Peer):
+    """A connection to a listener under test, closed at the end of a `with` block.
+
+        with ScriptedSCU("127.0.0.1", port) as peer:
+            peer.associate()
+            peer.send(peer.encode_store("1.2.3", data)[:100])
+            peer.reset()
+
+    Every call blocks: a test whose code under test runs in the same event loop calls it in a thread.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        receive_buffer: int | None = None,
+        patience: float = PATIENCE,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        """Connect. `receive_buffer` is the system's, bytes, `patience` in seconds, `tls` a client-side context.
+
+        Raises `OSError`.
+        """
+        sock = _connected(host, port, receive_buffer, patience)
+        super().__init__(sock if tls is None else tls.wrap_socket(sock, server_hostname=host), patience=patience)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _connected(host: str, port: int, receive_buffer: int | None, patience: float) -> socket.socket:
+    if receive_buffer is None:
+        return socket.create_connection((host, port), timeout=patience)
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    sock = socket.socket(family, kind, protocol)
+    # Before the connection: the window's scale is agreed on in the handshake.
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    sock.settimeout(patience)
+    sock.connect(address)
+    return sock

@@ -1,0 +1,269 @@
+"""Scripted peers: what they are told is what goes over the wire, and what went wrong is said."""
+
+import socket
+import threading
+from dataclasses import replace
+
+import pytest
+
+import dicomport
+from dicomport.scu import Instance
+from dicomport.testing import GoneError, Peer, ScriptedSCP, ScriptedSCU, ScriptError, in_turn, response
+from dicomport.wire import (
+    Abort,
+    AssociateAC,
+    AssociateRQ,
+    AsynchronousOperationsWindow,
+    CEchoRQ,
+    ContextResult,
+    CStoreRQ,
+    CStoreRSP,
+    PDataTF,
+    ReleaseRP,
+    ReleaseRQ,
+)
+
+CT = "1.2.840.10008.5.1.4.1.1.2"
+MR = "1.2.840.10008.5.1.4.1.1.4"
+EXPLICIT = "1.2.840.10008.1.2.1"
+IMPLICIT = "1.2.840.10008.1.2"
+JPEG = "1.2.840.10008.1.2.4.50"
+DATA = bytes.fromhex("0800 0500 4353 0a00") + b"ISO_IR 100"
+
+
+def instances(count: int) -> list[Instance]:
+    return [Instance(CT, f"1.2.3.{number}", EXPLICIT, DATA) for number in range(count)]
+
+
+def test_a_real_sender_stores_and_gets_the_statuses_of_the_script() -> None:
+    def script(peer: Peer) -> None:
+        peer.accept()
+        peer.serve(0xA700, 0xB000)
+
+    with ScriptedSCP(script) as scp:
+        report = dicomport.blocking.send(instances(3), "127.0.0.1", scp.port)
+
+    assert [result.status.code for result in report.results if result.status] == [0xA700, 0xB000, 0]
+    assert [store.command.affected_sop_instance_uid for store in scp.stores] == ["1.2.3.0", "1.2.3.1", "1.2.3.2"]
+    assert {store.data for store in scp.stores} == {DATA}
+
+
+def test_a_real_receiver_stores_what_a_script_sends() -> None:
+    received: list[bytes] = []
+
+    def handle(request: dicomport.StoreRequest) -> int:
+        received.append(request.encoded())
+        return 0
+
+    with dicomport.StorageSCP(handle, port=0).in_thread() as scp, ScriptedSCU("127.0.0.1", scp.port) as peer:
+        peer.associate()
+        assert peer.echo().status == 0
+        assert peer.store("1.2.3", DATA).status == 0
+        peer.release()
+
+    assert received == [DATA]
+
+
+def test_two_scripts_speak_with_each_other_in_pdus_messages_and_bytes() -> None:
+    def script(peer: Peer) -> None:
+        request = peer.expect(AssociateRQ)
+        peer.accept(request, refuse={MR, JPEG, 7}, window=3, maximum_length=4096)
+        first, second = peer.expect(CStoreRQ), peer.expect(CStoreRQ)
+        peer.answer(second)
+        peer.answer(first, replace(response(first.command, 0xA700), error_comment="full"))
+        assert peer.expect(CEchoRQ).data == b""
+        peer.send(Abort())
+        peer.expect_close()
+
+    with ScriptedSCP(script) as scp, ScriptedSCU("127.0.0.1", scp.port) as peer:
+        reply = peer.associate(
+            "1.2.840.10008.1.1", (CT, [JPEG, EXPLICIT]), MR, CT, (CT, [JPEG]), window=0, calling="SOMEBODY"
+        )
+        peer.send(peer.encode_store("1.2.3", bytes(10000)), peer.encode_store("1.2.4", DATA))
+        assert peer.expect(CStoreRSP).command.message_id_being_responded_to == 2
+        assert peer.expect(CStoreRSP).command.error_comment == "full"
+        peer.send_message(1, CEchoRQ(message_id=3, affected_sop_class_uid="1.2.840.10008.1.1"))
+        peer.expect(Abort)
+
+    assert [context.result for context in reply.presentation_contexts] == [
+        ContextResult.ACCEPTED,
+        ContextResult.ACCEPTED,
+        ContextResult.ABSTRACT_SYNTAX_NOT_SUPPORTED,
+        ContextResult.USER_REJECTION,
+        ContextResult.TRANSFER_SYNTAXES_NOT_SUPPORTED,
+    ]
+    assert reply.user_information.operations_window == AsynchronousOperationsWindow(3, 1)
+    assert {context.transfer_syntax for context in peer.contexts.values()} == {EXPLICIT}
+    [first, second] = scp.stores
+    assert (first.data, second.data) == (bytes(10000), DATA)
+    assert first.longest == 4096
+    assert first.fragments == (4090, 4090, 1820)
+    [request] = [peer.request for peer in scp.peers]
+    assert request is not None
+    assert request.calling_ae_title == "SOMEBODY"
+    assert request.user_information.operations_window == AsynchronousOperationsWindow(0, 1)
+
+
+def test_each_connection_has_its_script_and_the_port_closes_after_the_last() -> None:
+    def refuses(peer: Peer) -> None:
+        peer.expect(AssociateRQ)
+        peer.reset()
+
+    def serves(peer: Peer) -> None:
+        peer.accept()
+        peer.serve()
+
+    with ScriptedSCP(in_turn(refuses, serves), connections=2) as scp:
+        with ScriptedSCU("127.0.0.1", scp.port) as peer, pytest.raises(GoneError):
+            peer.associate()
+        with ScriptedSCU("127.0.0.1", scp.port) as peer:
+            peer.associate()
+            peer.release()
+        with pytest.raises(ConnectionRefusedError):
+            ScriptedSCU("127.0.0.1", scp.port)
+
+    assert [len(peer.heard) for peer in scp.peers] == [1, 2]
+
+
+def test_a_connection_without_a_script_is_an_error() -> None:
+    def run() -> None:
+        with ScriptedSCP(in_turn(drain)) as scp:
+            for _ in range(2):
+                with ScriptedSCU("127.0.0.1", scp.port) as peer:
+                    peer.half_close()
+                    peer.expect_close()
+
+    with pytest.raises(ScriptError, match="connection 2: there are scripts for 1"):
+        run()
+
+
+def drain(peer: Peer) -> None:
+    peer.drain()
+
+
+@pytest.mark.parametrize(
+    ("send", "text"),
+    [
+        (b"", "connection 1: CStoreRQ was awaited, the connection ended (before that: nothing)"),
+        (ReleaseRQ().encode() * 2, "connection 1: CStoreRQ was awaited, ReleaseRQ() came (before that: ReleaseRQ)"),
+        (b"\x09\x00\x00\x00\x00\x00", "what came breaks the protocol: PDU type 09H is unknown"),
+    ],
+)
+def test_what_came_instead_is_said_at_the_end_of_the_block(send: bytes, text: str) -> None:
+    def script(peer: Peer) -> None:
+        peer.expect(CStoreRQ)
+
+    def run() -> None:
+        with ScriptedSCP(script) as scp, ScriptedSCU("127.0.0.1", scp.port) as peer:
+            peer.send(send)
+            peer.half_close()
+            peer.drain()
+
+    with pytest.raises(ScriptError) as caught:
+        run()
+    assert text in str(caught.value)
+
+
+def test_nobody_waits_for_ever() -> None:
+    with ScriptedSCP(drain) as scp, ScriptedSCU("127.0.0.1", scp.port, patience=0.01) as peer:
+        with pytest.raises(ScriptError, match=r"AssociateAC was awaited for 0.01 s, nothing came"):
+            peer.associate()
+        with pytest.raises(ScriptError, match=r"the end of the connection was awaited for 0.01 s, nothing came"):
+            peer.drain()
+
+
+def test_a_script_that_fails_is_a_note_of_a_test_that_fails() -> None:
+    def script(peer: Peer) -> None:
+        peer.expect(ReleaseRP)
+
+    def run() -> None:
+        with ScriptedSCP(script) as scp, ScriptedSCU("127.0.0.1", scp.port) as peer:
+            peer.send(ReleaseRQ())
+            peer.expect(ReleaseRP)
+
+    with pytest.raises(GoneError) as caught:
+        run()
+    assert caught.value.__notes__ == [
+        "A script raised ScriptError: connection 1: ReleaseRP was awaited, ReleaseRQ() came (before that: ReleaseRQ)"
+    ]
+
+
+def test_a_test_that_fails_does_not_wait_for_its_scripts() -> None:
+    sock = socket.socket()
+
+    def run() -> None:
+        with ScriptedSCP(drain) as scp:
+            sock.connect(("127.0.0.1", scp.port))
+            raise ZeroDivisionError
+
+    with sock, pytest.raises(ZeroDivisionError):
+        run()
+
+
+def test_a_stalled_peer_with_a_small_window_makes_the_sender_wait_until_it_goes_on() -> None:
+    go_on = threading.Event()
+    counts: list[int] = []
+
+    def script(peer: Peer) -> None:
+        peer.stall(go_on)
+        counts.append(peer.drain())
+
+    with ScriptedSCP(script, receive_buffer=4096) as scp, ScriptedSCU("127.0.0.1", scp.port) as peer:
+        peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        peer.patience = 0.05
+        with pytest.raises(ScriptError, match="1000000 bytes to be read by the other side was awaited"):
+            peer.send(bytes(1_000_000))
+        go_on.set()
+        peer.half_close()
+        peer.expect_close()
+
+    assert 0 < counts[0] < 1_000_000
+
+
+def test_a_stall_lasts_until_the_end_of_the_block() -> None:
+    def script(peer: Peer) -> None:
+        peer.stall()
+        peer.expect(ReleaseRQ)
+
+    with ScriptedSCP(script) as scp, ScriptedSCU("127.0.0.1", scp.port) as peer:
+        peer.send(ReleaseRQ())
+
+
+def test_a_reset_is_one() -> None:
+    with (
+        ScriptedSCP(lambda peer: peer.reset()) as scp,
+        socket.create_connection(("127.0.0.1", scp.port)) as sock,
+        pytest.raises(ConnectionResetError),
+    ):
+        sock.recv(1)
+
+
+def test_what_the_end_of_the_connection_cut_off_is_kept() -> None:
+    def script(peer: Peer) -> None:
+        peer.accept()
+        assert list(peer.requests()) == []
+
+    with ScriptedSCP(script) as scp, ScriptedSCU("127.0.0.1", scp.port) as peer:
+        peer.associate()
+        message = peer.encode_store("1.2.3", DATA)
+        peer.send(message[:-1])
+        peer.half_close()
+        peer.expect_close()
+
+    [scripted] = scp.peers
+    assert message[:-1].endswith(scripted.unfinished)
+    assert len(scripted.unfinished) == 12 + len(DATA) - 1
+    assert scripted.stores == []
+
+
+def test_raw_pdus_can_be_looked_at() -> None:
+    def script(peer: Peer) -> None:
+        peer.accept()
+        command, data = peer.expect(PDataTF), peer.expect(PDataTF)
+        assert [value.is_command for value in command.values + data.values] == [True, False]
+        assert data.values[0].data == DATA
+        peer.expect_close()
+
+    with ScriptedSCP(script) as scp, ScriptedSCU("127.0.0.1", scp.port) as peer:
+        assert isinstance(peer.associate(), AssociateAC)
+        peer.send(peer.encode_store("1.2.3", DATA))
