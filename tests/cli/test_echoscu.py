@@ -56,7 +56,7 @@ def test_a_peer_that_is_no_dicom_peer_is_exit_code_3() -> None:
         thread.join()
     assert done.returncode == 3
     assert "broke the protocol" in done.stderr
-    assert "PDU type 48H is unknown" in done.stderr
+    assert "PDU type 48H is unknown: is HTTP spoken here?" in done.stderr
 
 
 def test_a_silent_peer_is_given_up_after_the_acse_timeout() -> None:

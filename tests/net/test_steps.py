@@ -64,7 +64,13 @@ def test_bytes_that_make_no_event_yet_are_waited_on() -> None:
 @pytest.mark.parametrize("error", [ConnectionResetError(), BrokenPipeError(), OSError(5, "I/O error")])
 def test_an_error_of_the_connection_is_its_end(error: OSError) -> None:
     assert run(established(), [None, error, None])[1] == ConnectionLost()
-    assert run(established(), [error])[1] == ConnectionLost()
+
+
+def test_what_a_peer_said_before_it_stopped_reading_is_heard() -> None:
+    waits, event = run(established(), [BrokenPipeError(), RELEASE_RQ, None])
+
+    assert (waits, event) == ([FLUSH, RECEIVE, FLUSH], ReleaseRequested())
+    assert run(established(), [BrokenPipeError(), ConnectionResetError(), None])[1] == ConnectionLost()
 
 
 def test_the_end_of_a_connection_that_is_over_anyway_is_no_event() -> None:

@@ -549,7 +549,7 @@ def test_a_rejection_is_told_with_its_reason(reason: RejectReason, transient: bo
         ),
         (
             (b"HTTP/1.1 400 Bad Request\r\n\r\n",),
-            "the peer broke the protocol, the association was aborted: PDU type 48H is unknown",
+            "the peer broke the protocol, the association was aborted: PDU type 48H is unknown: is HTTP spoken here?",
         ),
         ((bytes.fromhex("02 00 ffffffff"),), None),
         ((bytes.fromhex("02 00 00000004 00010000"),), None),

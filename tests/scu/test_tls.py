@@ -7,6 +7,7 @@ from typing import Any, Final
 import pytest
 import trustme
 from tests.scu.data import CT, CT_FILE, EXPLICIT, data_set_of, instance, part10, pattern
+from tests.scu.peer import replying, scripted
 from tests.scu.runners import Api, with_both
 
 import dicomport
@@ -14,6 +15,7 @@ from dicomport.scu import SendReport
 
 HOST: Final = "127.0.0.1"
 CA: Final = trustme.CA()
+BROKEN: Final = "the peer broke the protocol, the association was aborted"
 
 
 def server_context(ca: trustme.CA = CA, *, mutual: bool = False) -> ssl.SSLContext:
@@ -71,7 +73,7 @@ def test_tls_to_a_plain_receiver_is_told(api: Api) -> None:
         report = api.run(_sent(api, [instance()], scp.port, tls=client_context()))
 
     assert report.error.startswith(f"127.0.0.1:{scp.port}")
-    assert report.error.endswith("does the peer speak TLS on this port?")
+    assert report.error.endswith("(it speaks DICOM without TLS): does the peer speak TLS on this port?")
     assert report.associations == 0
 
 
@@ -83,8 +85,17 @@ def test_plain_to_a_receiver_that_speaks_tls_is_told(api: Api) -> None:
     assert report.associations == 0
     assert report.error in (
         "the peer closed the connection",
-        "the peer broke the protocol, the association was aborted: PDU type 15H is unknown",
+        f"{BROKEN}: PDU type 15H is unknown: is TLS spoken here?",
     )
+
+
+@with_both
+def test_an_alert_in_answer_to_a_plain_request_is_a_hint_at_tls(api: Api) -> None:
+    """What a server does that finds no TLS, before it closes: many a one closes too fast for the alert to arrive."""
+    with scripted(replying(bytes.fromhex("15 0301 0002 0246"))) as peer:
+        report = api.run(_sent(api, [instance()], peer.port))
+
+    assert report.error == f"{BROKEN}: PDU type 15H is unknown: is TLS spoken here?"
 
 
 @with_both
@@ -103,12 +114,16 @@ def test_a_receiver_that_is_not_trusted_gets_nothing(api: Api) -> None:
 
 
 @with_both
-def test_a_sender_without_the_certificate_that_is_asked_for_is_turned_away(api: Api) -> None:
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_sender_without_the_certificate_that_is_asked_for_is_turned_away(api: Api, version: ssl.TLSVersion) -> None:
+    """TLS 1.3 lets the client think that all is well, until it reads."""
+    context = client_context()
+    context.minimum_version = context.maximum_version = version
     with dicomport.StorageSCP(lambda _request: 0, port=0, tls=server_context(mutual=True)).in_thread() as scp:
-        report = api.run(_sent(api, [instance()], scp.port, tls=client_context()))
+        report = api.run(_sent(api, [instance()], scp.port, tls=context))
 
     assert report.associations == 0
-    assert report.error != ""
+    assert "demands a certificate" in report.error
 
 
 def test_an_association_error_over_tls_is_one_too() -> None:

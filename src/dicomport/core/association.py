@@ -104,6 +104,11 @@ class Association:
         return self._machine.closing
 
     @property
+    def foreign(self) -> bytes:
+        """How something began that is no PDU, as far as it had come; empty unless the peer sent such a thing."""
+        return self._framer.foreign
+
+    @property
     def contexts(self) -> Mapping[int, AcceptedContext]:
         """The accepted Presentation Contexts by id."""
         return self._contexts
@@ -122,9 +127,9 @@ class Association:
         else:
             self._machine.step(Event.EVT5)
 
-    def transport_closed(self) -> None:
-        """Tell that the transport connection is gone, or could not be had (Evt17)."""
-        self._machine.step(Event.EVT17, indicate=ConnectionLost())
+    def transport_closed(self, error: Exception | None = None) -> None:
+        """Tell that the transport connection is gone, or could not be had (Evt17), and by which error if by one."""
+        self._machine.step(Event.EVT17, indicate=ConnectionLost(error))
 
     def artim_expired(self) -> None:
         """Tell that ARTIM has run out (Evt18)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from dicomport.core.negotiation import AcceptedContext, Outcome
@@ -98,6 +98,9 @@ class Aborted:
 @dataclass(frozen=True, slots=True)
 class ConnectionLost:
     """The transport connection closed with the association still there."""
+
+    error: Exception | None = field(default=None, compare=False)
+    """What ended it, as the driver has it; None where the peer closed it in good order."""
 
 
 CoreEvent: TypeAlias = (

@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 from dicomport.wire import (
     COMMAND,
+    FOREIGN_BYTES,
     LAST,
     PDU_HEADER,
     PDV_HEADER,
@@ -26,6 +27,7 @@ from dicomport.wire import (
     ProtocolError,
     ReleaseRP,
     ReleaseRQ,
+    spoken,
 )
 
 __all__ = ["ControlPdu", "Fragment", "Frame", "Framer", "PDataHeader"]
@@ -75,6 +77,8 @@ class Framer:
     def __init__(self, limits: Limits, notes: Counter[Deviation]) -> None:
         self.announced_length = 0
         """The maximum length that this side announced; 0 is no limit, or none announced yet."""
+        self.foreign = b""
+        """How something began that is no PDU, once that has come."""
         self._limits = limits
         self._notes = notes
         self._data = memoryview(b"")
@@ -112,7 +116,10 @@ class Framer:
         # The type is judged by its byte alone: what speaks another protocol says no length (PS3.8 9.3.1).
         kind = self._partial[0] if self._partial else self._data[0]
         if kind not in _KNOWN:
-            raise ProtocolError(f"PDU type {kind:02X}H is unknown", AbortReason.UNRECOGNIZED_PDU)
+            self.foreign = bytes(self._partial + self._data[:FOREIGN_BYTES])
+            protocol = spoken(bytes((kind,)))
+            hint = f": is {protocol} spoken here?" if protocol else ""
+            raise ProtocolError(f"PDU type {kind:02X}H is unknown{hint}", AbortReason.UNRECOGNIZED_PDU)
         if not self._gather(PDU_HEADER.size):
             return None
         size = PDU_HEADER.unpack_from(self._partial)[1]

@@ -2,7 +2,7 @@
 
 from dicomport.net.blocking import BlockingConnection, connect_blocking
 from dicomport.net.connection import Connection
-from dicomport.net.dialling import Address, connect
+from dicomport.net.dialling import Address, Attempt, Endpoint, connect, reach, resolve, secure
 from dicomport.net.errors import (
     AbortedError,
     AssociationError,
@@ -11,6 +11,7 @@ from dicomport.net.errors import (
     RejectedError,
     TimerExpiredError,
 )
+from dicomport.net.handshake import NotTLSError, tls_words
 from dicomport.net.identity import DEFAULT_MAXIMUM_LENGTH, IDENTITY, check_ae_title
 from dicomport.net.listener import Listener, listening_sockets
 from dicomport.net.steps import FLUSH, Flush, Steps, next_event
@@ -25,12 +26,15 @@ __all__ = [
     "AbortedError",
     "Address",
     "AssociationError",
+    "Attempt",
     "BlockingConnection",
     "ConnectError",
     "Connection",
+    "Endpoint",
     "Flush",
     "Listener",
     "LostError",
+    "NotTLSError",
     "RejectedError",
     "Steps",
     "Stream",
@@ -42,4 +46,8 @@ __all__ = [
     "connect_blocking",
     "listening_sockets",
     "next_event",
+    "reach",
+    "resolve",
+    "secure",
+    "tls_words",
 ]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import ssl
 from typing import Final
 
 from dicomport.core import Association
 from dicomport.net.dialling import Address, explain
 from dicomport.net.errors import ConnectError, TimerExpiredError, unexpired
 from dicomport.net.gather import Gather, quick_ack, set_low_latency
+from dicomport.net.handshake import Handshake
 from dicomport.net.steps import Flush, Steps, T, Wait
 from dicomport.net.timers import ArtimClock, Timeouts, Timer
 
@@ -22,15 +25,25 @@ def connect_blocking(address: Address, timer: Timer) -> socket.socket:
     try:
         sock = socket.create_connection((address.host, address.port), timeout=timer.seconds)
         set_low_latency(sock)
-        if address.tls is None:
-            return sock
-        try:
-            return address.tls.wrap_socket(sock, server_hostname=address.host)
-        except BaseException:
-            sock.close()
-            raise
+        return sock if address.tls is None else _shake_hands(sock, address.tls, address.host, timer)
     except (OSError, UnicodeError) as error:
         raise ConnectError(explain(address, error)) from error
+
+
+def _shake_hands(sock: socket.socket, context: ssl.SSLContext, host: str, timer: Timer) -> ssl.SSLSocket:
+    # It takes the socket over, also where it raises.
+    tls = context.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
+    try:
+        handshake = Handshake(tls)
+        tls.settimeout(0)
+        with contextlib.suppress(ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            handshake.attempt()
+        tls.settimeout(timer.seconds)
+        handshake.attempt()
+    except BaseException:
+        tls.close()
+        raise
+    return tls
 
 
 class BlockingConnection:

@@ -1,17 +1,21 @@
-"""Opening a transport connection to a peer."""
+"""Opening a transport connection to a peer: name, TCP, TLS, each a step that can be watched."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import ssl
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from dicomport.net.errors import ConnectError, TimerExpiredError
+from dicomport.net.handshake import NotTLSError, tls_words
 from dicomport.net.stream import Stream
 from dicomport.net.timers import Timer
 
-__all__ = ["Address", "connect", "explain"]
+__all__ = ["Address", "Attempt", "Endpoint", "connect", "explain", "reach", "resolve", "secure"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,40 +36,79 @@ class Address:
         return f"{host}:{self.port}"
 
 
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One of the network addresses that a name has, with the port."""
+
+    family: socket.AddressFamily
+    sockaddr: tuple[Any, ...]
+
+    def __str__(self) -> str:
+        host, port, *_ = self.sockaddr
+        return str(Address(host, port))
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """An endpoint that was tried in vain."""
+
+    endpoint: Endpoint
+    error: OSError
+
+
 async def connect(address: Address, timer: Timer) -> Stream:
     """Connect by TCP, trying each address that the name has, and then by TLS if asked. Raises `ConnectError`."""
+    timer = timer.started()
+    stream = await reach(address, await resolve(address, timer), timer, [])
+    if address.tls is not None:
+        await secure(stream, address, address.tls, timer)
+    return stream
+
+
+async def resolve(address: Address, timer: Timer) -> list[Endpoint]:
+    """Look the name up. Raises `ConnectError`."""
+    async with _explained(address, timer):
+        loop = asyncio.get_running_loop()
+        found = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+        return list(dict.fromkeys(Endpoint(family, sockaddr) for family, _, _, _, sockaddr in found))
+
+
+async def reach(address: Address, endpoints: Sequence[Endpoint], timer: Timer, failed: list[Attempt]) -> Stream:
+    """Connect by TCP to the first endpoint that answers; `failed` gets those before it. Raises `ConnectError`."""
+    async with _explained(address, timer):
+        loop = asyncio.get_running_loop()
+        for endpoint in endpoints:
+            sock = socket.socket(endpoint.family, socket.SOCK_STREAM)
+            sock.setblocking(False)
+            try:
+                await loop.sock_connect(sock, endpoint.sockaddr)
+                return Stream(sock)
+            except OSError as error:
+                sock.close()
+                failed.append(Attempt(endpoint, error))
+            except BaseException:
+                sock.close()
+                raise
+        raise failed[-1].error if failed else OSError("the name has no address")
+
+
+async def secure(stream: Stream, address: Address, context: ssl.SSLContext, timer: Timer) -> None:
+    """Put TLS on the connection; where that fails the stream is closed. Raises `ConnectError`."""
     try:
-        async with asyncio.timeout(timer.seconds):
-            return await _connect(address, timer)
+        async with _explained(address, timer):
+            await stream.start_tls(context, server_side=False, server_hostname=address.host, timer=timer)
+    except BaseException:
+        stream.close()
+        raise
+
+
+@contextlib.asynccontextmanager
+async def _explained(address: Address, timer: Timer) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(timer.left):
+            yield
     except (OSError, UnicodeError, TimerExpiredError) as error:
         raise ConnectError(explain(address, error)) from error
-
-
-async def _connect(address: Address, timer: Timer) -> Stream:
-    loop = asyncio.get_running_loop()
-    candidates = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
-    last: OSError | None = None
-    for family, kind, protocol, _, sockaddr in candidates:
-        sock = socket.socket(family, kind, protocol)
-        sock.setblocking(False)
-        try:
-            await loop.sock_connect(sock, sockaddr)
-        except OSError as error:
-            sock.close()
-            last = error
-            continue
-        except BaseException:
-            sock.close()
-            raise
-        stream = Stream(sock)
-        if address.tls is not None:
-            try:
-                await stream.start_tls(address.tls, server_side=False, server_hostname=address.host, timer=timer)
-            except BaseException:
-                stream.close()
-                raise
-        return stream
-    raise last or OSError("the name has no address")
 
 
 def explain(address: Address, error: Exception) -> str:
@@ -73,14 +116,19 @@ def explain(address: Address, error: Exception) -> str:
     match error:
         case ssl.SSLCertVerificationError():
             reason = f"{address} showed a certificate that is not trusted: {error.verify_message}"
+        case ssl.SSLEOFError() | NotTLSError():
+            words = tls_words(error) if isinstance(error, ssl.SSLError) else str(error)
+            reason = f"{address}: no TLS connection ({words}): does the peer speak TLS on this port?"
         case ssl.SSLError():
-            reason = f"{address}: no TLS connection ({error.reason or error}): does the peer speak TLS on this port?"
+            reason = f"{address}: no TLS connection ({tls_words(error)})"
         case socket.gaierror() | UnicodeError():
             reason = f"{address.host} is no known host name: is it spelled right?"
         case ConnectionRefusedError():
             reason = f"nothing listens on {address}: is the port right, and is the peer running?"
         case TimeoutError() | TimerExpiredError():
             reason = f"{address} did not answer in time: is the address right, and does a firewall let it through?"
+        case ConnectionResetError() if address.tls is not None:
+            reason = f"{address}: no TLS connection (the peer reset it): does the peer speak TLS on this port?"
         case _:
             reason = f"{address} can't be reached: {getattr(error, 'strerror', None) or error}"
     return reason

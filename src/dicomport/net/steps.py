@@ -49,13 +49,17 @@ def next_event(core: Association, timer: Timer) -> Steps[CoreEvent | None]:
     """
     while True:
         event = core.next_event()
+        unsent: OSError | None = None
         try:
             yield FLUSH
-        except OSError:
-            core.transport_closed()
+        except OSError as error:
+            # A peer that reads no more may have said why before: what it has sent is read to its end.
+            unsent = error
         if event is not None:
             return event
         if core.closing or core.state is State.STA1:
+            if unsent is not None:
+                core.transport_closed(unsent)
             # The last word, if there is one, is the loss of the connection that the flush has just found out.
             return core.next_event()
         try:
@@ -64,5 +68,5 @@ def next_event(core: Association, timer: Timer) -> Steps[CoreEvent | None]:
             if expired.timer.name != ARTIM:
                 raise
             core.artim_expired()
-        except OSError:
-            core.transport_closed()
+        except OSError as error:
+            core.transport_closed(error)

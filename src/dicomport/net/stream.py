@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 
 from dicomport.net.errors import TimerExpiredError
 from dicomport.net.gather import Gather, quick_ack, set_low_latency
+from dicomport.net.handshake import Handshake
 from dicomport.net.timers import Timer
 from dicomport.wire import Buffer
 
@@ -41,15 +42,16 @@ class Stream:
     async def start_tls(
         self, context: ssl.SSLContext, *, server_side: bool, server_hostname: str | None, timer: Timer
     ) -> None:
-        """Shake hands; raises `ssl.SSLError`, `OSError` and `TimerExpiredError`."""
+        """Shake hands; raises `ssl.SSLError`, `NotTLSError`, another `OSError` and `TimerExpiredError`."""
         self._remove_reader()
         tls = context.wrap_socket(
             self._sock, server_side=server_side, server_hostname=server_hostname, do_handshake_on_connect=False
         )
         self._sock = tls
+        handshake = Handshake(tls)
 
         def shake() -> int:
-            tls.do_handshake()
+            handshake.attempt()
             return 0
 
         await self._when_ready(shake, timer, try_first=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import ssl
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, TypeVar
@@ -35,6 +36,7 @@ from dicomport.net import (
     Timeouts,
     Timer,
     next_event,
+    tls_words,
 )
 from dicomport.scu.instances import Instance, NotSendableError
 from dicomport.standard import UNRECOGNIZED_OPERATION, VERIFICATION, Category, Status, describe
@@ -247,6 +249,8 @@ class Requestor:
             yield from self.abort()
             raise
         match event:
+            case ConnectionLost(ssl.SSLError() as error):
+                raise LostError(f"the peer closed the connection: {tls_words(error)}") from error
             case None | ConnectionLost():
                 raise LostError("the peer closed the connection")
             case Aborted():

@@ -32,6 +32,7 @@ from dicomport.wire.filemeta import (
     decode_file_meta,
     encode_file_meta,
 )
+from dicomport.wire.foreign import FOREIGN_BYTES, spoken
 from dicomport.wire.items import (
     APPLICATION_CONTEXT,
     AsynchronousOperationsWindow,
@@ -70,6 +71,7 @@ __all__ = [
     "APPLICATION_CONTEXT",
     "COMMAND",
     "DEFAULT_LIMITS",
+    "FOREIGN_BYTES",
     "LAST",
     "PDU_HEADER",
     "PDV_HEADER",
@@ -125,4 +127,5 @@ __all__ = [
     "encode",
     "encode_command",
     "encode_file_meta",
+    "spoken",
 ]
