@@ -1,7 +1,7 @@
 # make demo    receive and send real instances on this machine, and compare them
 # make test    all checks and tests
 # make serve   run the receiver
-# make bench   measure memory with an instance of 2 GiB, and with 100,000 small ones
+# make bench   measure against DCMTK, pynetdicom and Orthanc, and judge the ratios
 # make kill    kill the receiver 200 times under load, and look at what it kept
 
 PYTHON ?= python3
@@ -31,8 +31,7 @@ coverage: .venv/installed-for-tests
 	$(BIN)/coverage report --skip-covered
 
 bench: .venv/installed
-	$(BIN)/python -m bench.large_instance
-	$(BIN)/python -m bench.large_archive
+	$(BIN)/python -m bench
 
 kill: .venv/installed-for-tests
 	DICOMPORT_KILLS=200 $(BIN)/pytest tests/archive/test_kill.py --timeout 1200

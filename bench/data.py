@@ -1,0 +1,105 @@
+"""What is sent: instances made of pydicom's CT image, once, in files on tmpfs."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import pydicom
+from pydicom.uid import UID
+
+__all__ = ["CT", "FEW", "FIVES", "LARGE", "SINGLES", "SMALL", "STREAM", "Data", "Stock"]
+
+_UID: Final = "2.25.1{:019}"
+_PLACE_OF_UID: Final = _UID.format(0).encode()
+_LARGEST_WRITTEN: Final = 1 << 24
+"""Pixel data longer than that are a hole in the file, bytes: they are read as zeros, and take no room."""
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """Instances that are alike but for their UIDs."""
+
+    name: str
+    instances: int
+    rows: int
+    columns: int
+    number: int
+    """Tells its UIDs from those of the others."""
+
+
+CT: Final = Data("CT", 600, 512, 512, 1)
+SMALL: Final = Data("small", 2000, 32, 64, 2)
+LARGE: Final = Data("large", 1, 32768, 32768, 3)
+STREAM: Final = Data("stream", 1300, 512, 512, 4)
+FIVES: Final = Data("fives", 500, 32, 64, 5)
+"""For senders of five files each."""
+SINGLES: Final = Data("singles", 1000, 32, 64, 6)
+"""For associations of one instance each."""
+FEW: Final = Data("few", 100, 32, 64, 7)
+"""For a link on which each takes long."""
+
+
+class Stock:
+    """Folders of instances; each is made when it is asked for first."""
+
+    def __init__(self, root: Path, divisor: int) -> None:
+        """Keep them under `root`. All numbers and the longest instance are divided by `divisor`, for a quick run."""
+        self._root = root
+        self._divisor = divisor
+
+    def scaled(self, number: int) -> int:
+        """Divide a number as those of the instances are."""
+        return -(-number // self._divisor)
+
+    def folder(self, data: Data) -> Path:
+        """Give the folder of all instances."""
+        folder = self._root / data.name
+        if not folder.exists():
+            folder.mkdir()
+            rows = data.rows if data.instances > 1 else self.scaled(data.rows)
+            header, pixels = _template(rows, data.columns)
+            for index in range(self.scaled(data.instances)):
+                uid = _UID.format(data.number * 10**9 + index).encode()
+                with (folder / f"{index:05}.dcm").open("wb") as file:
+                    file.write(header.replace(_PLACE_OF_UID, uid))
+                    file.write(pixels)
+                    file.truncate(file.tell() - len(pixels) + 2 * rows * data.columns)
+        return folder
+
+    def parts(self, data: Data, number: int) -> list[Path]:
+        """Give the same instances in so many folders; each gets one in turn."""
+        folder = self.folder(data)
+        if number == 1:
+            return [folder]
+        parts = [self._root / f"{data.name} {part} of {number}" for part in range(number)]
+        if not parts[0].exists():
+            for part in parts:
+                part.mkdir()
+            for index, file in enumerate(sorted(folder.iterdir())):
+                os.link(file, parts[index % number] / file.name)
+        return parts
+
+    def size(self, data: Data) -> tuple[int, int]:
+        """Count the instances and the bytes of their files."""
+        files = list(self.folder(data).iterdir())
+        return len(files), sum(file.stat().st_size for file in files)
+
+
+def _template(rows: int, columns: int) -> tuple[bytes, bytes]:
+    """Encode a CT image of that size: all before its pixels, and the pixels unless they are to be a hole."""
+    dataset = pydicom.dcmread(Path(pydicom.__file__).parent / "data" / "test_files" / "CT_small.dcm")
+    picture = bytes(dataset.PixelData)
+    dataset.Rows, dataset.Columns = rows, columns
+    dataset.PixelData = b"\0\0"
+    del dataset[0xFFFC, 0xFFFC]  # Data Set Trailing Padding: without it the pixels come last.
+    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = UID(_UID.format(0))
+    buffer = io.BytesIO()
+    dataset.save_as(buffer, enforce_file_format=True)
+    length = 2 * rows * columns
+    header = buffer.getvalue()[:-6] + struct.pack("<L", length)
+    return header, b"" if length > _LARGEST_WRITTEN else (picture * (length // len(picture) + 1))[:length]

@@ -1,0 +1,247 @@
+"""The lines of the table: what is measured against what, and how far apart they may be."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Final
+
+from bench.data import CT, FEW, LARGE, SINGLES, SMALL, STREAM, Data
+from bench.peers import (
+    ARCHIVE,
+    ARCHIVE_FSYNC,
+    BARE_RECEIVER,
+    BARE_SENDER,
+    DCMSEND,
+    DCMTK,
+    DCMTK_NAGLE,
+    FOLDER,
+    ONE_EACH,
+    ONE_WORKER,
+    ORTHANC,
+    OUR_ECHO,
+    OUR_STORESCU,
+    PYNETDICOM,
+    PYNETDICOM_ECHO,
+    PYNETDICOM_STORESCU,
+    STORESCU,
+    STORESCU_NAGLE,
+    TWO_WORKERS,
+    Program,
+)
+from bench.work import Work, delayed, disturbed, echoes, idle, send
+
+__all__ = ["CHART", "LINES", "Figure", "Line", "Place", "Run"]
+
+
+class Place(enum.StrEnum):
+    """Where a receiver stores."""
+
+    MEMORY = "tmpfs"
+    DISK = "disk"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Some work with one receiver, measured once in each round."""
+
+    server: Program
+    work: Work
+    place: Place = Place.MEMORY
+
+    @property
+    def name(self) -> str:
+        """Who sends to whom."""
+        return f"{self.work.name} to {self.server.name}, {self.place}"
+
+    @property
+    def missing(self) -> str:
+        """What is missing to do it, or nothing."""
+        return next(filter(None, (program.missing for program in (self.server, *self.work.programs))), "")
+
+
+class Figure(enum.Enum):
+    """A figure of a run: the field or property of `Figures`, its unit, and how many of those are one of the field's."""
+
+    WALL = "seconds", "s", 1
+    ROUND_TRIP = "seconds", "ms", 1000
+    SERVER_CPU = "server_cpu", "s CPU", 1
+    RATE = "rate", "/s", 1
+    SERVER_PEAK = "server_peak", "MiB", 1
+    SERVER_GROWTH = "server_growth", "MiB", 1
+    SENDER_PEAK = "sender_peak", "MiB", 1
+
+    def __init__(self, field: str, unit: str, scale: float) -> None:
+        self.field = field
+        self.unit = unit
+        self.scale = scale
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One line: the ratio of ours to theirs; or a figure of ours, where there is nobody to compare with."""
+
+    work: str
+    against: str = "-"
+    figure: Figure
+    ours: Run
+    theirs: Run | None = None
+    bound: float | None = None
+    """What is asked of the ratio or the figure; a line without it is shown and not judged."""
+    at_least: bool = False
+    """Whether the bound is the least that is asked, not the most that is granted."""
+    once: bool = False
+    """Whether one round has to do, as the peer takes minutes."""
+
+    @property
+    def missing(self) -> str:
+        """What is missing to measure it, or nothing."""
+        return self.ours.missing or (self.theirs.missing if self.theirs is not None else "")
+
+
+def _received(
+    work: str,
+    figure: Figure,
+    servers: tuple[Program, Program],
+    sent: Work,
+    bound: float | None,
+    *,
+    place: Place = Place.MEMORY,
+    once: bool = False,
+) -> Line:
+    """Compare two receivers at the same work."""
+    ours, theirs = (Run(server, sent, place) for server in servers)
+    return Line(
+        work=f"receive {work}", against=servers[1].name, figure=figure, ours=ours, theirs=theirs, bound=bound, once=once
+    )
+
+
+def _sent(work: str, senders: tuple[Program, Program], data: Data, bound: float | None, *, once: bool = False) -> Line:
+    """Compare two senders with the same receiver."""
+    ours, theirs = (Run(DCMTK, send(sender, data)) for sender in senders)
+    return Line(
+        work=f"send {work}, whole process, to DCMTK storescp",
+        against=senders[1].name,
+        figure=Figure.WALL,
+        ours=ours,
+        theirs=theirs,
+        bound=bound,
+        once=once,
+    )
+
+
+def _receivers(sent: Work) -> tuple[tuple[str, Run], ...]:
+    in_memory = [(server.name, Run(server, sent)) for server in (FOLDER, ARCHIVE, DCMTK, PYNETDICOM)]
+    on_disk = [(f"{server.name} (disk)", Run(server, sent, Place.DISK)) for server in (ARCHIVE_FSYNC, ORTHANC)]
+    return *in_memory, *on_disk
+
+
+def _senders(data: Data) -> tuple[tuple[str, Run], ...]:
+    senders = (OUR_STORESCU, STORESCU, DCMSEND, PYNETDICOM_STORESCU)
+    return tuple((sender.name, Run(DCMTK, send(sender, data))) for sender in senders)
+
+
+_CT_FROM_DCMTK: Final = send(STORESCU, CT)
+_SMALL_FROM_DCMTK: Final = send(STORESCU, SMALL)
+_CT_FROM_US: Final = send(OUR_STORESCU, CT)
+_SMALL_FROM_US: Final = send(OUR_STORESCU, SMALL)
+_STREAM: Final = send(OUR_STORESCU, STREAM)
+_LARGE: Final = Run(ARCHIVE, send(OUR_STORESCU, LARGE))
+_SINGLES: Final = send(ONE_EACH, SINGLES)
+_EIGHT: Final = send(STORESCU, CT, 8)
+_FAR: Final = 0.05
+"""A round trip, seconds."""
+
+LINES: Final = (
+    _received("600 CT, plain folder sink", Figure.SERVER_CPU, (FOLDER, DCMTK), _CT_FROM_DCMTK, 0.7),
+    _received("600 CT, archive on", Figure.SERVER_CPU, (ARCHIVE, DCMTK), _CT_FROM_DCMTK, 1.0),
+    _received("2,000 small, plain folder sink", Figure.SERVER_CPU, (FOLDER, DCMTK), _SMALL_FROM_DCMTK, 1.0),
+    _received("2,000 small, archive on", Figure.SERVER_CPU, (ARCHIVE, DCMTK), _SMALL_FROM_DCMTK, 2.0),
+    _received("600 CT, fsync", Figure.WALL, (ARCHIVE_FSYNC, ORTHANC), _CT_FROM_US, 0.4, place=Place.DISK),
+    _received("2,000 small, fsync", Figure.WALL, (ARCHIVE_FSYNC, ORTHANC), _SMALL_FROM_US, 0.4, place=Place.DISK),
+    _received("600 CT", Figure.WALL, (ARCHIVE, PYNETDICOM), _CT_FROM_US, 0.1),
+    _received("2,000 small", Figure.WALL, (ARCHIVE, PYNETDICOM), _SMALL_FROM_US, 0.1),
+    _received(
+        "600 CT from DCMTK storescu as installed",
+        Figure.WALL,
+        (ARCHIVE, DCMTK_NAGLE),
+        send(STORESCU_NAGLE, CT),
+        0.05,
+        once=True,
+    ),
+    _received(
+        "2,000 small from DCMTK storescu as installed",
+        Figure.WALL,
+        (ARCHIVE, DCMTK_NAGLE),
+        send(STORESCU_NAGLE, SMALL),
+        0.03,
+        once=True,
+    ),
+    _sent("600 CT", (OUR_STORESCU, STORESCU), CT, 1.0),
+    _sent("2,000 small", (OUR_STORESCU, STORESCU), SMALL, 1.0),
+    _sent("2,000 small", (OUR_STORESCU, PYNETDICOM_STORESCU), SMALL, 0.1, once=True),
+    Line(
+        work="us to us, 600 CT, plain folder sink",
+        against="a bare copy from socket to files in Python",
+        figure=Figure.WALL,
+        ours=Run(FOLDER, _CT_FROM_US),
+        theirs=Run(BARE_RECEIVER, send(BARE_SENDER, CT)),
+        bound=1.5,
+    ),
+    Line(
+        work="a stream of 1,300 CT while senders of five come and go",
+        against="the same alone",
+        figure=Figure.WALL,
+        ours=Run(ARCHIVE, disturbed(_STREAM)),
+        theirs=Run(ARCHIVE, _STREAM),
+        bound=1.2,
+    ),
+    Line(
+        work="2 workers, 8 senders at once, 600 CT",
+        against="1 worker",
+        figure=Figure.RATE,
+        ours=Run(TWO_WORKERS, _EIGHT),
+        theirs=Run(ONE_WORKER, _EIGHT),
+        bound=1.5,
+        at_least=True,
+    ),
+    Line(work="peak memory, 2 GiB, receiver", figure=Figure.SERVER_PEAK, ours=_LARGE, bound=80),
+    Line(work="peak memory, 2 GiB, sender", figure=Figure.SENDER_PEAK, ours=_LARGE, bound=80),
+    Line(
+        work="1,000 idle associations, growth of the receiver",
+        figure=Figure.SERVER_GROWTH,
+        ours=Run(ARCHIVE, idle(1000)),
+        bound=64,
+    ),
+    Line(
+        work="C-ECHO, round trip on loopback",
+        against="pynetdicom",
+        figure=Figure.ROUND_TRIP,
+        ours=Run(ARCHIVE, echoes(OUR_ECHO, 500)),
+        theirs=Run(PYNETDICOM, echoes(PYNETDICOM_ECHO, 500)),
+        bound=0.1,
+    ),
+    _received("600 CT", Figure.WALL, (ARCHIVE, DCMTK), _CT_FROM_DCMTK, None),
+    _received("2,000 small", Figure.WALL, (ARCHIVE, DCMTK), _SMALL_FROM_DCMTK, None),
+    _received("600 CT, on disk", Figure.WALL, (ARCHIVE, DCMTK), _CT_FROM_DCMTK, None, place=Place.DISK),
+    _received("2,000 small, on disk", Figure.WALL, (ARCHIVE, DCMTK), _SMALL_FROM_DCMTK, None, place=Place.DISK),
+    _received("1,000 associations of one instance each", Figure.WALL, (ARCHIVE, DCMTK), _SINGLES, None),
+    _received("1,000 associations of one instance each", Figure.SERVER_CPU, (ARCHIVE, DCMTK), _SINGLES, None),
+    _received("600 CT from 8 senders at once", Figure.RATE, (ARCHIVE, DCMTK), _EIGHT, None),
+    _sent("600 CT", (OUR_STORESCU, DCMSEND), CT, None),
+    _sent("2,000 small", (OUR_STORESCU, DCMSEND), SMALL, None),
+    Line(
+        work="send 100 small over a round trip of 50 ms",
+        against="DCMTK storescu",
+        figure=Figure.WALL,
+        ours=Run(ARCHIVE, delayed(send(OUR_STORESCU, FEW), _FAR)),
+        theirs=Run(ARCHIVE, delayed(send(STORESCU, FEW), _FAR)),
+    ),
+)
+
+CHART: Final = (
+    ("600 CT received from dicomport storescu, instances/s", _receivers(_CT_FROM_US)),
+    ("2,000 small received from dicomport storescu, instances/s", _receivers(_SMALL_FROM_US)),
+    ("2,000 small sent to DCMTK storescp, instances/s", _senders(SMALL)),
+)
+"""Titles and bars: what a bar is called, and the run that it shows."""

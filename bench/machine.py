@@ -1,0 +1,50 @@
+"""What the figures were measured on, and with."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Final
+
+__all__ = ["describe_machine"]
+
+_COMMANDS: Final = {"DCMTK": ("storescp", "--version"), "Orthanc": ("Orthanc", "--version")}
+
+
+def describe_machine() -> dict[str, str]:
+    """Describe the machine and the programs, each by a few words."""
+    return {
+        "processor": _processor(),
+        "cores": str(os.cpu_count()),
+        "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB",
+        "system": f"{platform.system()} {re.split('[-+]', platform.release())[0]}",
+        "Python": platform.python_version(),
+        "dicomport": _distribution("dicomport"),
+        **{name: _command(*command) for name, command in _COMMANDS.items()},
+        "pynetdicom": _distribution("pynetdicom"),
+    }
+
+
+def _processor() -> str:
+    found = re.search(r"model name\s*:\s*(.*)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
+    return found[1] if found else platform.machine()
+
+
+def _distribution(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "-"
+
+
+def _command(*command: str) -> str:
+    if shutil.which(command[0]) is None:
+        return "-"
+    shown = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    found = re.search(r"\d+(\.\d+)+", shown)
+    return found[0] if found else "-"

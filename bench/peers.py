@@ -1,0 +1,123 @@
+"""The programs that are measured: ours, DCMTK's, pynetdicom's, Orthanc, and a bare copy to know the machine by."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+_PYTHON: Final = (sys.executable, "-m")
+_OURS: Final = (*_PYTHON, "dicomport")
+_PROGRAMS: Final = "bench.programs"
+
+_HOW_TO_GET: Final = {
+    "storescp": "DCMTK (Debian: apt install dcmtk)",
+    "storescu": "DCMTK (Debian: apt install dcmtk)",
+    "dcmsend": "DCMTK (Debian: apt install dcmtk)",
+    "Orthanc": "Orthanc (Debian: apt install orthanc)",
+    "pynetdicom": "pynetdicom (pip install pynetdicom)",
+    "dicomport.testing.link": "a link that delays (dicomport.testing.Link)",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A receiver or a sender; in `arguments`, {port} and {folder} are filled in."""
+
+    name: str
+    arguments: tuple[str, ...]
+    needs: str = ""
+    """A command or a module that has to be there, where `arguments` don't begin with it."""
+    nodelay: bool = True
+    """Whether DCMTK is told to switch Nagle's algorithm off; as installed it does not."""
+
+    def command(self, port: int, folder: object = "") -> list[str]:
+        """Give the command line."""
+        return [argument.format(port=port, folder=folder) for argument in self.arguments]
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """What is added to the environment."""
+        return {"TCP_NODELAY": "1"} if self.nodelay else {}
+
+    @property
+    def missing(self) -> str:
+        """What is missing to run it, or nothing."""
+        needed = self.needs or self.arguments[0]
+        if shutil.which(needed) is None and not _importable(needed):
+            return _HOW_TO_GET[needed]
+        if self.arguments[: len(_OURS)] == _OURS:
+            command, *options = self.arguments[len(_OURS) :]
+            unknown = [option for option in options if option.startswith("--") and option not in _help(command)]
+            return f"{command} {unknown[0]}" if unknown else ""
+        return ""
+
+
+def _importable(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+@functools.cache
+def _help(command: str) -> frozenset[str]:
+    """Give the words of a command's help, its options among them."""
+    shown = subprocess.run((*_OURS, command, "--help"), capture_output=True, text=True, check=True)
+    return frozenset(shown.stdout.replace(",", " ").split())
+
+
+def _ours(name: str, module: str, *arguments: str) -> Program:
+    return Program(name, (*_PYTHON, f"{_PROGRAMS}.{module}", *arguments))
+
+
+def _archive(name: str, durability: str, *options: str) -> Program:
+    return Program(
+        name,
+        (*_OURS, "storescp", "-q", "--durability", durability, *options, "--archive", "{folder}", "{port}"),
+    )
+
+
+# Receivers.
+FOLDER: Final = _ours("dicomport, plain folder", "folder", "{port}", "{folder}")
+ARCHIVE: Final = _archive("dicomport storescp", "flush")
+ARCHIVE_FSYNC: Final = _archive("dicomport storescp, fsync", "fsync")
+ONE_WORKER: Final = _archive("dicomport storescp --workers 1", "flush", "--workers", "1")
+TWO_WORKERS: Final = _archive("dicomport storescp --workers 2", "flush", "--workers", "2")
+_STORESCP: Final = ("storescp", "+B", "-pdu", "131072", "-od", "{folder}", "{port}")
+DCMTK: Final = Program("DCMTK storescp +B", _STORESCP)
+DCMTK_NAGLE: Final = Program("DCMTK storescp +B, as installed", _STORESCP, nodelay=False)
+PYNETDICOM: Final = Program(
+    "pynetdicom storescp",
+    (*_PYTHON, "pynetdicom", "storescp", "-q", "-pdu", "131072", "-od", "{folder}", "{port}"),
+    needs="pynetdicom",
+)
+ORTHANC: Final = Program("Orthanc", (*_PYTHON, f"{_PROGRAMS}.orthanc", "{port}", "{folder}"), needs="Orthanc")
+BARE_RECEIVER: Final = _ours("bare copy", "bare_receiver", "{port}", "{folder}")
+
+# Senders.
+OUR_STORESCU: Final = Program("dicomport storescu", (*_OURS, "storescu", "-q", "127.0.0.1", "{port}", "{folder}"))
+STORESCU: Final = Program("DCMTK storescu", ("storescu", "+sd", "-R", "127.0.0.1", "{port}", "{folder}"))
+STORESCU_NAGLE: Final = Program("DCMTK storescu, as installed", STORESCU.arguments, nodelay=False)
+DCMSEND: Final = Program("DCMTK dcmsend", ("dcmsend", "+sd", "127.0.0.1", "{port}", "{folder}"))
+PYNETDICOM_STORESCU: Final = Program(
+    "pynetdicom storescu",
+    (*_PYTHON, "pynetdicom", "storescu", "-q", "-cx", "127.0.0.1", "{port}", "{folder}"),
+    needs="pynetdicom",
+)
+BARE_SENDER: Final = _ours("bare copy", "bare_sender", "{port}", "{folder}")
+
+# Clients that do something else than to send a folder; {folder} is theirs to say.
+OUR_ECHO: Final = _ours("dicomport", "echo", "{port}", "{folder}")
+PYNETDICOM_ECHO: Final = Program(
+    "pynetdicom", (*_PYTHON, f"{_PROGRAMS}.pynetdicom_echo", "{port}", "{folder}"), needs="pynetdicom"
+)
+ONE_EACH: Final = _ours("one association for each", "one_each", "{port}", "{folder}")
+IDLE: Final = _ours("idle associations", "idle", "{port}", "{folder}")
+LINK: Final = Program("a link that delays", (), needs="dicomport.testing.link")
+"""Not run as a command: it is part of the test kit."""
