@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -65,3 +67,22 @@ def test_every_page_that_is_linked_exists() -> None:
     for page in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]:
         for target in re.findall(r"\]\(((?!https?:)[^)#]+)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name} links {target}"
+
+
+def events_logged() -> Iterator[str]:
+    """Give the names of the events in the source: the first string that is handed to a method of a log."""
+    for path in (ROOT / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            match node:
+                case ast.Call(
+                    ast.Attribute(ast.Name("log") | ast.Attribute(attr="_log")), [ast.Constant(str(name)), *_]
+                ):
+                    yield name
+                case ast.Call(ast.Attribute(ast.Attribute(attr="_log"), "log"), [_, names]):
+                    values = (part.value for part in ast.walk(names) if isinstance(part, ast.Constant))
+                    yield from (value for value in values if isinstance(value, str))
+
+
+def test_the_page_of_the_log_has_its_events() -> None:
+    page = (ROOT / "docs" / "logging.md").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"^\| `(\w+)`", page, re.MULTILINE)) == sorted(set(events_logged()))

@@ -58,7 +58,7 @@ def test_an_event_is_one_line_with_its_fields_whatever_a_peer_has_put_into_them(
 
     [record] = caplog.records
     assert record.name == "dicomport.net"
-    assert record.getMessage() == "association_over address=192.0.2.1:104 calling=EVIL\\n\\x1b[2J stored=3"
+    assert record.getMessage() == 'association_over address=192.0.2.1:104 calling="EVIL\\n\\u001b[2J" stored=3'
     assert record.fields == {  # type: ignore[attr-defined]
         "event": "association_over",
         "address": "192.0.2.1:104",

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from blake3 import blake3
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from dicomport.archive.checks import Checks, completed
 from dicomport.archive.committer import Commission, Committer, Duplicates
@@ -319,7 +319,7 @@ class _Indexer:
             try:
                 self._index.add([record for records, _ in items for record in records])
             except SQLAlchemyError as error:
-                log.warning("index_failed", error=str(error.__cause__ or error), again_after_s=_AGAIN_AFTER)
+                log.warning("index_failed", error=_told(error), again_after_s=_AGAIN_AFTER)
                 if self._closing.wait(_AGAIN_AFTER):
                     self._complete = False
                     return
@@ -327,6 +327,11 @@ class _Indexer:
                 # Some records of the journal have no instance, as its file could not be given its name.
                 self._session.indexed = items[-1][1]
                 return
+
+
+def _told(error: SQLAlchemyError) -> str:
+    # What the database says. SQLAlchemy's own text has the values of the statement.
+    return str(error.orig) if isinstance(error, DBAPIError) else type(error).__name__
 
 
 class _Room:

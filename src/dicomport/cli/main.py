@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Any, Final, NoReturn
 
 import click
 
 from dicomport.cli.options import ExitCode
+from dicomport.cli.stderr import show_error
 
 __all__ = ["main"]
 
@@ -38,10 +40,13 @@ def dicomport() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit."""
+    if not sys.warnoptions:
+        # Those of libraries are for developers, and may quote what is in a data set.
+        warnings.simplefilter("ignore")
     try:
         code = dicomport.main(arguments, prog_name="dicomport", standalone_mode=False)
     except click.ClickException as error:
-        error.show()
+        show_error(error)
         sys.exit(error.exit_code)
     except click.Abort:
         click.echo("interrupted", err=True)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import enum
 import logging
-import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
 
+from dicomport.cli.stderr import LogFormat, log_to_stderr, set_log_format
 from dicomport.net import DEFAULT_MAXIMUM_LENGTH, Timeouts, check_ae_title
 
 __all__ = [
@@ -90,7 +90,17 @@ def timeout_options(command: Command) -> Command:
 
 
 def verbosity_options(command: Command) -> Command:
-    """Add -q, -v and -d, the parameter `log_level`."""
+    """Add -q, -v and -d, the parameter `log_level`; and --log-format, which is seen to here."""
+    command = click.option(
+        "--log-format",
+        type=click.Choice(LogFormat, case_sensitive=False),
+        default=LogFormat.TEXT,
+        show_default=LogFormat.TEXT.value,
+        expose_value=False,
+        is_eager=True,
+        callback=_set_log_format,
+        help="How stderr is written: lines for people, or one JSON object per line.",
+    )(command)
     for short, long, level, help_text in (
         ("-d", "--debug", logging.DEBUG, "Log all there is to log."),
         ("-v", "--verbose", logging.INFO, "Log each association and each instance."),
@@ -103,9 +113,9 @@ def verbosity_options(command: Command) -> Command:
 
 def configure_logging(level: int | None) -> bool:
     """Send the library's log to stderr; give whether a person wants to be told more than errors."""
-    logger = logging.getLogger("dicomport")
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logger.handlers = [handler]
-    logger.setLevel(logging.WARNING if level is None else level)
+    log_to_stderr(logging.WARNING if level is None else level)
     return level != logging.ERROR
+
+
+def _set_log_format(_context: click.Context, _parameter: click.Parameter, value: LogFormat) -> None:
+    set_log_format(value)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-import click
-
+from dicomport.cli.stderr import tell
 from dicomport.logs import printable
 
 __all__ = ["amount", "count", "print_table", "tell"]
@@ -26,11 +25,6 @@ def amount(size: float) -> str:
 def count(number: int, noun: str) -> str:
     """Write a number of things: "1 instance", "2 instances"."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def tell(text: str) -> None:
-    """Tell a person something, on stderr; what a peer or a file name may have put in can't move the terminal."""
-    click.echo("\n".join(map(printable, text.split("\n"))), err=True)
 
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

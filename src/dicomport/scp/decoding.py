@@ -46,7 +46,8 @@ def decode(part10: io.BytesIO, transfer_syntax_uid: str) -> pydicom.FileDataset:
     except UndecodableDataSetError:
         raise
     except Exception as error:  # pydicom raises whatever its parsing ran into
-        raise UndecodableDataSetError(f"pydicom can't decode it: {error!r}") from error
+        # Its text may quote values, and ours goes to the log.
+        raise UndecodableDataSetError(f"pydicom can't decode it: {type(error).__name__}") from error
     if not dataset:
         raise UndecodableDataSetError("there is no element in it")
     return dataset

@@ -24,7 +24,7 @@ from dicomport.core import (
     State,
     negotiate,
 )
-from dicomport.logs import get_logger
+from dicomport.logs import get_logger, reason_of
 from dicomport.net import ABORT_TIMER, Connection, TimerExpiredError
 from dicomport.scp.access import Peer, Refusal, certificate_names, decide
 from dicomport.scp.requests import AssociationInfo, StoreOperation
@@ -275,6 +275,7 @@ class StorageService:
             sop_class_uid=operation.sop_class_uid,
             sop_instance_uid=operation.sop_instance_uid,
             transfer_syntax_uid=operation.transfer_syntax_uid,
+            size=self._received,
             status=str(status),
         )
 
@@ -333,7 +334,7 @@ class StorageService:
 
     def _failure(self, error: Exception) -> Status:
         if isinstance(error, OSError):
-            self._log.error("storage_failed", reason=str(error))
+            self._log.error("storage_failed", reason=reason_of(error))
             return status_of(error)
         self._log.error("storage_raised", exc_info=error)
         return PROCESSING_FAILURE

@@ -1,0 +1,141 @@
+"""What the commands log: one line for each event, no patient's data, and nothing that a peer could forge."""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from tests.cli.commands import FILES, dicomport, receiver
+from tests.core.peer import CT as CT_CLASS
+from tests.core.peer import VERIFICATION, command_set, number, p_data, pdv, uid
+from tests.scp.peer import Peer, context, request
+from tests.scu.peer import Link, acceptance, scripted
+
+from dicomport.wire import UserInformation, encode
+
+CT: Final = FILES / "CT_small.dcm"
+
+ESCAPES: Final = "\x1b[2J\r\n\x9b1m"
+FORGED: Final = '\n2026-01-01T00:00:00.000Z ERROR forged calling="x"\n{"event": "forged"}\n'
+TITLE: Final = "X\n\x1b[2J\r\x9b1m ERR"
+
+LINE: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (DEBUG|INFO|WARNING|ERROR) ([a-z_]+)( [a-z_]+=.*)?")
+
+
+def events_in_text(err: str) -> list[str]:
+    """Give the names of the events; whatever else is on stderr was told to a person, by us."""
+    assert err.isascii()
+    assert err.replace("\n", "").isprintable()
+    found = [LINE.fullmatch(line) for line in err.splitlines()]
+    assert all(
+        match or line.startswith(("listening on", "1 of 1", "0 of 1", "  1 not", "      "))
+        for match, line in zip(found, err.splitlines(), strict=True)
+    ), err
+    return [match[2] for match in found if match]
+
+
+def events_in_json(err: str) -> list[dict[str, Any]]:
+    assert err.isascii()
+    assert err.replace("\n", "").isprintable()
+    return [json.loads(line) for line in err.splitlines()]
+
+
+def be_hostile(port: int) -> None:
+    """Say what would forge a line or move a terminal wherever a peer can say something, and be served all the same."""
+    items = UserInformation(
+        maximum_length=16384, implementation_class_uid=f"1.2{ESCAPES}", implementation_version_name=FORGED
+    )
+    contexts = (
+        context(1, VERIFICATION),
+        context(3, CT_CLASS),
+        context(5, f"1.2.840{FORGED}"),
+        context(7, "1.2" * 20000),
+    )
+    with Peer(port) as peer:
+        peer.associate(request(*contexts, calling=TITLE, called=TITLE, items=items))
+        assert peer.store(1, "1.2\x1b[2J\r").status
+        assert peer.store(1, FORGED).status
+        peer.release()
+    with Peer(port) as peer:
+        peer.ask(replace(request(*contexts, calling=TITLE, items=items), application_context=f"1.2{FORGED}"))
+
+
+def test_no_peer_can_forge_a_line_of_the_receivers_log(tmp_path: Path) -> None:
+    with receiver(tmp_path / "archive", "-d") as found:
+        be_hostile(int(found.port))
+        code, _, err = found.stop()
+    assert code == 0
+    names = events_in_text(err)
+    assert {"association_accepted", "instance_refused", "association_over", "association_rejected"} <= set(names)
+    assert "forged" not in names
+
+
+def test_nor_of_its_log_in_json(tmp_path: Path) -> None:
+    with receiver(tmp_path / "archive", "-d", "--log-format", "json") as found:
+        be_hostile(int(found.port))
+        code, _, err = found.stop()
+    assert code == 0
+    events = events_in_json(err)
+    assert {"association_accepted", "instance_refused", "association_over"} <= {event["event"] for event in events}
+    assert "forged" not in {event["event"] for event in events}
+    assert TITLE in {event.get("calling") for event in events}
+    assert max(map(len, err.splitlines())) < 8000
+
+
+def comment_hostilely(link: Link) -> None:
+    """Accept, and answer a C-STORE with an Error Comment that no Status of ours could hold."""
+    accepted = acceptance(link.read_request())
+    items = replace(accepted.user_information, implementation_version_name=FORGED)
+    link.send(encode(replace(accepted, user_information=items)))
+    message = link.message()
+    elements = {
+        0x0100: number(0x8001),
+        0x0120: number(message.message_id),
+        0x0800: number(0x0101),
+        0x0900: number(0xA700),
+        0x0902: (FORGED + ESCAPES).encode("latin-1"),
+        0x1000: uid("1.2.3"),
+    }
+    link.send(p_data(pdv(message.context_id, 3, command_set(elements))))
+    link.drain()
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_no_peer_can_forge_a_line_of_the_senders_log(log_format: str) -> None:
+    with scripted(comment_hostilely) as peer:
+        done = dicomport("storescu", "-d", "--log-format", log_format, "127.0.0.1", str(peer.port), CT)
+    assert done.returncode == 1
+    assert "forged" in done.stderr
+    if log_format == "json":
+        assert "forged" not in {event["event"] for event in events_in_json(done.stderr)}
+    else:
+        assert "forged" not in events_in_text(done.stderr)
+
+
+def test_people_are_told_in_json_too(tmp_path: Path) -> None:
+    with receiver(tmp_path / "archive", "--log-format", "json", "-v") as found:
+        sent = dicomport("storescu", "--log-format", "json", "127.0.0.1", found.port, CT)
+        wrong = dicomport("storescu", "--log-format", "json", "127.0.0.1", found.port, "-ta", "0", CT)
+        _, _, err = found.stop()
+    assert sent.returncode == 0
+    assert "1 of 1 file accepted" in events_in_json(sent.stderr)[0]["text"]
+    [usage] = events_in_json(wrong.stderr)
+    assert (wrong.returncode, usage["level"], usage["event"]) == (2, "error", "told")
+    [stored] = [event for event in events_in_json(err) if event["event"] == "instance_stored"]
+    assert stored["calling"] == "DICOMPORT"
+    assert stored["size"] == 38870
+
+
+def test_no_patient_s_data_is_logged(tmp_path: Path) -> None:
+    values = ("CompressedSamples", "1CT1", "JFK IMAGING")
+    assert all(value.encode() in CT.read_bytes() for value in values)
+    layout = ("--layout", "{patient_id}/{study}/{series}/{instance}")
+    with receiver(tmp_path / "archive", "-d", *layout) as found:
+        sent = dicomport("storescu", "-d", "127.0.0.1", found.port, CT)
+        again = dicomport("storescu", "-d", "127.0.0.1", found.port, CT)
+        _, _, err = found.stop()
+    assert sent.returncode == again.returncode == 0
+    for value in values:
+        assert value not in err + sent.stderr + again.stderr
