@@ -99,7 +99,7 @@ def comment_hostilely(link: Link) -> None:
         0x1000: uid("1.2.3"),
     }
     link.send(p_data(pdv(message.context_id, 3, command_set(elements))))
-    link.drain()
+    link.serve()
 
 
 @pytest.mark.parametrize("log_format", ["text", "json"])
