@@ -3,11 +3,13 @@
 # make serve   run the receiver
 # make bench   measure against DCMTK, pynetdicom and Orthanc, and judge the ratios
 # make kill    kill the receiver 200 times under load, and look at what it kept
+# make fuzz    fuzz each target for FUZZ_SECONDS (60); findings come into .fuzz/findings
 
 PYTHON ?= python3
 BIN := .venv/bin
+FUZZ_SECONDS ?= 60
 
-.PHONY: demo test check serve bench kill coverage clean
+.PHONY: demo test check serve bench kill fuzz fuzz-short coverage clean
 
 demo: .venv/installed
 	$(BIN)/dicomport demo
@@ -25,6 +27,7 @@ check: .venv/installed-for-tests
 	$(BIN)/lint-imports
 	$(BIN)/python tools/generate_standard.py --check
 	$(BIN)/python tools/draw_state_machine.py --check
+	$(BIN)/python -m fuzz.seeds --check
 
 coverage: .venv/installed-for-tests
 	$(BIN)/coverage run -m pytest
@@ -35,6 +38,12 @@ bench: .venv/installed
 
 kill: .venv/installed-for-tests
 	DICOMPORT_KILLS=200 $(BIN)/pytest tests/archive/test_kill.py --timeout 1200
+
+fuzz: .venv/installed-for-fuzzing
+	$(BIN)/python -m fuzz --seconds $(FUZZ_SECONDS)
+
+fuzz-short: .venv/installed-for-fuzzing
+	$(BIN)/python -m fuzz --short
 
 clean:
 	rm -rf .venv
@@ -50,4 +59,8 @@ clean:
 
 .venv/installed-for-tests: .venv/installed pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@
+
+.venv/installed-for-fuzzing: .venv/installed pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
 	@touch $@

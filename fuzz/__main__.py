@@ -1,0 +1,116 @@
+"""Fuzz each target for a time with atheris, and keep what breaks an invariant.
+
+    python -m fuzz [TARGET ...] [--seconds 60] [--folder .fuzz]
+    python -m fuzz [TARGET ...] --short
+
+What a target has learned stays in FOLDER/TARGET and is where it goes on the next time; what it found comes into
+FOLDER/findings. `--short` is the same every time: a fixed seed, as many runs as `SHORT` says, nothing learned. Exits
+with 1 when something was found, with 2 where there is no atheris.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from fuzz.seeds import CORPUS
+from fuzz.targets import TARGETS
+
+SHORT: Final = {
+    "pdu": 60_000,
+    "item": 60_000,
+    "command_set": 60_000,
+    "file_meta": 60_000,
+    "scanner": 12_000,
+    "character_set": 60_000,
+    "name": 15_000,
+    "association": 8_000,
+}
+"""Runs of each target that take it some seconds."""
+
+_BOUNDS: Final = ("-timeout=20", "-rss_limit_mb=1024", "-max_len=4096", "-print_final_stats=1")
+"""A run that takes 20 seconds, or a process that takes 1 GiB, is a finding too."""
+
+
+def main() -> int:
+    """Fuzz, and say what came of it."""
+    parser = argparse.ArgumentParser(prog="python -m fuzz", description="Fuzz dicomport with atheris.")
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"one of {', '.join(TARGETS)}; default: all")
+    parser.add_argument("--seconds", type=int, default=60, help="for each target (default: 60)")
+    parser.add_argument("--folder", type=Path, default=Path(".fuzz"), help="for what is learned and found")
+    parser.add_argument("--short", action="store_true", help="a fixed number of runs from a fixed seed")
+    options = parser.parse_args()
+    for target in options.targets:
+        if target not in TARGETS:
+            parser.error(f"{target}: there is no such target")
+    if importlib.util.find_spec("atheris") is None:
+        print(
+            f"There is no atheris for this Python ({sys.version.split()[0]}), or it is not installed: pip install "
+            "'.[fuzz]'. Without it, `pytest tests/fuzz` runs the same targets over their seeds and mutations of them."
+        )
+        return 2
+    findings = options.folder / "findings"
+    findings.mkdir(parents=True, exist_ok=True)
+    found = 0
+    for target in options.targets or TARGETS:
+        limits = ("-seed=1", f"-runs={SHORT[target]}") if options.short else (f"-max_total_time={options.seconds}",)
+        with _learned(options.folder / target, keep=not options.short) as learned:
+            found += not _fuzz(target, limits, learned, findings)
+    if found:
+        print(f"Findings are in {findings}. To see one again: python -m fuzz.process TARGET FILE")
+    return int(found > 0)
+
+
+@contextlib.contextmanager
+def _learned(folder: Path, *, keep: bool) -> Iterator[Path]:
+    if keep:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield folder
+    else:
+        with tempfile.TemporaryDirectory() as made:
+            yield Path(made)
+
+
+def _fuzz(target: str, limits: tuple[str, ...], learned: Path, findings: Path) -> bool:
+    """Fuzz one target; say whether it held."""
+    began = time.monotonic()
+    process = subprocess.run(
+        (
+            *(sys.executable, "-m", "fuzz.process", target, *_BOUNDS, *limits),
+            *(f"-artifact_prefix={findings}/{target}-", str(learned), str(CORPUS / target)),
+        ),
+        check=False,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        # The order of a set of strings is part of what is to be the same every time.
+        env={**os.environ, "PYTHONHASHSEED": "0"},
+    )
+    runs = re.search(r"number_of_executed_units: (\d+)", process.stdout)
+    seconds = time.monotonic() - began
+    print(f"{target:14} {runs[1] if runs else '?':>9} runs in {seconds:5.1f} s: ", end="")
+    if process.returncode == 0:
+        print("held", flush=True)
+        return True
+    print(f"broken\n{_last_part(process.stdout)}", flush=True)
+    return False
+
+
+def _last_part(output: str) -> str:
+    """Leave out libFuzzer's progress."""
+    return "\n".join(line for line in output.splitlines() if not re.match(r"#\d+|INFO:|stat::", line))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,105 @@
+"""What comes of a peer's data set in `dicomport.archive`, and of its text: facts, or what is wrong with it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Final
+
+from dicomport.archive.charsets import codec_of, decode_text
+from dicomport.archive.elements import DEFAULT_SCAN_LIMITS, ProblemKind, ScanFlag, ScanLimits
+from dicomport.archive.scanner import Scan, Scanner
+from dicomport.files import file_name
+
+__all__ = ["SYNTAXES", "character_set", "name", "scanner"]
+
+SYNTAXES: Final = (
+    "1.2.840.10008.1.2",
+    "1.2.840.10008.1.2.1",
+    "1.2.840.10008.1.2.2",
+    "1.2.840.10008.1.2.1.99",
+    "1.2.840.10008.1.2.4.50",
+    "1.2.826.0.1.99.1",
+    "1.2.840.10008.1.2.6.2",
+)
+"""Implicit VR, Explicit VR in either byte order, deflated, encapsulated, a private one, and one that is no data set.
+
+The first byte of the target's data picks one.
+"""
+
+_LIMITS: Final = (
+    DEFAULT_SCAN_LIMITS,
+    ScanLimits(depth=4, elements=30, value_bytes=16, inflated_bytes=400),
+)
+
+
+def scanner(data: bytes) -> None:
+    """Scan a data set. The first three bytes are the transfer syntax, the limits and the size of pieces, and a cut.
+
+    Nothing raises. The result is the same in one piece and in pieces. What is held between
+    them is within the limits. Of a data set that is cut, nothing is known that is not known of the whole; it may be
+    taken for whole, but not for undecodable if it isn't. Facts are text without padding that UTF-8 can hold.
+    """
+    uid = SYNTAXES[(data[0] if data else 0) % len(SYNTAXES)]
+    choice, cut = (data[1] if len(data) > 1 else 0), (data[2] if len(data) > 2 else 0)
+    limits, size, octets = _LIMITS[choice % 2], choice // 2 + 1, data[3:]
+    whole = _scan(uid, limits, octets, len(octets) or 1)
+    assert _scan(uid, limits, octets, size) == whole
+    for text in dataclasses.astuple(whole.facts):
+        if isinstance(text, str):
+            text.encode()
+            assert text == text.strip(" \0")
+    assert whole.proven is (whole.problem is None and ScanFlag.NOT_WALKED not in whole.flags)
+    _check_cut(whole, _scan(uid, limits, octets[: len(octets) * cut // 256], size))
+
+
+def _scan(uid: str, limits: ScanLimits, octets: bytes, size: int) -> Scan:
+    scan = Scanner(uid, limits)
+    for start in range(0, len(octets), size):
+        piece = bytearray(octets[start : start + size])
+        scan.feed(memoryview(piece))
+        # A view that was kept would not let it.
+        piece.clear()
+        walk = scan._walk
+        if walk is not None:
+            assert len(walk._stack) <= limits.depth
+            assert len(walk._header) < 12
+            assert len(walk._kept) <= limits.value_bytes + 1
+            assert all(len(value.raw) <= limits.value_bytes + 1 for value in walk.values.values())
+    return scan.finish()
+
+
+def _check_cut(whole: Scan, part: Scan) -> None:
+    if part.problem is not None and part.problem.kind is ProblemKind.UNDECODABLE and part.problem.detail != "empty":
+        assert part.problem == whole.problem
+    if part.facts.specific_character_set == whole.facts.specific_character_set:
+        for known, fact in zip(dataclasses.astuple(part.facts), dataclasses.astuple(whole.facts), strict=True):
+            assert known in (fact, "", None)
+
+
+def character_set(data: bytes) -> None:
+    """Decode text; up to the first line feed the data are the Specific Character Set.
+
+    Any bytes in any character set are text without padding that UTF-8 can hold.
+    """
+    said, _, raw = data.partition(b"\n")
+    text = decode_text(raw, codec_of(said.decode("latin-1")))
+    text.encode()
+    assert text == text.strip(" \0")
+
+
+_PLAIN: Final = frozenset("0123456789abcdef._")
+
+
+def name(data: bytes) -> None:
+    """Make file names of two texts, which a line feed divides.
+
+    Each is one name, not longer than a file system takes, of digits, small letters, dots and underscores; not hidden,
+    not special. They are the same if and only if the texts are.
+    """
+    first, _, second = (part.decode("utf-8", "surrogateescape") for part in data.partition(b"\n"))
+    names = [file_name(text) for text in (first, second)]
+    for made in names:
+        assert 0 < len(made) <= 120
+        assert _PLAIN.issuperset(made)
+        assert "." not in {made[0], made[-1]}
+    assert (names[0] == names[1]) is (first == second)

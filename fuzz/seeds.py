@@ -1,0 +1,195 @@
+"""Write the seeds into `corpus`, a folder for each target, or see whether they are what is written there.
+
+    python -m fuzz.seeds [--check]
+
+They come from the golden bytes of the tests. What a fuzzer found is a seed too: once it is mended it stays, in `FOUND`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from tests.archive.goldens import GOLDENS as DATA_SETS
+from tests.core.peer import (
+    COMMAND,
+    DATA,
+    POLICY,
+    REQUEST,
+    STORE_PDU,
+    command_set,
+    number,
+    p_data,
+    pdv,
+    store_elements,
+)
+from tests.wire.command_goldens import COMMANDS
+from tests.wire.pdu_goldens import ITEMS as ITEM_GOLDENS
+from tests.wire.pdu_goldens import PDUS
+
+from dicomport.core import Role, negotiate
+from dicomport.wire import FileMeta, encode, encode_command, encode_file_meta
+from fuzz.archive import SYNTAXES
+from fuzz.association import CANNED, CONVERSATION, STARTS, Program, data_of
+from fuzz.targets import TARGETS
+from fuzz.wire import ITEMS
+
+__all__ = ["CORPUS", "seeds"]
+
+CORPUS: Final = Path(__file__).with_name("corpus")
+
+_DATA_SET: Final = bytes.fromhex("08 00 18 00 55 49 08 00") + b"1.2.3.4\0"
+
+_CHARACTER_SETS: Final = (
+    b"\nBuc^J\xe9r\xf4me",
+    b"ISO_IR 101\nWa\xb3\xeasa",
+    b"ISO-IR 144\n\xbb\xee\xda",
+    b"ISO_IR 166\n\xa1\xa2",
+    b"ISO_IR 192\nWang^XiaoDong=" + "王^小東=".encode(),
+    b"GB18030\n" + "王^小东".encode("gb18030"),
+    b"GBK\n" + "王^小东".encode("gbk"),
+    b"ISO_IR 13\n\xd4\xcf\xc0\xde^\xc0\xdb\xb3",
+    b"ISO 2022 IR 100\\ISO 2022 IR 144\nJ\xe9\x1b-L\xbb\xee\xda^\xe9",
+    b"ISO 2022 IR 13\\ISO 2022 IR 87\n\xd4\xcf=\x1b$B;3ED\x1b(J^",
+    b"\\ISO 2022 IR 149\nHong=\x1b$)C\xfb\xf3^\x1b$)C\xd1\xce",
+    b"\\ISO 2022 IR 159\n\x1b$(D\x22\x23",
+    b"\\ISO 2022 IR 58\n\x1b$)A\xcd\xf5",
+    b"ISO_IR 999\n\x1b?x\0 ",
+)
+
+_NAMES: Final = (
+    b"1.2.840.10008.1.1\n1.2.840.10008.1.2",
+    b"../../x\n/etc/cron.d/x",
+    b"..\\..\\x\nC:\\x",
+    b".\n..",
+    b"\n_",
+    b"1/2\n1_2",
+    b"1_2f2\n1/2",
+    b"CON\ncon",
+    b"1.2\0003\n1.2.3 ",
+    b"$(id)\n`id`",
+    "\u202e1.2\nä".encode(),
+    b"1" * 120 + b"\n" + b"1" * 121,
+    b"/" * 41 + b"\n" + b"/" * 42,
+)
+
+FOUND: Final[dict[str, dict[str, bytes]]] = {}
+"""What a fuzzer found, by target and what it was."""
+
+
+def seeds() -> Iterator[tuple[Path, bytes]]:
+    """Give each seed with its path below `CORPUS`."""
+    for target, made in _MADE.items():
+        for name, data in itertools.chain(made(), FOUND.get(target, {}).items()):
+            yield Path(target, re.sub("[^0-9a-z]+", "-", name.lower()).strip("-")), data
+
+
+def _pdus() -> Iterator[tuple[str, bytes]]:
+    yield from ((name, golden.data) for name, (golden, _) in PDUS.items())
+    yield "request of the tests", encode(REQUEST)
+    yield "answer to it", encode(negotiate(REQUEST, POLICY).reply)
+
+
+def _items() -> Iterator[tuple[str, bytes]]:
+    for name, (golden, value) in ITEM_GOLDENS.items():
+        yield name, bytes((ITEMS.index(type(value)),)) + golden.data[4:]
+
+
+def _command_sets() -> Iterator[tuple[str, bytes]]:
+    for name, (golden, command) in COMMANDS.items():
+        yield name, golden.data
+        if not command.to_raw().is_response and name != "C-CANCEL-RQ":
+            yield f"refusal of {name}", encode_command(command.to_raw().refusal(0x0211, comment="no"))
+    elements = store_elements()
+    for left_out in elements:
+        lacking = {element: value for element, value in elements.items() if element != left_out}
+        yield f"C-STORE-RQ without {left_out:04X}", command_set(lacking)
+    yield "C-FIND-RQ", command_set(elements | {0x0100: number(0x0020)})
+    yield "C-FIND-RSP", command_set(elements | {0x0100: number(0x8020)})
+
+
+def _file_metas() -> Iterator[tuple[str, bytes]]:
+    full = FileMeta(
+        media_storage_sop_class_uid="1.2.840.10008.5.1.4.1.1.2",
+        media_storage_sop_instance_uid="1.2.3.4",
+        transfer_syntax_uid="1.2.840.10008.1.2.1",
+        implementation_class_uid="1.2.826.0.1.99",
+        implementation_version_name="DICOMPORT_01",
+        source_ae_title="STORESCU",
+        sending_ae_title="SENDING",
+        receiving_ae_title="ARCHIVE",
+        source_presentation_address="dicom:192.0.2.7",
+    )
+    whole = encode_file_meta(full)
+    group_length = 12
+    yield "whole file", whole + _DATA_SET
+    yield "group", whole[132:] + _DATA_SET
+    yield "group without its length", whole[132 + group_length :] + _DATA_SET
+    yield "group with a length of zero", whole[132:140] + bytes(4) + whole[144:] + _DATA_SET
+    yield "nothing but the version", encode_file_meta(FileMeta())[132:] + _DATA_SET
+    yield "no group", _DATA_SET
+
+
+def _data_sets() -> Iterator[tuple[str, bytes]]:
+    for name, (uid, golden, _) in DATA_SETS.items():
+        syntax = SYNTAXES.index(uid)
+        yield name, bytes((syntax, 12, 128)) + golden.data
+        yield f"{name} within tight limits", bytes((syntax, 1, 200)) + golden.data
+        yield f"{name} in a syntax of nobody", bytes((len(SYNTAXES) - 2, 6, 77)) + golden.data
+
+
+def _programs() -> Iterator[tuple[str, bytes]]:
+    for role, heard in CONVERSATION.items():
+        yield f"{role.value} of a conversation", data_of(Program(role.value, (heard,), sizes=(40,)))
+        yield f"silent {role.value}", data_of(Program(role.value, (heard,), responding=False, sizes=(7,)))
+    for start in STARTS:
+        yield start, data_of(Program(start, tuple(CANNED), sizes=(40,)))
+    acceptor = f"established {Role.ACCEPTOR.value}"
+    yield "local user", data_of(Program(acceptor, ("command", "data", "release", "confirm", "abort", "expired")))
+    yield "closed early", data_of(Program(acceptor, (STORE_PDU[:30], "closed")))
+    endless = {
+        "command": p_data(pdv(1, COMMAND, bytes(150))),
+        "empty command": p_data(pdv(1, COMMAND)),
+        "empty data set": p_data(pdv(3, DATA)),
+        "nothing": p_data(),
+    }
+    for name, again in endless.items():
+        yield f"endless {name}", data_of(Program(acceptor, (STORE_PDU, *[again] * 9), sizes=(40,)))
+
+
+_MADE: Final = {
+    "pdu": _pdus,
+    "item": _items,
+    "command_set": _command_sets,
+    "file_meta": _file_metas,
+    "scanner": _data_sets,
+    "character_set": lambda: ((f"example {number}", data) for number, data in enumerate(_CHARACTER_SETS)),
+    "name": lambda: ((f"pair {number}", data) for number, data in enumerate(_NAMES)),
+    "association": _programs,
+}
+
+
+def main() -> int:
+    """Write the seeds, or say whether they are there."""
+    wanted = {CORPUS / path: data for path, data in seeds()}
+    found = {path: path.read_bytes() for path in CORPUS.rglob("*") if path.is_file()}
+    if sys.argv[1:] == ["--check"]:
+        for path in sorted(path for path in wanted.keys() | found.keys() if wanted.get(path) != found.get(path)):
+            print(f"{path}: not what fuzz/seeds.py makes")
+        return int(wanted != found)
+    for path in found.keys() - wanted.keys():
+        path.unlink()
+    for target in TARGETS:
+        (CORPUS / target).mkdir(parents=True, exist_ok=True)
+    for path, data in wanted.items():
+        path.write_bytes(data)
+    print(f"{len(wanted)} seeds")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

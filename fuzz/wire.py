@@ -1,0 +1,149 @@
+"""What comes of bytes in `dicomport.wire`: values that can be written and read again, or the room's own errors."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from typing import Final
+
+from dicomport.wire import (
+    AsynchronousOperationsWindow,
+    Command,
+    CommandError,
+    Deviation,
+    EncodeError,
+    FileMeta,
+    FileMetaError,
+    Limits,
+    PresentationContextAC,
+    PresentationContextRQ,
+    ProtocolError,
+    RawCommand,
+    Response,
+    RoleSelection,
+    SOPClassCommonExtendedNegotiation,
+    SOPClassExtendedNegotiation,
+    TruncatedFileMetaError,
+    UserIdentityAC,
+    UserIdentityRQ,
+    UserInformation,
+    decode,
+    decode_command,
+    decode_file_meta,
+    encode,
+    encode_command,
+    encode_file_meta,
+)
+from dicomport.wire.cursor import Cursor
+
+__all__ = ["ITEMS", "command_set", "file_meta", "item", "pdu"]
+
+_TIGHT: Final = Limits(presentation_contexts=2, transfer_syntaxes_per_context=2, user_items=3)
+_UNRECOGNIZED_OPERATION: Final = 0x0211
+_GROUP_0002: Final = 128 + 4
+_LONGEST_SHORT_VALUE: Final = 0xFFFF
+
+ITEMS: Final = (
+    PresentationContextRQ,
+    PresentationContextAC,
+    UserInformation,
+    AsynchronousOperationsWindow,
+    RoleSelection,
+    SOPClassExtendedNegotiation,
+    SOPClassCommonExtendedNegotiation,
+    UserIdentityRQ,
+    UserIdentityAC,
+)
+"""The items and sub-items that have a class; the first byte of the target's data picks one."""
+
+
+def pdu(data: bytes) -> None:
+    """Read a PDU, as it is and with a PDU length that is right.
+
+    Either `ProtocolError`; or a value, which is written as bytes that are read as the same value, without a deviation
+    from the standard, whatever the peer's had. Tighter limits change nothing but to refuse.
+    """
+    for octets in (data, data[:2] + max(0, len(data) - 6).to_bytes(4, "big") + data[6:]):
+        try:
+            value = decode(octets)
+        except ProtocolError:
+            continue
+        notes: Counter[Deviation] = Counter()
+        assert decode(encode(value), notes=notes) == value
+        assert not notes
+        with contextlib.suppress(ProtocolError):
+            assert decode(octets, limits=_TIGHT) == value
+
+
+def item(data: bytes) -> None:
+    """Read the body of an item or sub-item; the first byte picks which.
+
+    Either `ProtocolError`; or a value, which is written as an item of its type that is read as the same value.
+    """
+    kind, body = ITEMS[(data[0] if data else 0) % len(ITEMS)], data[1 : 1 + 0xFFFF]
+    try:
+        value = kind.decode(Cursor(body, "item"))
+    except ProtocolError:
+        return
+    cursor = Cursor(value.encode(), "item")
+    written, inside = cursor.item()
+    assert (written, kind.decode(inside)) == (kind.KIND, value)
+    inside.end()
+    cursor.end()
+    assert not cursor.notes
+
+
+def command_set(data: bytes) -> None:
+    """Read a command set.
+
+    Either a value, which is written as a command set that is read as the same value, without a deviation; or a
+    `CommandError`, whose refusal can be sent; or another `ProtocolError`. A request that is not known can be refused.
+    """
+    try:
+        command = decode_command(data)
+    except CommandError as error:
+        answer = _sent(error.command.refusal(error.status, offending=(error.offending,), comment="not so"))
+        assert isinstance(answer, Response)
+        assert (answer.status, answer.offending_element) == (error.status, (error.offending,))
+        return
+    except ProtocolError:
+        return
+    assert _sent(command) == command
+    if isinstance(command, RawCommand) and not command.is_response:
+        assert _sent(command.refusal(_UNRECOGNIZED_OPERATION)).has_data_set is False
+
+
+def _sent(command: Command | RawCommand) -> Command | RawCommand:
+    notes: Counter[Deviation] = Counter()
+    received = decode_command(encode_command(command), notes)
+    assert not notes
+    return received
+
+
+def file_meta(data: bytes) -> None:
+    """Read the start of a file, as it is and after a preamble and "DICM".
+
+    Either `FileMetaError`; or a value and an offset inside of the data. Of what the value depends on nothing lies
+    beyond the first header of the data set, and with less more is asked for. The value is written as bytes that are
+    read as the same value, unless one of its texts is longer than its VR allows.
+    """
+    for octets in (data, bytes(128) + b"DICM" + data):
+        try:
+            meta, offset = decode_file_meta(octets)
+        except FileMetaError:
+            continue
+        assert _GROUP_0002 <= offset < len(octets)
+        assert decode_file_meta(octets[: offset + 8]) == (meta, offset)
+        for size in {offset, (_GROUP_0002 + offset) // 2}:
+            with contextlib.suppress(TruncatedFileMetaError):
+                assert decode_file_meta(octets[:size]) is None, f"{size} bytes of {offset} are enough"
+        _written(meta)
+
+
+def _written(meta: FileMeta) -> None:
+    try:
+        octets = encode_file_meta(meta)
+    except EncodeError:
+        assert max(len(getattr(meta, name)) for name in meta.__slots__) > _LONGEST_SHORT_VALUE
+        return
+    assert decode_file_meta(octets + bytes(8)) == (meta, len(octets))
