@@ -9,28 +9,29 @@ from typing import Final
 import pytest
 from tests.net.pairs import SHORT
 
-from dicomport.net import Address, ConnectError, Timer, connect, connect_blocking
+from dicomport.net import Address, ConnectError, Timeouts, connect, connect_blocking
 
-PATIENT: Final = Timer("connect", 30.0)
+PATIENT: Final = Timeouts(connect=30.0, tls=30.0)
+IMPATIENT: Final = Timeouts(connect=SHORT.seconds, tls=30.0)
 
 
-def dial_with_asyncio(address: Address, timer: Timer = PATIENT) -> None:
+def dial_with_asyncio(address: Address, timeouts: Timeouts = PATIENT) -> None:
     async def scenario() -> None:
-        (await connect(address, timer)).close()
+        (await connect(address, timeouts)).close()
 
     asyncio.run(scenario())
 
 
-def dial_blocking(address: Address, timer: Timer = PATIENT) -> None:
-    connect_blocking(address, timer).close()
+def dial_blocking(address: Address, timeouts: Timeouts = PATIENT) -> None:
+    connect_blocking(address, timeouts).close()
 
 
 with_both = pytest.mark.parametrize("dial", [dial_with_asyncio, dial_blocking])
 
 
-def why_not(dial: Callable[[Address, Timer], None], address: Address, timer: Timer = PATIENT) -> str:
+def why_not(dial: Callable[[Address, Timeouts], None], address: Address, timeouts: Timeouts = PATIENT) -> str:
     with pytest.raises(ConnectError) as error:
-        dial(address, timer)
+        dial(address, timeouts)
     return str(error.value)
 
 
@@ -118,7 +119,7 @@ def test_silence_is_told_once_the_timer_expires(dial: Callable[..., None]) -> No
             except TimeoutError:
                 break
 
-        assert why_not(dial, Address("127.0.0.1", port_of(sock)), SHORT) == (
+        assert why_not(dial, Address("127.0.0.1", port_of(sock)), IMPATIENT) == (
             f"127.0.0.1:{port_of(sock)} did not answer in time: is the address right, and does a firewall let it "
             "through?"
         )

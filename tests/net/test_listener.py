@@ -16,9 +16,9 @@ import pytest
 import trustme
 from tests.net.pairs import PATIENT, read, until
 
-from dicomport.net import Listener, Stream, Timeouts, listening_sockets
+from dicomport.net import Counters, Listener, Stream, Timeouts, listening_sockets
 
-TIMEOUTS: Final = Timeouts(connect=30)
+TIMEOUTS: Final = Timeouts(tls=30)
 
 
 async def echo(stream: Stream, _address: str) -> None:
@@ -35,7 +35,7 @@ async def listener(
     tls: ssl.SSLContext | None = None,
     timeouts: Timeouts = TIMEOUTS,
 ) -> AsyncIterator[Listener]:
-    made = Listener(listening_sockets("127.0.0.1", 0), serve, timeouts, tls)
+    made = Listener(listening_sockets("127.0.0.1", 0), serve, timeouts, tls, Counters())
     try:
         yield made
     finally:
@@ -155,7 +155,7 @@ def test_an_ipv6_address_is_written_in_brackets() -> None:
         async def serve(_stream: Stream, address: str) -> None:
             addresses.append(address)
 
-        made = Listener(listening_sockets("::1", 0), serve, TIMEOUTS, None)
+        made = Listener(listening_sockets("::1", 0), serve, TIMEOUTS, None, Counters())
         with socket.create_connection(("::1", made.port), timeout=30) as sock:
             assert await read(sock, 1) == b""
             assert addresses == [f"[::1]:{sock.getsockname()[1]}"]
@@ -298,7 +298,7 @@ def test_a_listener_that_is_out_of_descriptors_tries_again_where_no_connection_e
 
 STARVED: Final = """
 import asyncio, logging, resource, sys
-from dicomport.net import Listener, Timeouts, Timer, listening_sockets
+from dicomport.net import Counters, Listener, Timeouts, Timer, listening_sockets
 
 async def serve(stream, address):
     await stream.send([b"!"], Timer("send", 30))
@@ -307,7 +307,7 @@ async def serve(stream, address):
 async def main():
     logging.basicConfig(stream=sys.stdout, format="%(message)s")
     resource.setrlimit(resource.RLIMIT_NOFILE, (24, 24))
-    listener = Listener(listening_sockets("127.0.0.1", 0), serve, Timeouts(), None)
+    listener = Listener(listening_sockets("127.0.0.1", 0), serve, Timeouts(), None, Counters())
     print(listener.port, flush=True)
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
     await listener.close()
@@ -351,7 +351,7 @@ def test_handshakes_that_never_end_hold_up_nobody_and_are_given_up() -> None:
     hello = bytes.fromhex("16 03 01 02 00")
 
     async def scenario() -> None:
-        async with listener(tls=server, timeouts=Timeouts(connect=0.3)) as made:
+        async with listener(tls=server, timeouts=Timeouts(tls=0.3)) as made:
             silent = [dial(made.port) for _ in range(20)]
             for number, sock in enumerate(silent):
                 sock.sendall(hello[: number % 6])

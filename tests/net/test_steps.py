@@ -8,8 +8,9 @@ from tests.core.peer import RELEASE_RQ, associate_rq, established, opened, outpu
 
 from dicomport.core import Association, AssociationRequested, ConnectionLost, CoreEvent, ReleaseRequested, Role, State
 from dicomport.net import FLUSH, Steps, Timeouts, Timer, TimerExpiredError, next_event
+from dicomport.net.errors import unexpired
 from dicomport.net.steps import Receive, Wait
-from dicomport.net.timers import ARTIM, ArtimClock
+from dicomport.net.timers import ARTIM, ArtimClock, Progress
 
 TIMER: Final = Timer("dimse", 60.0)
 RECEIVE: Final = Receive(TIMER)
@@ -115,12 +116,50 @@ def test_artim_that_has_run_out_leaves_no_time_but_none_that_is_negative() -> No
     assert [clock.bound(TIMER).seconds for _ in range(3)] == [0.0, 0.0, 0.0]
 
 
-def test_timeouts_are_known_by_name() -> None:
-    timeouts = Timeouts(connect=1, acse=2, dimse=3, network=4)
+def test_timeouts_are_known_by_name_and_the_finer_ones_follow_the_coarser() -> None:
+    timeouts = Timeouts(connect=1, acse=2, dimse=3, network=4, tls=5)
 
-    assert [timeouts.timer(name) for name in ("connect", "acse", "dimse", "network")] == [
-        Timer("connect", 1),
-        Timer("acse", 2),
-        Timer("dimse", 3),
-        Timer("network", 4),
+    for names, seconds in (("connect", 1), ("acse artim release", 2), ("dimse", 3), ("network idle progress write", 4)):
+        assert [timeouts.timer(name) for name in names.split()] == [Timer(name, seconds) for name in names.split()]
+    finer = Timeouts(acse=2, network=4, artim=0, release=11, idle=12, progress=13, write=14)
+    assert [finer.timer(name).seconds for name in ("artim", "release", "idle", "progress", "write")] == [
+        *(0, 11, 12, 13, 14)
     ]
+
+
+def test_progress_is_so_many_bytes_in_each_window_of_waiting() -> None:
+    progress = Progress(10.0, 100)
+
+    for _ in range(50):
+        # Just fast enough, and as slow as it gets: a window's last byte comes with its last second.
+        progress.waited(5.0, 1)
+        assert progress.left == 5.0
+        progress.waited(5.0, 999)
+        assert progress.left == 10.0
+    progress.waited(9.0, 999)
+    assert progress.left == 1.0
+    # What comes at once takes no time that was waited for.
+    progress.waited(0.0, 1)
+    assert progress.left == 10.0
+
+
+def test_progress_that_is_too_slow_leaves_no_time() -> None:
+    progress = Progress(10.0, 100)
+
+    progress.waited(6.0, 500)
+    progress.waited(6.0, 499)
+
+    assert progress.left <= 0
+    with pytest.raises(TimerExpiredError, match=r"^the progress timer expired after 10 s$"):
+        unexpired(progress)
+    progress.restart()
+    assert unexpired(progress).left == 10.0
+
+
+def test_a_rate_of_nothing_still_asks_for_a_byte() -> None:
+    progress = Progress(10.0, 0)
+
+    progress.waited(9.0, 0)
+    assert progress.left == 1.0
+    progress.waited(0.5, 1)
+    assert progress.left == 10.0

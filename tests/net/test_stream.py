@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import socket
 import struct
+import sys
 from collections.abc import Callable
 from typing import Any, Final, cast
 
@@ -290,6 +291,20 @@ def test_nagle_s_algorithm_is_off() -> None:
             assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
             assert ours.gettimeout() == 0
             assert stream.tls is None
+            stream.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_peer_that_has_lost_its_power_is_found_out() -> None:
+    async def scenario() -> None:
+        with tcp_pair() as (ours, _):
+            assert ours.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 0
+            stream = Stream(ours)
+            assert ours.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+            if sys.platform == "linux":
+                options = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+                assert [ours.getsockopt(socket.IPPROTO_TCP, option) for option in options] == [60, 15, 4]
             stream.close()
 
     asyncio.run(scenario())

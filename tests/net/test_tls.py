@@ -20,7 +20,6 @@ from dicomport.net import (
     Connection,
     Stream,
     Timeouts,
-    Timer,
     connect,
     connect_blocking,
 )
@@ -28,6 +27,7 @@ from dicomport.net import (
 CA: Final = trustme.CA()
 ANOTHER_CA: Final = trustme.CA()
 PATTERN: Final = bytes(range(251)) * 4_000
+TIMEOUTS: Final = Timeouts(connect=30.0, tls=30.0)
 
 
 def server_context(*names: str, ca: trustme.CA = CA, mutual: bool = False) -> ssl.SSLContext:
@@ -82,32 +82,32 @@ def until_closed(sock: socket.socket) -> None:
         pass
 
 
-def dial_with_asyncio(address: Address, timer: Timer) -> None:
+def dial_with_asyncio(address: Address, timeouts: Timeouts) -> None:
     async def scenario() -> None:
-        (await connect(address, timer)).close()
+        (await connect(address, timeouts)).close()
 
     asyncio.run(scenario())
 
 
-def dial_blocking(address: Address, timer: Timer) -> None:
-    connect_blocking(address, timer).close()
+def dial_blocking(address: Address, timeouts: Timeouts) -> None:
+    connect_blocking(address, timeouts).close()
 
 
 with_both = pytest.mark.parametrize("dial", [dial_with_asyncio, dial_blocking])
 
 
 def why_not(
-    dial: Callable[[Address, Timer], None],
+    dial: Callable[[Address, Timeouts], None],
     serve: Callable[[socket.socket], None],
     context: ssl.SSLContext,
     *,
     host: str = "127.0.0.1",
-    timer: Timer = PATIENT,
+    timeouts: Timeouts = TIMEOUTS,
 ) -> str:
     """Give the reason, with the address taken out."""
     with serving(serve) as port:
         with pytest.raises(ConnectError) as error:
-            dial(Address(host, port, context), timer)
+            dial(Address(host, port, context), timeouts)
         text = str(error.value)
         assert text.isprintable()
         return text.replace(f"{host}:{port}", "PEER")
@@ -116,14 +116,14 @@ def why_not(
 @with_both
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 def test_a_trusted_server_is_connected_to_by_name_and_by_address(
-    dial: Callable[[Address, Timer], None], host: str
+    dial: Callable[[Address, Timeouts], None], host: str
 ) -> None:
     with serving(shaking_hands(server_context(), until_closed)) as port:
-        dial(Address(host, port, client_context()), PATIENT)
+        dial(Address(host, port, client_context()), TIMEOUTS)
 
 
 @with_both
-def test_a_certificate_that_nobody_vouches_for_is_told(dial: Callable[[Address, Timer], None]) -> None:
+def test_a_certificate_that_nobody_vouches_for_is_told(dial: Callable[[Address, Timeouts], None]) -> None:
     reason = why_not(dial, shaking_hands(server_context(ca=ANOTHER_CA), until_closed), client_context())
 
     assert reason.startswith("PEER showed a certificate that is not trusted: ")
@@ -131,7 +131,7 @@ def test_a_certificate_that_nobody_vouches_for_is_told(dial: Callable[[Address, 
 
 
 @with_both
-def test_a_certificate_for_another_name_is_told(dial: Callable[[Address, Timer], None]) -> None:
+def test_a_certificate_for_another_name_is_told(dial: Callable[[Address, Timeouts], None]) -> None:
     serve = shaking_hands(server_context("pacs.example"), until_closed)
 
     assert why_not(dial, serve, client_context()).startswith(
@@ -154,7 +154,7 @@ ANSWERS: Final = {
 @pytest.mark.parametrize("what", ANSWERS)
 @pytest.mark.parametrize("first", ["client", "server"])
 def test_a_server_that_does_not_speak_tls_is_told(
-    dial: Callable[[Address, Timer], None], what: str, first: str
+    dial: Callable[[Address, Timeouts], None], what: str, first: str
 ) -> None:
     def serve(sock: socket.socket) -> None:
         if first == "client":
@@ -178,7 +178,7 @@ def test_a_server_that_does_not_speak_tls_is_told(
         (112, "the peer is not known by the name that it was called by"),
     ],
 )
-def test_an_alert_is_told_in_words(dial: Callable[[Address, Timer], None], alert: int, words: str) -> None:
+def test_an_alert_is_told_in_words(dial: Callable[[Address, Timeouts], None], alert: int, words: str) -> None:
     def serve(sock: socket.socket) -> None:
         sock.recv(1 << 16)
         sock.sendall(bytes((21, 3, 3, 0, 2, 2, alert)))
@@ -188,7 +188,7 @@ def test_an_alert_is_told_in_words(dial: Callable[[Address, Timer], None], alert
 
 
 @with_both
-def test_a_server_that_hangs_up_on_a_handshake_is_told(dial: Callable[[Address, Timer], None]) -> None:
+def test_a_server_that_hangs_up_on_a_handshake_is_told(dial: Callable[[Address, Timeouts], None]) -> None:
     def serve(sock: socket.socket) -> None:
         sock.recv(1 << 16)
 
@@ -199,7 +199,7 @@ def test_a_server_that_hangs_up_on_a_handshake_is_told(dial: Callable[[Address, 
 
 
 @with_both
-def test_a_server_that_asks_for_too_old_a_version_is_told(dial: Callable[[Address, Timer], None]) -> None:
+def test_a_server_that_asks_for_too_old_a_version_is_told(dial: Callable[[Address, Timeouts], None]) -> None:
     context = server_context()
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     client = client_context()
@@ -211,9 +211,9 @@ def test_a_server_that_asks_for_too_old_a_version_is_told(dial: Callable[[Addres
 
 
 @with_both
-def test_a_handshake_that_never_ends_is_given_up(dial: Callable[[Address, Timer], None]) -> None:
-    assert why_not(dial, until_closed, client_context(), timer=SHORT) == (
-        "PEER did not answer in time: is the address right, and does a firewall let it through?"
+def test_a_handshake_that_never_ends_is_given_up(dial: Callable[[Address, Timeouts], None]) -> None:
+    assert why_not(dial, until_closed, client_context(), timeouts=Timeouts(tls=0.05)) == (
+        "PEER: no TLS connection (the tls timer expired after 0.05 s): does the peer speak TLS on this port?"
     )
 
 
@@ -222,7 +222,7 @@ def test_a_handshake_that_never_ends_is_given_up(dial: Callable[[Address, Timer]
 
 @contextlib.asynccontextmanager
 async def tls_stream(port: int, context: ssl.SSLContext) -> AsyncIterator[Stream]:
-    stream = await connect(Address("127.0.0.1", port, context), PATIENT)
+    stream = await connect(Address("127.0.0.1", port, context), TIMEOUTS)
     try:
         yield stream
     finally:
@@ -335,7 +335,7 @@ def test_a_client_without_a_certificate_is_turned_away(runner: str, version: ssl
         return core
 
     async def with_asyncio(address: Address) -> None:
-        stream = await connect(address, PATIENT)
+        stream = await connect(address, TIMEOUTS)
         connection = Connection(stream, ended_core(), timeouts)
         try:
             assert await connection.next_event(PATIENT) is None
@@ -346,7 +346,7 @@ def test_a_client_without_a_certificate_is_turned_away(runner: str, version: ssl
         from dicomport.net import next_event
 
         core = ended_core()
-        connection = BlockingConnection(connect_blocking(address, PATIENT), core, timeouts)
+        connection = BlockingConnection(connect_blocking(address, TIMEOUTS), core, timeouts)
         try:
             assert connection.run(next_event(core, PATIENT)) is None
         finally:
@@ -371,6 +371,6 @@ def test_a_client_with_a_certificate_is_known_by_it() -> None:
         until_closed(tls)
 
     with serving(shaking_hands(server_context(mutual=True), serve)) as port:
-        dial_blocking(Address("127.0.0.1", port, client_context(showing=CA)), PATIENT)
+        dial_blocking(Address("127.0.0.1", port, client_context(showing=CA)), TIMEOUTS)
 
     assert names == [(("DNS", "client.example"),)]

@@ -1,7 +1,6 @@
 """The server: who may connect, what it makes of peers that say something else or nothing, and how it starts."""
 
 import asyncio
-import contextlib
 import logging
 import socket
 from collections.abc import Callable, Iterator
@@ -24,7 +23,7 @@ SOON: Final = 0.2
 
 def patient(**short: float) -> Timeouts:
     """Give timeouts of which only those named can expire while a test runs."""
-    return Timeouts(**{"connect": HOUR, "acse": HOUR, "dimse": HOUR, "network": HOUR} | short)
+    return Timeouts(**{"connect": HOUR, "tls": HOUR, "acse": HOUR, "dimse": HOUR, "network": HOUR} | short)
 
 
 @pytest.fixture(autouse=True)
@@ -310,23 +309,6 @@ def test_a_data_set_that_stalls_is_aborted_by_the_network_timer_and_discarded() 
         assert peer.read() is None
     assert storage.calls == ["begin", "write", "discard"]
     assert storage.data == {}
-
-
-def test_a_peer_that_does_not_read_its_answers_is_given_up() -> None:
-    """Its window is full, so nothing more can be sent: that is a stall like any other (T6)."""
-    storage = Recorder()
-    with StorageSCP(storage, port=0, timeouts=patient(network=SOON, acse=SOON)).in_thread() as scp:
-        sock = socket.socket()
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
-        with sock:
-            sock.settimeout(60)
-            sock.connect(("127.0.0.1", scp.port))
-            sock.sendall(encode(request()))
-            message = store() * 100
-            with contextlib.suppress(ConnectionResetError, BrokenPipeError):
-                while True:
-                    sock.sendall(message)
-        assert serves(scp)
 
 
 def open_descriptors() -> int:

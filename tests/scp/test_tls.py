@@ -24,7 +24,7 @@ from dicomport.wire import CStoreRSP
 CT: Final = "1.2.840.10008.5.1.4.1.1.2"
 EXPLICIT: Final = "1.2.840.10008.1.2.1"
 HOUR: Final = 3600.0
-PATIENT: Final = Timeouts(connect=HOUR, acse=HOUR, dimse=HOUR, network=HOUR)
+PATIENT: Final = Timeouts(connect=HOUR, tls=HOUR, acse=HOUR, dimse=HOUR, network=HOUR)
 
 
 @dataclass
@@ -200,7 +200,7 @@ def test_peers_that_say_nothing_or_half_a_hello_hold_up_nobody(scp: StorageSCP, 
 
 
 def test_a_peer_that_never_ends_its_handshake_is_dropped(tls: Contexts) -> None:
-    timeouts = Timeouts(connect=0.2, acse=HOUR, dimse=HOUR, network=HOUR)
+    timeouts = Timeouts(connect=HOUR, tls=0.2, acse=HOUR, dimse=HOUR, network=HOUR)
     with StorageSCP(Recorder(), port=0, tls=tls.server, timeouts=timeouts).in_thread() as scp, Peer(scp.port) as peer:
         peer.send(bytes.fromhex("1603010200"))
         assert peer.read() is None

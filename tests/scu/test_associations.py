@@ -483,12 +483,15 @@ def test_the_acse_timer_bounds_the_wait_for_the_acceptance(api: Api) -> None:
 
 
 @with_both
-def test_the_acse_timer_bounds_the_wait_for_the_release(api: Api) -> None:
+@pytest.mark.parametrize("timeouts", [dicomport.Timeouts(acse=SHORT), dicomport.Timeouts(release=SHORT)])
+def test_the_release_timer_bounds_the_wait_for_the_release(api: Api, timeouts: dicomport.Timeouts) -> None:
+    """By default it is the ACSE timer's time."""
+
     async def scenario(port: int) -> None:
-        async with api.associate(HOST, port, contexts=CONTEXTS, timeouts=dicomport.Timeouts(acse=SHORT)):
+        async with api.associate(HOST, port, contexts=CONTEXTS, timeouts=timeouts):
             pass
 
-    with scripted(replying_to_nothing) as peer, pytest.raises(dicomport.TimerExpiredError, match="acse timer"):
+    with scripted(replying_to_nothing) as peer, pytest.raises(dicomport.TimerExpiredError, match="release timer"):
         api.run(scenario(peer.port))
 
     assert peer.links[0].pdus == [ReleaseRQ(), Abort(AbortReason.SERVICE_USER)]

@@ -317,7 +317,7 @@ def test_a_peer_that_stops_reading_is_given_up(api: Api, tmp_path: Path) -> None
 
         async def scenario() -> None:
             timeouts = dicomport.Timeouts(network=0.2)
-            with pytest.raises(dicomport.TimerExpiredError, match="the network timer expired"):
+            with pytest.raises(dicomport.TimerExpiredError, match="the write timer expired"):
                 async with api.associate(
                     HOST, peer.port, contexts=[dicomport.sop_classes.CTImageStorage], timeouts=timeouts
                 ) as association:
@@ -378,7 +378,7 @@ def test_a_send_to_a_peer_that_stops_reading_goes_on_with_the_rest(tmp_path: Pat
     with scripted(accepting(script), serving(), receive_buffer=4096) as peer:
         report = send(what, peer.port, timeouts=dicomport.Timeouts(network=0.2), on_result=lambda _result: over.set())
 
-    assert reasons(report) == ["the association was lost: the network timer expired after 0.2 s", ""]
+    assert reasons(report) == ["the association was lost: the write timer expired after 0.2 s", ""]
     assert report.associations == 2
 
 

@@ -15,10 +15,10 @@ from dicomport.cli.options import (
     configure_logging,
     json_option,
     maximum_length_option,
-    timeout_options,
     verbosity_options,
 )
 from dicomport.cli.text import tell
+from dicomport.cli.timeout_options import Side, timeout_options
 from dicomport.net import AssociationError, Timeouts
 from dicomport.scu import ClientAssociation, associate
 from dicomport.standard import VERIFICATION, Status, describe
@@ -33,7 +33,7 @@ __all__ = ["echoscu"]
 @called_ae_title_option
 @click.option("--explain", is_flag=True, help="Tell what was agreed on with the peer, and why.")
 @maximum_length_option
-@timeout_options
+@timeout_options(Side.REQUESTOR)
 @json_option
 @verbosity_options
 def echoscu(
@@ -44,9 +44,7 @@ def echoscu(
     called_ae_title: str,
     explain: bool,
     maximum_length: int,
-    acse: float,
-    dimse: float,
-    network: float,
+    timeouts: Timeouts,
     as_json: bool,
     log_level: int | None,
 ) -> int:
@@ -63,7 +61,7 @@ def echoscu(
             contexts=[VERIFICATION],
             ae_title=ae_title,
             called_ae_title=called_ae_title,
-            timeouts=Timeouts(acse=acse, dimse=dimse, network=network),
+            timeouts=timeouts,
             maximum_length=maximum_length,
         ) as association:
             if explain:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from dicomport.cli.stderr import LogFormat, log_to_stderr, set_log_format
-from dicomport.net import DEFAULT_MAXIMUM_LENGTH, Timeouts, check_ae_title
+from dicomport.net import DEFAULT_MAXIMUM_LENGTH, check_ae_title
 
 __all__ = [
     "ExitCode",
@@ -19,7 +19,6 @@ __all__ = [
     "configure_logging",
     "json_option",
     "maximum_length_option",
-    "timeout_options",
     "verbosity_options",
 ]
 
@@ -71,22 +70,6 @@ maximum_length_option = click.option(
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="One JSON object per line on stdout; text for people goes to stderr."
 )
-
-_SECONDS = click.FloatRange(0.1, 86400)
-_TIMEOUTS = Timeouts()
-
-
-def timeout_options(command: Command) -> Command:
-    """Add -ta, -td and -tn, the parameters `acse`, `dimse` and `network`."""
-    for short, long, name, help_text in (
-        ("-tn", "--network-timeout", "network", "Seconds to wait for the peer's next byte, or for it to take ours."),
-        ("-td", "--dimse-timeout", "dimse", "Seconds to wait for the response to a request."),
-        ("-ta", "--acse-timeout", "acse", "Seconds to wait for an association, and for its release."),
-    ):
-        default = getattr(_TIMEOUTS, name)
-        option = click.option(short, long, name, type=_SECONDS, default=default, show_default=True, help=help_text)
-        command = option(command)
-    return command
 
 
 def verbosity_options(command: Command) -> Command:

@@ -26,10 +26,10 @@ from dicomport.cli.options import (
     configure_logging,
     json_option,
     maximum_length_option,
-    timeout_options,
     verbosity_options,
 )
 from dicomport.cli.text import count, tell
+from dicomport.cli.timeout_options import Side, timeout_options
 from dicomport.net import Timeouts
 from dicomport.scp import StorageSCP, StoreOperation
 from dicomport.standard import Status
@@ -61,7 +61,7 @@ __all__ = ["storescp"]
 @archive_policy_options
 @hook_options
 @maximum_length_option
-@timeout_options
+@timeout_options(Side.ACCEPTOR)
 @json_option
 @verbosity_options
 def storescp(
@@ -77,9 +77,7 @@ def storescp(
     study_timeout: float,
     hook_timeout: float,
     maximum_length: int,
-    acse: float,
-    dimse: float,
-    network: float,
+    timeouts: Timeouts,
     as_json: bool,
     log_level: int | None,
 ) -> int:
@@ -106,7 +104,7 @@ def storescp(
                 allow_any=access.allow_any,
                 check_called_ae_title=access.require_called_aet,
                 maximum_length=maximum_length,
-                timeouts=Timeouts(acse=acse, dimse=dimse, network=network),
+                timeouts=timeouts,
                 on_answer=_print_json if as_json else None,
                 on_over=hooks.association_over,
             )

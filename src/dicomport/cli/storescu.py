@@ -19,10 +19,10 @@ from dicomport.cli.options import (
     configure_logging,
     json_option,
     maximum_length_option,
-    timeout_options,
     verbosity_options,
 )
 from dicomport.cli.text import amount, count, tell
+from dicomport.cli.timeout_options import Side, timeout_options
 from dicomport.net import Address, Timeouts
 from dicomport.scu import InstanceResult, OnResult, Scan, Sender, SendReport, scan
 from dicomport.wire import Priority
@@ -44,7 +44,7 @@ __all__ = ["describe_result", "storescu"]
     help="Priority of the C-STORE requests.",
 )
 @maximum_length_option
-@timeout_options
+@timeout_options(Side.REQUESTOR)
 @json_option
 @verbosity_options
 def storescu(
@@ -56,9 +56,7 @@ def storescu(
     called_ae_title: str,
     priority: str,
     maximum_length: int,
-    acse: float,
-    dimse: float,
-    network: float,
+    timeouts: Timeouts,
     as_json: bool,
     log_level: int | None,
 ) -> int:
@@ -82,7 +80,7 @@ def storescu(
             ae_title=ae_title,
             called_ae_title=called_ae_title,
             priority=Priority[priority.upper()],
-            timeouts=Timeouts(acse=acse, dimse=dimse, network=network),
+            timeouts=timeouts,
             on_result=on_result,
             negotiation={"maximum_length": maximum_length},
         )

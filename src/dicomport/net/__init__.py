@@ -2,6 +2,7 @@
 
 from dicomport.net.blocking import BlockingConnection, connect_blocking
 from dicomport.net.connection import Connection
+from dicomport.net.counters import Counters
 from dicomport.net.dialling import Address, Attempt, Endpoint, connect, reach, resolve, secure
 from dicomport.net.errors import (
     AbortedError,
@@ -16,10 +17,9 @@ from dicomport.net.identity import DEFAULT_MAXIMUM_LENGTH, IDENTITY, check_ae_ti
 from dicomport.net.listener import Listener, listening_sockets
 from dicomport.net.steps import FLUSH, Flush, Steps, next_event
 from dicomport.net.stream import Stream
-from dicomport.net.timers import ABORT_TIMER, Timeouts, Timer
+from dicomport.net.timers import Bound, Timeouts, Timer
 
 __all__ = [
-    "ABORT_TIMER",
     "DEFAULT_MAXIMUM_LENGTH",
     "FLUSH",
     "IDENTITY",
@@ -28,8 +28,10 @@ __all__ = [
     "AssociationError",
     "Attempt",
     "BlockingConnection",
+    "Bound",
     "ConnectError",
     "Connection",
+    "Counters",
     "Endpoint",
     "Flush",
     "Listener",

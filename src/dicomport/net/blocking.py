@@ -10,24 +10,43 @@ from typing import Final
 from dicomport.core import Association
 from dicomport.net.dialling import Address, explain
 from dicomport.net.errors import ConnectError, TimerExpiredError, unexpired
-from dicomport.net.gather import Gather, quick_ack, set_low_latency
+from dicomport.net.gather import Gather, prepare, quick_ack
 from dicomport.net.handshake import Handshake
 from dicomport.net.steps import Flush, Steps, T, Wait
-from dicomport.net.timers import ArtimClock, Timeouts, Timer
+from dicomport.net.timers import ArtimClock, Bound, Timeouts, Timer
 
 __all__ = ["BlockingConnection", "connect_blocking"]
 
 _BUFFER_BYTES: Final = 1 << 18
 
 
-def connect_blocking(address: Address, timer: Timer) -> socket.socket:
+def connect_blocking(address: Address, timeouts: Timeouts) -> socket.socket:
     """Connect by TCP, and by TLS where it is asked for. Raises `ConnectError`."""
     try:
-        sock = socket.create_connection((address.host, address.port), timeout=timer.seconds)
-        set_low_latency(sock)
-        return sock if address.tls is None else _shake_hands(sock, address.tls, address.host, timer)
-    except (OSError, UnicodeError) as error:
+        sock = _dial(address, timeouts.timer("connect").started())
+        return sock if address.tls is None else _shake_hands(sock, address.tls, address.host, timeouts.timer("tls"))
+    except (OSError, UnicodeError, TimerExpiredError) as error:
         raise ConnectError(explain(address, error)) from error
+
+
+def _dial(address: Address, timer: Timer) -> socket.socket:
+    """Try each address that the name has, all of them within the timer."""
+    last: OSError | None = None
+    for family, kind, protocol, _, sockaddr in socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM):
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.settimeout(_at_least(unexpired(timer)))
+            sock.connect(sockaddr)
+            prepare(sock)
+        except OSError as error:
+            sock.close()
+            last = error
+        except BaseException:
+            sock.close()
+            raise
+        else:
+            return sock
+    raise last or OSError("the name has no address")
 
 
 def _shake_hands(sock: socket.socket, context: ssl.SSLContext, host: str, timer: Timer) -> ssl.SSLSocket:
@@ -38,12 +57,20 @@ def _shake_hands(sock: socket.socket, context: ssl.SSLContext, host: str, timer:
         tls.settimeout(0)
         with contextlib.suppress(ssl.SSLWantReadError, ssl.SSLWantWriteError):
             handshake.attempt()
-        tls.settimeout(timer.seconds)
+        tls.settimeout(timer.seconds)  # It bounds a handshake as a whole.
         handshake.attempt()
+    except TimeoutError:
+        tls.close()
+        raise TimerExpiredError(timer) from None
     except BaseException:
         tls.close()
         raise
     return tls
+
+
+def _at_least(bound: Bound) -> float:
+    # A time-out of zero would mean a socket that does not block.
+    return max(bound.left, 0.001)
 
 
 class BlockingConnection:
@@ -55,8 +82,8 @@ class BlockingConnection:
         self._buffer = memoryview(bytearray(_BUFFER_BYTES))
         self._torn = False
         """Whether a PDU was sent in part: what is sent after that, an A-ABORT too, would be read as its rest."""
-        self._stall = timeouts.timer("network")
-        self._artim = ArtimClock(core, timeouts.acse)
+        self._stall = timeouts.timer("write")
+        self._artim = ArtimClock(core, timeouts.timer("artim").seconds)
 
     def run(self, steps: Steps[T]) -> T:
         """Do what the steps wait for until they are done; errors of the transport connection are raised inside them."""
@@ -79,8 +106,7 @@ class BlockingConnection:
 
     def _await(self, wait: Wait) -> None:
         timer = (wait.timer or self._stall) if isinstance(wait, Flush) else unexpired(self._artim.bound(wait.timer))
-        # A time-out of zero would mean a socket that does not block.
-        self._sock.settimeout(max(timer.left, 0.001))
+        self._sock.settimeout(_at_least(timer))
         try:
             if isinstance(wait, Flush):
                 self._flush()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from typing import Final
 
 from dicomport.core import Association, CoreEvent
+from dicomport.net.counters import Counters
 from dicomport.net.errors import TimerExpiredError, unexpired
 from dicomport.net.steps import Flush, Steps, T, Wait, next_event
 from dicomport.net.stream import Stream
-from dicomport.net.timers import ArtimClock, Timeouts, Timer
+from dicomport.net.timers import ArtimClock, Bound, Timeouts
 
 __all__ = ["Connection"]
 
@@ -18,15 +20,20 @@ _BUFFER_BYTES: Final = 1 << 18
 class Connection:
     """Runs step generators for one association, in the task that owns it."""
 
-    def __init__(self, stream: Stream, core: Association, timeouts: Timeouts) -> None:
+    def __init__(self, stream: Stream, core: Association, timeouts: Timeouts, counters: Counters | None = None) -> None:
         self.core = core
         self.timeouts = timeouts
         self.stream = stream
+        self.counters = Counters() if counters is None else counters
+        self.progress = timeouts.progression()
+        """How fast the peer's bytes come, whatever else they are waited for with."""
+        self.expired: TimerExpiredError | None = None
+        """The last timer that expired, ARTIM too, which the core deals with."""
         self._buffer = memoryview(bytearray(_BUFFER_BYTES))
         self._torn = False
         """Whether a PDU was sent in part: what is sent after that, an A-ABORT too, would be read as its rest."""
-        self._stall = timeouts.timer("network")
-        self._artim = ArtimClock(core, timeouts.acse)
+        self._stall = timeouts.timer("write")
+        self._artim = ArtimClock(core, timeouts.timer("artim").seconds)
 
     async def run(self, steps: Steps[T]) -> T:
         """Do what the steps wait for until they are done; errors of the transport connection are raised inside them."""
@@ -35,7 +42,11 @@ class Connection:
             while True:
                 try:
                     await self._await(wait)
-                except (OSError, TimerExpiredError) as error:
+                except TimerExpiredError as expired:
+                    self.expired = expired
+                    self.counters.timer(expired.timer)
+                    wait = steps.throw(expired)
+                except OSError as error:
                     wait = steps.throw(error)
                 else:
                     wait = next(steps)
@@ -43,11 +54,11 @@ class Connection:
             result: T = done.value
             return result
 
-    async def next_event(self, timer: Timer) -> CoreEvent | None:
+    async def next_event(self, timer: Bound) -> CoreEvent | None:
         """Wait for the next event of the core, as `steps.next_event` has it."""
         return await self.run(next_event(self.core, timer))
 
-    async def flush(self, timer: Timer | None = None) -> None:
+    async def flush(self, timer: Bound | None = None) -> None:
         """Send what the core wants to send; raises `OSError` and `TimerExpiredError`."""
         output = self.core.take_output()
         if output and not self._torn:
@@ -63,7 +74,10 @@ class Connection:
         if isinstance(wait, Flush):
             await self.flush(wait.timer)
             return
-        count = await self.stream.receive_into(self._buffer, unexpired(self._artim.bound(wait.timer)))
+        bound = unexpired(self._artim.bound(wait.timer))
+        began = time.monotonic()
+        count = await self.stream.receive_into(self._buffer, bound)
+        self.progress.waited(time.monotonic() - began, count)
         if count:
             self.core.receive(self._buffer[:count])
         else:

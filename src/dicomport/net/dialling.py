@@ -13,7 +13,7 @@ from typing import Any
 from dicomport.net.errors import ConnectError, TimerExpiredError
 from dicomport.net.handshake import NotTLSError, tls_words
 from dicomport.net.stream import Stream
-from dicomport.net.timers import Timer
+from dicomport.net.timers import Timeouts, Timer
 
 __all__ = ["Address", "Attempt", "Endpoint", "connect", "explain", "reach", "resolve", "secure"]
 
@@ -56,12 +56,12 @@ class Attempt:
     error: OSError
 
 
-async def connect(address: Address, timer: Timer) -> Stream:
+async def connect(address: Address, timeouts: Timeouts) -> Stream:
     """Connect by TCP, trying each address that the name has, and then by TLS if asked. Raises `ConnectError`."""
-    timer = timer.started()
+    timer = timeouts.timer("connect").started()
     stream = await reach(address, await resolve(address, timer), timer, [])
     if address.tls is not None:
-        await secure(stream, address, address.tls, timer)
+        await secure(stream, address, address.tls, timeouts.timer("tls").started())
     return stream
 
 
@@ -107,6 +107,8 @@ async def _explained(address: Address, timer: Timer) -> AsyncIterator[None]:
     try:
         async with asyncio.timeout(timer.left):
             yield
+    except TimeoutError as error:
+        raise ConnectError(explain(address, TimerExpiredError(timer))) from error
     except (OSError, UnicodeError, TimerExpiredError) as error:
         raise ConnectError(explain(address, error)) from error
 
@@ -125,6 +127,8 @@ def explain(address: Address, error: Exception) -> str:
             reason = f"{address.host} is no known host name: is it spelled right?"
         case ConnectionRefusedError():
             reason = f"nothing listens on {address}: is the port right, and is the peer running?"
+        case TimerExpiredError() if error.timer.name == "tls":
+            reason = f"{address}: no TLS connection ({error}): does the peer speak TLS on this port?"
         case TimeoutError() | TimerExpiredError():
             reason = f"{address} did not answer in time: is the address right, and does a firewall let it through?"
         case ConnectionResetError() if address.tls is not None:

@@ -9,12 +9,16 @@ from typing import Final
 
 from dicomport.wire import Buffer
 
-__all__ = ["Gather", "quick_ack", "set_low_latency"]
+__all__ = ["Gather", "prepare", "quick_ack"]
 
 _MOST_BUFFERS: Final = 512
 """Buffers in one system call; Linux takes 1024 (IOV_MAX)."""
 
 _QUICK_ACK: Final = getattr(socket, "TCP_QUICKACK", None)
+
+_KEEPALIVE: Final = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
+"""Seconds of silence before the first probe, seconds between probes, probes: a dead peer is found in two minutes. The
+system's own two hours would do for nobody."""
 
 
 class Gather:
@@ -44,10 +48,19 @@ class Gather:
         return self._first < len(self._views)
 
 
-def set_low_latency(sock: socket.socket) -> None:
-    """Switch Nagle's algorithm off: the end of a request must not wait for the acknowledgement of its beginning."""
+def prepare(sock: socket.socket) -> None:
+    """Set a connected socket's options.
+
+    Nagle's algorithm is off: the end of a request must not wait for the acknowledgement of its beginning. Keepalive is
+    on: a peer that has lost its power is found out even where it is waited for without a bound, or with a long one.
+    """
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     quick_ack(sock)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEPALIVE.items():
+        option = getattr(socket, name, None)
+        if option is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def quick_ack(sock: socket.socket) -> None:

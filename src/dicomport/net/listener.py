@@ -10,9 +10,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeAlias
 
 from dicomport.logs import get_logger
+from dicomport.net.counters import Counters
 from dicomport.net.errors import TimerExpiredError
 from dicomport.net.stream import Stream
-from dicomport.net.timers import Timeouts
+from dicomport.net.timers import Timeouts, Timer
 
 __all__ = ["Listener", "Serve", "listening_sockets"]
 
@@ -72,13 +73,19 @@ class Listener:
     """Accepts connections; each has a task of its own, TLS handshake included, so that no peer holds up another."""
 
     def __init__(
-        self, sockets: list[socket.socket], serve: Serve, timeouts: Timeouts, tls: ssl.SSLContext | None
+        self,
+        sockets: list[socket.socket],
+        serve: Serve,
+        timeouts: Timeouts,
+        tls: ssl.SSLContext | None,
+        counters: Counters,
     ) -> None:
         log.prepare()
         self._sockets = sockets
         self._serve = serve
         self._timeouts = timeouts
         self._tls = tls
+        self._counters = counters
         self._accepting = [asyncio.create_task(self._accept(sock)) for sock in sockets]
         self._serving: set[asyncio.Task[None]] = set()
         self._one_ended = asyncio.Event()
@@ -101,6 +108,9 @@ class Listener:
         if self._serving:
             _, late = await asyncio.wait(self._serving, timeout=seconds)
             for task in late:
+                expired = TimerExpiredError(Timer("shutdown", seconds))
+                self._counters.timer(expired.timer)
+                log.warning("connection_cut", why=str(expired))
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
 
@@ -141,11 +151,12 @@ class Listener:
             return
         try:
             if self._tls is not None:
-                await stream.start_tls(
-                    self._tls, server_side=True, server_hostname=None, timer=self._timeouts.timer("connect")
-                )
+                timer = self._timeouts.timer("tls").started()
+                await stream.start_tls(self._tls, server_side=True, server_hostname=None, timer=timer)
             await self._serve(stream, address)
         except (OSError, TimerExpiredError) as error:
+            if isinstance(error, TimerExpiredError):
+                self._counters.timer(error.timer)
             log.info("connection_ended", address=address, reason=str(error))
         finally:
             stream.close()

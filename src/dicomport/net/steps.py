@@ -13,14 +13,14 @@ from typing import Final, TypeAlias, TypeVar
 
 from dicomport.core import Association, CoreEvent, State
 from dicomport.net.errors import TimerExpiredError
-from dicomport.net.timers import ARTIM, Timer
+from dicomport.net.timers import ARTIM, Bound, Timer
 
 __all__ = ["FLUSH", "Flush", "Receive", "Steps", "Wait", "next_event"]
 
 
 @dataclass(frozen=True, slots=True)
 class Flush:
-    """Until the core's output has left; `timer`, by default the network timer, bounds each time without progress."""
+    """Until the core's output has left; `timer`, by default the write timer, bounds each time without progress."""
 
     timer: Timer | None = None
 
@@ -29,7 +29,7 @@ class Flush:
 class Receive:
     """Until bytes were lent to the core, or the transport connection has closed, or `timer` has expired."""
 
-    timer: Timer
+    timer: Bound
 
 
 FLUSH: Final = Flush()
@@ -41,7 +41,7 @@ T = TypeVar("T")
 Steps: TypeAlias = Generator[Wait, None, T]
 
 
-def next_event(core: Association, timer: Timer) -> Steps[CoreEvent | None]:
+def next_event(core: Association, timer: Bound) -> Steps[CoreEvent | None]:
     """Wait for the core's next event; None once the association and its transport connection are over.
 
     While ARTIM runs it takes the place of `timer`; its expiry is the core's business (Evt18). An error of the

@@ -13,9 +13,9 @@ import ssl
 from collections.abc import Callable, Sequence
 
 from dicomport.net.errors import TimerExpiredError
-from dicomport.net.gather import Gather, quick_ack, set_low_latency
+from dicomport.net.gather import Gather, prepare, quick_ack
 from dicomport.net.handshake import Handshake
-from dicomport.net.timers import Timer
+from dicomport.net.timers import Bound
 from dicomport.wire import Buffer
 
 __all__ = ["Stream"]
@@ -32,7 +32,7 @@ class Stream:
         self._reader_added = False
         self._expiry = _Expiry(self._loop, self.interrupt)
         sock.setblocking(False)
-        set_low_latency(sock)
+        prepare(sock)
 
     @property
     def tls(self) -> ssl.SSLSocket | None:
@@ -40,9 +40,12 @@ class Stream:
         return self._sock if isinstance(self._sock, ssl.SSLSocket) else None
 
     async def start_tls(
-        self, context: ssl.SSLContext, *, server_side: bool, server_hostname: str | None, timer: Timer
+        self, context: ssl.SSLContext, *, server_side: bool, server_hostname: str | None, timer: Bound
     ) -> None:
-        """Shake hands; raises `ssl.SSLError`, `NotTLSError`, another `OSError` and `TimerExpiredError`."""
+        """Shake hands; raises `ssl.SSLError`, `NotTLSError`, another `OSError` and `TimerExpiredError`.
+
+        The timer should be a started one: it bounds the handshake as a whole then.
+        """
         self._remove_reader()
         tls = context.wrap_socket(
             self._sock, server_side=server_side, server_hostname=server_hostname, do_handshake_on_connect=False
@@ -57,7 +60,7 @@ class Stream:
         await self._when_ready(shake, timer, try_first=True)
         self._remove_reader()
 
-    async def receive_into(self, buffer: memoryview, timer: Timer) -> int:
+    async def receive_into(self, buffer: memoryview, timer: Bound) -> int:
         """Put the next bytes into `buffer`; 0 is the end of the stream. Raises `OSError` and `TimerExpiredError`."""
 
         def receive() -> int:
@@ -69,7 +72,7 @@ class Stream:
         quick_ack(self._sock)
         return count
 
-    async def send(self, buffers: Sequence[Buffer], timer: Timer) -> None:
+    async def send(self, buffers: Sequence[Buffer], timer: Bound) -> None:
         """Send all buffers, in order and uncopied. `timer` bounds each time without progress."""
         gather = Gather(buffers, self._sock)
         left = True
@@ -90,7 +93,7 @@ class Stream:
         self._remove_reader()
         self._sock.close()
 
-    async def _when_ready(self, attempt: Callable[[], int], timer: Timer, *, try_first: bool) -> int:
+    async def _when_ready(self, attempt: Callable[[], int], timer: Bound, *, try_first: bool) -> int:
         """Do `attempt` as soon as the socket has something to read, and as often as it takes."""
         while True:
             if try_first:
@@ -132,7 +135,7 @@ class Stream:
         else:
             waiter.set_result(count)
 
-    async def _writable(self, timer: Timer) -> None:
+    async def _writable(self, timer: Bound) -> None:
         descriptor = self._sock.fileno()
         self._waiter = self._loop.create_future()
         self._loop.add_writer(descriptor, _resolve, self._waiter)
@@ -161,11 +164,11 @@ class _Expiry:
     def __init__(self, loop: asyncio.AbstractEventLoop, expired: Callable[[TimerExpiredError], None]) -> None:
         self._loop = loop
         self._expired = expired
-        self._timer: Timer | None = None
+        self._timer: Bound | None = None
         self._deadline = 0.0
         self._handle: asyncio.TimerHandle | None = None
 
-    def start(self, timer: Timer) -> None:
+    def start(self, timer: Bound) -> None:
         self._timer = timer
         self._deadline = self._loop.time() + timer.left
         if self._handle is not None and self._handle.when() > self._deadline:

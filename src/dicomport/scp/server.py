@@ -8,15 +8,17 @@ import contextlib
 import ipaddress
 import ssl
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Final, Self
 
 from dicomport.core import AcceptorPolicy, Association, Role
+from dicomport.logs import get_logger
 from dicomport.net import (
     DEFAULT_MAXIMUM_LENGTH,
     IDENTITY,
     Connection,
+    Counters,
     Listener,
     Stream,
     Timeouts,
@@ -31,6 +33,8 @@ from dicomport.standard import STORAGE_SERVICE_CLASS, VERIFICATION, sop_classes
 from dicomport.wire import DEFAULT_LIMITS, Limits, SOPClassCommonExtendedNegotiation, SOPClassExtendedNegotiation
 
 __all__ = ["StorageSCP", "any_storage_class"]
+
+log = get_logger("scp")
 
 _OPERATIONS_WINDOW: Final = 16
 """Requests that a peer may have outstanding where it asks for a window. They are served in order; what has not been
@@ -125,6 +129,7 @@ class StorageSCP:
             operations_window=_OPERATIONS_WINDOW,
             extended=_answer_extended,
         )
+        self._counters = Counters()
         self._listener: Listener | None = None
         self._services: set[StorageService] = set()
         self._stopped = asyncio.Event()
@@ -134,13 +139,24 @@ class StorageSCP:
         """The bound port."""
         return self._port if self._listener is None else self._listener.port
 
+    @property
+    def counters(self) -> Mapping[str, int]:
+        """How often each timer has expired ("timer.idle") and each deviation was put up with ("deviation.uid-padding").
+
+        It counts from when the server was made, and what has not happened is not in it. This is a copy.
+        """
+        return self._counters.snapshot()
+
     async def start(self) -> None:
         """Listen. Raises `OSError` where the address can't be had."""
         sockets = listening_sockets(self._host, self._port)
-        self._listener = Listener(sockets, self._serve, self._timeouts, self._tls)
+        self._listener = Listener(sockets, self._serve, self._timeouts, self._tls, self._counters)
 
-    async def stop(self, within: float = 10.0) -> None:
-        """Stop listening, let what is in flight end within so many seconds, and abort the rest."""
+    async def stop(self, within: float | None = None) -> None:
+        """Stop listening, let what is in flight end within so many seconds, and abort the rest.
+
+        By default it has the time that the time-outs give: `Timeouts.shutdown`.
+        """
         if self._listener is None:
             return
         listener, self._listener = self._listener, None
@@ -148,7 +164,8 @@ class StorageSCP:
         await listener.close()
         for service in self._services:
             service.stop()
-        await listener.wait_served(within)
+        await listener.wait_served(self._timeouts.shutdown if within is None else within)
+        log.info("server_stopped", **self._counters.snapshot())
         self._stopped.set()
 
     async def serve_forever(self) -> None:
@@ -197,7 +214,7 @@ class StorageSCP:
         core = Association(Role.ACCEPTOR, limits=self._limits)
         core.transport_opened()
         service = StorageService(
-            Connection(stream, core, self._timeouts),
+            Connection(stream, core, self._timeouts, self._counters),
             address,
             self._peers,
             self._policy,

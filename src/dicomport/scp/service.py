@@ -25,7 +25,7 @@ from dicomport.core import (
     negotiate,
 )
 from dicomport.logs import get_logger, reason_of
-from dicomport.net import ABORT_TIMER, Connection, TimerExpiredError
+from dicomport.net import Bound, Connection, TimerExpiredError
 from dicomport.scp.access import Peer, Refusal, certificate_names, decide
 from dicomport.scp.requests import AssociationInfo, StoreOperation
 from dicomport.scp.sinks import Sink, Storage, status_of
@@ -92,7 +92,6 @@ class StorageService:
     ) -> None:
         self._connection = connection
         self._core = connection.core
-        self._network = connection.timeouts.timer("network")
         self._peers = peers
         self._policy = policy
         self._storage = storage
@@ -100,6 +99,8 @@ class StorageService:
         self._on_over = on_over
         self._address = address
         self._log = get_logger("scp").bind(address=address)
+        self._requested = False
+        """Whether the peer has asked for an association."""
         self._idle = True
         self._stopping = False
         self._stored = self._refused = 0
@@ -117,15 +118,9 @@ class StorageService:
         try:
             await self._serve_association()
         except _Over as over:
-            self._log.info(
-                "association_over",
-                how=_told(over.event),
-                stored=self._stored,
-                refused=self._refused,
-                deviations=dict(self._core.deviations),
-            )
+            self._tell_end(self._how(over.event))
         except (_Stopping, TimerExpiredError) as reason:
-            self._log.info("association_aborted", why=str(reason) or "the server stops")
+            self._tell_end(f"aborted: {str(reason) or 'the server stops'}")
             self._core.abort()
             await self._send_last_words()
             return
@@ -135,6 +130,32 @@ class StorageService:
             return
         with contextlib.suppress(_Stopping):
             await self._await_close()
+
+    def _tell_end(self, how: str) -> None:
+        deviations = self._core.deviations
+        self._connection.counters.deviations(deviations)
+        # Who connects and closes again is a load balancer, every few seconds.
+        spoke = self._requested or self._core.error or self._connection.expired
+        self._log.log(
+            logging.INFO if spoke else logging.DEBUG,
+            "association_over",
+            how=how,
+            stored=self._stored,
+            refused=self._refused,
+            deviations=dict(deviations),
+        )
+
+    def _how(self, event: CoreEvent | None) -> str:
+        """Say how the association ended."""
+        match event:
+            case Aborted(reason, by_peer=True):
+                return f"aborted by the peer: {reason.meaning}"
+            case Aborted(reason, detail=detail):
+                return f"aborted, {reason.meaning}: {detail}"
+            case ConnectionLost():
+                return "the connection was lost"
+            case _:
+                return str(self._core.error or self._connection.expired or "closed in order")
 
     async def _serve_association(self) -> Never:
         association = await self._establish()
@@ -153,10 +174,11 @@ class StorageService:
             self._log.exception("on_over_raised")
 
     async def _establish(self) -> AssociationInfo:
-        event = await self._next()
+        event = await self._next(self._idle_timer())
         if not isinstance(event, AssociationRequested):
             raise _Over(event)
         request = event.request
+        self._requested = True
         self._log = self._log.bind(calling=request.calling_ae_title, called=request.called_ae_title)
         tls = self._connection.stream.tls
         certificate = (tls.getpeercert() or None) if tls is not None else None
@@ -193,7 +215,7 @@ class StorageService:
         if self._stopping:
             raise _Stopping
         self._idle = True
-        event = await self._next()
+        event = await self._next(self._idle_timer())
         self._idle = False
         match event:
             case CommandReceived(context, CStoreRQ() as command):
@@ -297,8 +319,9 @@ class StorageService:
 
     async def _data_set(self) -> AsyncIterator[Buffer]:
         last = False
+        self._connection.progress.restart()
         while not last:
-            event = await self._next()
+            event = await self._next(self._connection.progress)
             if not isinstance(event, DataReceived):
                 raise _Over(event)
             self._received += len(event.data)
@@ -344,9 +367,13 @@ class StorageService:
         if command.has_data_set:
             await self._receive(PROCESSING_FAILURE)
 
-    async def _next(self) -> CoreEvent:
+    def _idle_timer(self) -> Bound:
+        """Bound the wait for a whole command: nobody keeps an association by a byte now and then."""
+        return self._connection.timeouts.timer("idle").started()
+
+    async def _next(self, bound: Bound) -> CoreEvent:
         """Send what is to be sent and wait for the next event; raises `_Over` once the association is over."""
-        event = await self._connection.next_event(self._network)
+        event = await self._connection.next_event(bound)
         if event is None or isinstance(event, Aborted | ConnectionLost):
             raise _Over(event)
         return event
@@ -357,11 +384,17 @@ class StorageService:
         Closed from here with bytes unread, it would be reset, and our last PDU might be lost.
         """
         while self._core.state is State.STA13:
-            await self._connection.next_event(self._network)
+            await self._connection.next_event(self._idle_timer())
+            if self._connection.expired is not None:
+                self._log.info("connection_cut", why=str(self._connection.expired))
 
     async def _send_last_words(self) -> None:
-        with contextlib.suppress(OSError, TimerExpiredError):
-            await self._connection.flush(ABORT_TIMER)
+        try:
+            await self._connection.flush(self._connection.timeouts.timer("abort").started())
+        except OSError:
+            pass
+        except TimerExpiredError as expired:
+            self._connection.counters.timer(expired.timer)
 
 
 _WRONG_CLASS: Final = Status(SOP_CLASS_NOT_SUPPORTED.code, "SOP Class is not the one of the presentation context")
@@ -383,15 +416,3 @@ def _refusal(operation: StoreOperation) -> Status | None:
     if len(operation.sop_instance_uid) > _LONGEST_UID:
         return _UID_TOO_LONG
     return None
-
-
-def _told(event: CoreEvent | None) -> str:
-    match event:
-        case None:
-            return "closed in order"
-        case Aborted(reason, by_peer=True):
-            return f"aborted by the peer: {reason.meaning}"
-        case Aborted(reason, detail=detail):
-            return f"aborted, {reason.meaning}: {detail}"
-        case _:
-            return "the connection was lost"

@@ -96,7 +96,7 @@ class BlockingAssociation:
 
 
 def _open(address: Address, request: AssociateRQ, timeouts: Timeouts) -> BlockingAssociation:
-    sock = connect_blocking(address, timeouts.timer("connect"))
+    sock = connect_blocking(address, timeouts)
     requestor = Requestor(request, timeouts)
     connection = BlockingConnection(sock, requestor.core, timeouts)
     try:

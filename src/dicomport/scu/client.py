@@ -97,7 +97,7 @@ class ClientAssociation:
 
 async def open_association(address: Address, request: AssociateRQ, timeouts: Timeouts) -> ClientAssociation:
     """Connect and negotiate. Raises `AssociationError`."""
-    stream = await connect(address, timeouts.timer("connect"))
+    stream = await connect(address, timeouts)
     requestor = Requestor(request, timeouts)
     connection = Connection(stream, requestor.core, timeouts)
     try:

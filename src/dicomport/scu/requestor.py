@@ -25,7 +25,6 @@ from dicomport.core import (
     Role,
 )
 from dicomport.net import (
-    ABORT_TIMER,
     FLUSH,
     AbortedError,
     AssociationError,
@@ -181,7 +180,7 @@ class Requestor:
     def release(self) -> Steps[None]:
         """Release the association (PS3.8 7.2), in a collision the peer's side too. Raises `AssociationError`."""
         self.core.release()
-        timer = self._timeouts.timer("acse").started()
+        timer = self._timeouts.timer("release").started()
         while True:
             event = yield from self._next(timer)
             if isinstance(event, ReleaseRequested):
@@ -193,7 +192,7 @@ class Requestor:
         """Abort the association (PS3.8 7.3), without waiting for the peer."""
         self.core.abort()
         try:
-            yield Flush(ABORT_TIMER)
+            yield Flush(self._timeouts.timer("abort").started())
         except (OSError, AssociationError):
             # Whom it was meant for has gone, or does not read: that is what an abort is about.
             return
