@@ -235,7 +235,7 @@ def test_a_release_that_nobody_answers(storescp: StartStoreSCP) -> None:
     timeouts = Timeouts(acse=0.2)
     with dicomport.blocking.associate(HOST, peer.port, contexts=CONTEXTS, timeouts=timeouts) as association:
         assert association.c_store(CT).status.code == 0x0000
-        with pytest.raises(TimerExpiredError, match=r"the acse timer expired after 0\.2 s"):
+        with pytest.raises(TimerExpiredError, match=r"the release timer expired after 0\.2 s"):
             association.release()
         assert not association.open
 
