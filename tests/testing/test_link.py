@@ -5,23 +5,25 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import pytest
 
-from dicomport.testing import Link, Peer, ScriptedSCP, ScriptedSCU
+from dicomport.testing import Fault, GoneError, Harm, Link, Peer, ScriptedSCP, ScriptedSCU, Way
 
 PATTERN: Final = b"".join(struct.pack("<L", number) for number in range(1 << 18))
 PATIENCE: Final = 30.0
 
 
 @contextlib.contextmanager
-def linked(delay: float = 0.0, bytes_per_second: float | None = None) -> Iterator[tuple[socket.socket, socket.socket]]:
+def linked(
+    delay: float = 0.0, bytes_per_second: float | None = None, faults: Sequence[Fault] = ()
+) -> Iterator[tuple[socket.socket, socket.socket]]:
     """Connect two sockets by a link: the caller's and the listener's."""
     with (
         socket.create_server(("127.0.0.1", 0)) as listening,
-        Link(listening.getsockname()[1], delay=delay, bytes_per_second=bytes_per_second) as link,
+        Link(listening.getsockname()[1], delay=delay, bytes_per_second=bytes_per_second, faults=faults) as link,
         socket.create_connection(("127.0.0.1", link.port), timeout=PATIENCE) as near,
         listening.accept()[0] as far,
     ):
@@ -114,12 +116,13 @@ def test_who_does_not_read_learns_of_a_broken_connection_all_the_same() -> None:
 def test_nobody_listening_is_a_broken_connection() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
-    with (
-        Link(port) as link,
-        socket.create_connection(("127.0.0.1", link.port), timeout=PATIENCE) as near,
-        pytest.raises(ConnectionResetError),
-    ):
-        near.recv(1)
+
+    def call() -> None:
+        with Link(port) as link, socket.create_connection(("127.0.0.1", link.port), timeout=PATIENCE) as near:
+            near.recv(1)
+
+    with pytest.raises(ConnectionResetError):
+        call()
 
 
 def test_several_connections_at_once() -> None:
@@ -139,3 +142,84 @@ def test_several_connections_at_once() -> None:
             peer.release()
     assert len(scp.stores) == 50
     assert {store.data for store in scp.stores} == {PATTERN[:100_000]}
+
+
+@pytest.mark.parametrize("way", Way)
+def test_one_byte_is_corrupted_and_no_other(way: Way) -> None:
+    faults = [Fault(Harm.CORRUPT, after=70_001, way=way), Fault(Harm.CORRUPT, after=70_003, way=way)]
+    with linked(faults=faults) as (near, far):
+        sends, receives = (near, far) if way is Way.THERE else (far, near)
+        threading.Thread(target=send, args=(sends, PATTERN), daemon=True).start()
+        data = read_all(receives)
+        send(receives, PATTERN[:100_000])
+        assert read_all(sends) == PATTERN[:100_000]
+    assert len(data) == len(PATTERN)
+    assert [at for at in range(len(data)) if data[at] != PATTERN[at]] == [70_001, 70_003]
+    assert data[70_001] == PATTERN[70_001] ^ 0xFF
+
+
+@pytest.mark.parametrize("way", Way)
+@pytest.mark.parametrize("after", [1, 5, 100_000])
+@pytest.mark.parametrize("delay", [0.0, 0.01])
+def test_a_reset_strikes_both_ends_after_so_many_bytes(way: Way, after: int, delay: float) -> None:
+    with linked(delay, faults=[Fault(Harm.RESET, after, way)]) as (near, far):
+        sends, receives = (near, far) if way is Way.THERE else (far, near)
+        learned = []
+        try:
+            sends.sendall(PATTERN[: after + 1])
+        except ConnectionError:
+            learned.append(sends)
+        data = bytearray()
+        for sock in (receives, sends):
+            try:
+                while piece := sock.recv(1 << 16):
+                    data += piece
+            except ConnectionError:
+                learned.append(sock)
+    assert data == PATTERN[:after]
+    assert sorted(map(id, learned)) == sorted(map(id, (near, far)))
+
+
+@pytest.mark.parametrize("way", Way)
+@pytest.mark.parametrize("after", [0, 100_000])
+def test_a_close_strikes_both_ends_after_so_many_bytes(way: Way, after: int) -> None:
+    with linked(faults=[Fault(Harm.CLOSE, after, way)]) as (near, far):
+        sends, receives = (near, far) if way is Way.THERE else (far, near)
+        sends.sendall(PATTERN[:after])
+        assert read_all(receives) == PATTERN[:after]
+        assert read_all(sends) == b""
+
+
+def test_a_stall_stops_one_way_and_lets_the_other_go_on() -> None:
+    with linked(faults=[Fault(Harm.STALL, after=4)]) as (near, far):
+        near.sendall(b"one, two")
+        near.shutdown(socket.SHUT_WR)
+        assert far.recv(10) == b"one,"
+        far.sendall(b"still there?")
+        assert near.recv(20) == b"still there?"
+        far.settimeout(0.05)
+        with pytest.raises(TimeoutError):
+            far.recv(10)
+
+
+def test_a_fault_of_one_connection_leaves_the_others_alone() -> None:
+    def script(peer: Peer) -> None:
+        with contextlib.suppress(GoneError):
+            peer.accept()
+            peer.serve()
+
+    faults = [Fault(Harm.CLOSE, after=0, connection=1), Fault(Harm.CLOSE, after=0, way=Way.BACK, connection=3)]
+    stored: list[int] = []
+    with ScriptedSCP(script) as scp, Link(scp.port, faults=faults) as link:
+        for number in (1, 2, 3):
+            with ScriptedSCU("127.0.0.1", link.port) as peer, contextlib.suppress(GoneError):
+                peer.associate()
+                stored.append(number)
+                peer.store("1.2.3", b"")
+    assert stored == [2]
+    assert link.connections == 3
+
+
+def test_there_is_nothing_before_the_first_byte() -> None:
+    with pytest.raises(ValueError, match="-1 bytes"):
+        Fault(Harm.RESET, after=-1)

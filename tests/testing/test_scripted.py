@@ -145,7 +145,7 @@ def drain(peer: Peer) -> None:
     ("send", "text"),
     [
         (b"", "connection 1: CStoreRQ was awaited, the connection ended (before that: nothing)"),
-        (ReleaseRQ().encode() * 2, "connection 1: CStoreRQ was awaited, ReleaseRQ() came (before that: ReleaseRQ)"),
+        (ReleaseRQ().encode(), "connection 1: CStoreRQ was awaited, ReleaseRQ() came (before that: ReleaseRQ)"),
         (b"\x09\x00\x00\x00\x00\x00", "what came breaks the protocol: PDU type 09H is unknown"),
     ],
 )

@@ -1,12 +1,13 @@
 """The shipped test kit: what a test of one side needs of the other.
 
 - `ScriptedSCP`, `ScriptedSCU`: a peer on a socket that does what a script says, right or wrong, in either role.
-- `Link`: what lies between two peers, with a delay and a throttle.
+- `Link`: what lies between two peers, with a delay, a throttle, and a `Fault` at whatever byte.
 - `CorePair`: two association cores back to back, over a link that cuts the bytes wherever the test says.
 - `joined`: events with the pieces of each data set put together, so that two runs can be compared.
 """
 
 from dicomport.testing.errors import GoneError, ScriptError
+from dicomport.testing.faults import Fault, Harm, Way
 from dicomport.testing.incoming import Heard
 from dicomport.testing.link import Link
 from dicomport.testing.messages import Message, acceptance, association_request, encode_message, response
@@ -16,7 +17,9 @@ from dicomport.testing.scripted import Script, ScriptedSCP, ScriptedSCU, in_turn
 
 __all__ = [
     "CorePair",
+    "Fault",
     "GoneError",
+    "Harm",
     "Heard",
     "Link",
     "Message",
@@ -25,6 +28,7 @@ __all__ = [
     "ScriptError",
     "ScriptedSCP",
     "ScriptedSCU",
+    "Way",
     "acceptance",
     "association_request",
     "encode_message",

@@ -1,16 +1,20 @@
-"""A link between two TCP ends that takes its time: each byte arrives `delay` seconds after it was sent."""
+"""A link between two TCP ends: it takes its time, and things go wrong on it where the test says."""
 
 from __future__ import annotations
 
 import contextlib
+import math
 import selectors
 import socket
 import struct
 import threading
 import time
 from collections import deque
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Final, Self
+
+from dicomport.testing.faults import Fault, Harm, Way
 
 __all__ = ["Link"]
 
@@ -27,9 +31,13 @@ _QUICK_ACK: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)
 class _Direction:
     """What is under way from one socket to another."""
 
-    def __init__(self, source: socket.socket, target: socket.socket, opened: float) -> None:
+    def __init__(self, source: socket.socket, target: socket.socket, opened: float, faults: Iterable[Fault]) -> None:
         self.source = source
         self.target = target
+        self.faults = deque(sorted(faults, key=lambda fault: fault.reach))
+        """Those still to strike."""
+        self.carried = 0
+        """Bytes taken from the source so far."""
         self.free = opened
         """When the link takes the next byte: not before the connection is there, nor faster than it is throttled."""
         self.pieces: deque[tuple[float, memoryview]] = deque()
@@ -47,8 +55,20 @@ class _Direction:
 
     @property
     def over(self) -> bool:
-        """Whether all has arrived, the end included."""
-        return self.ended and not self.pieces
+        """Whether all has arrived, the end in good order included."""
+        return self.ended and not self.pieces and self.broken is None
+
+    def room(self) -> int:
+        """Give the number of bytes to take from the source at most: each fault strikes between two pieces."""
+        return min(_PIECE, self.faults[0].reach - self.carried) if self.faults else _PIECE
+
+    def took(self, size: int) -> list[Harm]:
+        """Count bytes that were taken, and give what strikes now."""
+        self.carried += size
+        harms: list[Harm] = []
+        while self.faults and self.faults[0].reach == self.carried:
+            harms.append(self.faults.popleft().harm)
+        return harms
 
     def wants(self, now: float) -> int:
         """Give the events that are of interest on the source, which is the other direction's target."""
@@ -60,7 +80,7 @@ class _Direction:
         times = [self.pieces[0][0]] if self.pieces and not self.blocked else []
         if self.broken is not None:
             times.append(self.broken)
-        if not self.ended and self.free > now:
+        if not self.ended and now < self.free < math.inf:
             times.append(self.free)
         return times
 
@@ -82,17 +102,31 @@ class Link:
     as well, though the caller does not see it: its first byte arrives three delays after it has connected. The end of
     a connection, in good order (FIN) or not (RST), arrives as late as all else.
 
+    `faults` strike at the byte that they name:
+
+        with Link(scp.port, faults=[Fault(Harm.RESET, after=100_000, connection=1)]) as link:
+            code_under_test("127.0.0.1", link.port)    # its second try comes through
+
     It runs in a thread until the end of the `with` block, which breaks what is still connected.
     """
 
     def __init__(
-        self, port: int, *, host: str = "127.0.0.1", delay: float = 0.0, bytes_per_second: float | None = None
+        self,
+        port: int,
+        *,
+        host: str = "127.0.0.1",
+        delay: float = 0.0,
+        bytes_per_second: float | None = None,
+        faults: Sequence[Fault] = (),
     ) -> None:
         """Listen on a free port of loopback. `delay` is in seconds, for each way; None is without a throttle."""
         self._to = (host, port)
         self._delay = delay
         self._rate = bytes_per_second
-        self._piece = _PIECE if bytes_per_second is None else max(1, min(_PIECE, int(bytes_per_second / 100)))
+        self._piece = _PIECE if bytes_per_second is None else max(1, int(bytes_per_second / 100))
+        self._faults = faults
+        self.connections = 0
+        """How many there have been so far."""
         self._connections: set[_Direction] = set()
         """By the direction from the caller."""
         self._listening = socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG)
@@ -165,16 +199,24 @@ class Link:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         far.connect_ex(self._to)
         now = time.monotonic()
-        there, back = _Direction(near, far, now + 2 * self._delay), _Direction(far, near, now)
+        self.connections += 1
+        there = _Direction(near, far, now + 2 * self._delay, self._faults_of(Way.THERE))
+        back = _Direction(far, near, now, self._faults_of(Way.BACK))
         there.back, back.back = back, there
         there.blocked = True  # Until the far end is connected.
         self._connections.add(there)
+        for direction in (there, back):
+            for harm in direction.took(0):
+                self._strike(direction, harm, now)
+
+    def _faults_of(self, way: Way) -> list[Fault]:
+        return [fault for fault in self._faults if fault.way is way and fault.connection in (None, self.connections)]
 
     def _take(self, direction: _Direction) -> None:
         """Take from the source what there is."""
         now = time.monotonic()
         try:
-            data = direction.source.recv(self._piece)
+            data = direction.source.recv(min(direction.room(), self._piece))
         except BlockingIOError:
             return
         except OSError:
@@ -183,12 +225,28 @@ class Link:
         if _QUICK_ACK is not None and data:
             # The link adds no delay but its own: a sender with Nagle's algorithm waits for this acknowledgement.
             direction.source.setsockopt(socket.IPPROTO_TCP, _QUICK_ACK, 1)
+        harms = direction.took(len(data))
+        if Harm.CORRUPT in harms:
+            data = data[:-1] + bytes((data[-1] ^ 0xFF,))
         if self._rate is not None:
             # That the thread woke a little late is not the throttle's doing.
             now = direction.free = max(direction.free, now - _LATE) + len(data) / self._rate
         direction.pieces.append((now + self._delay, memoryview(data)))
         direction.size += len(data)
         direction.ended = not data
+        for harm in harms:
+            self._strike(direction, harm, now)
+
+    def _strike(self, direction: _Direction, harm: Harm, now: float) -> None:
+        if harm is Harm.STALL:
+            direction.free = math.inf
+        elif harm is Harm.CLOSE:
+            for way in (direction, direction.back):
+                way.pieces.append((now + self._delay, memoryview(b"")))
+                way.ended = True
+        elif harm is Harm.RESET:
+            for way in (direction, direction.back):
+                self._break(way, now)
 
     def _break(self, direction: _Direction, now: float) -> None:
         direction.ended = True

@@ -266,7 +266,10 @@ class Peer:
 
     def half_close(self) -> None:
         """Send the end of the connection (FIN), and go on reading."""
-        self.socket.shutdown(socket.SHUT_WR)
+        try:
+            self.socket.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            raise GoneError(self._text(f"the connection could not be closed half: {error}")) from error
 
     def close(self) -> None:
         """Close the connection: in good order (FIN), unless something that has come is not read (then RST)."""
