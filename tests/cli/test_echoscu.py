@@ -8,6 +8,9 @@ from pathlib import Path
 
 from tests.cli.commands import dicomport, receiver
 
+from dicomport.testing import Peer, ScriptedSCP
+from dicomport.wire import AssociateRQ
+
 
 def test_an_answer_is_exit_code_0(tmp_path: Path) -> None:
     with receiver(tmp_path / "archive") as found:
@@ -41,26 +44,20 @@ def test_no_listener_is_exit_code_3() -> None:
 
 
 def test_a_peer_that_is_no_dicom_peer_is_exit_code_3() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        import threading
+    def script(peer: Peer) -> None:
+        peer.expect(AssociateRQ)
+        peer.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        peer.drain()
 
-        def answer() -> None:
-            connection, _ = server.accept()
-            with connection:
-                connection.recv(4096)
-                connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-
-        thread = threading.Thread(target=answer)
-        thread.start()
-        done = dicomport("echoscu", "127.0.0.1", str(server.getsockname()[1]))
-        thread.join()
+    with ScriptedSCP(script) as scp:
+        done = dicomport("echoscu", "127.0.0.1", str(scp.port))
     assert done.returncode == 3
     assert "broke the protocol" in done.stderr
     assert "PDU type 48H is unknown: is HTTP spoken here?" in done.stderr
 
 
 def test_a_silent_peer_is_given_up_after_the_acse_timeout() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        done = dicomport("echoscu", "-ta", "0.3", "127.0.0.1", str(server.getsockname()[1]))
+    with ScriptedSCP(lambda peer: peer.stall()) as scp:
+        done = dicomport("echoscu", "-ta", "0.3", "127.0.0.1", str(scp.port))
     assert done.returncode == 3
     assert "the acse timer expired after 0.3 s" in done.stderr

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,8 @@ import pytest
 from tests.cli.commands import FILES, Receiver, dicomport, receiver, start
 
 from dicomport import StorageSCP, StoreRequest
+from dicomport.testing import Peer, ScriptedSCP
+from dicomport.wire import AssociateRQ
 
 CT = FILES / "CT_small.dcm"
 MR = FILES / "MR_small.dcm"
@@ -133,13 +136,18 @@ def test_a_file_name_can_not_move_the_terminal(running: Receiver, tmp_path: Path
 
 
 def test_ctrl_c_ends_it_with_130_and_says_how_far_it_came() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        process = start("storescu", "127.0.0.1", str(silent.getsockname()[1]), CT)
-        connection, _ = silent.accept()
-        with connection:
-            assert connection.recv(1) == b"\x01"
-            process.send_signal(signal.SIGINT)
-            _, err = process.communicate(timeout=60)
+    asked = threading.Event()
+
+    def silent(peer: Peer) -> None:
+        peer.expect(AssociateRQ)
+        asked.set()
+        peer.drain()
+
+    with ScriptedSCP(silent) as scp:
+        process = start("storescu", "127.0.0.1", str(scp.port), CT)
+        assert asked.wait(60)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "0 of 1 file accepted" in err
     assert "1 not tried" in err

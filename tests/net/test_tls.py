@@ -23,6 +23,7 @@ from dicomport.net import (
     connect,
     connect_blocking,
 )
+from dicomport.testing import Peer, ScriptedSCP
 
 CA: Final = trustme.CA()
 ANOTHER_CA: Final = trustme.CA()
@@ -50,23 +51,13 @@ def client_context(*, trusting: trustme.CA = CA, showing: trustme.CA | None = No
 @contextlib.contextmanager
 def serving(serve: Callable[[socket.socket], None]) -> Iterator[int]:
     """Have one connection served in a thread; errors of its socket are the peer's own."""
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        listening.listen(1)
-        listening.settimeout(30)
 
-        def run() -> None:
-            sock, _ = listening.accept()
-            sock.settimeout(30)
-            with sock, contextlib.suppress(OSError):
-                serve(sock)
+    def script(peer: Peer) -> None:
+        with contextlib.suppress(OSError):
+            serve(peer.socket)
 
-        thread = threading.Thread(target=run)
-        thread.start()
-        try:
-            yield listening.getsockname()[1]
-        finally:
-            thread.join()
+    with ScriptedSCP(script, connections=1) as scp:
+        yield scp.port
 
 
 def shaking_hands(context: ssl.SSLContext, then: Callable[[ssl.SSLSocket], None]) -> Callable[[socket.socket], None]:

@@ -6,7 +6,8 @@ import sys
 from typing import Final
 
 from tests.scu.data import CT_FILE, FILES
-from tests.scu.peer import scripted, serving
+
+from dicomport.testing import Peer, ScriptedSCP
 
 HEAVY: Final = ("pydicom", "numpy", "rich", "click", "sqlalchemy")
 
@@ -19,11 +20,16 @@ print(json.dumps([after_import, sorted(sys.modules), [result.reason for result i
 """
 
 
+def serving(peer: Peer) -> None:
+    peer.accept()
+    peer.serve()
+
+
 def imported(*paths: str) -> tuple[set[str], set[str], list[str]]:
     """Give what was imported after `import dicomport` and after sending these files, and what became of them."""
-    with scripted(serving()) as peer:
+    with ScriptedSCP(serving) as scp:
         done = subprocess.run(
-            [sys.executable, "-c", PROGRAM, str(peer.port), *paths], check=True, capture_output=True, text=True
+            [sys.executable, "-c", PROGRAM, str(scp.port), *paths], check=True, capture_output=True, text=True
         )
     after_import, after_sending, reasons = json.loads(done.stdout)
     return set(after_import).intersection(HEAVY), set(after_sending).intersection(HEAVY), reasons

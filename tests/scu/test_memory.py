@@ -10,10 +10,9 @@ from typing import Final
 
 import pytest
 from tests.scu.data import data_set_of, part10
-from tests.scu.peer import Link, Message, Script, scripted
 
 import dicomport
-from dicomport.wire import CStoreRQ, ReleaseRP
+from dicomport.testing import Peer, ScriptedSCP
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's account of memory")
 
@@ -67,21 +66,14 @@ with dicomport.StorageSCP(storage, port=0).in_thread() as scp:
 )
 
 
-def discarding(maximum_length: int) -> tuple[list[str], Script]:
-    """Make the script of a peer that keeps nothing, and the list of the instances that came whole."""
-    came: list[str] = []
+def taking(maximum_length: int) -> ScriptedSCP:
+    """Make a peer that keeps nothing."""
 
-    def script(link: Link) -> None:
-        link.accept(maximum_length=maximum_length)
-        while (heard := link.hear(keep=False)) is not None:
-            match heard:
-                case Message(command=CStoreRQ() as command):
-                    came.append(command.affected_sop_instance_uid)
-                    link.respond(heard)
-                case _:
-                    link.send(ReleaseRP().encode())
+    def script(peer: Peer) -> None:
+        peer.accept(maximum_length=maximum_length)
+        peer.serve()
 
-    return came, script
+    return ScriptedSCP(script, keep_data=False)
 
 
 @pytest.fixture
@@ -91,24 +83,20 @@ def long_file(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("program", [SENDER, BLOCKING_SENDER], ids=["asyncio", "blocking"])
 def test_a_sender_holds_a_piece_of_a_file_and_not_all_of_it(long_file: Path, program: str) -> None:
-    came, script = discarding(0)
+    with taking(0) as scp:
+        before, after, reasons = measured(program, str(scp.port), str(long_file))
 
-    with scripted(script) as peer:
-        before, after, reasons = measured(program, str(peer.port), str(long_file))
-
-    assert (reasons, came) == ([""], ["1.2.3.4"])
+    assert (reasons, [sum(store.fragments) for store in scp.stores]) == ([""], [LONG])
     assert after - before < MOST
 
 
 def test_nor_does_a_peer_that_takes_tiny_pdus_make_it_hold_more(tmp_path: Path) -> None:
     """Robustness P13: two bytes of data to a PDU, so that the headers alone are six times as long."""
     path = part10(tmp_path / "file.dcm", size=1 << 18)
-    came, script = discarding(8)
+    with taking(8) as scp:
+        before, after, reasons = measured(SENDER, str(scp.port), str(path))
 
-    with scripted(script) as peer:
-        before, after, reasons = measured(SENDER, str(peer.port), str(path))
-
-    assert (reasons, came) == ([""], ["1.2.3.4"])
+    assert (reasons, [sum(store.fragments) for store in scp.stores]) == ([""], [1 << 18])
     assert after - before < MOST
 
 

@@ -1,10 +1,14 @@
 """Scripted peers: what they are told is what goes over the wire, and what went wrong is said."""
 
+import asyncio
+import contextlib
 import socket
+import ssl
 import threading
 from dataclasses import replace
 
 import pytest
+import trustme
 
 import dicomport
 from dicomport.scu import Instance
@@ -14,10 +18,16 @@ from dicomport.wire import (
     AssociateAC,
     AssociateRQ,
     AsynchronousOperationsWindow,
+    CCancelRQ,
     CEchoRQ,
+    CEchoRSP,
     ContextResult,
     CStoreRQ,
     CStoreRSP,
+    NActionRQ,
+    NActionRSP,
+    NEventReportRQ,
+    NEventReportRSP,
     PDataTF,
     ReleaseRP,
     ReleaseRQ,
@@ -33,6 +43,15 @@ DATA = bytes.fromhex("0800 0500 4353 0a00") + b"ISO_IR 100"
 
 def instances(count: int) -> list[Instance]:
     return [Instance(CT, f"1.2.3.{number}", EXPLICIT, DATA) for number in range(count)]
+
+
+def serve(peer: Peer) -> None:
+    peer.accept()
+    peer.serve()
+
+
+def drain(peer: Peer) -> None:
+    peer.drain()
 
 
 def test_a_real_sender_stores_and_gets_the_statuses_of_the_script() -> None:
@@ -109,11 +128,7 @@ def test_each_connection_has_its_script_and_the_port_closes_after_the_last() -> 
         peer.expect(AssociateRQ)
         peer.reset()
 
-    def serves(peer: Peer) -> None:
-        peer.accept()
-        peer.serve()
-
-    with ScriptedSCP(in_turn(refuses, serves), connections=2) as scp:
+    with ScriptedSCP(in_turn(refuses, serve), connections=2) as scp:
         with ScriptedSCU("127.0.0.1", scp.port) as peer, pytest.raises(GoneError):
             peer.associate()
         with ScriptedSCU("127.0.0.1", scp.port) as peer:
@@ -135,10 +150,6 @@ def test_a_connection_without_a_script_is_an_error() -> None:
 
     with pytest.raises(ScriptError, match="connection 2: there are scripts for 1"):
         run()
-
-
-def drain(peer: Peer) -> None:
-    peer.drain()
 
 
 @pytest.mark.parametrize(
@@ -220,6 +231,58 @@ def test_a_stalled_peer_with_a_small_window_makes_the_sender_wait_until_it_goes_
     assert 0 < counts[0] < 1_000_000
 
 
+def fills(peer: Peer) -> int:
+    """Give the number of bytes that leave before the other side's window is full."""
+    peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    peer.socket.settimeout(0.05)
+    count = 0
+    with contextlib.suppress(TimeoutError):
+        while True:
+            count += peer.socket.send(bytes(4096))
+    return count
+
+
+def test_a_window_can_be_small_from_the_start_or_shrink() -> None:
+    def shrinking(peer: Peer) -> None:
+        peer.expect(ReleaseRQ)
+        peer.shrink_window(4096)
+        peer.send(ReleaseRP())
+        peer.stall()
+
+    counts = []
+    for script, receive_buffer in ((Peer.stall, None), (Peer.stall, 4096), (shrinking, None)):
+        with (
+            ScriptedSCP(script, receive_buffer=receive_buffer) as scp,
+            ScriptedSCU("127.0.0.1", scp.port) as peer,
+        ):
+            if script is shrinking:
+                peer.send(ReleaseRQ())
+                peer.expect(ReleaseRP)
+            counts.append(fills(peer))
+
+    wide, small, shrunk = counts
+    assert small < wide / 2
+    assert shrunk < wide
+
+
+def test_so_can_that_of_the_one_that_calls() -> None:
+    counts: list[int] = []
+    full = threading.Event()
+
+    def script(peer: Peer) -> None:
+        counts.append(fills(peer))
+        full.set()
+        peer.expect_close()
+
+    for receive_buffer in (None, 4096):
+        full.clear()
+        with ScriptedSCP(script) as scp, ScriptedSCU("127.0.0.1", scp.port, receive_buffer=receive_buffer) as peer:
+            peer.stall(full)
+
+    wide, small = counts
+    assert small < wide / 2
+
+
 def test_a_stall_lasts_until_the_end_of_the_block() -> None:
     def script(peer: Peer) -> None:
         peer.stall()
@@ -267,3 +330,69 @@ def test_raw_pdus_can_be_looked_at() -> None:
     with ScriptedSCP(script) as scp, ScriptedSCU("127.0.0.1", scp.port) as peer:
         assert isinstance(peer.associate(), AssociateAC)
         peer.send(peer.encode_store("1.2.3", DATA))
+
+
+def test_scripts_speak_tls() -> None:
+    ca = trustme.CA()
+    server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    ca.issue_cert("127.0.0.1").configure_cert(server)
+    ca.configure_trust(client)
+
+    with ScriptedSCP(serve, tls=server) as scp, ScriptedSCU("127.0.0.1", scp.port, tls=client) as peer:
+        peer.associate()
+        assert peer.store("1.2.3", bytes(100_000)).status == 0
+        peer.release()
+    assert [len(store.data) for store in scp.stores] == [100_000]
+
+
+def test_a_handshake_that_fails_is_the_script_s_to_see() -> None:
+    def run() -> None:
+        with (
+            ScriptedSCP(serve, tls=ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)) as scp,
+            ScriptedSCU("127.0.0.1", scp.port) as peer,
+        ):
+            peer.send(b"hello")
+            peer.drain()
+
+    with pytest.raises(GoneError, match="AssociateRQ was awaited, reading failed"):
+        run()
+
+
+def test_what_large_instances_hold_is_forgotten_where_the_test_says_so() -> None:
+    with ScriptedSCP(serve, keep_data=False) as scp, ScriptedSCU("127.0.0.1", scp.port) as peer:
+        peer.associate()
+        peer.store("1.2.3", bytes(100_000))
+        peer.release()
+    [store] = scp.stores
+    assert store.data == b""
+    assert sum(store.fragments) == 100_000
+
+
+def test_an_asyncio_program_is_tested_in_its_own_loop() -> None:
+    async def scenario() -> list[int]:
+        with ScriptedSCP(serve) as scp:
+            async with dicomport.associate("127.0.0.1", scp.port, contexts=[CT]) as association:
+                responses = [await association.c_store(instance) for instance in instances(2)]
+        return [response.status.code for response in responses]
+
+    assert asyncio.run(scenario()) == [0, 0]
+
+
+def test_every_request_of_the_service_has_its_response_and_no_other_has() -> None:
+    for request, kind in (
+        (CStoreRQ(message_id=5, affected_sop_class_uid=CT, affected_sop_instance_uid="1.2"), CStoreRSP),
+        (CEchoRQ(message_id=5, affected_sop_class_uid=CT), CEchoRSP),
+        (
+            NActionRQ(message_id=5, requested_sop_class_uid=CT, requested_sop_instance_uid="1.2", action_type_id=1),
+            NActionRSP,
+        ),
+        (
+            NEventReportRQ(message_id=5, affected_sop_class_uid=CT, affected_sop_instance_uid="1.2", event_type_id=1),
+            NEventReportRSP,
+        ),
+    ):
+        answer = response(request, 0x0110)
+        assert type(answer) is kind
+        assert (answer.message_id_being_responded_to, answer.status, answer.affected_sop_class_uid) == (5, 0x0110, CT)
+    with pytest.raises(ValueError, match="no response is known"):
+        response(CCancelRQ(message_id_being_responded_to=5))

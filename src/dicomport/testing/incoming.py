@@ -8,7 +8,7 @@ from collections import deque
 from typing import Final, TypeAlias
 
 from dicomport.testing.messages import AnyCommand, Message
-from dicomport.wire import PDU_HEADER, PDataTF, Pdu, PresentationDataValue, decode, decode_command
+from dicomport.wire import PDU_HEADER, PDV_HEADER, PDataTF, Pdu, PresentationDataValue, decode, decode_command
 
 __all__ = ["Heard", "Incoming"]
 
@@ -21,10 +21,11 @@ _PIECE: Final = 1 << 16
 class Incoming:
     """Reads PDUs and messages. Every reading raises `TimeoutError` and, for what is none, `ProtocolError`."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, *, keep_data: bool) -> None:
         self.unfinished = b""
         """What had come of a PDU when the connection ended inside it."""
         self._socket = sock
+        self._keep_data = keep_data
         self._values: deque[PresentationDataValue] = deque()
         """What has come of the next message already: nobody says that a P-DATA-TF ends where a message does."""
 
@@ -42,7 +43,7 @@ class Incoming:
         """Read a message or a PDU other than P-DATA-TF, where each PDU may take so many seconds."""
         command = bytearray()
         decoded: AnyCommand | None = None
-        data = bytearray()
+        data: list[bytes] = []
         fragments: list[int] = []
         longest = 0
         while True:
@@ -51,17 +52,16 @@ class Incoming:
                 if not isinstance(pdu, PDataTF):
                     return pdu
                 self._values.extend(pdu.values)
-                # A PDV has four bytes of length and two of header beside its fragment (PS3.8 9.3.5.1).
-                longest = max(longest, sum(len(value.data) + 6 for value in pdu.values))
+                longest = max(longest, sum(len(value.data) + PDV_HEADER.size for value in pdu.values))
             value = self._values.popleft()
             if value.is_command:
                 command += value.data
                 decoded = decode_command(bytes(command)) if value.is_last else None
             else:
-                data += value.data
+                data.append(value.data if self._keep_data else b"")
                 fragments.append(len(value.data))
             if decoded is not None and value.is_last and (not value.is_command or not decoded.has_data_set):
-                return Message(value.context_id, decoded, bytes(data), tuple(fragments), longest)
+                return Message(value.context_id, decoded, b"".join(data), tuple(fragments), longest)
 
     def drain(self, patience: float) -> int:
         """Read to the end of the connection and give the number of bytes that came."""

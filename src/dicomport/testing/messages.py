@@ -62,7 +62,7 @@ class Message(Generic[CommandT_co]):
     context_id: int
     command: CommandT_co
     data: bytes = field(default=b"", repr=False)
-    """The data set, encoded; empty where there is none."""
+    """The data set, encoded; empty where there is none, or the peer keeps none."""
     fragments: tuple[int, ...] = field(default=(), repr=False)
     """Lengths of the data set's fragments, bytes (PS3.8 E.2)."""
     longest: int = 0

@@ -65,9 +65,17 @@ class Peer:
     """
 
     def __init__(
-        self, sock: socket.socket, *, number: int = 1, patience: float = PATIENCE, over: threading.Event | None = None
+        self,
+        sock: socket.socket,
+        *,
+        number: int = 1,
+        patience: float = PATIENCE,
+        keep_data: bool = True,
+        over: threading.Event | None = None,
     ) -> None:
+        sock.settimeout(patience)
         self.socket = sock
+        """For what no method does."""
         self.number = number
         """Which of a listener's connections this is, from 1."""
         self.patience = patience
@@ -77,7 +85,7 @@ class Peer:
         """The accepted Presentation Contexts by id, once the acceptance was sent or received."""
         self.heard: list[Heard] = []
         """All messages and PDUs that have come so far."""
-        self._incoming = Incoming(sock)
+        self._incoming = Incoming(sock, keep_data=keep_data)
         self._over = over or threading.Event()
         self._maximum_length = MAXIMUM_LENGTH
         self._message_id = 0

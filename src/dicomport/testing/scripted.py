@@ -57,18 +57,21 @@ class ScriptedSCP:
         connections: int | None = None,
         receive_buffer: int | None = None,
         patience: float = PATIENCE,
+        keep_data: bool = True,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         """Listen on a free port.
 
         After `connections` the port is closed, so that one more is refused. `receive_buffer` is the system's, bytes:
-        a small one keeps the TCP window small. `patience` is in seconds, `tls` a server-side context.
+        a small one keeps the TCP window small. `patience` is in seconds. Without `keep_data` the data sets of messages
+        are forgotten at once, which large ones may ask for. `tls` is a server-side context.
         """
         self.peers: list[Peer] = []
         """All connections so far, those that are over included."""
         self._script = script
         self._left = connections
         self._patience = patience
+        self._keep_data = keep_data
         self._tls = tls
         self._over = threading.Event()
         self._errors: list[BaseException] = []
@@ -141,7 +144,13 @@ class ScriptedSCP:
             sock = self._tls.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
         if self._left is not None:
             self._left -= 1
-        peer = Peer(sock, number=len(self.peers) + 1, patience=self._patience, over=self._over)
+        peer = Peer(
+            sock,
+            number=len(self.peers) + 1,
+            patience=self._patience,
+            keep_data=self._keep_data,
+            over=self._over,
+        )
         thread = threading.Thread(target=self._run, args=(peer,), name=f"scripted-scp-{peer.number}", daemon=True)
         self.peers.append(peer)
         self._threads.append(thread)
