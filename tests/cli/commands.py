@@ -22,10 +22,16 @@ _COMMAND = (sys.executable, "-m", "dicomport")
 _PATIENCE = 60
 
 
-def dicomport(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end."""
+def dicomport(*arguments: str | Path, cwd: Path | None = None, given: str = "") -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, with something on its stdin."""
     return subprocess.run(
-        (*_COMMAND, *map(str, arguments)), check=False, capture_output=True, text=True, timeout=_PATIENCE, cwd=cwd
+        (*_COMMAND, *map(str, arguments)),
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=_PATIENCE,
+        cwd=cwd,
+        input=given,
     )
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from tests.cli.commands import FILES, Receiver, dicomport, receiver, start
 
-from dicomport import AbortedError, blocking, sop_classes
+from dicomport import AbortedError, Outcome, RejectedError, blocking, sop_classes
 from dicomport.files import read_part10
+from dicomport.wire import UserIdentityAC, UserIdentityRQ
 
 CT = FILES / "CT_small.dcm"
 
@@ -158,3 +159,53 @@ def test_the_called_ae_title_may_be_required(tmp_path: Path) -> None:
     assert "called AE title 'OTHER' is not 'ARCHIVE', which has to be called" in err
     with receiver(tmp_path / "archive", "-aet", "ARCHIVE") as found:
         assert dicomport("echoscu", "-aec", "OTHER", "127.0.0.1", found.port).returncode == 0
+
+
+def test_users_have_to_be_those_of_the_file(tmp_path: Path) -> None:
+    passwords = tmp_path / "passwords"
+    for name in ("jane", "joe"):
+        hashed = dicomport("password", name, given="hunter2\n")
+        assert hashed.returncode == 0
+        assert "hunter2" not in hashed.stdout + hashed.stderr
+        with passwords.open("a") as file:
+            file.write(hashed.stdout)
+
+    def asks(identity: UserIdentityRQ) -> Outcome:
+        with blocking.associate(
+            "127.0.0.1", int(found.port), contexts=[sop_classes.CTImageStorage], user_identity=identity
+        ) as association:
+            return association.outcome
+
+    with receiver(tmp_path / "archive", "--passwords", passwords, "-d") as found:
+        good = asks(UserIdentityRQ(2, True, b"joe", b"hunter2"))
+        assert good.user_identity_response == UserIdentityAC()
+        assert asks(UserIdentityRQ(2, False, b"joe", b"hunter2")).user_identity_response is None
+        with pytest.raises(RejectedError):
+            asks(UserIdentityRQ(2, True, b"joe", b"guessed"))
+        assert dicomport("echoscu", "127.0.0.1", found.port).returncode == 3
+        _, _, err = found.stop()
+    assert "its user identity, of type 2, is not accepted" in err
+    assert "it gives no user identity" in err
+    for secret in ("hunter2", "guessed", "joe"):
+        assert secret not in err
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"), [("joe:hunter2", "line 1 is no scrypt hash"), (None, "does not exist"), ("\xff", "utf-8")]
+)
+def test_a_file_of_something_else_is_wrong_usage(tmp_path: Path, content: str | None, problem: str) -> None:
+    passwords = tmp_path / "passwords"
+    if content is not None:
+        passwords.write_text(content, encoding="latin-1")
+    done = dicomport("storescp", "0", "--archive", tmp_path / "archive", "--passwords", passwords)
+    assert done.returncode == 2
+    assert str(passwords) in done.stderr.replace("\n", "")
+    assert problem in done.stderr
+    assert "hunter2" not in done.stderr
+
+
+@pytest.mark.parametrize(("name", "given"), [("jane", ""), ("jane", "\n"), ("#jane", "hunter2\n")])
+def test_what_makes_no_line_is_wrong_usage(name: str, given: str) -> None:
+    done = dicomport("password", name, given=given)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "hunter2" not in done.stderr

@@ -116,6 +116,7 @@ def test_a_plain_request_is_accepted() -> None:
         operations_window=AsynchronousOperationsWindow(1, 1),
         roles=(),
         extended=(),
+        user_identity_response=None,
         peer=Identity("1.2.3.5", ""),
     )
     assert outcome.accepted == {
@@ -442,37 +443,18 @@ def test_a_user_identity_is_not_answered_where_it_is_not_checked() -> None:
 
 @pytest.mark.parametrize("wanted", [True, False])
 def test_a_good_user_identity_is_answered_where_that_was_asked_for(*, wanted: bool) -> None:
-    seen: list[UserIdentityRQ] = []
-
-    def check(identity: UserIdentityRQ) -> UserIdentityAC:
-        seen.append(identity)
-        return UserIdentityAC(b"ticket")
-
     identity = replace(SECRET, positive_response_requested=wanted)
-    reply, _ = accepting(negotiate(saying(user_identity=identity), replace(POLICY, user_identity=check)))
-    assert seen == [identity]
-    assert reply.user_information.user_identity_response == (UserIdentityAC(b"ticket") if wanted else None)
+    ticket = UserIdentityAC(b"ticket")
+    reply, outcome = accepting(negotiate(saying(user_identity=identity), POLICY, user_identity_response=ticket))
+    assert reply.user_information.user_identity_response == (ticket if wanted else None)
+    assert outcome.user_identity_response == (ticket if wanted else None)
+    assert "secret" not in repr(reply) + repr(outcome)
+    assert "ticket" not in repr(reply) + repr(outcome)
 
 
-def test_a_bad_user_identity_is_rejected_without_a_word_of_it() -> None:
-    negotiation = negotiate(saying(user_identity=SECRET), replace(POLICY, user_identity=lambda _identity: None))
-    reason = rejecting(negotiation)
-    assert (reason.source, reason.reason) == (2, 1)
-    assert "secret" not in repr(negotiation)
-
-
-def test_no_user_identity_is_not_checked() -> None:
-    """Whether one is demanded is for the user to decide, who has the request."""
-    accepting(negotiate(REQUEST, replace(POLICY, user_identity=lambda _identity: None)))
-
-
-@pytest.mark.parametrize("kind", [0, 1, 5, 6, 255])
-@pytest.mark.parametrize("size", [0, 65000])
-def test_any_user_identity_is_for_the_check(kind: int, size: int) -> None:
-    identity = UserIdentityRQ(kind, positive_response_requested=True, primary_field=bytes(size))
-    policy = replace(POLICY, user_identity=lambda identity: UserIdentityAC(identity.primary_field[:10]))
-    reply, _ = accepting(negotiate(saying(user_identity=identity), policy))
-    assert reply.user_information.user_identity_response == UserIdentityAC(bytes(min(size, 10)))
+def test_who_gave_no_user_identity_gets_no_response() -> None:
+    reply, _ = accepting(negotiate(REQUEST, POLICY, user_identity_response=UserIdentityAC()))
+    assert reply.user_information.user_identity_response is None
 
 
 # The requestor's side: what an acceptance means (PS3.8 9.3.3.2, robustness A8).
@@ -499,6 +481,7 @@ def test_an_acceptance_is_settled() -> None:
         operations_window=AsynchronousOperationsWindow(0, 1),
         roles=(RoleSelection(CT, scu=True, scp=False),),
         extended=(SOPClassExtendedNegotiation(CT, b"\1"),),
+        user_identity_response=UserIdentityAC(b"ticket"),
     )
     assert outcome == Outcome(
         contexts=(
@@ -509,6 +492,7 @@ def test_an_acceptance_is_settled() -> None:
         operations_window=AsynchronousOperationsWindow(0, 1),
         roles=(RoleSelection(CT, scu=True, scp=False),),
         extended=(SOPClassExtendedNegotiation(CT, b"\1"),),
+        user_identity_response=UserIdentityAC(b"ticket"),
         peer=Identity("1.9", "PEER"),
     )
     assert not notes

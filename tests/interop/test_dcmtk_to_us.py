@@ -25,6 +25,7 @@ from tests.interop.conftest import (
 )
 
 from dicomport import FolderStorage, Status, StorageSCP
+from dicomport.scp import Passwords, hash_password
 
 pytestmark = pytest.mark.interop
 
@@ -268,6 +269,27 @@ def test_a_user_identity_that_nobody_checks(dcmtk: DCMTK, options: tuple[str, ..
     with StorageSCP(recorder, port=0).in_thread() as scp:
         assert dcmtk.to(scp.port, "storescu", "-R", *options, files=(CT,)).returncode == 0
     assert recorder.copies.total() == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        (("-usr", "somebody", "-pwd", "secret"), 0),
+        (("-usr", "somebody", "-pwd", "secret", "-rsp"), 0),
+        (("-usr", "somebody", "-pwd", "wrong", "-rsp"), 1),
+        (("-usr", "somebody"), 1),
+        ((), 1),
+    ],
+)
+def test_a_user_identity_that_is_checked(dcmtk: DCMTK, options: tuple[str, ...], code: int) -> None:
+    recorder = Recorder()
+    check = Passwords([hash_password("somebody", "secret")])
+    with StorageSCP(recorder, port=0, user_identity=check).in_thread() as scp:
+        done = dcmtk.to(scp.port, "storescu", "-R", *options, files=(CT,))
+    assert done.returncode == code
+    assert recorder.copies.total() == (0 if code else 1)
+    if code:
+        assert "Result: Rejected Permanent, Source: Service Provider (ACSE Related)" in done.stdout
 
 
 def test_an_abort_costs_nothing_that_was_stored(dcmtk: DCMTK) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import click
 
-from dicomport.scp import Peer, is_loopback
+from dicomport.scp import Passwords, Peer, UserIdentityCheck, is_loopback
 
 __all__ = ["Access", "access_options"]
 
@@ -22,6 +23,7 @@ class Access:
     """None where nobody is named."""
     allow_any: bool
     require_called_aet: bool
+    user_identity: UserIdentityCheck | None
 
     def check(self, bind_address: str) -> None:
         """Raise `click.UsageError` for an address that others can reach where nothing is said of them."""
@@ -56,6 +58,12 @@ _OPTIONS: Final = (
     click.option(
         "--require-called-aet", is_flag=True, help="Refuse those who call another AE title than our own, --ae-title."
     ),
+    click.option(
+        "--passwords",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help="Users and hashes of their pass phrases, as `dicomport password` writes them: whoever connects has to be "
+        "one of them.",
+    ),
 )
 
 
@@ -63,10 +71,30 @@ def access_options(command: Callable[..., int]) -> Callable[..., int]:
     """Add the options that say who may connect; they arrive as one parameter, `access`."""
 
     @functools.wraps(command)
-    def gathered(*, allow: tuple[Peer, ...], allow_any: bool, require_called_aet: bool, **others: Any) -> int:
-        access = Access(peers=allow or None, allow_any=allow_any, require_called_aet=require_called_aet)
+    def gathered(
+        *,
+        allow: tuple[Peer, ...],
+        allow_any: bool,
+        require_called_aet: bool,
+        passwords: Path | None,
+        **others: Any,
+    ) -> int:
+        access = Access(
+            peers=allow or None,
+            allow_any=allow_any,
+            require_called_aet=require_called_aet,
+            user_identity=None if passwords is None else _read(passwords),
+        )
         return command(access=access, **others)
 
     for option in reversed(_OPTIONS):
         gathered = option(gathered)
     return gathered
+
+
+def _read(path: Path) -> Passwords:
+    try:
+        return Passwords.read(path)
+    except (OSError, ValueError) as error:
+        told = error.strerror if isinstance(error, OSError) else error
+        raise click.UsageError(f"--passwords {path}: {told}") from None

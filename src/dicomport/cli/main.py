@@ -15,7 +15,7 @@ from dicomport.cli.stderr import show_error
 
 __all__ = ["main"]
 
-_COMMANDS: Final = ("demo", "storescp", "storescu", "echoscu", "archive")
+_COMMANDS: Final = ("demo", "storescp", "storescu", "echoscu", "archive", "password")
 """Each is a module of this room with a command of the same name."""
 
 

@@ -103,6 +103,7 @@ def storescp(
                 allow=access.peers,
                 allow_any=access.allow_any,
                 check_called_ae_title=access.require_called_aet,
+                user_identity=access.user_identity,
                 maximum_length=maximum_length,
                 timeouts=timeouts,
                 on_answer=_print_json if as_json else None,

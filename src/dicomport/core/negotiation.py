@@ -27,7 +27,6 @@ from dicomport.wire import (
     SOPClassCommonExtendedNegotiation,
     SOPClassExtendedNegotiation,
     UserIdentityAC,
-    UserIdentityRQ,
     UserInformation,
 )
 
@@ -92,6 +91,8 @@ class Outcome:
     roles: tuple[RoleSelection, ...]
     """Of SOP Classes whose roles are not the default, requestor SCU and acceptor SCP (PS3.7 D.3.3.4)."""
     extended: tuple[SOPClassExtendedNegotiation, ...]
+    user_identity_response: UserIdentityAC | None
+    """There where the requestor asked for it, and the acceptor checks user identities (PS3.7 D.3.3.7)."""
     peer: Identity
 
     @property
@@ -112,9 +113,6 @@ class Negotiation:
     outcome: Outcome | None
     reason: str = ""
 
-
-UserIdentityCheck: TypeAlias = Callable[[UserIdentityRQ], UserIdentityAC | None]
-"""Gives the response for an identity that is good, None for one that is not."""
 
 ExtendedAnswer: TypeAlias = Callable[[SOPClassExtendedNegotiation], bytes | None]
 """Gives the service class application information of the answer, or None for no answer."""
@@ -137,29 +135,26 @@ class AcceptorPolicy:
     check_called_ae_title: bool = False
     operations_window: int = 1
     """How many operations the requestor may have outstanding at most, where it asks for more than one."""
-    user_identity: UserIdentityCheck | None = None
-    """None takes everybody and, as PS3.7 D.3.3.7 has it for those who do not check, answers nothing."""
     extended: ExtendedAnswer | None = None
 
 
-def negotiate(request: AssociateRQ, policy: AcceptorPolicy, notes: Counter[Deviation] | None = None) -> Negotiation:
+def negotiate(
+    request: AssociateRQ,
+    policy: AcceptorPolicy,
+    notes: Counter[Deviation] | None = None,
+    *,
+    user_identity_response: UserIdentityAC | None = None,
+) -> Negotiation:
     """Answer a request for an association (PS3.8 7.1.1, 9.3.3 and 9.3.4).
 
-    The protocol version is not looked at here: that is the service-provider's own check (AE-6). `notes` counts
-    tolerated deviations.
+    The protocol version is not looked at here: that is the service-provider's own check (AE-6). Nor is the user
+    identity, as that may take a while: `user_identity_response` is for one that was found good, and sent where it was
+    asked for; those who do not check send none (PS3.7 D.3.3.7). `notes` counts tolerated deviations.
     """
     refusal = _refusal(request, policy)
     if refusal is not None:
         return Negotiation(AssociateRJ(refusal[0]), None, refusal[1])
     asked = request.user_information
-    identity_response: UserIdentityAC | None = None
-    if asked.user_identity is not None and policy.user_identity is not None:
-        identity_response = policy.user_identity(asked.user_identity)
-        if identity_response is None:
-            # PS3.7 D.3.3.7.3: the ACSE function of the provider rejects, without a reason.
-            return Negotiation(AssociateRJ(RejectReason.ACSE_NO_REASON), None, "the user identity was not accepted")
-        if not asked.user_identity.positive_response_requested:
-            identity_response = None
     contexts = _answer_contexts(request, policy, Counter() if notes is None else notes)
     answerable = _answerable(contexts)
     answer = UserInformation(
@@ -169,7 +164,11 @@ def negotiate(request: AssociateRQ, policy: AcceptorPolicy, notes: Counter[Devia
         operations_window=_answer_window(asked.operations_window, policy.operations_window),
         roles=_answer_roles(asked.roles, answerable),
         extended=_answer_extended(asked.extended, answerable, policy),
-        user_identity_response=identity_response,
+        user_identity_response=(
+            user_identity_response
+            if asked.user_identity is not None and asked.user_identity.positive_response_requested
+            else None
+        ),
     )
     reply = AssociateAC(
         # The two titles are reserved fields here: they go back as they came and mean nothing (PS3.8 9.3.3).
@@ -342,5 +341,6 @@ def _outcome(contexts: tuple[ContextOutcome, ...], peer: UserInformation, reply:
         operations_window=reply.operations_window or AsynchronousOperationsWindow(1, 1),
         roles=reply.roles,
         extended=reply.extended,
+        user_identity_response=reply.user_identity_response,
         peer=Identity(peer.implementation_class_uid or "", peer.implementation_version_name or ""),
     )

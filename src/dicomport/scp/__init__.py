@@ -4,6 +4,8 @@ from dicomport.scp.access import Peer
 from dicomport.scp.errors import UndecodableDataSetError
 from dicomport.scp.folder import FolderStorage
 from dicomport.scp.handlers import Handler, HandlerStorage, Verdict
+from dicomport.scp.identities import UserIdentityCheck
+from dicomport.scp.passwords import Passwords, hash_password
 from dicomport.scp.requests import AssociationInfo, StoreOperation, StoreRequest
 from dicomport.scp.server import StorageSCP, any_storage_class, is_loopback
 from dicomport.scp.sinks import Sink, Storage, status_of
@@ -13,6 +15,7 @@ __all__ = [
     "FolderStorage",
     "Handler",
     "HandlerStorage",
+    "Passwords",
     "Peer",
     "Sink",
     "Storage",
@@ -20,8 +23,10 @@ __all__ = [
     "StoreOperation",
     "StoreRequest",
     "UndecodableDataSetError",
+    "UserIdentityCheck",
     "Verdict",
     "any_storage_class",
+    "hash_password",
     "is_loopback",
     "status_of",
 ]

@@ -38,6 +38,8 @@ class Peer:
     """UIDs of those that are taken, of all that the server takes. Verification always is."""
     transfer_syntaxes: Collection[str] | None = None
     """UIDs of those that are taken, of all that the server takes."""
+    user_identity_required: bool = True
+    """Where the server checks user identities: whether the peer has to give one. One that it gives is checked."""
 
     @classmethod
     def parse(cls, text: str) -> Self:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import sys
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeGuard
 
 from dicomport.files import BLOCK_BYTES
 from dicomport.logs import get_logger
+from dicomport.scp.calls import call
 from dicomport.scp.errors import UndecodableDataSetError
 from dicomport.scp.requests import StoreOperation, StoreRequest
 from dicomport.scp.sinks import Sink
@@ -74,7 +74,7 @@ class _HandlerSink:
         operation = self._operation
         request = StoreRequest(operation.association, operation.context, operation.command, self._spool)
         try:
-            return _status(await _call(self._handler, request, self._threads))
+            return _status(await call(self._handler, self._threads, request))
         except UndecodableDataSetError as error:
             log.warning("data_set_undecodable", sop_instance_uid=operation.sop_instance_uid, reason=str(error))
             return UNDECODABLE_DATA_SET
@@ -89,22 +89,6 @@ class _HandlerSink:
 
     async def discard(self) -> None:
         self._spool.close()
-
-
-async def _call(handler: Handler, request: StoreRequest, threads: ThreadPoolExecutor) -> object:
-    if inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(getattr(handler, "__call__", None)):  # noqa: B004
-        verdict: object = handler(request)
-    else:
-        verdict = await asyncio.get_running_loop().run_in_executor(threads, _call_function, handler, request)
-    return await verdict if inspect.isawaitable(verdict) else verdict
-
-
-def _call_function(handler: Handler, request: StoreRequest) -> object:
-    try:
-        return handler(request)
-    except StopIteration as error:
-        # A future does not take it (PEP 479): whoever waits for that would wait for ever.
-        raise RuntimeError("the handler raised StopIteration") from error
 
 
 def _status(verdict: object) -> Status:

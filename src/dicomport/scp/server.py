@@ -26,7 +26,9 @@ from dicomport.net import (
     listening_sockets,
 )
 from dicomport.scp.access import Peer
+from dicomport.scp.gate import Gate
 from dicomport.scp.handlers import Handler, HandlerStorage
+from dicomport.scp.identities import UserIdentities, UserIdentityCheck
 from dicomport.scp.service import OnAnswer, OnOver, StorageService
 from dicomport.scp.sinks import Storage
 from dicomport.standard import STORAGE_SERVICE_CLASS, VERIFICATION, sop_classes
@@ -78,6 +80,7 @@ class StorageSCP:
         allow: Iterable[Peer | str] | None = None,
         allow_any: bool = False,
         check_called_ae_title: bool = False,
+        user_identity: UserIdentityCheck | None = None,
         abstract_syntaxes: Callable[[str, SOPClassCommonExtendedNegotiation | None], bool] = any_storage_class,
         transfer_syntaxes: Collection[str] | None = None,
         preferred_transfer_syntaxes: tuple[str, ...] = (),
@@ -92,7 +95,8 @@ class StorageSCP:
 
         `allow` lists who may connect, as `Peer` or as text, AE[@ADDRESS/NET] with "*" for any AE title: the first that
         a peer is says what is taken of it. With `allow_any` whoever is none of them may connect too.
-        `check_called_ae_title` refuses those who call another AE title than `ae_title`.
+        `check_called_ae_title` refuses those who call another AE title than `ae_title`. `user_identity` checks who the
+        user is; without it, user identities are passed over (PS3.7 D.3.3.7).
         `abstract_syntaxes` says which SOP Classes are taken (default: every storage class, private ones too) and
         `transfer_syntaxes` which transfer syntaxes (default: all). In a context the requestor's first one wins, but
         for `preferred_transfer_syntaxes`. `maximum_length` is the longest P-DATA-TF body announced, bytes; 0 is no
@@ -107,9 +111,9 @@ class StorageSCP:
             raise ValueError(
                 f"{host or 'every interface'} can be reached from other machines: name who may connect, or allow any"
             )
-        self._peers = tuple(peer if isinstance(peer, Peer) else Peer.parse(peer) for peer in allow or ())
+        peers = [peer if isinstance(peer, Peer) else Peer.parse(peer) for peer in allow or ()]
         if allow is None or allow_any:
-            self._peers += (Peer(rule="any"),)
+            peers.append(Peer(rule="any"))
         self._storage = to if isinstance(to, Storage) else HandlerStorage(to)
         self._host = host
         self._port = port
@@ -118,7 +122,7 @@ class StorageSCP:
         self._tls = tls
         self._on_answer = on_answer
         self._on_over = on_over
-        self._policy = AcceptorPolicy(
+        policy = AcceptorPolicy(
             ae_title=check_ae_title(ae_title),
             identity=IDENTITY,
             maximum_length=maximum_length,
@@ -130,6 +134,8 @@ class StorageSCP:
             extended=_answer_extended,
         )
         self._counters = Counters()
+        identities = None if user_identity is None else UserIdentities(user_identity, self._timeouts.acse)
+        self._gate = Gate(peers, identities, policy)
         self._listener: Listener | None = None
         self._services: set[StorageService] = set()
         self._stopped = asyncio.Event()
@@ -216,8 +222,7 @@ class StorageSCP:
         service = StorageService(
             Connection(stream, core, self._timeouts, self._counters),
             address,
-            self._peers,
-            self._policy,
+            self._gate,
             self._storage,
             on_answer=self._on_answer,
             on_over=self._on_over,

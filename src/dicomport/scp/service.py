@@ -7,26 +7,25 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from typing import Final, Never, TypeAlias
 
 from dicomport.core import (
     Aborted,
     AcceptedContext,
-    AcceptorPolicy,
     AssociationRequested,
     CommandMalformed,
     CommandReceived,
     ConnectionLost,
     CoreEvent,
     DataReceived,
+    Identity,
     ReleaseRequested,
     State,
-    negotiate,
 )
 from dicomport.logs import get_logger, reason_of
 from dicomport.net import Bound, Connection, TimerExpiredError
-from dicomport.scp.access import Peer, Refusal, certificate_names, decide
+from dicomport.scp.gate import Gate
 from dicomport.scp.requests import AssociationInfo, StoreOperation
 from dicomport.scp.sinks import Sink, Storage, status_of
 from dicomport.standard import (
@@ -40,6 +39,7 @@ from dicomport.standard import (
     sop_classes,
 )
 from dicomport.wire import (
+    AssociateRQ,
     Buffer,
     CCancelRQ,
     CEchoRQ,
@@ -83,8 +83,7 @@ class StorageService:
         self,
         connection: Connection,
         address: str,
-        peers: Sequence[Peer],
-        policy: AcceptorPolicy,
+        gate: Gate,
         storage: Storage,
         *,
         on_answer: OnAnswer | None,
@@ -92,8 +91,7 @@ class StorageService:
     ) -> None:
         self._connection = connection
         self._core = connection.core
-        self._peers = peers
-        self._policy = policy
+        self._gate = gate
         self._storage = storage
         self._on_answer = on_answer
         self._on_over = on_over
@@ -180,17 +178,11 @@ class StorageService:
         request = event.request
         self._requested = True
         self._log = self._log.bind(calling=request.calling_ae_title, called=request.called_ae_title)
-        tls = self._connection.stream.tls
-        certificate = (tls.getpeercert() or None) if tls is not None else None
-        host = self._address.rpartition(":")[0].strip("[]")
-        peer = decide(self._peers, request, host, certificate_names(certificate))
-        if isinstance(peer, Refusal):
-            negotiation = peer.negotiation
-        else:
-            negotiation = negotiate(request, peer.policy(self._policy), self._core.deviations)
+        association = self._introduced(request)
+        peer, negotiation = await self._gate.answer(request, association, self._core.deviations)
         self._core.answer(negotiation)
-        if isinstance(peer, Refusal) or negotiation.outcome is None:
-            self._log.warning("association_rejected", reason=negotiation.reason)
+        if negotiation.outcome is None:
+            self._log.warning("association_rejected", rule=peer.rule, reason=negotiation.reason)
             raise _Over(None)
         self._log.info(
             "association_accepted",
@@ -202,12 +194,17 @@ class StorageService:
                 if context.context_id not in self._core.contexts
             },
         )
+        return association
+
+    def _introduced(self, request: AssociateRQ) -> AssociationInfo:
+        tls = self._connection.stream.tls
+        items = request.user_information
         return AssociationInfo(
             calling_ae_title=request.calling_ae_title,
             called_ae_title=request.called_ae_title,
             address=self._address,
-            tls_certificate=certificate,
-            implementation=negotiation.outcome.peer,
+            tls_certificate=(tls.getpeercert() or None) if tls is not None else None,
+            implementation=Identity(items.implementation_class_uid or "", items.implementation_version_name or ""),
         )
 
     async def _serve_next(self, association: AssociationInfo) -> None:

@@ -1,0 +1,44 @@
+"""The answer to a request for an association: who may connect, who the user is, and then what is agreed on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from dicomport.core import AcceptorPolicy, Negotiation, negotiate
+from dicomport.scp.access import Peer, Refusal, certificate_names, decide
+from dicomport.scp.identities import UserIdentities
+from dicomport.scp.requests import AssociationInfo
+from dicomport.wire import AssociateRQ, Deviation, UserIdentityAC, UserIdentityRQ
+
+__all__ = ["Gate"]
+
+
+class Gate:
+    """Lets requestors in by the rules of an SCP."""
+
+    def __init__(self, peers: Sequence[Peer], identities: UserIdentities | None, policy: AcceptorPolicy) -> None:
+        self._peers = peers
+        self._identities = identities
+        self._policy = policy
+
+    async def answer(
+        self, request: AssociateRQ, association: AssociationInfo, notes: Counter[Deviation]
+    ) -> tuple[Peer, Negotiation]:
+        """Give the rule that the requestor falls under, and the answer. `notes` counts tolerated deviations."""
+        names = certificate_names(association.tls_certificate)
+        peer = decide(self._peers, request, association.host.strip("[]"), names)
+        if isinstance(peer, Refusal):
+            return _NOBODY, peer.negotiation
+        response = await self._identify(request.user_information.user_identity, association, peer)
+        if isinstance(response, Refusal):
+            return peer, response.negotiation
+        return peer, negotiate(request, peer.policy(self._policy), notes, user_identity_response=response)
+
+    async def _identify(
+        self, identity: UserIdentityRQ | None, association: AssociationInfo, peer: Peer
+    ) -> UserIdentityAC | Refusal | None:
+        return None if self._identities is None else await self._identities.judge(identity, association, peer)
+
+
+_NOBODY = Peer()
