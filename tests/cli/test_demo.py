@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 
 from tests.cli.commands import FILES, dicomport
+from tests.scu.scanning import scan
 
 from dicomport.files import read_part10
-from dicomport.scu import scan
 
 
 def test_the_demo_shows_every_file_and_compares_what_arrived() -> None:

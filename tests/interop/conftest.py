@@ -21,10 +21,12 @@ from typing import Final, NamedTuple, TypeAlias
 import pydicom
 import pytest
 import trustme
+from tests.scu.scanning import scan
 
-from dicomport import AssociationInfo, Status, StoreRequest
+from dicomport import AssociationInfo, RetryPolicy, Status, StoreRequest
 from dicomport.files import read_part10
-from dicomport.scu import Instance, scan
+from dicomport.scu import Instance, Plan
+from dicomport.scu.send import SendOptions
 
 HOST: Final = "127.0.0.1"
 TEST_FILES: Final = Path(pydicom.__file__).parent / "data" / "test_files"
@@ -55,6 +57,23 @@ def copy_of(sop_instance_uid: str, transfer_syntax_uid: str, data_set: bytes) ->
 def sendable() -> tuple[Instance, ...]:
     """Every instance among pydicom's files."""
     return scan((TEST_FILES,)).instances
+
+
+ONE_BY_ONE: Final[SendOptions] = {
+    "associations": 1,
+    "window": 1,
+    "retry": RetryPolicy(retries=0, first_delay=0.01),
+}
+"""Over one association at a time, one instance after the other, and each of them once."""
+
+
+def contexts_for(instances: Iterable[Instance]) -> list[tuple[str, str]]:
+    """Give the contexts that these instances need, which are few enough for one association."""
+    plan = Plan()
+    for instance in instances:
+        plan.add(instance)
+    [planned] = plan.associations
+    return list(planned.loads)
 
 
 def paths(instances: Iterable[Instance]) -> list[Path]:

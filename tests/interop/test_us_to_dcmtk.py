@@ -11,10 +11,12 @@ import pytest
 from pydicom.uid import UID
 from tests.interop.conftest import (
     HOST,
+    ONE_BY_ONE,
     TEST_FILES,
     TLS,
     Copies,
     StartStoreSCP,
+    contexts_for,
     copies_of,
     paths,
     sendable,
@@ -22,7 +24,7 @@ from tests.interop.conftest import (
 
 import dicomport
 from dicomport import AbortedError, ConnectError, InstanceResult, LostError, RejectedError, Timeouts, TimerExpiredError
-from dicomport.scu import Instance, instance_from_dataset, instance_from_path, plan_associations
+from dicomport.scu import Instance, instance_from_dataset, instance_from_path
 from dicomport.standard import VERIFICATION, find_transfer_syntax
 from dicomport.wire import RejectReason
 
@@ -54,7 +56,7 @@ def test_every_file_arrives_as_it_is(storescp: StartStoreSCP, options: tuple[str
     peer = storescp("+B", "+xa", *options)
     report = dicomport.blocking.send(paths(sendable()), HOST, peer.port)
     assert [(result.path, result.reason) for result in report.failed] == []
-    assert (report.associations, report.error) == (1, "")
+    assert (report.associations in {1, 2}, report.error) == (True, "")
     assert peer.copies == copies_of(sendable())
 
 
@@ -71,12 +73,11 @@ def test_the_folder_itself_is_sent_from_asyncio(storescp: StartStoreSCP) -> None
 
 def test_blocking_association(storescp: StartStoreSCP) -> None:
     peer = storescp("+B", "+xa", "-pdu", "4096")
-    (planned,) = plan_associations(sendable())
-    contexts = [*planned.contexts, (VERIFICATION, EXPLICIT)]
+    contexts = [*contexts_for(sendable()), (VERIFICATION, EXPLICIT)]
     with dicomport.blocking.associate(HOST, peer.port, contexts=contexts, called_ae_title="STORESCP") as association:
         assert association.outcome.peer.version_name == "OFFIS_DCMTK_367"
         assert association.outcome.peer_maximum_length == 4096
-        assert all(association.c_store(instance).status.code == 0x0000 for instance in planned.instances)
+        assert all(association.c_store(instance).status.code == 0x0000 for instance in sendable())
         assert association.c_echo().code == 0x0000
     assert peer.copies == copies_of(sendable())
 
@@ -175,7 +176,7 @@ def test_a_private_class_goes_where_it_is_taken(storescp: StartStoreSCP) -> None
 def test_statuses_of_a_receiver_that_reads_the_data_sets(storescp: StartStoreSCP) -> None:
     """Without +B storescp decodes, and finds fault with some of pydicom's files: each has its answer all the same."""
     peer = storescp("+xa")
-    report = dicomport.blocking.send(paths(sendable()), HOST, peer.port)
+    report = dicomport.blocking.send(paths(sendable()), HOST, peer.port, **ONE_BY_ONE)
     assert {result.path for result in report.results} == set(paths(sendable()))
     answered = [result.status for result in report.failed if result.status is not None]
     assert {status.code for status in answered} == {0xA900, 0xC000}
@@ -205,7 +206,7 @@ def test_refusal(storescp: StartStoreSCP) -> None:
 def test_an_abort_leaves_every_fate_named(storescp: StartStoreSCP, option: str) -> None:
     peer = storescp("+B", "+xa", option)
     files = [CT, TEST_FILES / "examples_overlay.dcm", TEST_FILES / "MR_small.dcm"]
-    report = dicomport.blocking.send(files, HOST, peer.port)
+    report = dicomport.blocking.send(files, HOST, peer.port, **ONE_BY_ONE)
     assert [result.path for result in report.results] == files
     for result in report.results:
         assert result.status is None

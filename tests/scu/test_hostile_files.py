@@ -56,7 +56,7 @@ def test_f9_a_file_that_is_cut_between_plan_and_sending_does_not_stop_the_others
         return 0x0000
 
     with StorageSCP(take_and_cut, port=0).in_thread() as scp:
-        report = blocking.send([tmp_path], "127.0.0.1", scp.port)
+        report = blocking.send([tmp_path], "127.0.0.1", scp.port, associations=1, window=1)
     reasons = {result.path.name: result.reason for result in report.results if result.path is not None}
     assert reasons["1.dcm"] == reasons["3.dcm"] == ""
     assert "the file became shorter" in reasons["2.dcm"]
@@ -72,7 +72,7 @@ def test_f9_a_file_that_is_gone_when_its_turn_comes_is_named(tmp_path: Path) -> 
         return 0x0000
 
     with StorageSCP(take_and_remove, port=0).in_thread() as scp:
-        report = blocking.send([tmp_path], "127.0.0.1", scp.port)
+        report = blocking.send([tmp_path], "127.0.0.1", scp.port, associations=1, window=1)
     reasons = {result.path.name: result.reason for result in report.results if result.path is not None}
     assert reasons["1.dcm"] == reasons["3.dcm"] == ""
     assert "can't be read" in reasons["2.dcm"]

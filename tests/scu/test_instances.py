@@ -28,9 +28,10 @@ from tests.scu.data import (
     part10,
     uid,
 )
+from tests.scu.scanning import scan
 
 from dicomport.files import read_part10
-from dicomport.scu import Instance, NotSendableError, instance_from_dataset, instance_from_path, scan
+from dicomport.scu import Instance, NotSendableError, instance_from_dataset, instance_from_path
 from dicomport.wire import FileMeta, encode_file_meta
 
 # pydicom warns of what it finds in files that are not as they should be.

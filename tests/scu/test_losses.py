@@ -13,7 +13,7 @@ from tests.scu.peer import Link, Message, Script, accepted, refused, replying, s
 from tests.scu.runners import Api, with_both
 
 import dicomport
-from dicomport.scu import SendReport
+from dicomport.scu import RetryPolicy, SendReport
 from dicomport.wire import (
     Abort,
     AbortReason,
@@ -25,13 +25,16 @@ from dicomport.wire import (
 )
 
 HOST: Final = "127.0.0.1"
+ONCE: Final = RetryPolicy(retries=0, first_delay=0.01)
 CLOSED: Final = "the association was lost: the peer closed the connection"
 BIG: Final = 32 << 20
 """More than the sockets of both sides hold, bytes."""
 
 
 def send(what: object, port: int, **options: object) -> SendReport:
-    return dicomport.blocking.send(what, HOST, port, **options)  # type: ignore[arg-type]
+    """Send over one association at a time, one instance after the other, and each of them once."""
+    plain = {"associations": 1, "window": 1, "retry": ONCE}
+    return dicomport.blocking.send(what, HOST, port, **plain | options)  # type: ignore[arg-type]
 
 
 def reasons(report: SendReport) -> list[str]:

@@ -11,7 +11,7 @@ from tests.scu.data import BIG_ENDIAN, CR, CT, DEFLATED, EXPLICIT, IMPLICIT, JPE
 from tests.scu.peer import Link, scripted, serving
 
 import dicomport
-from dicomport.scu import Instance, PlannedAssociation, plan_associations
+from dicomport.scu import Instance, Plan, PlannedAssociation
 from dicomport.scu.contexts import presentation_contexts
 
 MOST: Final = 128
@@ -22,8 +22,19 @@ def pairs(*wanted: tuple[str, str]) -> list[Instance]:
     return [Instance(sop_class, f"1.2.{number}", syntax, b"data") for number, (sop_class, syntax) in enumerate(wanted)]
 
 
+def planned(instances: Iterable[Instance]) -> list[PlannedAssociation]:
+    plan = Plan()
+    for one in instances:
+        plan.add(one)
+    return plan.associations
+
+
+def waiting(association: PlannedAssociation) -> list[Instance]:
+    return [delivery.instance for delivery in association.waiting]
+
+
 def contexts(*wanted: tuple[str, str]) -> list[tuple[tuple[str, str], ...]]:
-    return [planned.contexts for planned in plan_associations(pairs(*wanted))]
+    return [tuple(one.loads) for one in planned(pairs(*wanted))]
 
 
 def many(count: int, syntax: str = JPEG) -> list[tuple[str, str]]:
@@ -31,7 +42,7 @@ def many(count: int, syntax: str = JPEG) -> list[tuple[str, str]]:
 
 
 def test_nothing_needs_no_association() -> None:
-    assert plan_associations([]) == []
+    assert planned([]) == []
 
 
 def test_each_pair_has_a_context_of_its_own() -> None:
@@ -78,42 +89,41 @@ def test_a_pair_and_its_default_syntax_are_not_torn_apart() -> None:
 
 
 def test_200_pairs_take_two_associations() -> None:
-    planned = plan_associations(pairs(*many(200)))
-
-    assert [len(one.contexts) for one in planned] == [MOST, 72]
-    assert [one.contexts for one in planned] == [tuple(many(200)[:MOST]), tuple(many(200)[MOST:])]
+    assert contexts(*many(200)) == [tuple(many(200)[:MOST]), tuple(many(200)[MOST:])]
 
 
-def assert_complete(planned: Iterable[PlannedAssociation], instances: list[Instance]) -> None:
+def assert_complete(associations: Iterable[PlannedAssociation], instances: list[Instance]) -> None:
     """Each instance goes once, over an association with its context, in the order in which it was given."""
     gone: list[str] = []
     order = {item.sop_instance_uid: number for number, item in enumerate(instances)}
-    for one in planned:
-        assert len(set(one.contexts)) == len(one.contexts) <= MOST
-        assert {(item.sop_class_uid, item.transfer_syntax_uid) for item in one.instances} <= set(one.contexts)
-        numbers = [order[item.sop_instance_uid] for item in one.instances]
+    for one in associations:
+        assert len(one.loads) <= MOST
+        assert {(item.sop_class_uid, item.transfer_syntax_uid) for item in waiting(one)} <= one.loads.keys()
+        assert sum(load.instances for load in one.loads.values()) == len(one.waiting)
+        assert sum(load.size for load in one.loads.values()) == sum(item.size for item in waiting(one))
+        numbers = [order[item.sop_instance_uid] for item in waiting(one)]
         assert numbers == sorted(numbers)
-        gone += [item.sop_instance_uid for item in one.instances]
+        gone += [item.sop_instance_uid for item in waiting(one)]
     assert sorted(gone) == sorted(order)
 
 
 def test_the_order_within_an_association_is_the_given_one() -> None:
     instances = pairs((CT, JPEG), (MR, JPEG), (CT, JPEG), (CR, JPEG), (MR, JPEG), (CT, JPEG))
 
-    [planned] = plan_associations(instances)
+    [association] = planned(instances)
 
-    assert planned.instances == tuple(instances)
+    assert waiting(association) == instances
 
 
 def test_however_pairs_alternate_each_has_its_context_in_one_association_only() -> None:
     wanted = many(300)
     instances = pairs(*itertools.islice(itertools.cycle(wanted), 10_000))
 
-    planned = plan_associations(instances)
+    associations = planned(instances)
 
-    assert len(planned) == 3
-    assert_complete(planned, instances)
-    assert sum(len(one.contexts) for one in planned) == 300
+    assert len(associations) == 3
+    assert_complete(associations, instances)
+    assert sum(len(one.loads) for one in associations) == 300
 
 
 def test_mixed_syntaxes_are_complete_too() -> None:
@@ -121,7 +131,7 @@ def test_mixed_syntaxes_are_complete_too() -> None:
     wanted = [(sop_class, syntax) for sop_class, _ in many(60) for syntax in syntaxes]
     instances = pairs(*wanted, *reversed(wanted))
 
-    assert_complete(plan_associations(instances), instances)
+    assert_complete(planned(instances), instances)
 
 
 def calls_for(count: int) -> int:
@@ -136,7 +146,7 @@ def calls_for(count: int) -> int:
     before = sys.getprofile()
     sys.setprofile(profile)
     try:
-        plan_associations(instances)
+        planned(instances)
     finally:
         sys.setprofile(before)
     return calls
@@ -190,7 +200,7 @@ def test_the_peer_is_asked_for_exactly_that() -> None:
         serving()(link)
 
     with scripted(script, script) as peer:
-        report = dicomport.blocking.send(pairs(*many(200), (CT, JPEG)), "127.0.0.1", peer.port)
+        report = dicomport.blocking.send(pairs(*many(200), (CT, JPEG)), "127.0.0.1", peer.port, associations=1)
 
     assert len(report.accepted) == 201
     proposed = [
@@ -218,10 +228,10 @@ def test_300_pairs_arrive_whole_at_our_own_receiver(tmp_path: Path) -> None:
     storage = dicomport.FolderStorage(tmp_path, dicomport.Durability.FLUSH)
 
     with dicomport.StorageSCP(storage, port=0).in_thread() as scp:
-        report = dicomport.blocking.send(instances, "127.0.0.1", scp.port)
+        report = dicomport.blocking.send(instances, "127.0.0.1", scp.port, associations=1)
 
     assert (len(report.accepted), report.failed, report.error) == (300, (), "")
-    assert report.associations == len(plan_associations(instances)) == 4
+    assert report.associations == len(planned(instances)) == 4
     assert report.accepted_bytes == sum(item.size for item in instances)
     for item in instances:
         path = tmp_path / f"{item.sop_instance_uid}.dcm"

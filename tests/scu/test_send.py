@@ -40,7 +40,7 @@ from tests.scu.peer import (
 from tests.scu.runners import Api, with_both
 
 import dicomport
-from dicomport.scu import InstanceResult, SendReport
+from dicomport.scu import InstanceResult, RetryPolicy, SendReport
 from dicomport.wire import (
     Abort,
     AbortReason,
@@ -58,10 +58,13 @@ from dicomport.wire import (
 )
 
 HOST: Final = "127.0.0.1"
+ONCE: Final = RetryPolicy(retries=0, first_delay=0.01)
 
 
 def send(what: object, port: int, **options: object) -> SendReport:
-    return dicomport.blocking.send(what, HOST, port, **options)  # type: ignore[arg-type]
+    """Send over one association at a time, one instance after the other, and each of them once."""
+    plain = {"associations": 1, "window": 1, "retry": ONCE}
+    return dicomport.blocking.send(what, HOST, port, **plain | options)  # type: ignore[arg-type]
 
 
 def reasons(report: SendReport) -> list[str]:
@@ -628,17 +631,20 @@ def test_each_planned_association_is_tried() -> None:
 
 def test_a_cancelled_send_leaves_no_association_behind() -> None:
     async def scenario(port: int) -> None:
-        arrived = asyncio.get_running_loop().create_future()
+        told: list[InstanceResult] = []
+        arrived = asyncio.Event()
 
         def tell(result: InstanceResult) -> None:
-            arrived.set_result(result)
+            told.append(result)
+            arrived.set()
 
         task = asyncio.create_task(dicomport.send([instance(1), instance(2)], HOST, port, on_result=tell))
-        await arrived
+        await arrived.wait()
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
         assert task.cancelled()
+        assert [result.reason for result in told] == ["", "interrupted: whether the peer has it is not known"]
 
     def script(link: Link) -> None:
         link.accept()

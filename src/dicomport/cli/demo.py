@@ -65,11 +65,11 @@ async def _send_to_ourselves(folder: Path) -> list[_Row]:
         return 0x0000
 
     def compare(result: InstanceResult) -> None:
-        # One association sends one instance after the other: the latest received is the one just answered for.
+        # One instance goes after the other: the latest received is the one just answered for.
         rows.append(_Row(result, result.accepted and result.path is not None and _same(result.path, latest[0])))
 
     async with StorageSCP(keep, port=0) as scp:
-        await send(_real_files(), "127.0.0.1", scp.port, on_result=compare)
+        await send(_real_files(), "127.0.0.1", scp.port, associations=1, window=1, on_result=compare)
     return rows
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import signal
 import sys
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import click
 
+from dicomport.cli.dry_run import dry_run
 from dicomport.cli.options import (
     ExitCode,
     ae_title_option,
@@ -21,28 +22,35 @@ from dicomport.cli.options import (
     maximum_length_option,
     verbosity_options,
 )
-from dicomport.cli.text import amount, count, tell
+from dicomport.cli.sending_options import sending_options
+from dicomport.cli.summary import Advance, progress, summarize
+from dicomport.cli.text import tell
 from dicomport.cli.timeout_options import Side, timeout_options
 from dicomport.net import Address, Timeouts
-from dicomport.scu import InstanceResult, OnResult, Scan, Sender, SendReport, scan
+from dicomport.scu import (
+    InstanceResult,
+    Journal,
+    JournalError,
+    Plan,
+    Preparation,
+    RetryPolicy,
+    Sending,
+    SendReport,
+    find,
+    send,
+)
 from dicomport.wire import Priority
 
-__all__ = ["describe_result", "storescu"]
+__all__ = ["storescu"]
 
 
 @click.command()
 @click.argument("host")
 @click.argument("port", type=click.IntRange(1, 65535))
-@click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(path_type=Path, allow_dash=True))
 @ae_title_option
 @called_ae_title_option
-@click.option(
-    "--priority",
-    type=click.Choice([priority.name.lower() for priority in Priority]),
-    default=Priority.MEDIUM.name.lower(),
-    show_default=True,
-    help="Priority of the C-STORE requests.",
-)
+@sending_options
 @maximum_length_option
 @timeout_options(Side.REQUESTOR)
 @json_option
@@ -55,122 +63,109 @@ def storescu(
     ae_title: str,
     called_ae_title: str,
     priority: str,
+    associations: int,
+    window: int,
+    retry: RetryPolicy,
+    journal: Path | None,
+    report: Path | None,
+    preparation: Preparation,
+    fail_fast: bool,
+    plan_only: bool,
     maximum_length: int,
     timeouts: Timeouts,
     as_json: bool,
     log_level: int | None,
 ) -> int:
-    """Send DICOM files to HOST PORT. Folders are walked.
+    """Send DICOM files to HOST PORT.
 
-    Files go as they are: no data set is ever converted, and one that fails does not stop the others. Exit code: 0 all
-    were accepted; 1 some were not, or could not be sent; 2 wrong usage; 3 no association could be had; 130
-    interrupted.
+    PATH is a file, a folder (walked), a DICOMDIR, a zip or tar archive, a pattern, or - for a list of paths on stdin.
+    Files go as they are, and one that fails does not stop the others. What may pass, such as a lost association, is
+    tried again.
+
+    Exit code: 0 all were accepted; 1 some were not, or could not be sent; 2 wrong usage; 3 no association could be
+    had; 130 interrupted.
     """
     talkative = configure_logging(log_level)
-    found = scan(paths)
-    with _progress(found, wanted=talkative and sys.stderr.isatty()) as advance:
-
-        def on_result(result: InstanceResult) -> None:
-            if as_json:
-                click.echo(json.dumps(describe_result(result)))
-            advance(result)
-
-        sender = Sender(
-            Address(host, port),
+    if plan_only:
+        return dry_run(find(paths), Plan(preparation.alternatives), as_json=as_json)
+    with contextlib.ExitStack() as files:
+        outlets = _Outlets(files.enter_context(_opened(report)) if report else None, as_json=as_json)
+        sending = send(
+            paths,
+            host,
+            port,
             ae_title=ae_title,
             called_ae_title=called_ae_title,
             priority=Priority[priority.upper()],
             timeouts=timeouts,
-            on_result=on_result,
-            negotiation={"maximum_length": maximum_length},
+            associations=associations,
+            window=window,
+            retry=retry,
+            fail_fast=fail_fast,
+            preparation=preparation,
+            journal=files.enter_context(_journal(journal, Address(host, port), called_ae_title)) if journal else None,
+            maximum_length=maximum_length,
+            on_result=outlets.take,
         )
-        try:
-            report = asyncio.run(sender.send(found))
-        except KeyboardInterrupt:
-            _summarize(sender.report(), len(found.instances) + len(found.refused))
-            raise
-    if talkative or report.failed:
-        _summarize(report, len(report.results))
-    return _exit_code(report)
+        with progress(sending, wanted=talkative and sys.stderr.isatty()) as outlets.advance:
+            interrupted, outcome = asyncio.run(_run(sending))
+    if talkative or outcome.failed:
+        summarize(outcome)
+    return ExitCode.INTERRUPTED if interrupted else _exit_code(outcome)
 
 
-def describe_result(result: InstanceResult) -> dict[str, object]:
-    """Make the JSON object that stands for a result."""
-    return {
-        "path": None if result.path is None else str(result.path),
-        "sop_class_uid": result.sop_class_uid,
-        "sop_instance_uid": result.sop_instance_uid,
-        "transfer_syntax_uid": result.transfer_syntax_uid,
-        "size": result.size,
-        "accepted": result.accepted,
-        "status": None if result.status is None else result.status.code,
-        "category": None if result.status is None else result.status.category.value,
-        "error_comment": "" if result.status is None else result.status.comment,
-        "reason": result.reason,
-    }
+class _Outlets:
+    """Where each result goes."""
+
+    def __init__(self, records: IO[str] | None, *, as_json: bool) -> None:
+        self.advance: Advance = lambda _: None
+        self._records = records
+        self._as_json = as_json
+
+    def take(self, result: InstanceResult) -> None:
+        line = json.dumps(result.describe())
+        if self._as_json:
+            click.echo(line)
+        if self._records is not None:
+            self._records.write(f"{line}\n")
+        self.advance(result)
 
 
-@contextmanager
-def _progress(found: Scan, *, wanted: bool) -> Iterator[OnResult]:
-    """Show a progress bar on a terminal, and nothing elsewhere."""
-    if not wanted:
-        yield lambda _: None
-        return
-    # rich takes a while to import, and a plain run needs none of it.
-    from rich.console import Console  # noqa: PLC0415
-    from rich.progress import (  # noqa: PLC0415
-        BarColumn,
-        DownloadColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
+async def _run(sending: Sending) -> tuple[bool, SendReport]:
+    """Send; give whether it was interrupted, and what has become of everything."""
+    interrupted = False
+    running = asyncio.create_task(sending)
 
-    columns = (
-        BarColumn(),
-        TextColumn("{task.fields[done]}/{task.fields[all]}"),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("", total=found.size, done=0, all=len(found.instances))
-        done = 0
+    def interrupt() -> None:
+        nonlocal interrupted
+        if interrupted:
+            running.cancel()
+            return
+        interrupted = True
+        tell("finishing what is in flight; Ctrl-C again aborts it")
+        sending.stop()
 
-        def advance(result: InstanceResult) -> None:
-            nonlocal done
-            done += bool(result.sop_instance_uid)
-            progress.update(task, advance=result.size, done=done)
-
-        yield advance
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, interrupt)
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+    return interrupted, sending.report()
 
 
-def _summarize(report: SendReport, wanted: int) -> None:
-    size, seconds = report.accepted_bytes, max(report.seconds, 1e-6)
-    tell(
-        f"{len(report.accepted)} of {count(wanted, 'file')} accepted: {amount(size)} in {seconds:.1f} s, "
-        f"{len(report.accepted) / seconds:.0f} instances/s, {amount(size / seconds)}/s, "
-        f"{count(report.associations, 'association')}"
-    )
-    warnings = Counter(result.reason for result in report.accepted if result.reason)
-    for reason, number in warnings.most_common():
-        tell(f"  {number} with a warning: {reason}")
-    failures: dict[str, list[InstanceResult]] = {}
-    for result in report.failed:
-        failures.setdefault(result.reason, []).append(result)
-    for reason, results in sorted(failures.items(), key=lambda item: -len(item[1])):
-        tell(f"  {len(results)} not: {reason}")
-        for result in results[:_NAMED]:
-            tell(f"      {result.path}")
-        if len(results) > _NAMED:
-            tell(f"      and {len(results) - _NAMED} more; --json names them all")
-    if len(report.results) < wanted:
-        tell(f"  {wanted - len(report.results)} not tried")
+def _opened(path: Path) -> IO[str]:
+    try:
+        return path.open("w", encoding="utf-8", buffering=1)
+    except OSError as error:
+        raise click.UsageError(f"the report can't be written to {path}: {error.strerror}") from None
 
 
-_NAMED = 5
-"""Files that are named for each reason."""
+def _journal(path: Path, address: Address, called_ae_title: str) -> Journal:
+    try:
+        return Journal(path, address, called_ae_title)
+    except OSError as error:
+        raise click.UsageError(f"{path} can't be the journal: {error.strerror}") from None
+    except JournalError as error:
+        raise click.UsageError(f"{path} can't be the journal: {error}") from None
 
 
 def _exit_code(report: SendReport) -> ExitCode:
@@ -179,4 +174,4 @@ def _exit_code(report: SendReport) -> ExitCode:
         return ExitCode.FAILED
     if report.error and not report.associations:
         return ExitCode.NO_ASSOCIATION
-    return ExitCode.FAILED if report.failed else ExitCode.OK
+    return ExitCode.FAILED if report.failed or report.untried else ExitCode.OK

@@ -3,30 +3,42 @@
 from dicomport.scu import blocking
 from dicomport.scu.client import ClientAssociation, associate
 from dicomport.scu.contexts import ContextLike
+from dicomport.scu.desk import OnResult
+from dicomport.scu.feed import Sendables, feed
+from dicomport.scu.inputs import Sendable, find
 from dicomport.scu.instances import Instance, NotSendableError, instance_from_dataset, instance_from_path
-from dicomport.scu.plan import PlannedAssociation, Scan, plan_associations, scan
+from dicomport.scu.journal import Journal, JournalError
+from dicomport.scu.plan import Plan, PlannedAssociation
+from dicomport.scu.preparation import Preparation
 from dicomport.scu.report import InstanceResult, SendReport
 from dicomport.scu.requestor import NoContextError, StoreResponse
-from dicomport.scu.send import OnResult, Sender, send
+from dicomport.scu.retry import RetryPolicy
+from dicomport.scu.send import Sending, send
 
 __all__ = [
     "ClientAssociation",
     "ContextLike",
     "Instance",
     "InstanceResult",
+    "Journal",
+    "JournalError",
     "NoContextError",
     "NotSendableError",
     "OnResult",
+    "Plan",
     "PlannedAssociation",
-    "Scan",
+    "Preparation",
+    "RetryPolicy",
     "SendReport",
-    "Sender",
+    "Sendable",
+    "Sendables",
+    "Sending",
     "StoreResponse",
     "associate",
     "blocking",
+    "feed",
+    "find",
     "instance_from_dataset",
     "instance_from_path",
-    "plan_associations",
-    "scan",
     "send",
 ]

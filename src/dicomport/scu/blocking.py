@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, TypeVar, Unpack
 from dicomport.core import Outcome
 from dicomport.net import Address, BlockingConnection, LostError, Steps, Timeouts, connect_blocking
 from dicomport.scu.contexts import ContextLike, NegotiationItems, association_request
+from dicomport.scu.feed import Sendables
 from dicomport.scu.instances import Instance, NotSendableError, instance_of
-from dicomport.scu.plan import Sendable
 from dicomport.scu.report import SendReport
 from dicomport.scu.requestor import NoContextError, Requestor, StoreResponse
 from dicomport.scu.send import SendOptions
@@ -129,15 +129,18 @@ def associate(
         association.abort()
 
 
-def send(what: str | Path | Iterable[Sendable], host: str, port: int, **options: Unpack[SendOptions]) -> SendReport:
+def send(what: Sendables, host: str, port: int, **options: Unpack[SendOptions]) -> SendReport:
     """Send as `dicomport.send` does, with the same arguments, and return when all is done.
 
     It runs an event loop of its own, in another thread where the caller's has one already.
     """
-    sending = send_in_loop(what, host, port, **options)
+
+    async def run() -> SendReport:
+        return await send_in_loop(what, host, port, **options)
+
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return asyncio.run(sending)
+        return asyncio.run(run())
     with concurrent.futures.ThreadPoolExecutor(1, "dicomport-send") as thread:
-        return thread.submit(asyncio.run, sending).result()
+        return thread.submit(asyncio.run, run()).result()

@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, Unpack
 
-from dicomport.core import Outcome
+from dicomport.core import AcceptedContext, Outcome
 from dicomport.net import Address, Connection, LostError, Steps, Timeouts, connect
 from dicomport.scu.contexts import ContextLike, NegotiationItems, association_request
 from dicomport.scu.instances import Instance, NotSendableError, instance_of
-from dicomport.scu.requestor import NoContextError, Requestor, StoreResponse
+from dicomport.scu.requestor import NoContextError, Requestor, Spent, StoreResponse
 from dicomport.standard import Status
 from dicomport.wire import AssociateRQ, Priority
 
@@ -58,6 +58,36 @@ class ClientAssociation:
             move_originator_message_id=move_originator_message_id,
         )
         return await self._run(steps)
+
+    @property
+    def window(self) -> int:
+        """How many operations may be outstanding at once; 0 is no limit (PS3.7 D.3.3.3)."""
+        return self._requestor.window
+
+    @property
+    def spent(self) -> Spent:
+        """Where the association's time went so far."""
+        return self._requestor.spent
+
+    @property
+    def round_trip(self) -> float:
+        """Seconds that the peer took to answer the association request."""
+        return self._requestor.round_trip
+
+    def context_for(self, sop_class_uid: str, transfer_syntax_uid: str) -> AcceptedContext | None:
+        """Give the accepted Presentation Context for a SOP Class in a transfer syntax, if there is one."""
+        return self._requestor.context_for(sop_class_uid, transfer_syntax_uid)
+
+    async def submit(self, instance: Instance, *, priority: Priority = Priority.MEDIUM) -> int:
+        """Send one instance and give the message id of the answer, without waiting for it; raises as `c_store` does.
+
+        No more than `window` may be outstanding.
+        """
+        return await self._run(self._requestor.submit(instance, priority=priority))
+
+    async def next_response(self) -> tuple[int, Status]:
+        """Wait for the answer to any instance that was submitted; give its message id and the status."""
+        return await self._run(self._requestor.next_response())
 
     async def c_echo(self) -> Status:
         """Verify that the peer answers (PS3.4 Annex A). Raises `AssociationError`."""

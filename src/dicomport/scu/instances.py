@@ -38,6 +38,15 @@ class Instance:
     transfer_syntax_uid: str
     source: Part10File | bytes
     path: Path | None = None
+    converted_from: str = ""
+
+    @property
+    def stamp(self) -> tuple[int, int] | None:
+        """TEMPORARY."""
+        if self.path is None:
+            return None
+        status = self.path.stat()
+        return status.st_size, status.st_mtime_ns
 
     @property
     def size(self) -> int:

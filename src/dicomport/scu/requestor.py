@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import ssl
-from collections.abc import Iterable
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final
 
 from dicomport.core import (
     Aborted,
@@ -57,7 +57,7 @@ from dicomport.wire import (
     Response,
 )
 
-__all__ = ["NoContextError", "Requestor", "StoreResponse"]
+__all__ = ["NoContextError", "Requestor", "Spent", "StoreResponse"]
 
 _CHUNK_BYTES: Final = 1 << 20
 """What is read of an instance and handed to the socket at a time."""
@@ -66,8 +66,6 @@ _CHUNK_PDUS: Final = 2048
 """Into how many P-DATA-TFs that is cut at most: each costs memory of its own, and a peer may ask for tiny ones."""
 
 _LAST_MESSAGE_ID: Final = 0xFFFF
-
-R = TypeVar("R", bound=Response)
 
 
 class NoContextError(AssociationError):
@@ -99,23 +97,58 @@ class StoreResponse:
         return self.status.comment
 
 
+@dataclass(slots=True)
+class Spent:
+    """Where an association's time went, seconds."""
+
+    reading: float = 0.0
+    """On getting instances from where they are stored."""
+    sending: float = 0.0
+    """On getting their bytes out: the network, or a peer that does not read as fast."""
+    waiting: float = 0.0
+    """On the peer's responses."""
+
+    def __add__(self, other: Spent) -> Spent:
+        return Spent(self.reading + other.reading, self.sending + other.sending, self.waiting + other.waiting)
+
+
 class Requestor:
-    """One association from the requestor's side. Its methods are steps, for one runner at a time."""
+    """One association from the requestor's side. Its methods are steps, for one runner at a time.
+
+    `submit` and `next_response` are the two halves of a C-STORE, for as many operations at once as `window` allows.
+    """
 
     def __init__(self, request: AssociateRQ, timeouts: Timeouts, limits: Limits = DEFAULT_LIMITS) -> None:
         self.core = Association(Role.REQUESTOR, limits=limits)
         self.core.request(request)
         self.outcome: Outcome | None = None
         """What was agreed on, once `establish` is done."""
+        self.round_trip = 0.0
+        """Seconds that the peer took to answer the association request."""
+        self.spent = Spent()
+        self._proposed_window = request.user_information.operations_window
         self._timeouts = timeouts
         self._by_syntaxes: dict[tuple[str, str], AcceptedContext] = {}
         self._chunk_bytes = _CHUNK_BYTES
         self._message_id = 0
+        self._outstanding: dict[int, type[Response]] = {}
+        """The requests that wait for their responses, by message id."""
+        self._patience = timeouts.timer("dimse")
+        """Runs from the moment that the last byte of the latest request has left, or the latest response has come."""
+
+    @property
+    def window(self) -> int:
+        """How many operations may be outstanding at once; 0 is no limit (PS3.7 D.3.3.3)."""
+        if self.outcome is None or self._proposed_window is None:
+            return 1
+        return self.outcome.operations_window.invoked
 
     def establish(self) -> Steps[Outcome]:
         """Ask for the association over an open transport connection. Raises `AssociationError`."""
         self.core.transport_opened()
+        started = time.perf_counter()
         event = yield from self._next(self._timeouts.timer("acse").started())
+        self.round_trip = time.perf_counter() - started
         if isinstance(event, AssociationRejected):
             raise RejectedError(event.rejection)
         if not isinstance(event, AssociationAccepted):
@@ -134,8 +167,9 @@ class Requestor:
             raise NoContextError("the association has no presentation context for verification")
         message_id = self._next_message_id()
         self.core.send_command(context.context_id, CEchoRQ(message_id=message_id, affected_sop_class_uid=VERIFICATION))
-        response = yield from self._response(message_id, CEchoRSP)
-        return _status(response)
+        self._await_response(message_id, CEchoRSP)
+        _, status = yield from self.next_response()
+        return status
 
     def store(
         self,
@@ -145,37 +179,87 @@ class Requestor:
         move_originator_ae_title: str = "",
         move_originator_message_id: int | None = None,
     ) -> Steps[StoreResponse]:
-        """Send one instance, its bytes as they are, and wait for the answer (PS3.7 9.1.1).
+        """Send one instance, its bytes as they are, and wait for the answer (PS3.7 9.1.1). Raises as `submit` does."""
+        yield from self.submit(
+            instance,
+            priority=priority,
+            move_originator_ae_title=move_originator_ae_title,
+            move_originator_message_id=move_originator_message_id,
+        )
+        _, status = yield from self.next_response()
+        return StoreResponse(instance.sop_instance_uid, status)
+
+    def submit(
+        self,
+        instance: Instance,
+        *,
+        priority: Priority = Priority.MEDIUM,
+        move_originator_ae_title: str = "",
+        move_originator_message_id: int | None = None,
+    ) -> Steps[int]:
+        """Send one instance, its bytes as they are, and give the message id that the answer will have.
 
         Raises `NoContextError` where the peer does not take the SOP Class in this transfer syntax, `NotSendableError`
         when the instance can't be read, which aborts the association if its message has begun, and
         `AssociationError`.
         """
-        context = self._context_for(instance)
+        context = self.context_for(instance.sop_class_uid, instance.transfer_syntax_uid)
+        if context is None:
+            raise NoContextError(self._why_not(instance))
+        chunks = self._read(instance)
+        # Before anything is sent: a file that can't be read at all costs no association.
+        first = next(chunks)
         message_id = self._next_message_id()
-        command = CStoreRQ(
-            message_id=message_id,
-            affected_sop_class_uid=instance.sop_class_uid,
-            affected_sop_instance_uid=instance.sop_instance_uid,
-            priority=priority,
-            move_originator_ae_title=move_originator_ae_title,
-            move_originator_message_id=move_originator_message_id,
+        self.core.send_command(
+            context.context_id,
+            CStoreRQ(
+                message_id=message_id,
+                affected_sop_class_uid=instance.sop_class_uid,
+                affected_sop_instance_uid=instance.sop_instance_uid,
+                priority=priority,
+                move_originator_ae_title=move_originator_ae_title,
+                move_originator_message_id=move_originator_message_id,
+            ),
         )
-        chunks = instance.chunks(self._chunk_bytes)
         try:
-            # Before anything is sent: a file that can't be read at all costs no association.
-            first = next(chunks)
-        except (OSError, FileMetaError) as error:
-            raise NotSendableError(f"can't be read: {error}") from error
-        self.core.send_command(context.context_id, command)
-        try:
-            yield from self._send_data(context.context_id, itertools.chain((first,), chunks), instance.sent_size)
-        except (OSError, FileMetaError) as error:
+            yield from self._send_data(context.context_id, first, chunks, instance.sent_size)
+        except NotSendableError:
             # A message that has begun can't be taken back.
             yield from self.abort()
-            raise NotSendableError(f"can't be read to its end: {error}") from error
-        response = yield from self._response(message_id, CStoreRSP)
-        return StoreResponse(instance.sop_instance_uid, _status(response))
+            raise
+        self._await_response(message_id, CStoreRSP)
+        return message_id
+
+    def next_response(self) -> Steps[tuple[int, Status]]:
+        """Wait for the response to any request that is outstanding; give its message id and the status.
+
+        Whatever else the peer says meanwhile is answered or passed over. Raises `AssociationError`.
+        """
+        started = time.perf_counter()
+        try:
+            while True:
+                event = yield from self._next(self._patience)
+                match event:
+                    case CommandReceived(_, Response() as command) if self._is_awaited(command):
+                        del self._outstanding[command.message_id_being_responded_to]
+                        self._patience = self._patience.started()
+                        status = Status.of(command.status, command.error_comment, command.offending_element)
+                        return command.message_id_being_responded_to, status
+                    case CommandReceived(context, command):
+                        self._answer_unexpected(context, command)
+                    case CommandMalformed(context, error):
+                        self.core.send_command(context.context_id, error.command.refusal(error.status))
+                    case ReleaseRequested():
+                        yield from self._confirm_release()
+                        raise LostError("the peer released the association")
+                    case _:
+                        pass  # A data set that belongs to one of these.
+        finally:
+            self.spent.waiting += time.perf_counter() - started
+
+    def context_for(self, sop_class_uid: str, transfer_syntax_uid: str) -> AcceptedContext | None:
+        """Give the accepted Presentation Context for a SOP Class in a transfer syntax, if there is one."""
+        return self._by_syntaxes.get((sop_class_uid, transfer_syntax_uid))
 
     def release(self) -> Steps[None]:
         """Release the association (PS3.8 7.2), in a collision the peer's side too. Raises `AssociationError`."""
@@ -197,39 +281,51 @@ class Requestor:
             # Whom it was meant for has gone, or does not read: that is what an abort is about.
             return
 
-    def _send_data(self, context_id: int, chunks: Iterable[memoryview], size: int) -> Steps[None]:
-        for chunk in chunks:
+    def _read(self, instance: Instance) -> Iterator[memoryview]:
+        """Give an instance's chunks. Raises `NotSendableError` when it can't be read."""
+        chunks = instance.chunks(self._chunk_bytes)
+        chunk: memoryview | None = None
+        while True:
+            started = time.perf_counter()
+            try:
+                chunk = next(chunks, None)
+            except (OSError, FileMetaError) as error:
+                how_far = "" if chunk is None else " to its end"
+                raise NotSendableError(f"can't be read{how_far}: {error}") from error
+            finally:
+                self.spent.reading += time.perf_counter() - started
+            if chunk is None:
+                return
+            yield chunk
+
+    def _send_data(self, context_id: int, first: memoryview, rest: Iterator[memoryview], size: int) -> Steps[None]:
+        chunk: memoryview | None = first
+        while chunk is not None:
             size -= len(chunk)
             self.core.send_data(context_id, chunk, last=size == 0)
+            started = time.perf_counter()
             try:
                 yield FLUSH
             except OSError:
                 # The connection is gone, but the peer may have said why before: the wait for its response will tell.
                 return
+            finally:
+                self.spent.sending += time.perf_counter() - started
+            chunk = next(rest, None)
 
-    def _response(self, message_id: int, kind: type[R]) -> Steps[R]:
-        """Wait for the response to one request; whatever else the peer says meanwhile is answered or passed over."""
-        # Counted from here on, where the last byte of the request has left, whatever else the peer says meanwhile.
-        timer = self._timeouts.timer("dimse").started()
-        while True:
-            event = yield from self._next(timer)
-            match event:
-                case CommandReceived(_, command) if isinstance(command, kind) and (
-                    command.message_id_being_responded_to == message_id
-                ):
-                    return command
-                case CommandReceived(context, command):
-                    self._answer_unexpected(context, command)
-                case CommandMalformed(context, error):
-                    self.core.send_command(context.context_id, error.command.refusal(error.status))
-                case ReleaseRequested():
-                    self.core.confirm_release()
-                    # Whom it is confirmed to may have gone.
-                    with contextlib.suppress(OSError):
-                        yield FLUSH
-                    raise LostError("the peer released the association")
-                case _:
-                    pass  # A data set that belongs to one of these.
+    def _await_response(self, message_id: int, kind: type[Response]) -> None:
+        self._outstanding[message_id] = kind
+        self._patience = self._patience.started()
+
+    def _is_awaited(self, response: Response) -> bool:
+        kind = self._outstanding.get(response.message_id_being_responded_to)
+        return kind is not None and isinstance(response, kind)
+
+    def _confirm_release(self) -> Steps[None]:
+        self.core.confirm_release()
+        # Whom it is confirmed to may have gone.
+        with contextlib.suppress(OSError):
+            yield FLUSH
 
     def _answer_unexpected(self, context: AcceptedContext, command: Command | RawCommand) -> None:
         raw = command if isinstance(command, RawCommand) else command.to_raw()
@@ -257,12 +353,6 @@ class Requestor:
             case _:
                 return event
 
-    def _context_for(self, instance: Instance) -> AcceptedContext:
-        context = self._by_syntaxes.get((instance.sop_class_uid, instance.transfer_syntax_uid))
-        if context is None:
-            raise NoContextError(self._why_not(instance))
-        return context
-
     def _why_not(self, instance: Instance) -> str:
         """Say why there is no context for an instance."""
         what = f"{describe(instance.sop_class_uid)} in {describe(instance.transfer_syntax_uid)}"
@@ -277,9 +367,8 @@ class Requestor:
         return f"no presentation context was proposed for {what}"
 
     def _next_message_id(self) -> int:
+        """Give the next message id that no outstanding request has (PS3.7 9.1.1.1.1)."""
         self._message_id = self._message_id % _LAST_MESSAGE_ID + 1
+        while self._message_id in self._outstanding:
+            self._message_id = self._message_id % _LAST_MESSAGE_ID + 1
         return self._message_id
-
-
-def _status(response: Response) -> Status:
-    return Status.of(response.status, response.error_comment, response.offending_element)

@@ -1,32 +1,25 @@
-"""Sending many instances: everything that can go goes, and the fate of each is told."""
+"""`send`: files, folders, archives and data sets go to a peer, and the fate of each is told."""
 
 from __future__ import annotations
 
 import asyncio
 import ssl
-import time
-from collections import deque
-from collections.abc import Callable, Iterable
-from pathlib import Path
-from typing import TypeAlias, Unpack
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Generator
+from types import TracebackType
+from typing import Any, Unpack
 
-from dicomport.logs import get_logger
-from dicomport.net import Address, AssociationError, Timeouts, check_ae_title
-from dicomport.scu.client import ClientAssociation, open_association
-from dicomport.scu.contexts import NegotiationItems, association_request
-from dicomport.scu.instances import Instance, NotSendableError
-from dicomport.scu.plan import PlannedAssociation, Scan, Sendable, plan_associations, scan
+from dicomport.net import Address, Timeouts, check_ae_title
+from dicomport.scu.contexts import NegotiationItems
+from dicomport.scu.desk import OnResult
+from dicomport.scu.feed import Sendables, feed
+from dicomport.scu.journal import Journal
+from dicomport.scu.preparation import Preparation
 from dicomport.scu.report import InstanceResult, SendReport
-from dicomport.scu.requestor import NoContextError
-from dicomport.standard import Status
+from dicomport.scu.retry import RetryPolicy
+from dicomport.scu.sender import Sender, Settings
 from dicomport.wire import Priority
 
-__all__ = ["OnResult", "SendOptions", "Sender", "send"]
-
-OnResult: TypeAlias = Callable[[InstanceResult], object]
-"""Called with each result as soon as it is known."""
-
-log = get_logger("scu")
+__all__ = ["SendOptions", "Sending", "send"]
 
 
 class SendOptions(NegotiationItems, total=False):
@@ -37,11 +30,99 @@ class SendOptions(NegotiationItems, total=False):
     priority: Priority
     tls: ssl.SSLContext | None
     timeouts: Timeouts | None
+    associations: int
+    window: int
+    retry: RetryPolicy | None
+    fail_fast: bool
+    preparation: Preparation | None
+    journal: Journal | None
     on_result: OnResult | None
 
 
-async def send(
-    what: str | Path | Iterable[Sendable],
+class Sending(Coroutine[Any, Any, SendReport]):
+    """A run of `send`: await it for the report, as any coroutine, or iterate over it for the results as they come."""
+
+    def __init__(self, what: Sendables, address: Address, settings: Settings, on_result: OnResult | None) -> None:
+        self._what = what
+        self._on_result = on_result
+        self._arrived: asyncio.Queue[InstanceResult | None] = asyncio.Queue()
+        self._sender = Sender(address, settings, self._tell)
+        self._running: Coroutine[Any, Any, SendReport] | None = None
+
+    @property
+    def found(self) -> int:
+        """How many instances, and files that hold none, were found so far."""
+        return self._sender.desk.found
+
+    @property
+    def found_bytes(self) -> int:
+        """The length of those instances, bytes."""
+        return self._sender.desk.found_bytes
+
+    def stop(self) -> None:
+        """Let what is in flight come to its end, and send nothing more."""
+        self._sender.desk.stop()
+
+    def report(self) -> SendReport:
+        """Tell what has become of what was sent so far."""
+        return self._sender.report()
+
+    def __await__(self) -> Generator[Any, None, SendReport]:
+        return self._coroutine().__await__()
+
+    # The rest of a coroutine: `asyncio.run` and `create_task` take nothing less.
+
+    def send(self, value: Any, /) -> Any:
+        """Go on until the next wait."""
+        return self._coroutine().send(value)
+
+    def throw(
+        self,
+        kind: type[BaseException] | BaseException,
+        value: BaseException | object = None,
+        trace: TracebackType | None = None,
+        /,
+    ) -> Any:
+        """Go on with an exception, such as a cancellation."""
+        return self._coroutine().throw(value if isinstance(value, BaseException) else kind)
+
+    def close(self) -> None:
+        """End it where it stands."""
+        if self._running is not None:
+            self._running.close()
+
+    def _coroutine(self) -> Coroutine[Any, Any, SendReport]:
+        if self._running is None:
+            self._running = self._run()
+        return self._running
+
+    def __aiter__(self) -> AsyncIterator[InstanceResult]:
+        return self.results()
+
+    async def results(self) -> AsyncGenerator[InstanceResult, None]:
+        """Send, and give the results as they come; closing the generator before its end aborts the associations."""
+        running = asyncio.create_task(self._run())
+        running.add_done_callback(lambda _: self._arrived.put_nowait(None))
+        try:
+            while (result := await self._arrived.get()) is not None:
+                yield result
+            await running
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+    async def _run(self) -> SendReport:
+        await self._sender.run(feed(self._what))
+        return self._sender.report()
+
+    def _tell(self, result: InstanceResult) -> None:
+        self._arrived.put_nowait(result)
+        if self._on_result is not None:
+            self._on_result(result)
+
+
+def send(
+    what: Sendables,
     host: str,
     port: int,
     *,
@@ -50,130 +131,44 @@ async def send(
     priority: Priority = Priority.MEDIUM,
     tls: ssl.SSLContext | None = None,
     timeouts: Timeouts | None = None,
+    associations: int = 2,
+    window: int = 16,
+    retry: RetryPolicy | None = None,
+    fail_fast: bool = False,
+    preparation: Preparation | None = None,
+    journal: Journal | None = None,
     on_result: OnResult | None = None,
     **negotiation: Unpack[NegotiationItems],
-) -> SendReport:
+) -> Sending:
     """Send files, whole folders and data sets, and tell the fate of each. A failure of one never stops the others.
 
-    Only the file meta is read to plan; the contexts proposed are exactly those that the instances need, in as many
-    associations as that takes; data sets are streamed as they are, never converted. An association that is lost is
-    replaced for the rest. Nothing is raised for what happens on the way: it is in the report. Raises `ValueError` for
-    arguments that
-    make no request.
+    What it returns is awaited for the report (`report = await send(...)`), or iterated over for the results as they
+    come (`async for result in send(...)`). Cancelling either aborts the associations; `stop()` lets what is in flight
+    end.
+
+    Only the file meta is read to plan; sending begins while a large folder is still walked. The contexts proposed are
+    those that the instances need, in as many associations as that takes, `associations` of them at once at most, each
+    with up to `window` operations outstanding where the peer grants them (PS3.7 D.3.3.3; 1 negotiates none). Data sets
+    are streamed as they are; `preparation` may convert or edit them. What may pass is tried again as `retry` says.
+    With a `journal`, what the peer has accepted in an earlier run is not sent again. `fail_fast` ends the run with the
+    first failure that is final.
+
+    Nothing is raised for what happens on the way: it is in the report. Raises `ValueError` for arguments that make no
+    request.
     """
-    sender = Sender(
-        Address(host, port, tls),
-        ae_title=ae_title,
-        called_ae_title=called_ae_title,
+    if associations < 1 or window < 1:
+        raise ValueError("there is at least one association, and one operation outstanding on it")
+    settings = Settings(
+        ae_title=check_ae_title(ae_title),
+        called_ae_title=check_ae_title(called_ae_title),
         priority=priority,
         timeouts=timeouts or Timeouts(),
-        on_result=on_result,
+        associations=associations,
+        window=window,
+        retry=retry or RetryPolicy(),
+        fail_fast=fail_fast,
+        preparation=preparation or Preparation(),
+        journal=journal,
         negotiation=negotiation,
     )
-    return await sender.send(await asyncio.to_thread(scan, (what,) if isinstance(what, str | Path) else what))
-
-
-class Sender:
-    """Sends what a scan has found to one peer, and collects the results."""
-
-    def __init__(
-        self,
-        address: Address,
-        *,
-        ae_title: str,
-        called_ae_title: str,
-        priority: Priority,
-        timeouts: Timeouts,
-        on_result: OnResult | None,
-        negotiation: NegotiationItems,
-    ) -> None:
-        self._address = address
-        self._ae_title = check_ae_title(ae_title)
-        self._called_ae_title = check_ae_title(called_ae_title)
-        self._priority = priority
-        self._timeouts = timeouts
-        self._on_result = on_result
-        self._negotiation = negotiation
-        self._results: list[InstanceResult] = []
-        self._associations = 0
-        self._error = ""
-        self._started = 0.0
-
-    async def send(self, found: Scan) -> SendReport:
-        """Send it all."""
-        self._started = time.monotonic()
-        for refused in found.refused:
-            self._tell(refused)
-        for planned in plan_associations(found.instances):
-            await self._deliver(planned)
-        return self.report()
-
-    def report(self) -> SendReport:
-        """Tell what has become of what was sent so far."""
-        return SendReport(
-            results=tuple(self._results),
-            associations=self._associations,
-            error=self._error,
-            seconds=time.monotonic() - self._started,
-        )
-
-    async def _deliver(self, planned: PlannedAssociation) -> None:
-        """Send the instances of one planned association, over as many as it takes while each takes at least one."""
-        request = association_request(
-            planned.contexts,
-            ae_title=self._ae_title,
-            called_ae_title=self._called_ae_title,
-            **self._negotiation,
-        )
-        left = deque(planned.instances)
-        while left:
-            try:
-                association = await open_association(self._address, request, self._timeouts)
-            except AssociationError as error:
-                self._error = str(error)
-                log.warning("no_association", peer=str(self._address), reason=str(error))
-                while left:
-                    self._tell(_result(left.popleft(), reason=f"no association: {error}"))
-                return
-            self._associations += 1
-            try:
-                await self._send_over(association, left)
-            finally:
-                await association.abort()
-
-    async def _send_over(self, association: ClientAssociation, left: deque[Instance]) -> None:
-        while left and association.open:
-            instance = left.popleft()
-            try:
-                response = await association.c_store(instance, priority=self._priority)
-            except (NotSendableError, NoContextError) as error:
-                self._tell(_result(instance, reason=str(error)))
-            except AssociationError as error:
-                log.warning("association_lost", peer=str(self._address), reason=str(error))
-                self._tell(_result(instance, reason=f"the association was lost: {error}"))
-            else:
-                status = response.status
-                self._tell(_result(instance, status=status, reason="" if status.code == 0 else str(status)))
-        if association.open:
-            try:
-                await association.release()
-            except AssociationError as error:
-                # Each instance has its answer; that the goodbye failed changes none of them.
-                log.warning("release_failed", peer=str(self._address), reason=str(error))
-
-    def _tell(self, result: InstanceResult) -> None:
-        self._results.append(result)
-        if self._on_result is not None:
-            self._on_result(result)
-
-
-def _result(instance: Instance, *, status: Status | None = None, reason: str) -> InstanceResult:
-    return InstanceResult(
-        path=instance.path,
-        sop_class_uid=instance.sop_class_uid,
-        sop_instance_uid=instance.sop_instance_uid,
-        transfer_syntax_uid=instance.transfer_syntax_uid,
-        size=instance.sent_size,
-        status=status,
-        reason=reason,
-    )
+    return Sending(what, Address(host, port, tls), settings, on_result)

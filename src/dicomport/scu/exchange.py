@@ -1,0 +1,144 @@
+"""One association of a run: as many instances in flight as its window allows, until nothing waits for it any more."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Final
+
+from dicomport.logs import get_logger
+from dicomport.net import AssociationError, LostError
+from dicomport.scu.client import ClientAssociation
+from dicomport.scu.desk import Desk, result_of
+from dicomport.scu.instances import Instance, NotSendableError
+from dicomport.scu.plan import Delivery, PlannedAssociation
+from dicomport.scu.preparation import Preparation
+from dicomport.scu.requestor import NoContextError
+from dicomport.scu.retry import may_pass
+from dicomport.standard import Status
+from dicomport.wire import Priority
+
+__all__ = ["Exchange"]
+
+_BEING_SENT: Final = 0
+"""Stands in for the message id of the request that is being sent; real ones begin with 1."""
+
+log = get_logger("scu")
+
+
+@dataclass(slots=True)
+class _Flight:
+    """A request that has no answer yet."""
+
+    delivery: Delivery
+    instance: Instance
+    """What is sent: the delivery's instance, or what was made of it."""
+    started: float
+
+
+class Exchange:
+    """Fetches deliveries from the desk, sends them over one association, and reports what became of each."""
+
+    def __init__(
+        self,
+        association: ClientAssociation,
+        number: int,
+        *,
+        desk: Desk,
+        planned: PlannedAssociation,
+        window: int,
+        preparation: Preparation,
+        priority: Priority,
+    ) -> None:
+        self.answered = 0
+        """Requests that the peer has answered."""
+        self._association = association
+        self._number = number
+        self._desk = desk
+        self._planned = planned
+        self._window = min(association.window or window, window)
+        self._preparation = preparation
+        self._priority = priority
+        self._flights: dict[int, _Flight] = {}
+
+    async def run(self) -> None:
+        """Send until nothing waits, then release. Raises `AssociationError` when the association is lost."""
+        try:
+            while self._association.open:
+                delivery = self._next()
+                if delivery is not None:
+                    await self._send(delivery)
+                elif self._flights:
+                    await self._take_answer()
+                elif not await self._desk.wait_for_more(self._planned):
+                    await self._release()
+            if self._flights:
+                raise LostError("a file that was being sent could not be read to its end")
+        finally:
+            await self._association.abort()
+
+    def lose(self, error: AssociationError, *, blameless: bool = False) -> None:
+        """Give back what was in flight; as if it had not been sent where the instances are `blameless`."""
+        for flight in self._flights.values():
+            delivery = flight.delivery
+            if blameless:
+                delivery.attempts -= 1
+                self._desk.put_back(delivery)
+            else:
+                delivery.lost = True
+                self._report(flight, reason=f"the association was lost: {error}", passing=may_pass(error))
+        self._flights.clear()
+
+    def interrupt(self) -> None:
+        """Report what is in flight as what it is when a run is cut off."""
+        for flight in self._flights.values():
+            self._report(flight, reason="interrupted: whether the peer has it is not known")
+        self._flights.clear()
+
+    def _next(self) -> Delivery | None:
+        if len(self._flights) >= self._window or any(flight.delivery.lost for flight in self._flights.values()):
+            return None
+        return self._desk.take(self._planned, alone=not self._flights)
+
+    async def _send(self, delivery: Delivery) -> None:
+        now = asyncio.get_running_loop().time()
+        delivery.since = delivery.since or now
+        delivery.attempts += 1
+        flight = self._flights[_BEING_SENT] = _Flight(delivery, delivery.instance, now)
+        try:
+            flight.instance = await self._preparation.prepare(delivery.instance, self._association)
+            flight.started = asyncio.get_running_loop().time()
+            message_id = await self._association.submit(flight.instance, priority=self._priority)
+        except (NotSendableError, NoContextError) as error:
+            del self._flights[_BEING_SENT]
+            delivery.attempts -= 1
+            self._report(flight, reason=str(error))
+        else:
+            self._flights[message_id] = self._flights.pop(_BEING_SENT)
+
+    async def _take_answer(self) -> None:
+        message_id, status = await self._association.next_response()
+        self.answered += 1
+        reason = "" if status.code == 0 else str(status)
+        self._report(self._flights.pop(message_id), status=status, reason=reason, passing=may_pass(status))
+
+    def _report(self, flight: _Flight, *, status: Status | None = None, reason: str, passing: bool = False) -> None:
+        instance = flight.instance
+        context = self._association.context_for(instance.sop_class_uid, instance.transfer_syntax_uid)
+        result = result_of(
+            instance,
+            status=status,
+            reason=reason,
+            association=self._number if flight.delivery.attempts else 0,
+            context_id=context.context_id if context else 0,
+            attempts=flight.delivery.attempts,
+            seconds=asyncio.get_running_loop().time() - flight.started,
+        )
+        self._desk.settle(flight.delivery, result, may_pass=passing)
+
+    async def _release(self) -> None:
+        try:
+            await self._association.release()
+        except AssociationError as error:
+            # Each instance has its answer; that the goodbye failed changes none of them.
+            log.warning("release_failed", association=self._number, reason=str(error))

@@ -1,0 +1,252 @@
+"""Sending many instances to one peer: everything that can go goes, over several associations at once."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from dicomport.logs import get_logger
+from dicomport.net import AbortedError, Address, AssociationError, ConnectError, LostError, Timeouts
+from dicomport.scu.client import ClientAssociation, open_association
+from dicomport.scu.contexts import NegotiationItems, association_request
+from dicomport.scu.desk import Desk, OnResult, result_of
+from dicomport.scu.exchange import Exchange
+from dicomport.scu.instances import Instance
+from dicomport.scu.journal import Journal
+from dicomport.scu.plan import Plan, PlannedAssociation
+from dicomport.scu.preparation import Preparation
+from dicomport.scu.report import InstanceResult, SendReport
+from dicomport.scu.requestor import Spent
+from dicomport.scu.retry import RetryPolicy, may_pass
+from dicomport.wire import AssociateRQ, AsynchronousOperationsWindow, Priority
+
+__all__ = ["Found", "Sender", "Settings"]
+
+Found: TypeAlias = AsyncIterator["Instance | InstanceResult"]
+"""What is to be sent, as it is found; a result stands for a file that can't be."""
+
+_HEAD_START_INSTANCES: Final = 500
+_HEAD_START_SECONDS: Final = 0.25
+"""What is found so soon decides on the first association's contexts; what is found later may need another one."""
+
+_WORTH_ANOTHER: Final = 16
+"""Instances that must wait for each association that is open already, before one more pays."""
+
+log = get_logger("scu")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How to send."""
+
+    ae_title: str
+    called_ae_title: str
+    priority: Priority
+    timeouts: Timeouts
+    associations: int
+    """At most so many at once."""
+    window: int
+    """Operations outstanding on each association, as far as the peer grants them; with 1 nothing is negotiated."""
+    retry: RetryPolicy
+    fail_fast: bool
+    """Whether the first failure that is final ends the run."""
+    preparation: Preparation
+    journal: Journal | None
+    negotiation: NegotiationItems
+
+
+@dataclass(slots=True)
+class _Setbacks:
+    """Associations in a row that could not be had, or were lost without one answer."""
+
+    count: int = 0
+    since: float = 0.0
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the first of them."""
+        return time.monotonic() - self.since
+
+    def add(self) -> None:
+        self.since = self.since if self.count else time.monotonic()
+        self.count += 1
+
+    def clear(self) -> None:
+        self.count = 0
+
+
+class Sender:
+    """One run: a feeder fills the desk, couriers empty it, each over one association after the other."""
+
+    def __init__(self, address: Address, settings: Settings, on_result: OnResult | None) -> None:
+        self._address = address
+        self._settings = settings
+        self.desk = Desk(
+            Plan(settings.preparation.alternatives),
+            settings.retry,
+            journal=settings.journal,
+            on_result=on_result,
+            fail_fast=settings.fail_fast,
+        )
+        self._may_start = asyncio.Event()
+        self._established = 0
+        """Associations at the moment."""
+        self._associations = 0
+        """Associations so far."""
+        self._window_works = settings.window == 1
+        """Whether the peer has answered a request on an association with a window, or that question is settled."""
+        self._without_window = settings.window == 1
+        self._error = ""
+        self._started = 0.0
+        self._round_trip = 0.0
+        self._spent = Spent()
+
+    def report(self) -> SendReport:
+        """Tell what has become of what was sent so far."""
+        return SendReport(
+            results=tuple(self.desk.results),
+            associations=self._associations,
+            error=self._error,
+            untried=self.desk.unsettled,
+            seconds=time.monotonic() - self._started if self._started else 0.0,
+            round_trip=self._round_trip,
+            spent=self._spent,
+        )
+
+    async def run(self, found: Found) -> None:
+        """Send it all. Nothing is raised for what happens on the way, but by `found` and `on_result`."""
+        self._started = time.monotonic()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._feed(found))
+                for _ in range(self._settings.associations):
+                    tasks.create_task(self._courier())
+        except BaseExceptionGroup as group:
+            raise group.exceptions[0] from None
+
+    async def _feed(self, found: Found) -> None:
+        head_start = asyncio.get_running_loop().call_later(_HEAD_START_SECONDS, self._may_start.set)
+        try:
+            async for one in found:
+                self.desk.add(one)
+                if self.desk.found == _HEAD_START_INSTANCES:
+                    self._may_start.set()
+                await self.desk.wait_for_room()
+                if self.desk.over:
+                    break
+        finally:
+            head_start.cancel()
+            self._may_start.set()
+            self.desk.complete()
+
+    async def _courier(self) -> None:
+        """Serve one planned association after the other, as long as any is needed."""
+        await self._may_start.wait()
+        setbacks = _Setbacks()
+        while (planned := await self.desk.next_planned(_WORTH_ANOTHER)) is not None:
+            planned.open += 1
+            try:
+                if not await self._serve(planned, setbacks):
+                    return
+                if setbacks.count:
+                    await self.desk.pause(self._settings.retry.delay(setbacks.count))
+            finally:
+                planned.open -= 1
+
+    async def _serve(self, planned: PlannedAssociation, setbacks: _Setbacks) -> bool:
+        """Send what waits over one association; give whether the courier is of any more use."""
+        try:
+            association = await self._open(planned)
+        except AssociationError as error:
+            if self._established:
+                # The others get through: more associations than the peer wants bring nothing.
+                log.info("fewer_associations", peer=str(self._address), reason=str(error))
+                return False
+            setbacks.add()
+            if not (self._may_pass(error) and self._settings.retry.allows(setbacks.count, setbacks.elapsed)):
+                self._give_up(planned, error)
+                setbacks.clear()
+            return True
+        if association is None or await self._exchange(association, planned):
+            setbacks.clear()
+        else:
+            setbacks.add()
+        return True
+
+    def _may_pass(self, error: AssociationError) -> bool:
+        # A peer that was there a while ago may be back soon; one that never was is a wrong address.
+        return may_pass(error) or (isinstance(error, ConnectError) and self._associations > 0)
+
+    def _give_up(self, planned: PlannedAssociation, error: AssociationError) -> None:
+        while (delivery := self.desk.take(planned, alone=True)) is not None:
+            self.desk.settle(delivery, result_of(delivery.instance, reason=f"no association: {error}"), may_pass=False)
+
+    async def _open(self, planned: PlannedAssociation) -> ClientAssociation | None:
+        """Get an association; None where nothing is to be sent any more. Raises `AssociationError`."""
+        while True:
+            proposes_window = not self._without_window
+            try:
+                async with self.desk.until_over():
+                    return await open_association(self._address, self._request(planned), self._settings.timeouts)
+            except TimeoutError:
+                return None
+            except AssociationError as error:
+                log.warning("no_association", peer=str(self._address), reason=str(error))
+                self._error = str(error)
+                if not (proposes_window and self._blame_window(error)):
+                    raise
+
+    def _request(self, planned: PlannedAssociation) -> AssociateRQ:
+        items = self._settings.negotiation.copy()
+        if not self._without_window:
+            items["operations_window"] = AsynchronousOperationsWindow(self._settings.window, 1)
+        return association_request(
+            planned.loads, ae_title=self._settings.ae_title, called_ae_title=self._settings.called_ae_title, **items
+        )
+
+    def _blame_window(self, error: AssociationError) -> bool:
+        """Tell whether a loss may be due to the Asynchronous Operations Window item, and do without it if so.
+
+        Some peers hang up on a request that has it, or on the first message after it.
+        """
+        if self._window_works or not isinstance(error, LostError | AbortedError):
+            return False
+        if not self._without_window:
+            log.info("without_window", peer=str(self._address), reason=str(error))
+        self._without_window = True
+        return True
+
+    async def _exchange(self, association: ClientAssociation, planned: PlannedAssociation) -> bool:
+        """Send what waits over an association; give whether the peer answered anything."""
+        self._associations += 1
+        self._established += 1
+        settings = self._settings
+        windowed = not self._without_window
+        exchange = Exchange(
+            association,
+            self._associations,
+            desk=self.desk,
+            planned=planned,
+            window=settings.window,
+            preparation=settings.preparation,
+            priority=settings.priority,
+        )
+        try:
+            await exchange.run()
+        except AssociationError as error:
+            log.warning("association_lost", peer=str(self._address), reason=str(error))
+            blameless = windowed and not exchange.answered and self._blame_window(error)
+            exchange.lose(error, blameless=blameless)
+            return blameless or exchange.answered > 0
+        except BaseException:
+            exchange.interrupt()
+            raise
+        finally:
+            self._established -= 1
+            self._window_works = self._window_works or (windowed and exchange.answered > 0)
+            self._spent += association.spent
+            self._round_trip = min(self._round_trip or association.round_trip, association.round_trip)
+        return True

@@ -1,0 +1,24 @@
+"""What the sender finds, sorted into what can go and what can't."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from dicomport.scu import Instance, InstanceResult, Sendable, find
+
+
+@dataclass(frozen=True)
+class Scan:
+    instances: tuple[Instance, ...]
+    refused: tuple[InstanceResult, ...]
+
+    @property
+    def size(self) -> int:
+        return sum(instance.size for instance in self.instances)
+
+
+def scan(what: Iterable[Sendable]) -> Scan:
+    found = list(find(what))
+    return Scan(
+        tuple(one for one in found if isinstance(one, Instance)),
+        tuple(one for one in found if isinstance(one, InstanceResult)),
+    )
