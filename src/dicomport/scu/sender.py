@@ -177,8 +177,11 @@ class Sender:
         return True
 
     def _may_pass(self, error: AssociationError) -> bool:
-        # A peer that was there a while ago may be back soon; one that never was is a wrong address.
-        return may_pass(error) or (isinstance(error, ConnectError) and self._associations > 0)
+        if isinstance(error, ConnectError):
+            # A peer that was there a while ago may be back soon; one that never was is a wrong address.
+            return self._associations > 0
+        # Who answers a request with something else than DICOM will not learn it.
+        return may_pass(error) and not (isinstance(error, AbortedError) and not error.aborted.by_peer)
 
     def _give_up(self, planned: PlannedAssociation, error: AssociationError) -> None:
         while (delivery := self.desk.take(planned, alone=True)) is not None:
@@ -212,7 +215,8 @@ class Sender:
 
         Some peers hang up on a request that has it, or on the first message after it.
         """
-        if self._window_works or not isinstance(error, LostError | AbortedError):
+        hung_up = isinstance(error, LostError) or (isinstance(error, AbortedError) and error.aborted.by_peer)
+        if self._window_works or not hung_up:
             return False
         if not self._without_window:
             log.info("without_window", peer=str(self._address), reason=str(error))
