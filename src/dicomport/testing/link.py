@@ -224,7 +224,8 @@ class Link:
             return
         if _QUICK_ACK is not None and data:
             # The link adds no delay but its own: a sender with Nagle's algorithm waits for this acknowledgement.
-            direction.source.setsockopt(socket.IPPROTO_TCP, _QUICK_ACK, 1)
+            with contextlib.suppress(OSError):
+                direction.source.setsockopt(socket.IPPROTO_TCP, _QUICK_ACK, 1)
         harms = direction.took(len(data))
         if Harm.CORRUPT in harms:
             data = data[:-1] + bytes((data[-1] ^ 0xFF,))
