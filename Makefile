@@ -2,7 +2,7 @@
 # make test    all checks and tests
 # make serve   run the receiver
 # make bench   measure against DCMTK, pynetdicom and Orthanc, and judge the ratios
-# make kill    kill the receiver 200 times under load, and look at what it kept
+# make kill    kill the receiver 200 times under load and the sender 50 times, and look at what arrived and was kept
 # make fuzz    fuzz each target for FUZZ_SECONDS (60); findings come into .fuzz/findings
 
 PYTHON ?= python3
@@ -37,7 +37,7 @@ bench: .venv/installed
 	$(BIN)/python -m bench
 
 kill: .venv/installed-for-tests
-	DICOMPORT_KILLS=200 $(BIN)/pytest tests/archive/test_kill.py --timeout 1200
+	DICOMPORT_KILLS=200 $(BIN)/pytest tests/archive/test_kill.py tests/scu/test_kill.py --timeout 1200
 
 fuzz: .venv/installed-for-fuzzing
 	$(BIN)/python -m fuzz --seconds $(FUZZ_SECONDS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from pathlib import Path
 from typing import Final
 
 import pydicom
@@ -21,6 +22,8 @@ from tests.interop.conftest import (
     paths,
     sendable,
 )
+from tests.scu.data import explicit, part10, uid
+from tests.scu.scanning import scan
 
 import dicomport
 from dicomport import AbortedError, ConnectError, InstanceResult, LostError, RejectedError, Timeouts, TimerExpiredError
@@ -269,3 +272,30 @@ def test_a_receiver_that_dies_under_the_association(storescp: StartStoreSCP) -> 
         with pytest.raises(LostError):
             association.c_store(CT)
         assert not association.open
+
+
+def data_set(sop_class: str, number: int) -> bytes:
+    """Write a data set in Explicit VR Little Endian that has the UIDs of the instance and tells it from the others."""
+    uids = explicit(8, 0x16, b"UI", uid(sop_class)) + explicit(8, 0x18, b"UI", uid(f"1.2.3.{number}"))
+    return uids + explicit(0x20, 0x13, b"IS", f"{number:4}".encode())
+
+
+def test_300_pairs_of_class_and_syntax_arrive_whole(storescp: StartStoreSCP, tmp_path: Path) -> None:
+    """+xa takes every transfer syntax, -pm every abstract syntax."""
+    peer = storescp("+B", "+xa", "-pm")
+    syntaxes = (EXPLICIT, "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.90")
+    pairs = [(sop_class.uid, syntax) for sop_class in list(dicomport.sop_classes)[:100] for syntax in syntaxes]
+    files = [
+        part10(
+            tmp_path / str(number),
+            sop_class=sop_class,
+            sop_instance=f"1.2.3.{number}",
+            syntax=syntax,
+            data=data_set(sop_class, number),
+        )
+        for number, (sop_class, syntax) in enumerate(pairs)
+    ]
+    report = dicomport.blocking.send(tmp_path, HOST, peer.port)
+    assert (len(report.accepted), report.failed, report.error) == (300, (), "")
+    assert peer.copies == copies_of(scan([tmp_path]).instances)
+    assert len(files) == len(set(pairs)) == 300
