@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 from pathlib import Path
 
+import pytest
 from tests.cli.commands import dicomport, receiver
 
 from dicomport.testing import Peer, ScriptedSCP
-from dicomport.wire import AssociateRQ
+from dicomport.wire import AssociateRJ, AssociateRQ, RejectReason
 
 
 def test_an_answer_is_exit_code_0(tmp_path: Path) -> None:
@@ -26,13 +28,140 @@ def test_json_is_one_object_on_stdout(tmp_path: Path) -> None:
     assert done.stderr == ""
 
 
-def test_explain_tells_what_was_agreed_on(tmp_path: Path) -> None:
-    with receiver(tmp_path / "archive", "-pdu", "65536") as found:
-        done = dicomport("echoscu", "--explain", "localhost", found.port)
+def test_many_echos_are_told_by_their_median(tmp_path: Path) -> None:
+    with receiver(tmp_path / "archive") as found:
+        done = dicomport("echoscu", "--repeat", "5", "--json", "localhost", found.port)
     assert done.returncode == 0
-    assert "DICOMPORT_0_1_0" in done.stderr
-    assert "longest PDU the peer takes: 65536" in done.stderr
-    assert "Verification SOP Class: accepted" in done.stderr
+    assert re.search(r"in [0-9.]+ ms at least, [0-9.]+ ms as a rule \(median\), [0-9.]+ ms at most", done.stderr)
+    assert json.loads(done.stdout)["seconds"] > 0
+
+
+def test_explain_tells_each_step(tmp_path: Path) -> None:
+    with receiver(tmp_path / "archive", "-pdu", "65536") as found:
+        done = dicomport("echoscu", "--explain", "--repeat", "3", "localhost", found.port)
+    assert done.returncode == 0
+    told = re.sub(r"[0-9.]+ ms", "N ms", done.stderr)
+    steps = ["name", "TCP", "association", "C-ECHO", "release"]
+    assert re.findall(r"^(\S+): done after N ms$", told, re.MULTILINE) == steps
+    assert f"127.0.0.1:{found.port} answered" in told
+    assert "'ANY-SCP' accepted 'DICOMPORT'" in told
+    assert "DICOMPORT_0_1_0" in told
+    assert "longest PDU the peer takes: 65536" in told
+    assert "operations at once that it grants: 16" in told
+    assert "roles: it answered for 23 SOP Classes, and lets us send all of them" in told
+    assert "storage: it keeps all attributes (level 2), and changes none" in told
+    assert "contexts: 125 of 125 accepted" in told
+    assert "round trips: 3, N ms at least, N ms as a rule (median), N ms at most" in told
+    assert done.stdout == ""
+
+
+def test_explain_in_json_is_an_object_for_each_step(tmp_path: Path) -> None:
+    context = "CTImageStorage:JPEGBaseline8Bit,1.2.840.10008.1.2.1"
+    with receiver(tmp_path / "archive") as found:
+        done = dicomport("echoscu", "--explain", "-q", "--json", "--context", context, "localhost", found.port)
+    steps = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [step["step"] for step in steps] == ["resolve", "connect", "associate", "echo", "release"]
+    assert all(step["milliseconds"] > 0 and step["failure"] is None for step in steps)
+    assert steps[1]["address"] == f"127.0.0.1:{found.port}"
+    assert steps[2]["contexts"][1] == {
+        "context_id": 3,
+        "sop_class_uid": "1.2.840.10008.5.1.4.1.1.2",
+        "proposed": ["1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.1"],
+        "result": 0,
+        "transfer_syntax_uid": "1.2.840.10008.1.2.4.50",
+        "reason": "accepted",
+    }
+    assert steps[3]["status"] == 0
+    assert done.stderr == ""
+
+
+def test_explain_tells_which_contexts_were_refused_and_why() -> None:
+    def script(peer: Peer) -> None:
+        peer.accept(refuse=["1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.1.2.4.50"])
+        peer.serve()
+
+    arguments = ("--context", "CTImageStorage:JPEGBaseline8Bit", "--context", "MRImageStorage")
+    with ScriptedSCP(script) as peer:
+        done = dicomport("echoscu", "--explain", *arguments, "localhost", str(peer.port))
+    assert done.returncode == 0
+    assert "contexts: 1 of 3 accepted" in done.stderr
+    lines = [line.strip() for line in done.stderr.splitlines()]
+    assert lines[lines.index("CT Image Storage") + 1] == (
+        "the peer supports none of the transfer syntaxes: JPEGBaseline8Bit"
+    )
+    assert lines[lines.index("MR Image Storage") + 1] == (
+        "the peer does not support the SOP Class: ExplicitVRLittleEndian, ImplicitVRLittleEndian"
+    )
+
+
+def test_explain_tells_the_cause_and_what_to_do_in_any_case() -> None:
+    def script(peer: Peer) -> None:
+        peer.expect(AssociateRQ)
+        peer.send(AssociateRJ(RejectReason.CALLED_AE_TITLE_NOT_RECOGNIZED))
+        peer.expect_close()
+
+    with ScriptedSCP(script) as peer:
+        done = dicomport("echoscu", "--explain", "-q", "--json", "-aec", "PACS", "localhost", str(peer.port))
+    assert done.returncode == 3
+    failure = json.loads(done.stdout.splitlines()[-1])["failure"]
+    assert failure["cause"] == "rejected permanently (1/1/7): the peer is not called PACS"
+    assert f"  why: {failure['cause']}\n  what to do: {failure['advice']}\n" in done.stderr
+
+
+def test_explain_finds_out_what_a_peer_drops_a_request_for() -> None:
+    def script(peer: Peer) -> None:
+        if peer.socket.recv(1, socket.MSG_PEEK) == b"\x16":
+            return
+        request = peer.expect(AssociateRQ)
+        if request.user_information.operations_window is None:
+            peer.accept(request)
+            peer.serve()
+
+    with ScriptedSCP(script) as peer:
+        done = dicomport("echoscu", "--explain", "localhost", str(peer.port))
+    assert done.returncode == 0
+    assert "what to do: Asking again without the asynchronous operations window (item 53H)." in done.stderr
+    assert "association without the asynchronous operations window (item 53H): done" in done.stderr
+    assert "senders must not" in done.stderr
+
+
+def test_explain_without_a_context_in_common_is_exit_code_1() -> None:
+    def script(peer: Peer) -> None:
+        peer.accept(refuse=["1.2.840.10008.1.1"])
+        peer.serve()
+
+    with ScriptedSCP(script) as peer:
+        done = dicomport("echoscu", "--explain", "localhost", str(peer.port))
+    assert done.returncode == 1
+    assert "C-ECHO can't be sent" in done.stderr
+
+
+def test_what_a_stranger_says_does_not_move_the_terminal() -> None:
+    def script(peer: Peer) -> None:
+        peer.expect(AssociateRQ)
+        peer.send(b"SSH-2.0-\x1b[2J\x07\r\n")
+        peer.drain()
+
+    with ScriptedSCP(script) as peer:
+        done = dicomport("echoscu", "--explain", "localhost", str(peer.port))
+    assert done.returncode == 3
+    assert r"speaks SSH: SSH-2.0-\x1b[2J\x07" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--explain", "--context", "CT"], "'CT' is no SOP Class"),
+        (["--explain", "--context", "CTImageStorage:JPEG"], "'JPEG' is no transfer syntax"),
+        (["--explain", *["--context", "CTImageStorage"] * 128], "1 to 128 presentation contexts"),
+        (["--context", "CTImageStorage"], "--context goes with --explain"),
+        (["--repeat", "0"], "--repeat"),
+    ],
+)
+def test_usage_that_is_wrong_is_exit_code_2(arguments: list[str], complaint: str) -> None:
+    done = dicomport("echoscu", *arguments, "localhost", "104")
+    assert done.returncode == 2
+    assert complaint in done.stderr
 
 
 def test_no_listener_is_exit_code_3() -> None:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import statistics
 import time
+from collections.abc import AsyncGenerator
 
 import click
 
+from dicomport.cli.contexts import CONTEXT
+from dicomport.cli.explaining import describe_step, round_trip_times, step_lines
 from dicomport.cli.options import (
     ExitCode,
     ae_title_option,
@@ -19,9 +24,9 @@ from dicomport.cli.options import (
 )
 from dicomport.cli.text import tell
 from dicomport.cli.timeout_options import Side, timeout_options
-from dicomport.net import AssociationError, Timeouts
-from dicomport.scu import ClientAssociation, associate
-from dicomport.standard import VERIFICATION, Status, describe
+from dicomport.net import Address, AssociationError, Timeouts
+from dicomport.scu import USUAL_CONTEXTS, Associated, ContextLike, Echoed, Step, associate, explain
+from dicomport.standard import VERIFICATION, Status
 
 __all__ = ["echoscu"]
 
@@ -31,7 +36,16 @@ __all__ = ["echoscu"]
 @click.argument("port", type=click.IntRange(1, 65535))
 @ae_title_option
 @called_ae_title_option
-@click.option("--explain", is_flag=True, help="Tell what was agreed on with the peer, and why.")
+@click.option("--explain", "explained", is_flag=True, help="Tell each step: what was found, what went wrong, and why.")
+@click.option(
+    "--context",
+    "contexts",
+    type=CONTEXT,
+    multiple=True,
+    help="With --explain: propose this SOP Class, in these transfer syntaxes, each by keyword or UID; repeatable. By "
+    "default: the storage classes that are used most.",
+)
+@click.option("--repeat", type=click.IntRange(1, 65535), default=1, show_default=True, help="Number of C-ECHOs.")
 @maximum_length_option
 @timeout_options(Side.REQUESTOR)
 @json_option
@@ -42,7 +56,9 @@ def echoscu(
     port: int,
     ae_title: str,
     called_ae_title: str,
-    explain: bool,
+    explained: bool,
+    contexts: tuple[ContextLike, ...],
+    repeat: int,
     maximum_length: int,
     timeouts: Timeouts,
     as_json: bool,
@@ -50,11 +66,29 @@ def echoscu(
 ) -> int:
     """Verify by C-ECHO that HOST PORT answers.
 
-    Exit code: 0 it did; 1 it answered with a failure; 2 wrong usage; 3 no association could be had; 130 interrupted.
+    With --explain each step there is told, and how long it took: name, TCP, TLS, association with the answer to each
+    context, C-ECHO. Where it fails, so are the cause and what to do. Exit code: 0 the peer answered; 1 it answered with
+    a failure; 2 wrong usage; 3 no association could be had; 130 interrupted.
     """
     talkative = configure_logging(log_level)
+    if explained:
+        try:
+            steps = explain(
+                Address(host, port),
+                contexts=contexts or USUAL_CONTEXTS,
+                ae_title=ae_title,
+                called_ae_title=called_ae_title,
+                maximum_length=maximum_length,
+                timeouts=timeouts,
+                repeat=repeat,
+            )
+        except ValueError as error:
+            raise click.UsageError(str(error)) from None
+        return asyncio.run(_tell_steps(steps, as_json=as_json, talkative=talkative))
+    if contexts:
+        raise click.UsageError("--context goes with --explain")
 
-    async def echo() -> tuple[Status, float]:
+    async def echo() -> tuple[Status, list[float]]:
         async with associate(
             host,
             port,
@@ -64,29 +98,36 @@ def echoscu(
             timeouts=timeouts,
             maximum_length=maximum_length,
         ) as association:
-            if explain:
-                _explain(association)
-            started = time.perf_counter()
-            status = await association.c_echo()
-            return status, time.perf_counter() - started
+            round_trips: list[float] = []
+            for _ in range(repeat):
+                started = time.perf_counter()
+                status = await association.c_echo()
+                round_trips.append(time.perf_counter() - started)
+            return status, round_trips
 
     try:
-        status, seconds = asyncio.run(echo())
+        status, round_trips = asyncio.run(echo())
     except AssociationError as error:
         tell(f"no answer: {error}")
         return ExitCode.NO_ASSOCIATION
     if as_json:
-        click.echo(json.dumps({"status": status.code, "category": status.category.value, "seconds": seconds}))
+        facts = {"status": status.code, "category": status.category.value, "seconds": statistics.median(round_trips)}
+        click.echo(json.dumps(facts))
     if talkative:
-        tell(f"{host}:{port} answered {status} in {seconds * 1000:.1f} ms")
+        tell(f"{host}:{port} answered {status} in {round_trip_times(round_trips)}")
     return ExitCode.OK if status.accepted else ExitCode.FAILED
 
 
-def _explain(association: ClientAssociation) -> None:
-    outcome = association.outcome
-    tell(f"implementation: {outcome.peer.class_uid or 'not named'} {outcome.peer.version_name}".rstrip())
-    tell(f"longest PDU the peer takes: {outcome.peer_maximum_length or 'no limit'}")
-    for context in outcome.contexts:
-        tell(f"context {context.context_id}, {describe(context.abstract_syntax)}: {context.reason}")
-        if context.transfer_syntax:
-            tell(f"    in {describe(context.transfer_syntax)}")
+async def _tell_steps(steps: AsyncGenerator[Step, None], *, as_json: bool, talkative: bool) -> ExitCode:
+    code = ExitCode.NO_ASSOCIATION
+    async with contextlib.aclosing(steps):
+        async for step in steps:
+            if as_json:
+                click.echo(json.dumps(describe_step(step)))
+            if talkative or step.failure:
+                tell("\n".join(step_lines(step)))
+            if isinstance(step, Associated) and step.outcome is not None:
+                code = ExitCode.FAILED
+            if isinstance(step, Echoed) and not step.failure:
+                code = ExitCode.OK
+    return code

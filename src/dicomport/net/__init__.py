@@ -1,6 +1,7 @@
 """Sockets around the core: streams, runners for asyncio and for blocking programs, timers, dialling and listening."""
 
 from dicomport.net.blocking import BlockingConnection, connect_blocking
+from dicomport.net.certificates import Certificate
 from dicomport.net.connection import Connection
 from dicomport.net.counters import Counters
 from dicomport.net.dialling import Address, Attempt, Endpoint, connect, reach, resolve, secure
@@ -12,7 +13,7 @@ from dicomport.net.errors import (
     RejectedError,
     TimerExpiredError,
 )
-from dicomport.net.handshake import NotTLSError, tls_words
+from dicomport.net.handshake import NotTLSError, tls_reason, tls_words
 from dicomport.net.identity import DEFAULT_MAXIMUM_LENGTH, IDENTITY, check_ae_title
 from dicomport.net.listener import Listener, listening_sockets
 from dicomport.net.steps import FLUSH, Flush, Steps, next_event
@@ -29,6 +30,7 @@ __all__ = [
     "Attempt",
     "BlockingConnection",
     "Bound",
+    "Certificate",
     "ConnectError",
     "Connection",
     "Counters",
@@ -51,5 +53,6 @@ __all__ = [
     "reach",
     "resolve",
     "secure",
+    "tls_reason",
     "tls_words",
 ]

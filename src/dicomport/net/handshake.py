@@ -8,7 +8,7 @@ from typing import Final
 
 from dicomport.wire import FOREIGN_BYTES, spoken
 
-__all__ = ["Handshake", "NotTLSError", "tls_words"]
+__all__ = ["Handshake", "NotTLSError", "tls_reason", "tls_words"]
 
 
 _RECORD_HEADER_BYTES: Final = 5
@@ -58,27 +58,28 @@ class Handshake:
             return b""
 
 
+def tls_reason(error: ssl.SSLError) -> str:
+    """Give the name of what went wrong: OpenSSL's, or the alert's that the peer sent (RFC 8446 6.2)."""
+    return (error.reason or "").rpartition("ALERT_")[2]
+
+
 def tls_words(error: ssl.SSLError) -> str:
     """Say in words what ended a TLS connection or kept it from being had."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"the certificate is not trusted: {error.verify_message}"
-    reason = error.reason or ""
-    return _WORDS.get(reason) or _ALERTS.get(reason.rpartition("ALERT_")[2]) or reason or str(error)
+    return _WORDS.get(tls_reason(error)) or error.reason or str(error)
 
 
 _WORDS: Final = {
+    # What is found on this side.
     "UNEXPECTED_EOF_WHILE_READING": "the peer closed the connection instead of answering",
     "NO_SHARED_CIPHER": "the two sides have no cipher suite in common",
     "NO_PROTOCOLS_AVAILABLE": "no version of TLS is allowed",
     "UNSUPPORTED_PROTOCOL": "the two sides have no version of TLS in common",
     "PEER_DID_NOT_RETURN_A_CERTIFICATE": "the peer showed no certificate",
     "EE_KEY_TOO_SMALL": "the key of the certificate is too short",
-    "TLSV1_UNRECOGNIZED_NAME": "the peer is not known by the name that it was called by",
     "CA_MD_TOO_WEAK": "the certificate is signed with a digest that is not safe any more",
-}
-"""By OpenSSL's name of what was found."""
-
-_ALERTS: Final = {
+    # What the peer says.
     "CERTIFICATE_REQUIRED": "the peer demands a certificate, and was shown none",
     "UNKNOWN_CA": "the peer does not trust the issuer of our certificate",
     "BAD_CERTIFICATE": "the peer refuses our certificate",
@@ -90,6 +91,6 @@ _ALERTS: Final = {
     "PROTOCOL_VERSION": "the two sides have no version of TLS in common",
     "INSUFFICIENT_SECURITY": "the peer demands stronger cipher suites",
     "HANDSHAKE_FAILURE": "the peer found no version or cipher suite in common, or demands a certificate",
+    "TLSV1_UNRECOGNIZED_NAME": "the peer is not known by the name that it was called by",
     "INTERNAL_ERROR": "something went wrong inside the peer",
 }
-"""By the name of the alert that the peer sent (RFC 8446 6.2)."""

@@ -1,0 +1,49 @@
+"""Presentation Contexts on a command line."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+import click
+
+from dicomport.scu import ContextLike
+from dicomport.standard import SOPClass, TransferSyntax, sop_classes, transfer_syntaxes
+
+__all__ = ["CONTEXT"]
+
+_UID: Final = re.compile(r"[0-9.]{1,64}")
+_SYNTAXES: Final = {syntax.keyword: syntax for syntax in transfer_syntaxes}
+
+
+class _Context(click.ParamType[ContextLike]):
+    name = "CLASS[:SYNTAX,...]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> ContextLike:
+        name, colon, syntaxes = value.partition(":")
+        try:
+            sop_class = _sop_class(name)
+            return (sop_class, [_transfer_syntax(syntax) for syntax in syntaxes.split(",")]) if colon else sop_class
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+def _sop_class(name: str) -> SOPClass | str:
+    if _UID.fullmatch(name):
+        return name
+    found = sop_classes.find(name)
+    if found is None:
+        raise ValueError(f"{name!r} is no SOP Class: give a UID or a storage class's keyword, such as CTImageStorage")
+    return found
+
+
+def _transfer_syntax(name: str) -> TransferSyntax | str:
+    if _UID.fullmatch(name):
+        return name
+    found = _SYNTAXES.get(name)
+    if found is None:
+        raise ValueError(f"{name!r} is no transfer syntax: give a UID or a keyword, such as JPEGBaseline8Bit")
+    return found
+
+
+CONTEXT: Final = _Context()

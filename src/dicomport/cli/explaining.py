@@ -1,0 +1,213 @@
+"""The steps of an association that is explained: for people, and as JSON objects."""
+
+from __future__ import annotations
+
+import os
+import statistics
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from dicomport.core import Outcome
+from dicomport.net import Attempt, Certificate
+from dicomport.scu import Associated, Connected, Echoed, Released, Resolved, Secured, Step
+from dicomport.standard import describe, find_transfer_syntax
+from dicomport.wire import AssociateRQ
+
+__all__ = ["describe_step", "round_trip_times", "step_lines"]
+
+_TITLES: Final = {
+    "resolve": "name",
+    "connect": "TCP",
+    "tls": "TLS",
+    "associate": "association",
+    "echo": "C-ECHO",
+    "release": "release",
+}
+
+
+def step_lines(step: Step) -> Iterator[str]:
+    """Tell a step to a person, a line at a time."""
+    title = _TITLES[step.NAME]
+    if isinstance(step, Associated) and step.left_out:
+        title += f" without {step.left_out}"
+    yield f"{title}: {'failed' if step.failure else 'done'} after {step.seconds * 1000:.1f} ms"
+    for line in _facts(step):
+        yield f"  {line}"
+    if step.failure:
+        yield f"  why: {step.failure.cause}"
+        yield f"  what to do: {step.failure.advice}"
+
+
+def _facts(step: Step) -> Iterator[str]:
+    match step:
+        case Resolved():
+            if step.endpoints:
+                yield ", ".join(map(str, step.endpoints))
+        case Connected():
+            yield from (f"{attempt.endpoint}: {_why(attempt)}" for attempt in step.failed)
+            if step.endpoint is not None:
+                yield f"{step.endpoint} answered"
+        case Secured():
+            yield from _tls_facts(step)
+        case Associated(outcome=Outcome() as outcome):
+            yield from _association_facts(step.request, outcome)
+            if step.left_out:
+                yield f"so the peer drops an association for proposing {step.left_out}: senders must not"
+        case Echoed() if step.round_trips:
+            yield f"round trips: {len(step.round_trips)}, {round_trip_times(step.round_trips)}"
+
+
+def round_trip_times(seconds: Sequence[float]) -> str:
+    """Write how long C-ECHOs took."""
+    if len(seconds) == 1:
+        return f"{seconds[0] * 1000:.1f} ms"
+    low, middle, high = (value * 1000 for value in (min(seconds), statistics.median(seconds), max(seconds)))
+    return f"{low:.1f} ms at least, {middle:.1f} ms as a rule (median), {high:.1f} ms at most"
+
+
+def _why(attempt: Attempt) -> str:
+    # asyncio's own words would repeat the address.
+    return os.strerror(attempt.error.errno) if attempt.error.errno else str(attempt.error)
+
+
+def _tls_facts(step: Secured) -> Iterator[str]:
+    if step.version:
+        yield f"{step.version}, {step.cipher}"
+    if step.certificate is not None:
+        certificate = step.certificate
+        yield f"certificate of {certificate.subject or 'nobody'}, for {', '.join(certificate.names) or 'no names'}"
+        yield f"  issued by {certificate.issuer or 'nobody'}"
+        yield f"  valid from {certificate.not_before:%Y-%m-%d %H:%M} to {certificate.not_after:%Y-%m-%d %H:%M} UTC"
+        yield f"  SHA-256 {certificate.fingerprint}"
+    yield f"the peer {'asked' if step.certificate_asked else 'did not ask'} for a certificate of ours"
+
+
+def _association_facts(request: AssociateRQ, outcome: Outcome) -> Iterator[str]:
+    yield f"{request.called_ae_title!r} accepted {request.calling_ae_title!r}"
+    yield f"implementation: {outcome.peer.class_uid or 'not named'} {outcome.peer.version_name}".rstrip()
+    yield f"longest PDU the peer takes: {outcome.peer_maximum_length or 'no limit'}"
+    yield f"operations at once that it grants: {outcome.operations_window.invoked or 'no limit'}"
+    denied = [describe(role.sop_class_uid) for role in outcome.roles if not role.scu]
+    if outcome.roles:
+        yield f"roles: it answered for {len(outcome.roles)} SOP Classes, and lets us send {_all_but(denied)}"
+    yield from dict.fromkeys(f"storage: it {_storage_level(item.information)}" for item in outcome.extended)
+    yield f"contexts: {len(outcome.accepted)} of {len(outcome.contexts)} accepted"
+    for answer, classes in _same_answers(request, outcome).items():
+        yield f"  {', '.join(classes)}"
+        yield from (f"    {line}" for line in answer)
+
+
+def _same_answers(request: AssociateRQ, outcome: Outcome) -> dict[tuple[str, ...], list[str]]:
+    """Give the answers to the contexts of a SOP Class, each with all the classes that got just this."""
+    proposed = {context.context_id: context.transfer_syntaxes for context in request.presentation_contexts}
+    by_class: dict[str, dict[str, list[str]]] = {}
+    for context in outcome.contexts:
+        chosen = (context.transfer_syntax,) if context.transfer_syntax else proposed[context.context_id]
+        by_reason = by_class.setdefault(context.abstract_syntax, {})
+        by_reason.setdefault(context.reason, []).extend(map(_short, chosen))
+    found: dict[tuple[str, ...], list[str]] = {}
+    for uid, by_reason in by_class.items():
+        answer = tuple(f"{reason}: {', '.join(syntaxes)}" for reason, syntaxes in by_reason.items())
+        found.setdefault(answer, []).append(describe(uid))
+    return found
+
+
+def _all_but(denied: list[str]) -> str:
+    return f"all but {', '.join(denied)}" if denied else "all of them"
+
+
+def _storage_level(information: bytes) -> str:
+    """Say in words how a receiver keeps what it is sent (PS3.4 B.3.1.2)."""
+    level = _LEVELS.get(information[0] if information else -1, "says nothing of what it keeps")
+    coercion = _COERCIONS.get(information[4] if len(information) > 4 else -1, "says nothing of coercion")
+    return f"{level}, and {coercion}"
+
+
+_LEVELS: Final = {
+    0: "keeps some of the attributes (level 0)",
+    1: "keeps all attributes of types 1 and 2 (level 1)",
+    2: "keeps all attributes (level 2)",
+}
+_COERCIONS: Final = {0: "changes none", 1: "may change some"}
+
+
+def _short(uid: str) -> str:
+    syntax = find_transfer_syntax(uid)
+    return uid if syntax is None else syntax.keyword
+
+
+def describe_step(step: Step) -> dict[str, object]:
+    """Make the JSON object that stands for a step."""
+    failure = step.failure
+    return {
+        "step": step.NAME,
+        "milliseconds": _milliseconds(step.seconds),
+        "failure": failure and {"cause": failure.cause, "advice": failure.advice},
+        **_described_facts(step),
+    }
+
+
+def _described_facts(step: Step) -> dict[str, object]:
+    match step:
+        case Resolved():
+            return {"addresses": list(map(str, step.endpoints))}
+        case Connected():
+            failed = [{"address": str(attempt.endpoint), "error": _why(attempt)} for attempt in step.failed]
+            return {"failed": failed, "address": step.endpoint and str(step.endpoint)}
+        case Secured():
+            return {
+                "version": step.version,
+                "cipher": step.cipher,
+                "certificate": step.certificate and _described_certificate(step.certificate),
+                "certificate_asked": step.certificate_asked,
+            }
+        case Associated():
+            facts = {"left_out": step.left_out, "dropped": step.dropped, "accepted": step.outcome is not None}
+            return facts | (_described_outcome(step.request, step.outcome) if step.outcome is not None else {})
+        case Echoed():
+            return {
+                "status": step.status and step.status.code,
+                "round_trips": list(map(_milliseconds, step.round_trips)),
+            }
+        case Released():
+            return {}
+
+
+def _milliseconds(seconds: float) -> float:
+    return round(seconds * 1000, 3)
+
+
+def _described_certificate(certificate: Certificate) -> dict[str, object]:
+    return {
+        "subject": certificate.subject,
+        "issuer": certificate.issuer,
+        "not_before": certificate.not_before.isoformat(),
+        "not_after": certificate.not_after.isoformat(),
+        "names": list(certificate.names),
+        "sha256": certificate.fingerprint,
+    }
+
+
+def _described_outcome(request: AssociateRQ, outcome: Outcome) -> dict[str, object]:
+    proposed = {context.context_id: context.transfer_syntaxes for context in request.presentation_contexts}
+    return {
+        "implementation_class_uid": outcome.peer.class_uid,
+        "implementation_version_name": outcome.peer.version_name,
+        "maximum_length": outcome.peer_maximum_length,
+        "operations_window": [outcome.operations_window.invoked, outcome.operations_window.performed],
+        "roles": [{"sop_class_uid": role.sop_class_uid, "scu": role.scu, "scp": role.scp} for role in outcome.roles],
+        "extended": [
+            {"sop_class_uid": item.sop_class_uid, "information": item.information.hex()} for item in outcome.extended
+        ],
+        "contexts": [
+            {
+                "context_id": context.context_id,
+                "sop_class_uid": context.abstract_syntax,
+                "proposed": list(proposed[context.context_id]),
+                "result": context.result.value,
+                "transfer_syntax_uid": context.transfer_syntax,
+                "reason": context.reason,
+            }
+            for context in outcome.contexts
+        ],
+    }
