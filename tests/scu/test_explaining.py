@@ -13,7 +13,8 @@ import pytest
 import trustme
 
 import dicomport
-from dicomport.net import Address, Certificate
+from dicomport.net import Address
+from dicomport.net.certificates import Certificate
 from dicomport.scu import (
     USUAL_CONTEXTS,
     Associated,

@@ -25,7 +25,10 @@ from dicomport.cli.options import (
 from dicomport.cli.text import tell
 from dicomport.cli.timeout_options import Side, timeout_options
 from dicomport.net import Address, AssociationError, Timeouts
-from dicomport.scu import USUAL_CONTEXTS, Associated, ContextLike, Echoed, Step, associate, explain
+from dicomport.scu import ContextLike, associate
+from dicomport.scu.explaining import explain
+from dicomport.scu.proposals import USUAL_CONTEXTS
+from dicomport.scu.steps import Associated, Echoed, Step
 from dicomport.standard import VERIFICATION, Status
 
 __all__ = ["echoscu"]

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from dicomport.core import Outcome
-from dicomport.net import Attempt, Certificate
-from dicomport.scu import Associated, Connected, Echoed, Released, Resolved, Secured, Step
+from dicomport.net import Attempt
+from dicomport.net.certificates import Certificate
+from dicomport.scu.steps import Associated, Connected, Echoed, Released, Resolved, Secured, Step
 from dicomport.standard import describe, find_transfer_syntax
 from dicomport.wire import AssociateRQ
 

@@ -1,7 +1,6 @@
 """Sockets around the core: streams, runners for asyncio and for blocking programs, timers, dialling and listening."""
 
 from dicomport.net.blocking import BlockingConnection, connect_blocking
-from dicomport.net.certificates import Certificate
 from dicomport.net.connection import Connection
 from dicomport.net.counters import Counters
 from dicomport.net.dialling import Address, Attempt, Endpoint, connect, reach, resolve, secure
@@ -30,7 +29,6 @@ __all__ = [
     "Attempt",
     "BlockingConnection",
     "Bound",
-    "Certificate",
     "ConnectError",
     "Connection",
     "Counters",

@@ -1,4 +1,7 @@
-"""Asking: associations as their requestor, and sending many instances over them."""
+"""Asking: associations as their requestor, and sending many instances over them.
+
+Explaining one is in `explaining` and `steps`, which a sender has no time to import.
+"""
 
 from dicomport.scu import blocking
 from dicomport.scu.client import ClientAssociation, associate

@@ -16,7 +16,6 @@ from dicomport.net import (
     Address,
     AssociationError,
     Attempt,
-    Certificate,
     ConnectError,
     Connection,
     Endpoint,
@@ -28,6 +27,7 @@ from dicomport.net import (
     resolve,
     secure,
 )
+from dicomport.net.certificates import Certificate
 from dicomport.scu.contexts import ContextLike, association_request
 from dicomport.scu.diagnosis import SPEAKS_TLS, diagnose, diagnose_outcome, diagnose_status
 from dicomport.scu.proposals import USUAL_CONTEXTS, Proposal, curious, proposals

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar, TypeAlias
 
 from dicomport.core import Outcome
-from dicomport.net import Attempt, Certificate, Endpoint
+from dicomport.net import Attempt, Endpoint
+from dicomport.net.certificates import Certificate
 from dicomport.standard import Status
 from dicomport.wire import AssociateRQ
 
