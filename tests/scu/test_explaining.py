@@ -15,17 +15,9 @@ import trustme
 import dicomport
 from dicomport.net import Address
 from dicomport.net.certificates import Certificate
-from dicomport.scu import (
-    USUAL_CONTEXTS,
-    Associated,
-    Connected,
-    Echoed,
-    Failure,
-    Resolved,
-    Secured,
-    Step,
-    explain,
-)
+from dicomport.scu.explaining import explain
+from dicomport.scu.proposals import USUAL_CONTEXTS
+from dicomport.scu.steps import Associated, Connected, Echoed, Failure, Resolved, Secured, Step
 from dicomport.testing import Peer, ScriptedSCP
 from dicomport.wire import (
     Abort,
