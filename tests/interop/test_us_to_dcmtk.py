@@ -284,11 +284,13 @@ def test_300_pairs_of_class_and_syntax_arrive_whole(storescp: StartStoreSCP, tmp
     """+xa takes every transfer syntax, -pm every abstract syntax."""
     peer = storescp("+B", "+xa", "-pm")
     syntaxes = (EXPLICIT, "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.90")
+    folder = tmp_path / "files"
+    folder.mkdir()
     classes = [sop_class.uid for sop_class in dicomport.sop_classes if sop_class.uid != MEDIA_STORAGE_DIRECTORY]
     pairs = [(sop_class, syntax) for sop_class in classes[:100] for syntax in syntaxes]
     files = [
         part10(
-            tmp_path / str(number),
+            folder / str(number),
             sop_class=sop_class,
             sop_instance=f"1.2.3.{number}",
             syntax=syntax,
@@ -296,7 +298,7 @@ def test_300_pairs_of_class_and_syntax_arrive_whole(storescp: StartStoreSCP, tmp
         )
         for number, (sop_class, syntax) in enumerate(pairs)
     ]
-    report = dicomport.blocking.send(tmp_path, HOST, peer.port)
+    report = dicomport.blocking.send(folder, HOST, peer.port)
     assert (len(report.accepted), report.failed, report.error) == (300, (), "")
-    assert peer.copies == copies_of(scan([tmp_path]).instances)
+    assert peer.copies == copies_of(scan([folder]).instances)
     assert len(files) == len(set(pairs)) == 300
