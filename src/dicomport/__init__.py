@@ -14,6 +14,7 @@ from dicomport.core import ContextOutcome, Outcome
 from dicomport.files import Durability
 from dicomport.net import (
     AbortedError,
+    Address,
     AssociationError,
     ConnectError,
     LostError,
@@ -57,6 +58,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AbortedError",
+    "Address",
     "AssociationError",
     "AssociationInfo",
     "Category",
