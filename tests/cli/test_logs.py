@@ -11,9 +11,9 @@ from tests.cli.commands import FILES, dicomport, receiver
 from tests.core.peer import CT as CT_CLASS
 from tests.core.peer import VERIFICATION, command_set, number, p_data, pdv, uid
 from tests.scp.peer import Peer, context, request
-from tests.scu.peer import Link, acceptance, scripted
 
-from dicomport.wire import UserInformation, encode
+from dicomport import testing
+from dicomport.wire import AssociateRQ, CStoreRQ, UserInformation
 
 CT: Final = FILES / "CT_small.dcm"
 
@@ -84,28 +84,28 @@ def test_nor_of_its_log_in_json(tmp_path: Path) -> None:
     assert max(map(len, err.splitlines())) < 8000
 
 
-def comment_hostilely(link: Link) -> None:
+def comment_hostilely(peer: testing.Peer) -> None:
     """Accept, and answer a C-STORE with an Error Comment that no Status of ours could hold."""
-    accepted = acceptance(link.read_request())
+    accepted = testing.acceptance(peer.expect(AssociateRQ))
     items = replace(accepted.user_information, implementation_version_name=FORGED)
-    link.send(encode(replace(accepted, user_information=items)))
-    message = link.message()
+    peer.send(replace(accepted, user_information=items))
+    store = peer.expect(CStoreRQ)
     elements = {
         0x0100: number(0x8001),
-        0x0120: number(message.message_id),
+        0x0120: number(store.command.message_id),
         0x0800: number(0x0101),
         0x0900: number(0xA700),
         0x0902: (FORGED + ESCAPES).encode("latin-1"),
         0x1000: uid("1.2.3"),
     }
-    link.send(p_data(pdv(message.context_id, 3, command_set(elements))))
-    link.serve()
+    peer.send(p_data(pdv(store.context_id, 3, command_set(elements))))
+    peer.serve()
 
 
 @pytest.mark.parametrize("log_format", ["text", "json"])
 def test_no_peer_can_forge_a_line_of_the_senders_log(log_format: str) -> None:
-    with scripted(comment_hostilely) as peer:
-        done = dicomport("storescu", "-d", "--log-format", log_format, "127.0.0.1", str(peer.port), CT)
+    with testing.ScriptedSCP(comment_hostilely) as scp:
+        done = dicomport("storescu", "-d", "--retries", "0", "--log-format", log_format, "127.0.0.1", str(scp.port), CT)
     assert done.returncode == 1
     assert "forged" in done.stderr
     if log_format == "json":

@@ -7,7 +7,7 @@ from typing import Final
 
 from tests.scu.data import CT_FILE, FILES
 
-from dicomport.testing import Peer, ScriptedSCP
+from dicomport.testing import ScriptedSCP, healthy
 
 HEAVY: Final = ("pydicom", "numpy", "rich", "click", "sqlalchemy")
 
@@ -20,14 +20,9 @@ print(json.dumps([after_import, sorted(sys.modules), [result.reason for result i
 """
 
 
-def serving(peer: Peer) -> None:
-    peer.accept()
-    peer.serve()
-
-
 def imported(*paths: str) -> tuple[set[str], set[str], list[str]]:
     """Give what was imported after `import dicomport` and after sending these files, and what became of them."""
-    with ScriptedSCP(serving) as scp:
+    with ScriptedSCP(healthy) as scp:
         done = subprocess.run(
             [sys.executable, "-c", PROGRAM, str(scp.port), *paths], check=True, capture_output=True, text=True
         )

@@ -8,11 +8,11 @@ from typing import Any, Final
 
 import pytest
 from tests.scu.data import BIG_ENDIAN, CR, CT, DEFLATED, EXPLICIT, IMPLICIT, JPEG, JPEG_2000, MR, data_set_of, pattern
-from tests.scu.peer import Link, scripted, serving
 
 import dicomport
 from dicomport.scu import Instance, Plan, PlannedAssociation
 from dicomport.scu.contexts import presentation_contexts
+from dicomport.testing import ScriptedSCP, healthy
 
 MOST: Final = 128
 
@@ -193,14 +193,8 @@ def test_contexts_are_asked_for_by_class_uid_or_pair() -> None:
 
 
 def test_the_peer_is_asked_for_exactly_that() -> None:
-    links: list[Link] = []
-
-    def script(link: Link) -> None:
-        links.append(link)
-        serving()(link)
-
-    with scripted(script, script) as peer:
-        report = dicomport.blocking.send(pairs(*many(200), (CT, JPEG)), "127.0.0.1", peer.port, associations=1)
+    with ScriptedSCP(healthy) as scp:
+        report = dicomport.blocking.send(pairs(*many(200), (CT, JPEG)), "127.0.0.1", scp.port, associations=1)
 
     assert len(report.accepted) == 201
     proposed = [
@@ -208,7 +202,8 @@ def test_the_peer_is_asked_for_exactly_that() -> None:
             (context.context_id, context.abstract_syntax, context.transfer_syntaxes)
             for context in request.presentation_contexts
         ]
-        for request in peer.requests
+        for request in (peer.request for peer in scp.peers)
+        if request is not None
     ]
     wanted = [*many(200), (CT, JPEG)]
     assert proposed == [

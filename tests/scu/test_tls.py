@@ -7,11 +7,12 @@ from typing import Any, Final
 import pytest
 import trustme
 from tests.scu.data import CT, CT_FILE, EXPLICIT, data_set_of, instance, part10, pattern
-from tests.scu.peer import replying, scripted
 from tests.scu.runners import Api, with_both
 
 import dicomport
 from dicomport.scu import SendReport
+from dicomport.testing import Peer, ScriptedSCP
+from dicomport.wire import AssociateRQ
 
 HOST: Final = "127.0.0.1"
 CA: Final = trustme.CA()
@@ -92,8 +93,14 @@ def test_plain_to_a_receiver_that_speaks_tls_is_told(api: Api) -> None:
 @with_both
 def test_an_alert_in_answer_to_a_plain_request_is_a_hint_at_tls(api: Api) -> None:
     """What a server does that finds no TLS, before it closes: many a one closes too fast for the alert to arrive."""
-    with scripted(replying(bytes.fromhex("15 0301 0002 0246"))) as peer:
-        report = api.run(_sent(api, [instance()], peer.port))
+
+    def script(peer: Peer) -> None:
+        peer.expect(AssociateRQ)
+        peer.send(bytes.fromhex("15 0301 0002 0246"))
+        peer.drain()
+
+    with ScriptedSCP(script) as scp:
+        report = api.run(_sent(api, [instance()], scp.port))
 
     assert report.error == f"{BROKEN}: PDU type 15H is unknown: is TLS spoken here?"
 

@@ -35,7 +35,9 @@ def test_what_was_sent_is_there(dicomport_scp: ReceivingSCP) -> None:
 
 def test_statuses_are_given_in_turn(dicomport_scp: ReceivingSCP) -> None:
     dicomport_scp.statuses = [0xA700, 0xB000]
-    statuses = [result.status.code for _ in range(3) for result in send(dicomport_scp).results]
+    contexts = [dicomport.sop_classes.CTImageStorage]
+    with dicomport.blocking.associate(dicomport_scp.host, dicomport_scp.port, contexts=contexts) as association:
+        statuses = [association.c_store(FILE).status.code for _ in range(3)]
     assert statuses == [0xA700, 0xB000, 0]
     assert [instance.status for instance in dicomport_scp.instances] == statuses
 

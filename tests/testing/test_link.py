@@ -10,7 +10,7 @@ from typing import Final
 
 import pytest
 
-from dicomport.testing import Fault, GoneError, Harm, Link, Peer, ScriptedSCP, ScriptedSCU, Way
+from dicomport.testing import Fault, GoneError, Harm, Link, Peer, ScriptedSCP, ScriptedSCU, Way, healthy
 
 PATTERN: Final = b"".join(struct.pack("<L", number) for number in range(1 << 18))
 PATIENCE: Final = 30.0
@@ -126,11 +126,7 @@ def test_nobody_listening_is_a_broken_connection() -> None:
 
 
 def test_several_connections_at_once() -> None:
-    def script(peer: Peer) -> None:
-        peer.accept()
-        peer.serve()
-
-    with ScriptedSCP(script) as scp, Link(scp.port, delay=0.005) as link, contextlib.ExitStack() as stack:
+    with ScriptedSCP(healthy) as scp, Link(scp.port, delay=0.005) as link, contextlib.ExitStack() as stack:
         peers = [stack.enter_context(ScriptedSCU("127.0.0.1", link.port)) for _ in range(10)]
         for peer in peers:
             peer.associate()
@@ -205,8 +201,7 @@ def test_a_stall_stops_one_way_and_lets_the_other_go_on() -> None:
 def test_a_fault_of_one_connection_leaves_the_others_alone() -> None:
     def script(peer: Peer) -> None:
         with contextlib.suppress(GoneError):
-            peer.accept()
-            peer.serve()
+            healthy(peer)
 
     faults = [Fault(Harm.CLOSE, after=0, connection=1), Fault(Harm.CLOSE, after=0, way=Way.BACK, connection=3)]
     stored: list[int] = []

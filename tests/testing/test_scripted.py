@@ -12,7 +12,7 @@ import trustme
 
 import dicomport
 from dicomport.scu import Instance
-from dicomport.testing import GoneError, Peer, ScriptedSCP, ScriptedSCU, ScriptError, in_turn, response
+from dicomport.testing import GoneError, Peer, ScriptedSCP, ScriptedSCU, ScriptError, healthy, in_turn, response
 from dicomport.wire import (
     Abort,
     AssociateAC,
@@ -45,11 +45,6 @@ def instances(count: int) -> list[Instance]:
     return [Instance(CT, f"1.2.3.{number}", EXPLICIT, DATA) for number in range(count)]
 
 
-def serve(peer: Peer) -> None:
-    peer.accept()
-    peer.serve()
-
-
 def drain(peer: Peer) -> None:
     peer.drain()
 
@@ -59,10 +54,13 @@ def test_a_real_sender_stores_and_gets_the_statuses_of_the_script() -> None:
         peer.accept()
         peer.serve(0xA700, 0xB000)
 
-    with ScriptedSCP(script) as scp:
-        report = dicomport.blocking.send(instances(3), "127.0.0.1", scp.port)
+    with (
+        ScriptedSCP(script) as scp,
+        dicomport.blocking.associate("127.0.0.1", scp.port, contexts=[CT]) as association,
+    ):
+        codes = [association.c_store(instance).status.code for instance in instances(3)]
 
-    assert [result.status.code for result in report.results if result.status] == [0xA700, 0xB000, 0]
+    assert codes == [0xA700, 0xB000, 0]
     assert [store.command.affected_sop_instance_uid for store in scp.stores] == ["1.2.3.0", "1.2.3.1", "1.2.3.2"]
     assert {store.data for store in scp.stores} == {DATA}
 
@@ -128,7 +126,7 @@ def test_each_connection_has_its_script_and_the_port_closes_after_the_last() -> 
         peer.expect(AssociateRQ)
         peer.reset()
 
-    with ScriptedSCP(in_turn(refuses, serve), connections=2) as scp:
+    with ScriptedSCP(in_turn(refuses, healthy), connections=2) as scp:
         with ScriptedSCU("127.0.0.1", scp.port) as peer, pytest.raises(GoneError):
             peer.associate()
         with ScriptedSCU("127.0.0.1", scp.port) as peer:
@@ -338,7 +336,7 @@ def test_scripts_speak_tls() -> None:
     ca.issue_cert("127.0.0.1").configure_cert(server)
     ca.configure_trust(client)
 
-    with ScriptedSCP(serve, tls=server) as scp, ScriptedSCU("127.0.0.1", scp.port, tls=client) as peer:
+    with ScriptedSCP(healthy, tls=server) as scp, ScriptedSCU("127.0.0.1", scp.port, tls=client) as peer:
         peer.associate()
         assert peer.store("1.2.3", bytes(100_000)).status == 0
         peer.release()
@@ -348,7 +346,7 @@ def test_scripts_speak_tls() -> None:
 def test_a_handshake_that_fails_is_the_script_s_to_see() -> None:
     def run() -> None:
         with (
-            ScriptedSCP(serve, tls=ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)) as scp,
+            ScriptedSCP(healthy, tls=ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)) as scp,
             ScriptedSCU("127.0.0.1", scp.port) as peer,
         ):
             peer.send(b"hello")
@@ -359,7 +357,7 @@ def test_a_handshake_that_fails_is_the_script_s_to_see() -> None:
 
 
 def test_what_large_instances_hold_is_forgotten_where_the_test_says_so() -> None:
-    with ScriptedSCP(serve, keep_data=False) as scp, ScriptedSCU("127.0.0.1", scp.port) as peer:
+    with ScriptedSCP(healthy, keep_data=False) as scp, ScriptedSCU("127.0.0.1", scp.port) as peer:
         peer.associate()
         peer.store("1.2.3", bytes(100_000))
         peer.release()
@@ -370,7 +368,7 @@ def test_what_large_instances_hold_is_forgotten_where_the_test_says_so() -> None
 
 def test_an_asyncio_program_is_tested_in_its_own_loop() -> None:
     async def scenario() -> list[int]:
-        with ScriptedSCP(serve) as scp:
+        with ScriptedSCP(healthy) as scp:
             async with dicomport.associate("127.0.0.1", scp.port, contexts=[CT]) as association:
                 responses = [await association.c_store(instance) for instance in instances(2)]
         return [response.status.code for response in responses]

@@ -13,7 +13,7 @@ from dicomport.testing.link import Link
 from dicomport.testing.messages import Message, acceptance, association_request, encode_message, response
 from dicomport.testing.pair import CorePair, joined
 from dicomport.testing.peer import Peer
-from dicomport.testing.scripted import Script, ScriptedSCP, ScriptedSCU, in_turn
+from dicomport.testing.scripted import Script, ScriptedSCP, ScriptedSCU, healthy, in_turn
 
 __all__ = [
     "CorePair",
@@ -32,6 +32,7 @@ __all__ = [
     "acceptance",
     "association_request",
     "encode_message",
+    "healthy",
     "in_turn",
     "joined",
     "response",

@@ -16,12 +16,18 @@ from dicomport.testing.messages import Message
 from dicomport.testing.peer import PATIENCE, Peer
 from dicomport.wire import CStoreRQ
 
-__all__ = ["Script", "ScriptedSCP", "ScriptedSCU", "in_turn"]
+__all__ = ["Script", "ScriptedSCP", "ScriptedSCU", "healthy", "in_turn"]
 
 Script: TypeAlias = Callable[[Peer], None]
 """What one side of one connection does. When it returns, the connection is closed."""
 
 _BACKLOG: Final = 128
+
+
+def healthy(peer: Peer) -> None:
+    """Accept the association, answer every request with success, and confirm the release: a script that is whole."""
+    peer.accept()
+    peer.serve()
 
 
 def in_turn(*scripts: Script) -> Script:
