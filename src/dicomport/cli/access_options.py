@@ -10,6 +10,8 @@ from typing import Any, Final
 
 import click
 
+from dicomport.cli.config import config_option
+from dicomport.cli.peer_tables import PeerSettings
 from dicomport.scp import Passwords, Peer, UserIdentityCheck, is_loopback
 
 __all__ = ["Access", "access_options"]
@@ -19,15 +21,17 @@ __all__ = ["Access", "access_options"]
 class Access:
     """Who may connect."""
 
-    peers: tuple[Peer, ...] | None
-    """None where nobody is named."""
+    configured: tuple[PeerSettings, ...]
+    """Those of the file."""
+    allowed: tuple[Peer, ...]
+    """Those of --allow."""
     allow_any: bool
     require_called_aet: bool
     user_identity: UserIdentityCheck | None
 
     def check(self, bind_address: str) -> None:
         """Raise `click.UsageError` for an address that others can reach where nothing is said of them."""
-        if self.peers is None and not (self.allow_any or is_loopback(bind_address)):
+        if not (self.configured or self.allowed or self.allow_any or is_loopback(bind_address)):
             raise click.UsageError(
                 f"{bind_address or 'every interface'} can be reached from other machines: say who may connect with "
                 "--allow AE-TITLE, or let anybody with --allow-any"
@@ -47,6 +51,7 @@ class _Peer(click.ParamType[Peer]):
 
 
 _OPTIONS: Final = (
+    config_option,
     click.option(
         "--allow",
         type=_Peer(),
@@ -73,6 +78,7 @@ def access_options(command: Callable[..., int]) -> Callable[..., int]:
     @functools.wraps(command)
     def gathered(
         *,
+        configured: tuple[PeerSettings, ...],
         allow: tuple[Peer, ...],
         allow_any: bool,
         require_called_aet: bool,
@@ -80,7 +86,8 @@ def access_options(command: Callable[..., int]) -> Callable[..., int]:
         **others: Any,
     ) -> int:
         access = Access(
-            peers=allow or None,
+            configured=configured,
+            allowed=allow,
             allow_any=allow_any,
             require_called_aet=require_called_aet,
             user_identity=None if passwords is None else _read(passwords),

@@ -5,20 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import functools
 import json
 import signal
 from pathlib import Path
 
 import click
 
-from dicomport.archive import (
-    Archive,
-    ArchiveOptions,
-    Hooks,
-    SchemaError,
-)
+from dicomport.archive import ArchiveOptions
 from dicomport.cli.access_options import Access, access_options
 from dicomport.cli.archive_options import archive_policy_options
+from dicomport.cli.archives import Archives, opened
 from dicomport.cli.hooks import command_hooks, hook_options
 from dicomport.cli.options import (
     ExitCode,
@@ -90,57 +87,60 @@ def storescp(
     """
     talkative = configure_logging(log_level)
     access.check(bind_address)
-    hooks = command_hooks(
-        root, on_instance=on_instance, on_study=on_study, study_timeout=study_timeout, hook_timeout=hook_timeout
+    hooks_of = functools.partial(
+        command_hooks,
+        on_instance=on_instance,
+        on_study=on_study,
+        study_timeout=study_timeout,
+        hook_timeout=hook_timeout,
     )
-    try:
-        with contextlib.closing(Archive(root, options, hooks=hooks)) as archive:
+    with opened(root, options, access.configured, hooks_of) as archives:
+        try:
             scp = StorageSCP(
-                archive,
+                archives.of_all,
                 ae_title=ae_title,
                 host=bind_address,
                 port=port,
-                allow=access.peers,
+                allow=(*archives.peers, *access.allowed) or None,
                 allow_any=access.allow_any,
                 check_called_ae_title=access.require_called_aet,
                 user_identity=access.user_identity,
                 maximum_length=maximum_length,
                 timeouts=timeouts,
                 on_answer=_print_json if as_json else None,
-                on_over=hooks.association_over,
+                on_over=archives.association_over,
             )
-            asyncio.run(_serve(scp, hooks, bind_address or "*", archive, talkative=talkative))
-    except SchemaError as error:
-        raise click.ClickException(str(error)) from None
-    except OSError as error:
-        tell(_explain(error, bind_address, port, root))
-        return ExitCode.FAILED
+            asyncio.run(_serve(scp, bind_address or "*", archives, talkative=talkative))
+        except OSError as error:
+            tell(_explain(error, bind_address, port))
+            return ExitCode.FAILED
     return ExitCode.OK
 
 
-async def _serve(scp: StorageSCP, hooks: Hooks, address: str, archive: Archive, *, talkative: bool) -> None:
+async def _serve(scp: StorageSCP, address: str, archives: Archives, *, talkative: bool) -> None:
     loop = asyncio.get_running_loop()
     over = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, over.set)
-    async with hooks, scp:
+    async with contextlib.AsyncExitStack() as stack:
+        for hooks in archives.hooks:
+            await stack.enter_async_context(hooks)
+        await stack.enter_async_context(scp)
         if talkative:
-            if archive.recovered:
-                tell(f"{count(archive.recovered, 'instance')} of a receiver that was killed were put into the index")
-            tell(f"listening on {address}:{scp.port}, storing in {archive.paths.root}; Ctrl-C ends it")
+            if archives.recovered:
+                tell(f"{count(archives.recovered, 'instance')} of a receiver that was killed were put into the index")
+            tell(f"listening on {address}:{scp.port}, storing in {archives.of_all.paths.root}; Ctrl-C ends it")
         await over.wait()
         # From here on a second signal does what it does to any program.
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
 
 
-def _explain(error: OSError, address: str, port: int, root: Path) -> str:
+def _explain(error: OSError, address: str, port: int) -> str:
     if error.errno == errno.EADDRINUSE:
         return f"port {port} is in use: is another receiver running? Name another port: dicomport storescp {port + 1}"
-    if error.errno == errno.EACCES and error.filename is None:
+    if error.errno == errno.EACCES:
         return f"port {port} is for the system's administrator: name one above 1023, such as 11112"
-    if error.filename is not None:
-        return f"{root} can't be the archive: {error.strerror}. Name another folder with --archive"
     return f"can't listen on {address}:{port}: {error.strerror or error}"
 
 

@@ -1,6 +1,6 @@
 """Answering: verification and storage as SCP, with handlers, folders and other storages behind it."""
 
-from dicomport.scp.access import Peer
+from dicomport.scp.access import Peer, network
 from dicomport.scp.errors import UndecodableDataSetError
 from dicomport.scp.folder import FolderStorage
 from dicomport.scp.handlers import Handler, HandlerStorage, Verdict
@@ -28,5 +28,6 @@ __all__ = [
     "any_storage_class",
     "hash_password",
     "is_loopback",
+    "network",
     "status_of",
 ]

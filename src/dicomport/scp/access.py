@@ -11,6 +11,7 @@ from typing import Any, Final, Self, TypeAlias
 
 from dicomport.core import AcceptorPolicy, Negotiation
 from dicomport.net import check_ae_title
+from dicomport.scp.sinks import Storage
 from dicomport.standard import VERIFICATION, sop_classes
 from dicomport.wire import AssociateRJ, AssociateRQ, RejectReason, SOPClassCommonExtendedNegotiation
 
@@ -38,6 +39,8 @@ class Peer:
     """UIDs of those that are taken, of all that the server takes. Verification always is."""
     transfer_syntaxes: Collection[str] | None = None
     """UIDs of those that are taken, of all that the server takes."""
+    storage: Storage | None = None
+    """Where the peer's instances go; None is where those of all go."""
     user_identity_required: bool = True
     """Where the server checks user identities: whether the peer has to give one. One that it gives is checked."""
 

@@ -184,6 +184,7 @@ class StorageService:
         if negotiation.outcome is None:
             self._log.warning("association_rejected", rule=peer.rule, reason=negotiation.reason)
             raise _Over(None)
+        self._storage = peer.storage or self._storage
         self._log.info(
             "association_accepted",
             rule=peer.rule,
