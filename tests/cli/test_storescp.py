@@ -28,7 +28,7 @@ def test_it_keeps_the_bytes_and_tells_where_they_came_from(tmp_path: Path) -> No
     assert [bytes(c) for c in kept.chunks(1 << 20)] == [bytes(c) for c in source.chunks(1 << 20)]
     meta = kept.meta
     assert (meta.source_ae_title, meta.sending_ae_title, meta.receiving_ae_title) == ("SCANNER", "SCANNER", "ARCHIVE")
-    assert (kept.path.stat().st_mode & 0o777) == 0o640
+    assert (path.stat().st_mode & 0o777) == 0o640
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -41,7 +41,7 @@ def with_meta_element(vr: bytes, size: int, content: bytes) -> bytes:
 def test_the_header_is_read_and_the_data_set_found(tmp_path: Path) -> None:
     path = written(tmp_path, HEADER + DATA_SET)
     found = read_part10(path)
-    assert found == Part10File(path, META, len(HEADER), len(DATA_SET))
+    assert found == Part10File(path, META, len(HEADER), len(DATA_SET), path.stat().st_mtime_ns)
     assert b"".join(bytes(chunk) for chunk in found.chunks(1 << 20)) == DATA_SET
 
 

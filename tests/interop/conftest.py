@@ -27,6 +27,7 @@ from dicomport import AssociationInfo, RetryPolicy, Status, StoreRequest
 from dicomport.files import read_part10
 from dicomport.scu import Instance, Plan
 from dicomport.scu.send import SendOptions
+from dicomport.scu.sources import FileRegion
 
 HOST: Final = "127.0.0.1"
 TEST_FILES: Final = Path(pydicom.__file__).parent / "data" / "test_files"
@@ -82,8 +83,8 @@ def paths(instances: Iterable[Instance]) -> list[Path]:
 
 def data_set_of(instance: Instance) -> bytes:
     """Read the data set by other means than those that send it; an odd deflated one gets its NUL (PS3.5 A.5)."""
-    assert not isinstance(instance.source, bytes)
-    data = instance.source.path.read_bytes()[instance.source.offset :]
+    assert isinstance(instance.source, FileRegion)
+    data = Path(instance.source.path).read_bytes()[instance.source.offset :]
     return data + b"\0" * (len(data) % 2)
 
 

@@ -41,8 +41,8 @@ from tests.interop.conftest import (
 
 import dicomport
 from dicomport import AbortedError, RejectedError, Status, StorageSCP, Timeouts, TimerExpiredError, wire
-from dicomport.files import Part10File
 from dicomport.scu import Instance
+from dicomport.scu.sources import FileRegion
 from dicomport.standard import VERIFICATION
 from dicomport.wire import RejectReason
 
@@ -70,7 +70,7 @@ def pairs() -> list[tuple[str, str]]:
 
 def part10_files() -> list[Instance]:
     """Give the instances whose files have a header, which pynetdicom wants."""
-    return [instance for instance in sendable() if isinstance(instance.source, Part10File) and instance.source.offset]
+    return [instance for instance in sendable() if isinstance(instance.source, FileRegion) and instance.source.offset]
 
 
 def contexts_of(wanted: list[tuple[str, str]]) -> list[PresentationContext]:

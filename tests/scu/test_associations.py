@@ -40,7 +40,8 @@ from tests.scu.runners import APIS, Api, Association, with_both
 
 import dicomport
 from dicomport.core import Outcome
-from dicomport.scu import NotSendableError
+from dicomport.scu import Instance, NotSendableError
+from dicomport.scu.sources import FileRegion, stamp_of
 from dicomport.wire import (
     Abort,
     AbortReason,
@@ -311,10 +312,10 @@ def test_without_a_context_for_it_there_is_no_echo_and_no_harm(api: Api) -> None
 
 @with_both
 def test_a_message_that_has_begun_and_cannot_end_aborts(api: Api, tmp_path: Path) -> None:
-    path = part10(tmp_path / "1.dcm", syntax=IMPLICIT, size=4 << 20)
-    found = dicomport.scu.instance_from_path(path)
-    with path.open("r+b") as file:
-        file.truncate(2 << 20)
+    path = part10(tmp_path / "1.dcm", syntax=IMPLICIT, size=2 << 20)
+    # As if the file had been longer when it was found, and cut while it is read.
+    source = FileRegion(str(path), 0, 4 << 20, stamp_of(path.stat()))
+    found = Instance(CT, "1.2.3.4", IMPLICIT, source)
 
     with scripted(serving()) as peer:
 

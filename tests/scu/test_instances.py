@@ -66,7 +66,7 @@ REFUSED: Final = {
     "rtstruct.dump": NOT_DICOM,
     "test1.json": NOT_DICOM,
     "test_PN.json": NOT_DICOM,
-    "zipMR.gz": NOT_DICOM,
+    "zipMR.gz": "an archive, or a compressed file (gzip): it is opened only where it is named itself",
 }
 """What of pydicom's files can't go: all others do."""
 

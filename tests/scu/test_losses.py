@@ -13,7 +13,8 @@ from tests.scu.peer import Link, Message, Script, accepted, refused, replying, s
 from tests.scu.runners import Api, with_both
 
 import dicomport
-from dicomport.scu import RetryPolicy, SendReport
+from dicomport.scu import Instance, RetryPolicy, SendReport
+from dicomport.scu.sources import FileRegion, stamp_of
 from dicomport.wire import (
     Abort,
     AbortReason,
@@ -451,9 +452,11 @@ def cutting(path: Path, size: int) -> Script:
 
 def test_a_file_that_became_shorter_aborts_the_association_that_its_message_began_on(tmp_path: Path) -> None:
     path = big(tmp_path)
+    # As if it had been longer when it was found, and cut while it is read.
+    source = FileRegion(str(path), 0, 2 * BIG, stamp_of(path.stat()))
 
-    with scripted(cutting(path, BIG // 2), serving()) as peer:
-        report = send([path, instance(1, syntax=IMPLICIT)], peer.port)
+    with scripted(serving(), serving()) as peer:
+        report = send([Instance(CT, "1.2.3.4", IMPLICIT, source), instance(1, syntax=IMPLICIT)], peer.port)
 
     assert reasons(report) == ["can't be read to its end: the file became shorter while it was read", ""]
     assert report.associations == 2
@@ -472,7 +475,7 @@ def test_a_file_that_is_empty_or_gone_by_then_costs_no_association(tmp_path: Pat
         report = send([empty, gone, instance(3, syntax=IMPLICIT)], peer.port)
 
     first, second, third = reasons(report)
-    assert first == "can't be read: the file became shorter while it was read"
+    assert first == "can't be read: the file became shorter since it was found"
     assert second.startswith("can't be read: ")
     assert "No such file or directory" in second
     assert third == ""

@@ -2,7 +2,7 @@
 
 from dicomport.files.blocks import BLOCK_BYTES, BlockWriter
 from dicomport.files.names import file_name
-from dicomport.files.reading import Part10File, read_part10
+from dicomport.files.reading import GuardedReader, Part10File, find_file_meta, open_regular, read_part10, read_stretch
 from dicomport.files.writing import TEMPORARY_SUFFIX, Durability, PartialFile, TemporaryFile, make_folder, sync
 
 __all__ = [
@@ -10,11 +10,15 @@ __all__ = [
     "TEMPORARY_SUFFIX",
     "BlockWriter",
     "Durability",
+    "GuardedReader",
     "Part10File",
     "PartialFile",
     "TemporaryFile",
     "file_name",
+    "find_file_meta",
     "make_folder",
+    "open_regular",
     "read_part10",
+    "read_stretch",
     "sync",
 ]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from pathlib import Path
 from typing import Any, Final
 
 import pydicom
 
-from dicomport.files import Part10File
+from dicomport.files import Part10File, open_regular
 from dicomport.standard import EXPLICIT_VR_BIG_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
 from dicomport.wire import FileMeta
 
@@ -26,11 +27,13 @@ _DEFERRED_BYTES: Final = 1024
 """Values longer than this are passed over, not read."""
 
 
-def identify(path: Path) -> Part10File | None:
+def identify(path: str | Path) -> Part10File | None:
     """Look for a data set without its Part 10 header. None where the file's encoding or its UIDs can't be told."""
-    with path.open("rb") as file:
-        start = file.read(2)
-        size = file.seek(0, 2)
+    descriptor, status = open_regular(path)
+    try:
+        start = os.pread(descriptor, 2, 0)
+    finally:
+        os.close(descriptor)
     # An instance's first element is of group 0008, in one byte order or the other; nothing else is worth a closer look.
     if start not in (b"\x08\x00", b"\x00\x08"):
         return None
@@ -42,7 +45,9 @@ def identify(path: Path) -> Part10File | None:
     if syntax is None or (pixels is not None and pixels.length == _UNDEFINED_LENGTH):
         # Encapsulated pixel data: which codec it was is written nowhere else than in a header.
         return None
-    return _named(Part10File(path, FileMeta(transfer_syntax_uid=syntax), 0, size), dataset)
+    return _named(
+        Part10File(path, FileMeta(transfer_syntax_uid=syntax), 0, status.st_size, status.st_mtime_ns), dataset
+    )
 
 
 def complete(found: Part10File) -> Part10File:
@@ -51,7 +56,7 @@ def complete(found: Part10File) -> Part10File:
     return (dataset is not None and _named(found, dataset)) or found
 
 
-def _read(path: Path) -> pydicom.FileDataset | None:
+def _read(path: str | Path) -> pydicom.FileDataset | None:
     try:
         return pydicom.dcmread(path, force=True, defer_size=_DEFERRED_BYTES)
     except Exception:  # noqa: BLE001  # pydicom raises whatever its parsing ran into

@@ -1,14 +1,29 @@
-"""TEMPORARY: replaced by the real walk."""
+"""From what a caller names to what can be sent: files, folders, DICOMDIRs, archives, globs, lists, as they are found.
+
+Nothing is collected but the names of one folder at a time, and what the threads have read ahead.
+"""
 
 from __future__ import annotations
 
+import enum
+import itertools
 import os
-from collections.abc import Iterable, Iterator
+import stat
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from dicomport.scu.instances import Instance, NotSendableError, instance_of
+from dicomport.files import open_regular, read_part10
+from dicomport.scu.archives import SNIFFED_BYTES, ArchiveKind, archive_kind
+from dicomport.scu.finding import Found, refused
+from dicomport.scu.instances import Instance, NotSendableError, instance_of, read_instance
+from dicomport.scu.listing import is_glob, listed, matches, walk
 from dicomport.scu.report import InstanceResult
+from dicomport.standard import MEDIA_STORAGE_DIRECTORY
 
 if TYPE_CHECKING:
     import pydicom
@@ -16,26 +31,171 @@ if TYPE_CHECKING:
 __all__ = ["Sendable", "find"]
 
 Sendable: TypeAlias = "str | Path | Instance | pydicom.Dataset"
-"""A file, a folder (walked), an instance or a data set."""
+"""A path of a file, a folder (walked), a DICOMDIR or an archive, a glob, an instance, or a data set."""
+
+_THREADS: Final = 8
+"""How many headers are read at a time: on a slow disk, reading is waiting."""
+_BATCH: Final = 32
+"""How many files a thread is asked for at once: on a fast disk, asking costs as much as reading."""
+_BATCHES_AHEAD: Final = 16
 
 
 def find(what: Iterable[Sendable]) -> Iterator[Instance | InstanceResult]:
-    """Find the instances in files and folders by their file meta. Files that hold none are named, not skipped."""
-    for item in what:
-        for found in _walk(Path(item)) if isinstance(item, str | Path) else (item,):
+    """Find the instances, in order and as they are asked for, and tell why each of the other files is none.
+
+    A file is one instance; a folder stands for all files below it, in the order of their names (links to folders are
+    not followed); a DICOMDIR for the files that it refers to; a zip or tar archive (as it is, or compressed by gzip,
+    bzip2 or xz) for its members. A path that does not exist but has a `*`, `?` or `[` in it is a glob, where `**`
+    stands for any number of folders. "-" stands for the paths that the standard input lists: one a line, or each
+    followed by a NUL. DICOMDIRs and archives that are met within folders are not opened.
+
+    Only headers are read, some hundred files ahead of what is asked for where they are in a folder, in several
+    threads; `close` the iterator to end these early. Data sets are encoded when it is their turn. Nothing is raised.
+    """
+    with ThreadPoolExecutor(_THREADS, "dicomport-find") as pool:
+        finder = _Finder(pool)
+        # Whoever makes the items one after another may wait for what becomes of each.
+        together = (what,) if isinstance(what, list | tuple) else ((item,) for item in what)
+        try:
+            for items in together:
+                yield from finder.find(items)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+class _Kind(enum.Enum):
+    """What a path may stand for, besides an archive."""
+
+    FOLDER = "folder"
+    DICOMDIR = "DICOMDIR"
+    GLOB = "glob"
+
+
+@dataclass(frozen=True, slots=True)
+class _Container:
+    """A path that stands for more than one instance."""
+
+    path: str
+    kind: _Kind | ArchiveKind
+
+
+_Look: TypeAlias = Callable[[str], Found | _Container]
+
+
+class _Finder:
+    """Looks at what was named, and reads ahead."""
+
+    def __init__(self, pool: ThreadPoolExecutor) -> None:
+        self._pool = pool
+
+    def find(self, items: Iterable[Sendable]) -> Iterator[Found]:
+        """Find what is meant by what the caller has given."""
+        for find, group in itertools.groupby(items, self._way):
+            yield from find(group)
+
+    def _way(self, item: Sendable) -> Callable[[Iterable[Any]], Iterator[Found]]:
+        if not isinstance(item, str | Path):
+            return self._made
+        return self._listed if str(item) == "-" else self._named
+
+    def _made(self, items: Iterable[Instance | pydicom.Dataset]) -> Iterator[Found]:
+        for item in items:
             try:
-                yield instance_of(found)
+                yield instance_of(item)
             except NotSendableError as error:
-                path = found if isinstance(found, Path) else None
-                yield InstanceResult(path=path, reason=str(error))
+                yield refused("", str(error))
+
+    def _listed(self, items: Iterable[str | Path]) -> Iterator[Found]:
+        for item in items:
+            try:
+                for paths in listed(sys.stdin.fileno()):
+                    yield from self._read(paths, _look_at_named)
+            except (OSError, ValueError) as error:
+                yield refused(str(item), str(error))
+
+    def _named(self, items: Iterable[str | Path]) -> Iterator[Found]:
+        return self._read((str(item) for item in items), _look_at_named)
+
+    def _read(self, paths: Iterable[str | InstanceResult], look: _Look) -> Iterator[Found]:
+        """Look at files in order, and at what they stand for."""
+        for seen in self._read_ahead(iter(paths), look):
+            if isinstance(seen, _Container):
+                yield from self._contents(seen)
+            else:
+                yield seen
+
+    def _read_ahead(self, paths: Iterator[str | InstanceResult], look: _Look) -> Iterator[Found | _Container]:
+        # The first ones are wanted at once, and often they are all.
+        yield from _look_at_all(itertools.islice(paths, _BATCH), look)
+        ahead: deque[Future[list[Found | _Container]]] = deque()
+        while batch := list(itertools.islice(paths, _BATCH)):
+            ahead.append(self._pool.submit(lambda batch: list(_look_at_all(batch, look)), batch))
+            while ahead and (ahead[0].done() or len(ahead) >= _BATCHES_AHEAD):
+                yield from ahead.popleft().result()
+        while ahead:
+            yield from ahead.popleft().result()
+
+    def _contents(self, container: _Container) -> Iterator[Found]:
+        path = container.path
+        match container.kind:
+            case _Kind.FOLDER:
+                yield from self._read(walk(path), _look_at_found)
+            case _Kind.DICOMDIR:
+                from dicomport.scu.dicomdir import references  # noqa: PLC0415  # pydicom takes 0.3 s to import
+
+                yield from self._read(references(path), _look_at_found)
+            case _Kind.GLOB:
+                nothing = refused(path, "there is no such file, and nothing matches it as a glob")
+                first = next(paths := matches(path), nothing)
+                yield from self._read(itertools.chain((first,), paths), _look_at_named)
+            case ArchiveKind.ZIP:
+                from dicomport.scu.zips import zip_members  # noqa: PLC0415  # seldom needed
+
+                yield from zip_members(path)
+            case kind:
+                from dicomport.scu.tars import tar_members  # noqa: PLC0415  # seldom needed
+
+                yield from tar_members(path, kind)
 
 
-def _walk(path: Path) -> Iterator[Path]:
-    if not os.path.isdir(path):  # noqa: PTH112  # Path.is_dir raises for a name that is too long
-        yield path
-        return
-    unlisted: list[Path] = []
-    for folder, folders, files in os.walk(path, onerror=lambda error: unlisted.append(Path(error.filename))):
-        folders.sort()
-        yield from (Path(folder, name) for name in sorted(files))
-    yield from unlisted
+def _look_at_all(paths: Iterable[str | InstanceResult], look: _Look) -> Iterator[Found | _Container]:
+    for path in paths:
+        yield look(path) if isinstance(path, str) else path
+
+
+def _look_at_named(path: str) -> Found | _Container:
+    """Look at something that the caller has named, which may be more than one file."""
+    try:
+        return read_instance(path)
+    except NotSendableError as error:
+        kind = _kind(path)
+        return refused(path, str(error)) if kind is None else _Container(path, kind)
+
+
+def _look_at_found(path: str) -> Found:
+    """Look at a file that was found on the way."""
+    try:
+        return read_instance(path)
+    except NotSendableError as error:
+        reason = str(error)
+    if isinstance(kind := _kind(path), ArchiveKind):
+        reason = f"an archive, or a compressed file ({kind.value}): it is opened only where it is named itself"
+    return refused(path, reason)
+
+
+def _kind(path: str) -> _Kind | ArchiveKind | None:
+    """Tell what a path stands for that is no instance; None where it is nothing else either."""
+    try:
+        if stat.S_ISDIR(os.stat(path).st_mode):
+            return _Kind.FOLDER
+        descriptor, _ = open_regular(path)
+        try:
+            archive = archive_kind(os.pread(descriptor, SNIFFED_BYTES, 0))
+        finally:
+            os.close(descriptor)
+        if archive is not None:
+            return archive
+        is_dicomdir = read_part10(path).meta.media_storage_sop_class_uid == MEDIA_STORAGE_DIRECTORY
+    except (OSError, ValueError):  # FileMetaError is one, and so is what a path with a NUL raises
+        return _Kind.GLOB if is_glob(path) and not os.path.lexists(path) else None
+    return _Kind.DICOMDIR if is_dicomdir else None

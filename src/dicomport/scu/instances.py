@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from dicomport.files import Part10File, read_part10
+from dicomport.scu.sources import FileRegion, InMemory, Source, Stamp
 from dicomport.standard import (
     MEDIA_STORAGE_DIRECTORY,
     describe,
@@ -20,7 +22,15 @@ from dicomport.wire import FileMeta, FileMetaError, NotPart10Error, decode_file_
 if TYPE_CHECKING:
     import pydicom
 
-__all__ = ["Instance", "NotSendableError", "instance_from_dataset", "instance_from_path", "instance_of"]
+__all__ = [
+    "Instance",
+    "NotSendableError",
+    "checked",
+    "instance_from_dataset",
+    "instance_from_path",
+    "instance_of",
+    "read_instance",
+]
 
 _LONGEST_UID: Final = 64
 
@@ -36,22 +46,27 @@ class Instance:
     sop_class_uid: str
     sop_instance_uid: str
     transfer_syntax_uid: str
-    source: Part10File | bytes
-    path: Path | None = None
+    source: Source | bytes
+    name: str = ""
+    """Where it was found, as people write it: a file's path, or an archive's path, "/" and the member's name. Empty
+    for a data set in memory."""
     converted_from: str = ""
+    """The transfer syntax that it was converted from; empty for an instance as it was found."""
 
     @property
-    def stamp(self) -> tuple[int, int] | None:
-        """TEMPORARY."""
-        if self.path is None:
-            return None
-        status = self.path.stat()
-        return status.st_size, status.st_mtime_ns
+    def path(self) -> Path | None:
+        """Its name as a path; None for a data set in memory. There is no such file where it lies in an archive."""
+        return Path(self.name) if self.name else None
 
     @property
     def size(self) -> int:
-        """Length of the data set where it is stored, bytes."""
-        return self.source.size if isinstance(self.source, Part10File) else len(self.source)
+        """Length of the data set as it is encoded, bytes."""
+        return len(self.source) if isinstance(self.source, bytes) else self.source.size
+
+    @property
+    def stamp(self) -> Stamp | None:
+        """Size and modification time (ns) of the file that it lies in, when it was found; None for one in memory."""
+        return None if isinstance(self.source, bytes) else self.source.stamp
 
     @property
     def sent_size(self) -> int:
@@ -64,19 +79,19 @@ class Instance:
     def chunks(self, chunk_bytes: int) -> Iterator[memoryview]:
         """Give the data set as it is sent, a piece at a time; a piece is dead once the next is asked for.
 
-        Raises `OSError` and `FileMetaError` when the file can't be read, or not as far as it should.
+        It may be asked for any number of times. Raises `OSError` and `FileMetaError` when the file can't be read, or
+        is not what it was.
         """
-        left = self.size
-        source = self.source
-        for chunk in source.chunks(chunk_bytes) if isinstance(source, Part10File) else _pieces(source, chunk_bytes):
-            left -= len(chunk)
-            # The NUL goes with the last chunk: alone, it would leave a fragment of odd length before it.
-            yield memoryview(b"".join((chunk, b"\0"))) if left == 0 and self.size % 2 else chunk
+        source = InMemory(self.source) if isinstance(self.source, bytes) else self.source
+        chunks = source.chunks(chunk_bytes)
+        return _padded(chunks, source.size) if source.size % 2 else chunks
 
 
-def _pieces(data: bytes, chunk_bytes: int) -> Iterator[memoryview]:
-    view = memoryview(data)
-    return (view[start : start + chunk_bytes] for start in range(0, len(data), chunk_bytes))
+def _padded(chunks: Iterator[memoryview], size: int) -> Iterator[memoryview]:
+    for chunk in chunks:
+        size -= len(chunk)
+        # The NUL goes with the last chunk: alone, it would leave a fragment of odd length before it.
+        yield chunk if size else memoryview(b"".join((chunk, b"\0")))
 
 
 def instance_of(what: Instance | str | Path | pydicom.Dataset) -> Instance:
@@ -90,18 +105,26 @@ def instance_of(what: Instance | str | Path | pydicom.Dataset) -> Instance:
 
 def instance_from_path(path: Path) -> Instance:
     """Read what identifies the instance in a file, and nothing more of it. Raises `NotSendableError`."""
+    return read_instance(str(path))
+
+
+def read_instance(path: str) -> Instance:
+    """Do the same for a path as the operating system has it."""
     try:
         found = _found(path)
     except FileMetaError as error:
         raise NotSendableError(f"not a readable DICOM file: {error}") from None
     except OSError as error:
         raise NotSendableError(f"can't be read: {error.strerror}") from None
+    except ValueError as error:  # a path with a NUL
+        raise NotSendableError(f"can't be read: {error}") from None
     if found is None:
         raise NotSendableError("not a DICOM file, or a bare data set whose encoding or UIDs can't be told")
-    return _checked(found.meta, found, path)
+    stamp = found.offset + found.size, found.mtime_ns
+    return checked(found.meta, FileRegion(path, found.offset, found.size, stamp), path)
 
 
-def _found(path: Path) -> Part10File | None:
+def _found(path: str) -> Part10File | None:
     try:
         found = read_part10(path)
     except NotPart10Error:
@@ -127,16 +150,18 @@ def instance_from_dataset(dataset: pydicom.Dataset) -> Instance:
         meta, offset = decode_file_meta(data)
     except FileMetaError:
         raise NotSendableError("the data set is empty") from None
-    return _checked(meta, data[offset:], None)
+    return checked(meta, InMemory(data[offset:]), "")
 
 
-def _checked(meta: FileMeta, source: Part10File | bytes, path: Path | None) -> Instance:
+def checked(meta: FileMeta, source: Source, name: str) -> Instance:
+    """Make an instance of what was found, where it is one that may be sent. Raises `NotSendableError`."""
     instance = Instance(
-        meta.media_storage_sop_class_uid,
+        # The same for so many instances that one string of each is enough.
+        sys.intern(meta.media_storage_sop_class_uid),
         meta.media_storage_sop_instance_uid,
-        meta.transfer_syntax_uid,
+        sys.intern(meta.transfer_syntax_uid),
         source,
-        path,
+        name,
     )
     if not instance.transfer_syntax_uid:
         raise NotSendableError("the file does not say its transfer syntax (0002,0010)")

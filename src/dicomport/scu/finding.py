@@ -1,0 +1,18 @@
+"""What each thing that is looked at turns out to be: an instance, or the result of one that can't be sent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeAlias
+
+from dicomport.scu.instances import Instance
+from dicomport.scu.report import InstanceResult
+
+__all__ = ["Found", "refused"]
+
+Found: TypeAlias = Instance | InstanceResult
+
+
+def refused(name: str, reason: str) -> InstanceResult:
+    """Say why what has this name can't be sent; the name is as `Instance.name` has it, empty for a data set."""
+    return InstanceResult(path=Path(name) if name else None, reason=reason)

@@ -1,0 +1,108 @@
+"""Where an instance's encoded data set lies: each kind of place gives it a piece at a time, as often as it is asked."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol, Self
+
+from dicomport.files import open_regular, read_stretch
+from dicomport.wire import FileMetaError
+
+__all__ = ["FileRegion", "InMemory", "OpenUnchanged", "Source", "Stamp", "stamp_of"]
+
+Stamp = tuple[int, int]
+"""Size and modification time (ns) of the file on disk: of an archive, for what is in it."""
+
+
+def stamp_of(status: os.stat_result) -> Stamp:
+    """Tell by what a file is known to be the same again."""
+    return status.st_size, status.st_mtime_ns
+
+
+class Source(Protocol):
+    """A data set's place."""
+
+    @property
+    def size(self) -> int:
+        """Length of the data set, bytes."""
+
+    @property
+    def stamp(self) -> Stamp | None:
+        """What the file on disk was like when the instance was found; None for what is in no file."""
+
+    def chunks(self, chunk_bytes: int) -> Iterator[memoryview]:
+        """Give the data set in chunks of `chunk_bytes`, the last one shorter; one is dead once the next is asked for.
+
+        Raises `OSError`, and `FileMetaError` where the place does not hold any more what it held when it was found.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class InMemory:
+    """A data set in memory."""
+
+    data: bytes
+    stamp: Stamp | None = None
+    """Of the file that the data came from, where it did."""
+
+    @property
+    def size(self) -> int:
+        """Length of the data set, bytes."""
+        return len(self.data)
+
+    def chunks(self, chunk_bytes: int) -> Iterator[memoryview]:
+        """Give the data set in pieces."""
+        view = memoryview(self.data)
+        return (view[start : start + chunk_bytes] for start in range(0, len(view), chunk_bytes))
+
+
+@dataclass(frozen=True, slots=True)
+class FileRegion:
+    """A data set in a file: the end of it, or of a member of a tar archive."""
+
+    path: str
+    offset: int
+    """Where the data set begins, bytes."""
+    size: int
+    stamp: Stamp
+
+    def chunks(self, chunk_bytes: int) -> Iterator[memoryview]:
+        """Read the data set, unless the file has changed since it was found, or does so meanwhile."""
+        with OpenUnchanged(self.path, self.stamp) as file:
+            left = self.size
+            for chunk in read_stretch(file.descriptor, self.offset, left, chunk_bytes):
+                left -= len(chunk)
+                if not left:
+                    file.check()
+                yield chunk
+
+
+class OpenUnchanged:
+    """A file that is open for reading and is still what its stamp says."""
+
+    def __init__(self, path: str, stamp: Stamp) -> None:
+        self._stamp = stamp
+        self.descriptor, status = open_regular(path)
+        try:
+            self._compare(status)
+        except FileMetaError:
+            os.close(self.descriptor)
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.descriptor)
+
+    def check(self) -> None:
+        """Raise `FileMetaError` where the file has changed."""
+        self._compare(os.fstat(self.descriptor))
+
+    def _compare(self, status: os.stat_result) -> None:
+        if status.st_size < self._stamp[0]:
+            raise FileMetaError("the file became shorter since it was found")
+        if stamp_of(status) != self._stamp:
+            raise FileMetaError("the file has changed since it was found")
