@@ -57,6 +57,8 @@ class Receiver:
     process: subprocess.Popen[str]
     port: str
     archive: Path
+    greeting: str
+    """What it has said on stderr until it listened."""
 
     def kept(self) -> list[Path]:
         """Give the files of the instances that it has stored."""
@@ -74,11 +76,15 @@ def receiver(archive: Path, *arguments: str | Path, wrapper: tuple[str, ...] = (
     """Run storescp on a free port."""
     process = start("storescp", "0", "--archive", archive, *arguments, wrapper=wrapper)
     try:
-        greeting = process.stderr.readline() if process.stderr else ""
-        found = re.search(r":(\d+), storing in", greeting)
-        if found is None:
-            raise AssertionError(greeting + (process.stderr.read() if process.stderr else ""))
-        yield Receiver(process, found[1], archive)
+        assert process.stderr is not None
+        said = ""
+        for line in process.stderr:
+            said += line
+            if found := re.search(r":(\d+), storing in", line):
+                yield Receiver(process, found[1], archive, said)
+                break
+        else:
+            raise AssertionError(said)
     finally:
         process.kill()
         process.communicate()

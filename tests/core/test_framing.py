@@ -19,6 +19,7 @@ from tests.core.peer import (
     REQUEST,
     STORE_PDU,
     STORE_SET,
+    UNEXPECTED,
     UNRECOGNIZED,
     USER_ABORT,
     associate_rq,
@@ -31,6 +32,7 @@ from tests.core.peer import (
     p_data,
     pdu,
     pdv,
+    proposing,
 )
 
 from dicomport.core import (
@@ -46,7 +48,7 @@ from dicomport.core import (
     negotiate,
 )
 from dicomport.testing import joined
-from dicomport.wire import DEFAULT_LIMITS, AbortReason, Deviation, Limits
+from dicomport.wire import DEFAULT_LIMITS, AbortReason, Deviation, LimitExceededError, Limits
 
 HTTP: Final = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 SSH: Final = b"SSH-2.0-x\r\n"
@@ -118,8 +120,34 @@ def test_a_header_is_judged_when_it_is_there_and_not_before() -> None:
 @pytest.mark.parametrize("kind", [1, 2])
 def test_the_longest_associate_pdu_is_a_limit(kind: int) -> None:
     limits = replace(DEFAULT_LIMITS, associate_pdu_bytes=1000)
-    assert feed(established(limits=limits), pdu(kind, length=1000)) == []
-    refused(established(limits=limits), pdu(kind, length=1001))
+    awaiting = opened if kind == 1 else proposing
+    assert feed(awaiting(limits), pdu(kind, length=1000)) == []
+    for core in (awaiting(limits), established(limits=limits)):
+        feed(core, pdu(kind, length=1001))
+        assert isinstance(core.error, LimitExceededError)
+        assert core.error.limit == "associate_pdu_bytes"
+
+
+@pytest.mark.parametrize("kind", [1, 2])
+def test_an_associate_pdu_out_of_place_is_judged_by_its_header_and_never_kept(kind: int) -> None:
+    """Robustness P15: a second one, instead of a data set."""
+    size = DEFAULT_LIMITS.associate_pdu_bytes
+    core = established()
+    feed(core, p_data(pdv(1, LAST_COMMAND, STORE_SET)))
+    refused(core, pdu(kind, length=size), answer=UNEXPECTED)
+    piece = bytes(1 << 16)
+    tracemalloc.start()
+    try:
+        for _ in range(size // len(piece)):
+            assert feed(core, piece) == []
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 64 << 10
+    assert output(core) == b""
+    # What comes after it is heard: here that the peer has had enough too.
+    assert feed(core, USER_ABORT) == []
+    assert core.closing
 
 
 @pytest.mark.parametrize("length", [0, 1, 67])
@@ -395,7 +423,7 @@ def test_limits_are_the_core_s_own() -> None:
     core = opened(Limits(presentation_contexts=1))
     assert feed(core, associate_rq()) == []
     assert output(core) == USER_ABORT
-    assert "too many items" in str(core.error)
+    assert "2 presentation contexts, 1 at most" in str(core.error)
 
 
 def test_nothing_is_taken_where_nothing_was_lent() -> None:

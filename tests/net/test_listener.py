@@ -9,19 +9,21 @@ import ssl
 import struct
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from typing import Final
 
 import pytest
 import trustme
 from tests.net.pairs import PATIENT, read, until
 
-from dicomport.net import Counters, Listener, Stream, Timeouts, listening_sockets
+from dicomport.net import Counters, Listener, Stream, Timeouts, Visitor, listening_sockets
+from dicomport.net.listener import Serve
+from dicomport.wire import DEFAULT_LIMITS, Limits
 
 TIMEOUTS: Final = Timeouts(tls=30)
 
 
-async def echo(stream: Stream, _address: str) -> None:
+async def echo(stream: Stream, _visitor: Visitor) -> None:
     """Send back what comes, until the peer closes."""
     buffer = memoryview(bytearray(1 << 16))
     while count := await stream.receive_into(buffer, PATIENT):
@@ -30,12 +32,15 @@ async def echo(stream: Stream, _address: str) -> None:
 
 @contextlib.asynccontextmanager
 async def listener(
-    serve: Callable[[Stream, str], Awaitable[None]] = echo,
+    serve: Serve = echo,
     *,
     tls: ssl.SSLContext | None = None,
     timeouts: Timeouts = TIMEOUTS,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> AsyncIterator[Listener]:
-    made = Listener(listening_sockets("127.0.0.1", 0), serve, timeouts, tls, Counters())
+    made = Listener(
+        listening_sockets("127.0.0.1", 0), serve, timeouts=timeouts, tls=tls, counters=Counters(), limits=limits
+    )
     try:
         yield made
     finally:
@@ -132,9 +137,9 @@ def test_a_name_that_is_none_is_an_os_error() -> None:
 def test_each_connection_is_served_and_knows_the_peer_s_address() -> None:
     addresses: list[str] = []
 
-    async def serve(stream: Stream, address: str) -> None:
-        addresses.append(address)
-        await echo(stream, address)
+    async def serve(stream: Stream, visitor: Visitor) -> None:
+        addresses.append(visitor.address)
+        await echo(stream, visitor)
 
     async def scenario() -> None:
         async with listener(serve) as made:
@@ -152,10 +157,12 @@ def test_an_ipv6_address_is_written_in_brackets() -> None:
     async def scenario() -> None:
         addresses: list[str] = []
 
-        async def serve(_stream: Stream, address: str) -> None:
-            addresses.append(address)
+        async def serve(_stream: Stream, visitor: Visitor) -> None:
+            addresses.append(visitor.address)
 
-        made = Listener(listening_sockets("::1", 0), serve, TIMEOUTS, None, Counters())
+        made = Listener(
+            listening_sockets("::1", 0), serve, timeouts=TIMEOUTS, tls=None, counters=Counters(), limits=DEFAULT_LIMITS
+        )
         with socket.create_connection(("::1", made.port), timeout=30) as sock:
             assert await read(sock, 1) == b""
             assert addresses == [f"[::1]:{sock.getsockname()[1]}"]
@@ -181,13 +188,13 @@ def test_peers_that_come_and_go_or_reset_disturb_nobody(caplog: pytest.LogCaptur
 
 
 def test_a_server_that_fails_is_logged_and_hurts_its_own_peer_only(caplog: pytest.LogCaptureFixture) -> None:
-    async def serve(stream: Stream, address: str) -> None:
+    async def serve(stream: Stream, visitor: Visitor) -> None:
         buffer = memoryview(bytearray(100))
         count = await stream.receive_into(buffer, PATIENT)
         if bytes(buffer[:count]) == b"fail":
             raise ZeroDivisionError
         await stream.send([buffer[:count]], PATIENT)
-        await echo(stream, address)
+        await echo(stream, visitor)
 
     async def scenario() -> None:
         async with listener(serve) as made:
@@ -298,6 +305,7 @@ def test_a_listener_that_is_out_of_descriptors_tries_again_where_no_connection_e
 
 STARVED: Final = """
 import asyncio, logging, resource, sys
+from dicomport.wire import Limits
 from dicomport.net import Counters, Listener, Timeouts, Timer, listening_sockets
 
 async def serve(stream, address):
@@ -307,7 +315,8 @@ async def serve(stream, address):
 async def main():
     logging.basicConfig(stream=sys.stdout, format="%(message)s")
     resource.setrlimit(resource.RLIMIT_NOFILE, (24, 24))
-    listener = Listener(listening_sockets("127.0.0.1", 0), serve, Timeouts(), None, Counters())
+    sockets = listening_sockets("127.0.0.1", 0)
+    listener = Listener(sockets, serve, timeouts=Timeouts(), tls=None, counters=Counters(), limits=Limits())
     print(listener.port, flush=True)
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
     await listener.close()
@@ -406,13 +415,13 @@ def test_one_fast_sender_keeps_nobody_from_their_turn() -> None:
     async def scenario() -> None:
         received = 0
 
-        async def serve(stream: Stream, address: str) -> None:
+        async def serve(stream: Stream, visitor: Visitor) -> None:
             nonlocal received
             buffer = memoryview(bytearray(1 << 16))
             count = await stream.receive_into(buffer, PATIENT)
             if bytes(buffer[:1]) != b"F":
                 await stream.send([buffer[:count]], PATIENT)
-                await echo(stream, address)
+                await echo(stream, visitor)
                 return
             while count := await stream.receive_into(buffer, PATIENT):
                 received += count

@@ -12,6 +12,7 @@ from dicomport.wire import (
     ContextResult,
     Deviation,
     EncodeError,
+    LimitExceededError,
     Limits,
     PresentationContextAC,
     PresentationContextRQ,
@@ -124,16 +125,35 @@ def test_256_transfer_syntaxes_are_taken_and_257_are_not() -> None:
         body = b"\1\0\0\0" + sub_item * 256
         value = PresentationContextRQ.decode(Cursor(body, "test"))
         assert len(value.transfer_syntaxes) + len(value.unknown) == 256
-        with pytest.raises(ProtocolError, match="too many transfer syntaxes"):
+        with pytest.raises(ProtocolError, match="transfer syntaxes per context, "):
             PresentationContextRQ.decode(Cursor(body + sub_item, "test"))
-    with pytest.raises(ProtocolError, match="too many transfer syntaxes"):
+    with pytest.raises(ProtocolError, match="transfer syntaxes per context, "):
         PresentationContextRQ.decode(Cursor(body, "test", limits=Limits(transfer_syntaxes_per_context=10)))
+
+
+def test_a_repeated_abstract_syntax_is_counted() -> None:
+    cursor = Cursor(golden("01 00 00 00  30 00 [00 03] '1.2'  30 00 [00 03] '1.3'").data, "test")
+    PresentationContextRQ.decode(cursor)
+    assert cursor.notes == {Deviation.REPEATED_ITEM: 1}
+
+
+@pytest.mark.parametrize("fields", [(0, 0), (49146, 0), (0, 49146), (24573, 24573)])
+def test_a_user_identity_has_a_limit(fields: tuple[int, int]) -> None:
+    """Two bytes, and two lengths of two bytes, belong to it."""
+    limits = Limits(user_identity_bytes=48 << 10)
+    primary, secondary = (bytes(size) for size in fields)
+    value = UserIdentityRQ(2, True, primary, secondary)
+    assert UserIdentityRQ.decode(Cursor(value.encode()[4:], "test", limits=limits)) == value
+    if primary or secondary:
+        longer = UserIdentityRQ(2, True, primary + b"1", secondary)
+        with pytest.raises(LimitExceededError, match="49153 user identity bytes, 49152 at most"):
+            UserIdentityRQ.decode(Cursor(longer.encode()[4:], "test", limits=limits))
 
 
 def test_1024_user_items_are_taken_and_1025_are_not() -> None:
     sub_item = bytes.fromhex("F0 00 0000")
     assert len(UserInformation.decode(Cursor(sub_item * 1024, "test")).unknown) == 1024
-    with pytest.raises(ProtocolError, match="too many user information sub-items"):
+    with pytest.raises(ProtocolError, match="1025 user items, 1024 at most"):
         UserInformation.decode(Cursor(sub_item * 1025, "test"))
 
 

@@ -11,7 +11,7 @@ import click
 from dicomport.archive import DEFAULT_LAYOUT, ArchiveOptions, Check, Checks, Duplicates, Layout, Policy
 from dicomport.files import Durability
 
-__all__ = ["archive_policy_options"]
+__all__ = ["SIZE", "archive_policy_options"]
 
 _DEFAULTS: Final = ArchiveOptions()
 _UNITS: Final = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
@@ -56,6 +56,9 @@ class _Size(click.ParamType[int]):
             self.fail(f"{value!r} is no size, such as 500M or 2G", param, ctx)
 
 
+SIZE: Final = _Size()
+"""A number of bytes, such as 500M or 2G."""
+
 _OPTIONS: Final = (
     click.option(
         "--layout",
@@ -90,14 +93,14 @@ _OPTIONS: Final = (
     click.option("--accept-anyway", is_flag=True, help="Accept whatever fails a check."),
     click.option(
         "--min-free",
-        type=_Size(),
+        type=SIZE,
         default=_DEFAULTS.min_free_bytes,
         show_default="268M",
         help="Room to leave on the disk: with less, instances are refused with 0xA700.",
     ),
     click.option(
         "--quarantine-size",
-        type=_Size(),
+        type=SIZE,
         default=_DEFAULTS.quarantine_bytes,
         show_default="10.7G",
         help="Most that is kept in quarantine; beyond it the oldest goes.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import errno
 import functools
 import json
@@ -17,6 +18,7 @@ from dicomport.cli.access_options import Access, access_options
 from dicomport.cli.archive_options import archive_policy_options
 from dicomport.cli.archives import Archives, opened
 from dicomport.cli.hooks import command_hooks, hook_options
+from dicomport.cli.limit_options import limit_options
 from dicomport.cli.options import (
     ExitCode,
     ae_title_option,
@@ -27,11 +29,18 @@ from dicomport.cli.options import (
 )
 from dicomport.cli.text import count, tell
 from dicomport.cli.timeout_options import Side, timeout_options
-from dicomport.net import Timeouts
+from dicomport.net import Timeouts, allow_descriptors
 from dicomport.scp import StorageSCP, StoreOperation
 from dicomport.standard import Status
+from dicomport.wire import Limits
 
 __all__ = ["storescp"]
+
+_DESCRIPTORS_PER_ASSOCIATION = 2
+"""Its connection, and the file that is being written."""
+
+_OTHER_DESCRIPTORS = 100
+"""The index, the log, the listening sockets, programs that are run as hooks."""
 
 
 @click.command()
@@ -58,6 +67,7 @@ __all__ = ["storescp"]
 @archive_policy_options
 @hook_options
 @maximum_length_option
+@limit_options
 @timeout_options(Side.ACCEPTOR)
 @json_option
 @verbosity_options
@@ -74,6 +84,7 @@ def storescp(
     study_timeout: float,
     hook_timeout: float,
     maximum_length: int,
+    limits: Limits,
     timeouts: Timeouts,
     as_json: bool,
     log_level: int | None,
@@ -107,6 +118,7 @@ def storescp(
                 user_identity=access.user_identity,
                 maximum_length=maximum_length,
                 timeouts=timeouts,
+                limits=_affordable(limits),
                 on_answer=_print_json if as_json else None,
                 on_over=archives.association_over,
             )
@@ -134,6 +146,20 @@ async def _serve(scp: StorageSCP, address: str, archives: Archives, *, talkative
         # From here on a second signal does what it does to any program.
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
+
+
+def _affordable(limits: Limits) -> Limits:
+    """Give the limits, with no more associations than there can be file descriptors for."""
+    others = limits.half_open + _OTHER_DESCRIPTORS
+    allowed = allow_descriptors(others + _DESCRIPTORS_PER_ASSOCIATION * limits.associations)
+    most = max(1, (allowed - others) // _DESCRIPTORS_PER_ASSOCIATION)
+    if most >= limits.associations:
+        return limits
+    tell(
+        f"{count(most, 'association')} at the same time instead of {limits.associations}: this process may have only "
+        f"{allowed} files open. Raise that with ulimit -n, or ask for fewer with --max-associations"
+    )
+    return dataclasses.replace(limits, associations=most)
 
 
 def _explain(error: OSError, address: str, port: int) -> str:

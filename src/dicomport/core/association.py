@@ -78,6 +78,7 @@ class Association:
         self._limits = limits
         self._machine = Machine()
         self._framer = Framer(limits, self.deviations)
+        self._framer.unexpected = frozenset((AssociateAC.KIND if role is Role.ACCEPTOR else AssociateRQ.KIND,))
         self._request: AssociateRQ | None = None
         self._contexts: Mapping[int, AcceptedContext] = {}
         self._assembler = MessageAssembler(self._contexts, limits, self.deviations)
@@ -221,13 +222,12 @@ class Association:
             self._take_pdu(frame)
 
     def _take_pdu(self, frame: ControlPdu) -> None:
-        # Out of place these two are not even read: what is wrong is that they came, whatever is in them (Table 9-10).
-        if frame.kind == AssociateRQ.KIND and self._machine.state is not State.STA2:
-            self._step(Event.EVT6)
+        if frame.kind in self._framer.unexpected:
+            # What is wrong is that it came, whatever is in it (Table 9-10).
+            self._step(Event.EVT6 if frame.kind == AssociateRQ.KIND else Event.EVT3)
             return
-        if frame.kind == AssociateAC.KIND and self._machine.state is not State.STA5:
-            self._step(Event.EVT3)
-            return
+        if frame.kind in _ASSOCIATE:
+            self._framer.unexpected = _ASSOCIATE
         match decode(frame.data, limits=self._limits, notes=self.deviations):
             case AssociateRQ() as request:
                 self._take_request(request)
@@ -275,5 +275,6 @@ class Association:
         self._longest_sent = min(outcome.peer_maximum_length or _LONGEST_SENT, _LONGEST_SENT)
 
 
+_ASSOCIATE = frozenset((AssociateRQ.KIND, AssociateAC.KIND))
 _DATA_TRANSFER = frozenset((State.STA6, State.STA7))
 _UNEXPECTED = frozenset((Action.AA_1, Action.AA_8))

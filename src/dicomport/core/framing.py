@@ -22,6 +22,7 @@ from dicomport.wire import (
     AssociateRJ,
     AssociateRQ,
     Deviation,
+    LimitExceededError,
     Limits,
     PDataTF,
     ProtocolError,
@@ -39,7 +40,7 @@ _ASSOCIATE = frozenset((AssociateRQ.KIND, AssociateAC.KIND))
 
 @dataclass(frozen=True, slots=True)
 class ControlPdu:
-    """A whole PDU other than P-DATA-TF, header included, as bytes of its own."""
+    """A whole PDU other than P-DATA-TF, header included, as bytes of its own; the header alone of an unexpected one."""
 
     kind: int
     data: bytes
@@ -77,6 +78,8 @@ class Framer:
     def __init__(self, limits: Limits, notes: Counter[Deviation]) -> None:
         self.announced_length = 0
         """The maximum length that this side announced; 0 is no limit, or none announced yet."""
+        self.unexpected: frozenset[int] = frozenset()
+        """Kinds of A-ASSOCIATE PDU that have no place now: of one, the header is given, and the body passed over."""
         self.foreign = b""
         """How something began that is no PDU, once that has come."""
         self._limits = limits
@@ -85,6 +88,8 @@ class Framer:
         self._partial = bytearray()
         """A header or a control PDU of which only the beginning has come."""
         self._broken = False
+        self._unwanted = 0
+        """Bytes of a PDU that is passed over that are still to come."""
         self._pdu_left = 0
         """Bytes of the current P-DATA-TF that are still to come."""
         self._fragment_left = 0
@@ -102,6 +107,7 @@ class Framer:
         """Read one frame, or None where more bytes are needed. Raises `ProtocolError`."""
         if self._broken:
             return None
+        self._pass_over()
         try:
             if self._fragment_left:
                 return self._continue_fragment()
@@ -128,10 +134,16 @@ class Framer:
             self._judge_p_data(size)
             self._pdu_left = size
             return PDataHeader()
-        most = _FIXED_LENGTH if kind in _FIXED else self._limits.associate_pdu_bytes
-        if size > most or (kind in _FIXED and size < most):
-            raise ProtocolError(f"PDU type {kind:02X}H: a length of {size} bytes, {most} at most")
-        if not self._gather(PDU_HEADER.size + size):
+        if kind in _FIXED and size != _FIXED_LENGTH:
+            raise ProtocolError(f"PDU type {kind:02X}H: a length of {size} bytes, it has {_FIXED_LENGTH}")
+        if size > self._limits.associate_pdu_bytes:
+            most = self._limits.associate_pdu_bytes
+            raise LimitExceededError(
+                f"PDU type {kind:02X}H: a length of {size} bytes, {most} at most", "associate_pdu_bytes"
+            )
+        if kind in self.unexpected:
+            self._unwanted = size
+        elif not self._gather(PDU_HEADER.size + size):
             return None
         data = bytes(self._partial)
         self._partial.clear()
@@ -139,7 +151,8 @@ class Framer:
 
     def _judge_p_data(self, size: int) -> None:
         if size > self._limits.p_data_pdu_bytes:
-            raise ProtocolError(f"P-DATA-TF of {size} bytes, {self._limits.p_data_pdu_bytes} at most")
+            most = self._limits.p_data_pdu_bytes
+            raise LimitExceededError(f"P-DATA-TF of {size} bytes, {most} at most", "p_data_pdu_bytes")
         if self.announced_length and size > self.announced_length:
             self._notes[Deviation.PDU_LONGER_THAN_ANNOUNCED] += 1
         if size == 0:
@@ -181,7 +194,13 @@ class Framer:
     def _count_idle(self) -> None:
         self._idle += 1
         if self._idle > self._limits.idle_fragments:
-            raise ProtocolError(f"{self._idle} fragments in a row without data")
+            raise LimitExceededError(f"{self._idle} fragments in a row without data", "idle_fragments")
+
+    def _pass_over(self) -> None:
+        if self._unwanted:
+            passed = min(self._unwanted, len(self._data))
+            self._unwanted -= passed
+            self._data = self._data[passed:]
 
     def _gather(self, size: int) -> bool:
         """Bring the partial frame to `size` bytes, as far as what was lent allows."""

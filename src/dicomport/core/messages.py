@@ -16,6 +16,7 @@ from dicomport.wire import (
     Buffer,
     CommandError,
     Deviation,
+    LimitExceededError,
     Limits,
     PDataTF,
     ProtocolError,
@@ -86,9 +87,10 @@ class MessageAssembler:
         self._command += fragment.data
         self._command_fragments += fragment.ended
         if len(self._command) > self._limits.command_bytes:
-            raise ProtocolError(f"a command set of more than {self._limits.command_bytes} bytes")
+            raise LimitExceededError(f"a command set of more than {self._limits.command_bytes} bytes", "command_bytes")
         if self._command_fragments > self._limits.command_fragments:
-            raise ProtocolError(f"a command set in more than {self._limits.command_fragments} fragments")
+            most = self._limits.command_fragments
+            raise LimitExceededError(f"a command set in more than {most} fragments", "command_fragments")
         return self._end_command(context) if fragment.is_last and fragment.ended else None
 
     def _end_command(self, context: AcceptedContext) -> CoreEvent:

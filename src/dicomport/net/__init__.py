@@ -1,8 +1,10 @@
 """Sockets around the core: streams, runners for asyncio and for blocking programs, timers, dialling and listening."""
 
+from dicomport.net.admission import Visitor
 from dicomport.net.blocking import BlockingConnection, connect_blocking
 from dicomport.net.connection import Connection
 from dicomport.net.counters import Counters
+from dicomport.net.descriptors import allow_descriptors
 from dicomport.net.dialling import Address, Attempt, Endpoint, connect, reach, resolve, secure
 from dicomport.net.errors import (
     AbortedError,
@@ -43,6 +45,8 @@ __all__ = [
     "Timeouts",
     "Timer",
     "TimerExpiredError",
+    "Visitor",
+    "allow_descriptors",
     "check_ae_title",
     "connect",
     "connect_blocking",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Final
 
@@ -16,6 +17,9 @@ __all__ = ["Connection"]
 
 _BUFFER_BYTES: Final = 1 << 18
 
+_EVENTS_IN_A_TURN: Final = 256
+"""Events that are made of the bytes of one read before others have their turn: fragments can be as short as a byte."""
+
 
 class Connection:
     """Runs step generators for one association, in the task that owns it."""
@@ -29,6 +33,7 @@ class Connection:
         """How fast the peer's bytes come, whatever else they are waited for with."""
         self.expired: TimerExpiredError | None = None
         """The last timer that expired, ARTIM too, which the core deals with."""
+        self._events = 0
         self._buffer = memoryview(bytearray(_BUFFER_BYTES))
         self._torn = False
         """Whether a PDU was sent in part: what is sent after that, an A-ABORT too, would be read as its rest."""
@@ -73,7 +78,12 @@ class Connection:
     async def _await(self, wait: Wait) -> None:
         if isinstance(wait, Flush):
             await self.flush(wait.timer)
+            self._events += 1
+            if self._events >= _EVENTS_IN_A_TURN:
+                self._events = 0
+                await asyncio.sleep(0)
             return
+        self._events = 0
         bound = unexpired(self._artim.bound(wait.timer))
         began = time.monotonic()
         count = await self.stream.receive_into(self._buffer, bound)

@@ -30,6 +30,10 @@ class Counters:
         """Count a timer that has expired."""
         self.count(f"timer.{timer.name}")
 
+    def limit(self, name: str) -> None:
+        """Count that a limit was met, by its name among the fields of `Limits`."""
+        self.count(f"limit.{name}")
+
     def deviations(self, noted: Mapping[Deviation, int]) -> None:
         """Count what a peer got wrong and was put up with."""
         for deviation, number in noted.items():

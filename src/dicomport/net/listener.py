@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import functools
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeAlias
 
 from dicomport.logs import get_logger
+from dicomport.net.admission import Admission, Visitor
 from dicomport.net.counters import Counters
 from dicomport.net.errors import TimerExpiredError
 from dicomport.net.stream import Stream
 from dicomport.net.timers import Timeouts, Timer
+from dicomport.wire import Limits
 
 __all__ = ["Listener", "Serve", "listening_sockets"]
 
-Serve: TypeAlias = Callable[[Stream, str], Awaitable[None]]
-"""Takes a stream and the peer's address in text, and owns them until it returns."""
+Serve: TypeAlias = Callable[[Stream, Visitor], Awaitable[None]]
+"""Takes a stream and whose it is, and owns them until it returns."""
 
 _BACKLOG: Final = 512
 
@@ -76,9 +79,11 @@ class Listener:
         self,
         sockets: list[socket.socket],
         serve: Serve,
+        *,
         timeouts: Timeouts,
         tls: ssl.SSLContext | None,
         counters: Counters,
+        limits: Limits,
     ) -> None:
         log.prepare()
         self._sockets = sockets
@@ -86,6 +91,7 @@ class Listener:
         self._timeouts = timeouts
         self._tls = tls
         self._counters = counters
+        self._admission = Admission(limits, counters)
         self._accepting = [asyncio.create_task(self._accept(sock)) for sock in sockets]
         self._serving: set[asyncio.Task[None]] = set()
         self._one_ended = asyncio.Event()
@@ -122,12 +128,16 @@ class Listener:
             except OSError as error:
                 # What a peer does between connecting and being accepted is its own affair.
                 if error.errno in _OUT_OF_RESOURCES:
+                    self._admission.make_room()
                     log.warning("accept_failed", error=error.strerror, again_after_s=_ACCEPT_AGAIN_AFTER)
                     await self._wait_for_room()
                 continue
-            task = asyncio.create_task(self._own(sock, _text(address)))
+            visitor = self._admission.enter(_text(address))
+            visitor.task = task = asyncio.create_task(self._own(sock, visitor))
             self._serving.add(task)
-            task.add_done_callback(self._ended)
+            task.add_done_callback(functools.partial(self._ended, visitor, sock))
+            # Where many come at once, accepting does not wait; the first of them are to be served before the last come.
+            await asyncio.sleep(0)
 
     async def _wait_for_room(self) -> None:
         self._one_ended.clear()
@@ -137,13 +147,16 @@ class Listener:
         except TimeoutError:
             pass
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _ended(self, visitor: Visitor, sock: socket.socket, task: asyncio.Task[None]) -> None:
+        # The task may have been cancelled before its first step.
+        sock.close()
+        self._admission.leave(visitor)
         self._serving.discard(task)
         self._one_ended.set()
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("connection_failed", exc_info=error)
 
-    async def _own(self, sock: socket.socket, address: str) -> None:
+    async def _own(self, sock: socket.socket, visitor: Visitor) -> None:
         try:
             stream = Stream(sock)
         except OSError:
@@ -153,11 +166,11 @@ class Listener:
             if self._tls is not None:
                 timer = self._timeouts.timer("tls").started()
                 await stream.start_tls(self._tls, server_side=True, server_hostname=None, timer=timer)
-            await self._serve(stream, address)
+            await self._serve(stream, visitor)
         except (OSError, TimerExpiredError) as error:
             if isinstance(error, TimerExpiredError):
                 self._counters.timer(error.timer)
-            log.info("connection_ended", address=address, reason=str(error))
+            log.info("connection_ended", address=visitor.address, reason=str(error))
         finally:
             stream.close()
 

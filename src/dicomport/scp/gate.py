@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Sequence
 
 from dicomport.core import AcceptorPolicy, Negotiation, negotiate
+from dicomport.net import Visitor
 from dicomport.scp.access import Peer, Refusal, certificate_names, decide
 from dicomport.scp.identities import UserIdentities
 from dicomport.scp.requests import AssociationInfo
-from dicomport.wire import AssociateRQ, Deviation, UserIdentityAC, UserIdentityRQ
+from dicomport.wire import AssociateRJ, AssociateRQ, Deviation, RejectReason, UserIdentityAC, UserIdentityRQ
 
 __all__ = ["Gate"]
 
@@ -23,13 +24,16 @@ class Gate:
         self._policy = policy
 
     async def answer(
-        self, request: AssociateRQ, association: AssociationInfo, notes: Counter[Deviation]
+        self, request: AssociateRQ, association: AssociationInfo, visitor: Visitor, notes: Counter[Deviation]
     ) -> tuple[Peer, Negotiation]:
         """Give the rule that the requestor falls under, and the answer. `notes` counts tolerated deviations."""
         names = certificate_names(association.tls_certificate)
         peer = decide(self._peers, request, association.host.strip("[]"), names)
         if isinstance(peer, Refusal):
             return _NOBODY, peer.negotiation
+        # Before anything is done for the peer that takes long.
+        if too_many := visitor.admit(request.calling_ae_title):
+            return peer, Negotiation(_NO_MORE, None, too_many)
         response = await self._identify(request.user_information.user_identity, association, peer)
         if isinstance(response, Refusal):
             return peer, response.negotiation
@@ -42,3 +46,4 @@ class Gate:
 
 
 _NOBODY = Peer()
+_NO_MORE = AssociateRJ(RejectReason.LOCAL_LIMIT_EXCEEDED, transient=True)

@@ -22,6 +22,7 @@ from dicomport.net import (
     Listener,
     Stream,
     Timeouts,
+    Visitor,
     check_ae_title,
     listening_sockets,
 )
@@ -147,16 +148,25 @@ class StorageSCP:
 
     @property
     def counters(self) -> Mapping[str, int]:
-        """How often each timer has expired ("timer.idle") and each deviation was put up with ("deviation.uid-padding").
+        """How often each timer has expired, each limit was met, and each deviation was put up with.
 
-        It counts from when the server was made, and what has not happened is not in it. This is a copy.
+        The names are those of `Timeouts`, `Limits` and `dicomport.wire.Deviation`: "timer.idle", "limit.associations",
+        "deviation.uid-padding". It counts from when the server was made, and what has not happened is not in it. This
+        is a copy.
         """
         return self._counters.snapshot()
 
     async def start(self) -> None:
         """Listen. Raises `OSError` where the address can't be had."""
         sockets = listening_sockets(self._host, self._port)
-        self._listener = Listener(sockets, self._serve, self._timeouts, self._tls, self._counters)
+        self._listener = Listener(
+            sockets,
+            self._serve,
+            timeouts=self._timeouts,
+            tls=self._tls,
+            counters=self._counters,
+            limits=self._limits,
+        )
 
     async def stop(self, within: float | None = None) -> None:
         """Stop listening, let what is in flight end within so many seconds, and abort the rest.
@@ -216,14 +226,15 @@ class StorageSCP:
             end()
             thread.join()
 
-    async def _serve(self, stream: Stream, address: str) -> None:
+    async def _serve(self, stream: Stream, visitor: Visitor) -> None:
         core = Association(Role.ACCEPTOR, limits=self._limits)
         core.transport_opened()
         service = StorageService(
             Connection(stream, core, self._timeouts, self._counters),
-            address,
+            visitor,
             self._gate,
             self._storage,
+            limits=self._limits,
             on_answer=self._on_answer,
             on_over=self._on_over,
         )

@@ -24,12 +24,13 @@ from dicomport.core import (
     State,
 )
 from dicomport.logs import get_logger, reason_of
-from dicomport.net import Bound, Connection, TimerExpiredError
+from dicomport.net import Bound, Connection, TimerExpiredError, Visitor
 from dicomport.scp.gate import Gate
 from dicomport.scp.requests import AssociationInfo, StoreOperation
 from dicomport.scp.sinks import Sink, Storage, status_of
 from dicomport.standard import (
     INVALID_OBJECT_INSTANCE,
+    OUT_OF_RESOURCES,
     PROCESSING_FAILURE,
     SOP_CLASS_NOT_SUPPORTED,
     SUCCESS,
@@ -49,6 +50,8 @@ from dicomport.wire import (
     CStoreRSP,
     Deviation,
     Element,
+    LimitExceededError,
+    Limits,
     RawCommand,
 )
 
@@ -82,10 +85,11 @@ class StorageService:
     def __init__(
         self,
         connection: Connection,
-        address: str,
+        visitor: Visitor,
         gate: Gate,
         storage: Storage,
         *,
+        limits: Limits,
         on_answer: OnAnswer | None,
         on_over: OnOver | None,
     ) -> None:
@@ -95,8 +99,9 @@ class StorageService:
         self._storage = storage
         self._on_answer = on_answer
         self._on_over = on_over
-        self._address = address
-        self._log = get_logger("scp").bind(address=address)
+        self._visitor = visitor
+        self._limits = limits
+        self._log = get_logger("scp").bind(address=visitor.address)
         self._requested = False
         """Whether the peer has asked for an association."""
         self._idle = True
@@ -116,9 +121,13 @@ class StorageService:
         try:
             await self._serve_association()
         except _Over as over:
-            self._tell_end(self._how(over.event))
+            self._end(self._how(over.event))
+        except LimitExceededError as error:
+            self._connection.counters.limit(error.limit)
+            self._end(f"aborted: {error}")
+            self._core.abort()
         except (_Stopping, TimerExpiredError) as reason:
-            self._tell_end(f"aborted: {str(reason) or 'the server stops'}")
+            self._end(f"aborted: {str(reason) or 'the server stops'}")
             self._core.abort()
             await self._send_last_words()
             return
@@ -129,9 +138,13 @@ class StorageService:
         with contextlib.suppress(_Stopping):
             await self._await_close()
 
-    def _tell_end(self, how: str) -> None:
+    def _end(self, how: str) -> None:
+        """Give the association's place back, and tell how it ended."""
+        self._visitor.dismiss()
         deviations = self._core.deviations
         self._connection.counters.deviations(deviations)
+        if isinstance(self._core.error, LimitExceededError):
+            self._connection.counters.limit(self._core.error.limit)
         # Who connects and closes again is a load balancer, every few seconds.
         spoke = self._requested or self._core.error or self._connection.expired
         self._log.log(
@@ -179,7 +192,7 @@ class StorageService:
         self._requested = True
         self._log = self._log.bind(calling=request.calling_ae_title, called=request.called_ae_title)
         association = self._introduced(request)
-        peer, negotiation = await self._gate.answer(request, association, self._core.deviations)
+        peer, negotiation = await self._gate.answer(request, association, self._visitor, self._core.deviations)
         self._core.answer(negotiation)
         if negotiation.outcome is None:
             self._log.warning("association_rejected", rule=peer.rule, reason=negotiation.reason)
@@ -203,7 +216,7 @@ class StorageService:
         return AssociationInfo(
             calling_ae_title=request.calling_ae_title,
             called_ae_title=request.called_ae_title,
-            address=self._address,
+            address=self._visitor.address,
             tls_certificate=(tls.getpeercert() or None) if tls is not None else None,
             implementation=Identity(items.implementation_class_uid or "", items.implementation_version_name or ""),
         )
@@ -309,6 +322,8 @@ class StorageService:
         """Take a data set to its end and give the status; where the target is a status, the bytes go nowhere."""
         try:
             async for data in self._data_set():
+                if self._received > self._limits.instance_bytes:
+                    target = await self._refuse_length(target)
                 target = await self._write(target, data)
         except BaseException:
             await self._discard(target)
@@ -323,8 +338,18 @@ class StorageService:
             if not isinstance(event, DataReceived):
                 raise _Over(event)
             self._received += len(event.data)
+            if self._received > self._limits.instance_bytes + self._limits.drained_bytes:
+                raise LimitExceededError(f"a data set of more than {self._received} bytes", "drained_bytes")
             yield event.data
             last = event.last
+
+    async def _refuse_length(self, target: Sink | Status) -> Status:
+        """Refuse a data set that is too long, unless it was refused before; the rest of it is passed over."""
+        if isinstance(target, Status):
+            return target
+        self._connection.counters.limit("instance_bytes")
+        await self._discard(target)
+        return Status(OUT_OF_RESOURCES.code, f"longer than {self._limits.instance_bytes} bytes")
 
     async def _write(self, target: Sink | Status, data: Buffer) -> Sink | Status:
         if isinstance(target, Status):

@@ -23,7 +23,7 @@ from dicomport.wire.commands import (
 )
 from dicomport.wire.cursor import Buffer
 from dicomport.wire.deviations import Deviation
-from dicomport.wire.errors import AbortReason, EncodeError, ProtocolError
+from dicomport.wire.errors import AbortReason, EncodeError, LimitExceededError, ProtocolError
 from dicomport.wire.filemeta import (
     FileMeta,
     FileMetaError,
@@ -95,6 +95,7 @@ __all__ = [
     "EncodeError",
     "FileMeta",
     "FileMetaError",
+    "LimitExceededError",
     "Limits",
     "NActionRQ",
     "NActionRSP",

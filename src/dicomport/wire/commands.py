@@ -274,6 +274,19 @@ _FIELDS: dict[type[Command], tuple[tuple[str, _Field], ...]] = {
 }
 
 
+_UIDS = (
+    Element.AFFECTED_SOP_CLASS_UID,
+    Element.AFFECTED_SOP_INSTANCE_UID,
+    Element.REQUESTED_SOP_CLASS_UID,
+    Element.REQUESTED_SOP_INSTANCE_UID,
+)
+
+
+def _is_padded_wrongly(uid: bytes) -> bool:
+    """Tell whether a UID has other padding than the one NUL that makes its length even (PS3.5 9.1)."""
+    return bool(len(uid) % 2) or uid.endswith((b" ", b"\0\0")) or uid.startswith((b" ", b"\0"))
+
+
 def decode_command(data: bytes, notes: Counter[Deviation] | None = None) -> Command | RawCommand:
     """Read a whole command set; one that is not known comes back raw.
 
@@ -291,6 +304,8 @@ def decode_command(data: bytes, notes: Counter[Deviation] | None = None) -> Comm
         return raw
     if command is CStoreRQ and not raw.elements.get(Element.PRIORITY):
         notes[Deviation.PRIORITY_MISSING] += 1
+    if any(_is_padded_wrongly(raw.elements.get(element, b"")) for element in _UIDS):
+        notes[Deviation.UID_PADDING] += 1
     return command.from_raw(raw)
 
 

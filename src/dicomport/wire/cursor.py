@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Self, TypeAlias
 
 from dicomport.wire.deviations import Deviation
-from dicomport.wire.errors import EncodeError, ProtocolError
+from dicomport.wire.errors import EncodeError, LimitExceededError, ProtocolError
 from dicomport.wire.limits import DEFAULT_LIMITS, Limits
 
 __all__ = ["Buffer", "Cursor", "pack_ae_title", "pack_bytes16", "pack_text16", "pack_u8", "pack_u16", "pack_u32"]
@@ -54,6 +54,13 @@ class Cursor:
     def fail(self, problem: str) -> ProtocolError:
         """Build the error for a value that this structure must not have."""
         return ProtocolError(f"{self._what}: {problem} (offset {self._at})")
+
+    def limit(self, name: str, number: int) -> None:
+        """Check that this structure has no more of something than the limit of that name allows."""
+        most: int = getattr(self.limits, name)
+        if number > most:
+            what = name.replace("_", " ")
+            raise LimitExceededError(f"{self._what}: {number} {what}, {most} at most (offset {self._at})", name)
 
     def take(self, size: int, field: str) -> bytes:
         """Read `size` bytes."""

@@ -10,6 +10,7 @@ __all__ = ["Deviation"]
 class Deviation(enum.StrEnum):
     """One tolerated departure from the standard; the value is its name in logs and counters."""
 
+    AE_TITLE_BLANK = "ae-title-blank"
     AE_TITLE_WITH_NUL = "ae-title-with-nul"
     UID_PADDING = "uid-padding"
     RESULT_RESERVED = "result-reserved"

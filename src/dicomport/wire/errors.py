@@ -1,8 +1,9 @@
 """What can go wrong between bytes and values.
 
-    ProtocolError     the peer's bytes break the protocol; knows the A-ABORT to answer with
-      CommandError    a DIMSE request that can be answered with a failure status; knows the status
-    EncodeError       our own value can't be written; a bug or a bad argument on this side
+    ProtocolError         the peer's bytes break the protocol; knows the A-ABORT to answer with
+      LimitExceededError  they go beyond one of our limits; knows its name
+      CommandError        a DIMSE request that can be answered with a failure status; knows the status
+    EncodeError           our own value can't be written; a bug or a bad argument on this side
 
 Decoding raises nothing else: any other exception out of this room is a defect in dicomport.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import enum
 
-__all__ = ["AbortReason", "EncodeError", "ProtocolError"]
+__all__ = ["AbortReason", "EncodeError", "LimitExceededError", "ProtocolError"]
 
 
 class AbortReason(enum.Enum):
@@ -54,6 +55,14 @@ class ProtocolError(Exception):
     def __init__(self, message: str, reason: AbortReason = AbortReason.INVALID_PDU_PARAMETER_VALUE) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class LimitExceededError(ProtocolError):
+    """The peer asks for more than `limit` allows, a field of `Limits`."""
+
+    def __init__(self, message: str, limit: str) -> None:
+        super().__init__(message)
+        self.limit = limit
 
 
 class EncodeError(ValueError):

@@ -96,9 +96,10 @@ class PresentationContextRQ:
             elif kind == _ABSTRACT_SYNTAX and abstract_syntax is None:
                 abstract_syntax = body.uid(body.rest())
             else:
+                if kind == _ABSTRACT_SYNTAX:
+                    cursor.note(Deviation.REPEATED_ITEM)
                 unknown.append(UnknownItem(kind, body.rest()))
-            if len(transfer_syntaxes) + len(unknown) > cursor.limits.transfer_syntaxes_per_context:
-                raise cursor.fail("too many transfer syntaxes in one presentation context")
+            cursor.limit("transfer_syntaxes_per_context", len(transfer_syntaxes) + len(unknown))
         return cls(context_id, abstract_syntax or "", tuple(transfer_syntaxes), tuple(unknown))
 
 
@@ -300,6 +301,7 @@ class UserIdentityRQ:
     @classmethod
     def decode(cls, cursor: Cursor) -> Self:
         """Read the sub-item's body."""
+        cursor.limit("user_identity_bytes", cursor.remaining)
         return cls(
             cursor.u8("user identity type"),
             bool(cursor.u8("positive response requested")),
@@ -370,8 +372,7 @@ class UserInformation:
         count = 0
         while cursor.remaining:
             count += 1
-            if count > cursor.limits.user_items:
-                raise cursor.fail("too many user information sub-items")
+            cursor.limit("user_items", count)
             kind, body = cursor.item()
             if kind in _LISTS:
                 lists[kind].append(_LISTS[kind].decode(body))

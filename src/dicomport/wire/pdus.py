@@ -53,6 +53,7 @@ LAST: Final = 0x02
 """Bit 1 of the message control header: the fragment is the last one (PS3.8 E.2)."""
 
 _APPLICATION_CONTEXT = 0x10
+_ONCE = (_APPLICATION_CONTEXT, UserInformation.KIND)
 
 Context = TypeVar("Context", PresentationContextRQ, PresentationContextAC)
 
@@ -149,9 +150,14 @@ class _Associate(Generic[Context]):
             elif kind == UserInformation.KIND and user_information is None:
                 user_information = UserInformation.decode(body)
             else:
+                if kind in _ONCE:
+                    cursor.note(Deviation.REPEATED_ITEM)
                 unknown.append(UnknownItem(kind, body.rest()))
-            if len(contexts) > cursor.limits.presentation_contexts or len(unknown) > cursor.limits.user_items:
-                raise cursor.fail("too many items")
+            cursor.limit("presentation_contexts", len(contexts))
+            cursor.limit("user_items", len(unknown))
+        # The answer's AE titles are reserved: nobody looks at them (PS3.8 9.3.3).
+        if cls.CONTEXT is PresentationContextRQ and not (called and calling):
+            cursor.note(Deviation.AE_TITLE_BLANK)
         return cls(
             called_ae_title=called,
             calling_ae_title=calling,

@@ -1,0 +1,88 @@
+"""The receiver's limits and timers, from the command line to what a peer sees of them."""
+
+import contextlib
+from pathlib import Path
+
+import pytest
+from tests.cli.commands import FILES, dicomport, receiver
+from tests.scp.peer import Peer, request, store_command
+
+from dicomport.wire import AssociateAC, AssociateRJ, RejectReason
+
+CT = FILES / "CT_small.dcm"
+
+
+def test_as_many_associations_as_there_may_be_in_all_from_one_address_and_with_one_title(tmp_path: Path) -> None:
+    options = ("--max-associations", "3", "--max-associations-per-address", "2", "--max-associations-per-aet", "1")
+    limits = []
+    with receiver(tmp_path / "archive", *options) as found, contextlib.ExitStack() as stack:
+        for host, calling, limit in (
+            ("127.0.0.1", "A", ""),
+            ("127.0.0.1", "A", "with that calling AE title"),
+            ("127.0.0.1", "B", ""),
+            ("127.0.0.1", "C", "from that address"),
+            ("127.0.0.2", "D", ""),
+            ("127.0.0.3", "E", "in all"),
+        ):
+            peer = stack.enter_context(Peer(int(found.port), source=host))
+            reply = peer.ask(request(calling=calling))
+            if limit:
+                limits.append(limit)
+                assert reply == AssociateRJ(RejectReason.LOCAL_LIMIT_EXCEEDED, transient=True)
+            else:
+                assert isinstance(reply, AssociateAC)
+        _, _, err = found.stop()
+    assert [f"{number} associations {limit} already" in err for number, limit in enumerate(limits, 1)] == [True] * 3
+
+
+def test_an_instance_that_is_too_long_is_refused(tmp_path: Path) -> None:
+    with receiver(tmp_path / "archive", "--max-instance-size", "30k") as found:
+        done = dicomport("storescu", "--retries", "0", "127.0.0.1", found.port, CT)
+    assert done.returncode == 1
+    assert "0xA700 Failure: Out of resources (longer than 30000 bytes)" in done.stderr
+    assert found.kept() == []
+
+
+@pytest.mark.parametrize(
+    ("options", "timer"),
+    [
+        (("-tn", "0.2"), "idle"),
+        (("--progress-timeout", "0.2", "--min-rate", "1000"), "progress"),
+        (("--artim-timeout", "0.2"), "ARTIM"),
+    ],
+)
+def test_each_timer_has_a_flag_and_a_line_in_the_log(tmp_path: Path, options: tuple[str, ...], timer: str) -> None:
+    with receiver(tmp_path / "archive", "-v", *options) as found:
+        with Peer(int(found.port)) as peer:
+            if timer != "ARTIM":
+                peer.associate()
+                peer.send(store_command() if timer == "progress" else b"")
+                peer.read_abort()
+            assert peer.read() is None
+        _, _, err = found.stop()
+    assert f"the {timer} timer expired after 0.2 s" in err
+    assert f"timer.{timer}=1" in err
+
+
+def test_the_soft_limit_of_open_files_is_raised_as_far_as_need_be(tmp_path: Path) -> None:
+    wrapper = ("bash", "-c", 'ulimit -Sn 64; exec "$@"', "bash")
+    with receiver(tmp_path / "archive", "--max-associations", "100", "--max-half-open", "50", wrapper=wrapper) as found:
+        limits = Path(f"/proc/{found.process.pid}/limits").read_text(encoding="ascii")
+        assert next(line.split()[3] for line in limits.splitlines() if line.startswith("Max open files")) == "350"
+    assert "instead of" not in found.greeting
+
+
+def test_where_the_hard_limit_is_low_there_are_fewer_associations_and_that_is_told(tmp_path: Path) -> None:
+    wrapper = ("bash", "-c", 'ulimit -n 160; exec "$@"', "bash")
+    options = ("--max-half-open", "50", "--max-associations-per-address", "1000")
+    with receiver(tmp_path / "archive", *options, wrapper=wrapper) as found:
+        peers = [Peer(int(found.port)) for _ in range(5)]
+        for peer in peers:
+            peer.associate()
+        with Peer(int(found.port)) as one_more:
+            assert isinstance(one_more.ask(), AssociateRJ)
+        for peer in peers:
+            peer.release()
+            peer.socket.close()
+    assert "5 associations at the same time instead of 1000" in found.greeting
+    assert "ulimit -n" in found.greeting

@@ -1,0 +1,318 @@
+"""What peers may ask of the server: how many there may be, how long an instance may be, how little it may bring.
+
+Each limit that is met is counted, and hurts nobody but who has met it.
+"""
+
+import contextlib
+import logging
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+import trustme
+from tests.core.peer import LAST_DATA, item, p_data, pdu, pdv
+from tests.scp.peer import DATA_SET, STORE, Peer, request, store, store_command
+from tests.scp.storages import Recorder
+
+from dicomport import FolderStorage, Limits, StorageSCP, Timeouts
+from dicomport.wire import AssociateAC, AssociateRJ, AssociateRQ, CStoreRSP, RejectReason, encode
+
+HOUR: Final = 3600.0
+PATIENT: Final = Timeouts(connect=HOUR, tls=HOUR, acse=HOUR, dimse=HOUR, network=HOUR)
+NO_MORE: Final = AssociateRJ(RejectReason.LOCAL_LIMIT_EXCEEDED, transient=True)
+
+
+@pytest.fixture(autouse=True)
+def _no_errors_in_the_log(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Whatever a peer does is no error of the server's, and no traceback."""
+    with caplog.at_level(logging.DEBUG, "dicomport"):
+        yield
+    assert [record.getMessage() for record in caplog.get_records("call") if record.levelno >= logging.ERROR] == []
+
+
+@contextlib.contextmanager
+def serving(*, storage: FolderStorage | Recorder | None = None, **limits: int) -> Iterator[StorageSCP]:
+    with StorageSCP(storage or Recorder(), port=0, timeouts=PATIENT, limits=Limits(**limits)).in_thread() as scp:
+        yield scp
+
+
+def serves(scp: StorageSCP, *, tls: ssl.SSLContext | None = None) -> bool:
+    """Whether a well-behaved peer is served."""
+    with Peer(scp.port, tls=tls) as peer:
+        peer.associate()
+        status = peer.store().status
+        peer.release()
+    return status == 0x0000
+
+
+# Associations: rejected for now, at once, result 2, source 3, reason 2 (PS3.8 9.3.4).
+
+
+def test_as_many_associations_as_there_may_be() -> None:
+    with serving(associations=3) as scp, contextlib.ExitStack() as stack:
+        peers = [stack.enter_context(Peer(scp.port)) for _ in range(3)]
+        for peer in peers:
+            peer.associate()
+        for _ in range(3):
+            with Peer(scp.port) as peer:
+                reply = peer.ask()
+                assert reply == NO_MORE
+                assert encode(NO_MORE) == bytes.fromhex("03 00 00000004 00 02 03 02")
+        assert scp.counters == {"limit.associations": 3}
+        # Those who are there are served on.
+        assert peers[0].store().status == 0x0000
+        peers[0].release()
+        assert serves(scp)
+
+
+@pytest.mark.parametrize("end", [Peer.release, Peer.abort, Peer.reset, lambda peer: peer.socket.close()])
+def test_however_an_association_ends_its_place_is_free_again(end: Callable[[Peer], None]) -> None:
+    """Robustness T4."""
+    with serving(associations=1, associations_per_address=1, associations_per_ae_title=1) as scp:
+        for _ in range(5):
+            with Peer(scp.port) as peer:
+                wait_for_a_place(peer, scp)
+                assert peer.store().status == 0x0000
+                end(peer)
+
+
+def wait_for_a_place(peer: Peer, scp: StorageSCP) -> None:
+    """Ask until there is a place: the server learns of the end of the one before in its own time."""
+    while peer.ask() == NO_MORE:
+        peer.socket.close()
+        peer.socket = socket.create_connection(("127.0.0.1", scp.port), timeout=60)
+
+
+def test_a_request_that_is_rejected_takes_nobody_s_place() -> None:
+    nothing = AssociateRQ(
+        called_ae_title="A",
+        calling_ae_title="B",
+        presentation_contexts=(),
+        user_information=request().user_information,
+    )
+    with serving(associations=1) as scp:
+        rejected = [Peer(scp.port) for _ in range(5)]
+        for peer in rejected:
+            assert peer.ask(nothing) == AssociateRJ(RejectReason.USER_NO_REASON)
+        # They have not closed yet.
+        assert serves(scp)
+        for peer in rejected:
+            peer.socket.close()
+
+
+def test_one_address_leaves_room_for_the_others(caplog: pytest.LogCaptureFixture) -> None:
+    with serving(associations_per_address=2) as scp, contextlib.ExitStack() as stack:
+        for _ in range(2):
+            stack.enter_context(Peer(scp.port)).associate()
+        assert stack.enter_context(Peer(scp.port)).ask() == NO_MORE
+        stack.enter_context(Peer(scp.port, source="127.0.0.2")).associate()
+        assert scp.counters == {"limit.associations_per_address": 1}
+    assert "there are 2 associations from that address already (limit associations_per_address)" in caplog.text
+
+
+def test_one_calling_ae_title_leaves_room_for_the_others(caplog: pytest.LogCaptureFixture) -> None:
+    with serving(associations_per_ae_title=2) as scp, contextlib.ExitStack() as stack:
+        for calling in ("MODALITY", " MODALITY", "OTHER"):
+            stack.enter_context(Peer(scp.port)).associate(request(calling=calling))
+        assert stack.enter_context(Peer(scp.port)).ask(request(calling="MODALITY")) == NO_MORE
+        stack.enter_context(Peer(scp.port)).associate(request(calling="OTHER"))
+        assert scp.counters == {"limit.associations_per_ae_title": 1}
+    assert "there are 2 associations with that calling AE title already" in caplog.text
+
+
+# Connections without an association: the oldest makes room.
+
+
+def test_idle_connections_keep_no_sender_out(caplog: pytest.LogCaptureFixture) -> None:
+    """Robustness T1: as many as there may be, and fifty more."""
+    with serving(half_open=20) as scp, contextlib.ExitStack() as stack:
+        idle = [stack.enter_context(Peer(scp.port)) for _ in range(70)]
+        for number, peer in enumerate(idle):
+            with contextlib.suppress(OSError):
+                peer.send(encode(request())[: number % 7])
+        assert serves(scp)
+        for peer in idle[:50]:
+            assert peer.read() is None
+        # The one that was served has made room for itself when it came, and is gone.
+        assert peer_count(idle[50:]) >= 18
+        assert scp.counters["limit.half_open"] in (50, 51, 52)
+    assert "connection_evicted address=127.0.0.1:" in caplog.text
+
+
+def peer_count(peers: list[Peer]) -> int:
+    return sum(peer.silent for peer in peers)
+
+
+def test_who_waits_for_the_end_makes_room_too_and_who_has_an_association_does_not() -> None:
+    with serving(half_open=2) as scp, contextlib.ExitStack() as stack:
+        peers = [stack.enter_context(Peer(scp.port)) for _ in range(2)]
+        for peer in peers:
+            peer.associate()
+        released = stack.enter_context(Peer(scp.port))
+        released.associate()
+        released.release()
+        idle = [stack.enter_context(Peer(scp.port)) for _ in range(5)]
+        assert released.read() is None
+        assert serves(scp)
+        for peer in peers:
+            assert peer.store().status == 0x0000
+        assert idle[0].read() is None
+
+
+def test_who_comes_from_another_address_is_not_the_one_who_makes_room() -> None:
+    """One address that opens connections without an end closes its own."""
+    with serving(half_open=10) as scp, contextlib.ExitStack() as stack:
+        slow = stack.enter_context(Peer(scp.port, source="127.0.0.2"))
+        slow.send(encode(request())[:10])
+        idle = [stack.enter_context(Peer(scp.port)) for _ in range(50)]
+        assert idle[0].read() is None
+        assert idle[39].read() is None
+        slow.send(encode(request())[10:])
+        assert isinstance(slow.read(), AssociateAC)
+
+
+def test_500_idle_connections_and_100_stalled_handshakes_keep_no_sender_from_storing(tmp_path: Path) -> None:
+    """Robustness T1 and T2 at once, with the limits that there are by default."""
+    ca = trustme.CA()
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ca.issue_cert("127.0.0.1").configure_cert(server)
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    ca.configure_trust(client)
+    hello = bytes.fromhex("16 03 01 02 00")
+    with (
+        StorageSCP(FolderStorage(tmp_path), port=0, tls=server, timeouts=PATIENT).in_thread() as scp,
+        contextlib.ExitStack() as stack,
+    ):
+        for number in range(600):
+            peer = stack.enter_context(Peer(scp.port))
+            if number % 6 == 0:
+                with contextlib.suppress(OSError):
+                    peer.send(hello)
+        for _ in range(3):
+            assert serves(scp, tls=client)
+        assert scp.counters["limit.half_open"] >= 600 - 256
+    assert [path.name for path in tmp_path.iterdir()] == ["1.2.3.4.dcm"]
+
+
+# Instances.
+
+
+def test_an_instance_that_is_too_long_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    """Robustness P8: fragments of 16 KiB; refused in its middle, answered at its end."""
+    with serving(storage=FolderStorage(tmp_path), instance_bytes=3 << 20, drained_bytes=8 << 20) as scp:
+        with Peer(scp.port) as peer:
+            peer.associate()
+            for size, status in ((3 << 20, 0x0000), ((3 << 20) + 2, 0xA700), (11 << 20, 0xA700), (3 << 20, 0x0000)):
+                peer.send(store_command(1, f"1.2.{size}"))
+                for at in range(0, size, 1 << 14):
+                    part = bytes(min(1 << 14, size - at))
+                    peer.send(p_data(pdv(STORE, LAST_DATA if at + len(part) == size else 0, part)))
+                answer = peer.answer(CStoreRSP)
+                assert answer.status == status
+                assert answer.error_comment == ("" if status == 0 else f"longer than {3 << 20} bytes")
+            peer.release()
+        assert scp.counters == {"limit.instance_bytes": 2}
+        assert serves(scp)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1.2.3.4.dcm", f"1.2.{3 << 20}.dcm"]
+
+
+def test_an_instance_without_an_end_is_aborted(tmp_path: Path) -> None:
+    """Robustness P8: data fragments for ever."""
+    part = p_data(pdv(STORE, 0, bytes(1 << 16)))
+    with serving(storage=FolderStorage(tmp_path), instance_bytes=1 << 20, drained_bytes=1 << 20) as scp:
+        with Peer(scp.port) as peer:
+            peer.associate()
+            peer.send(store_command())
+            peer.send(*[part] * 32)
+            assert peer.silent
+            peer.send(p_data(pdv(STORE, 0, b"12")))
+            peer.read_abort()
+        assert serves(scp)
+    assert scp.counters == {"limit.instance_bytes": 1, "limit.drained_bytes": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["1.2.3.4.dcm"]
+
+
+def test_what_is_refused_from_the_start_is_not_read_for_ever_either() -> None:
+    with serving(instance_bytes=1 << 20, drained_bytes=0) as scp:
+        with Peer(scp.port) as peer:
+            peer.associate()
+            peer.send(store_command(1, "1" * 65))
+            peer.send(*[p_data(pdv(STORE, 0, bytes(1 << 16)))] * 16)
+            assert peer.silent
+            peer.send(p_data(pdv(STORE, 0, b"12")))
+            peer.read_abort()
+        assert serves(scp)
+    assert scp.counters == {"limit.drained_bytes": 1}
+
+
+# What is longer, or brings less, than it may.
+
+ASSOCIATED: Final = {
+    "P7, fragments without a byte": (store_command() + p_data(pdv(STORE, 0)) * 1025, "idle_fragments"),
+    "P7, P-DATA-TFs without a fragment": (p_data() * 1025, "idle_fragments"),
+    "P4, a P-DATA-TF without an end": (pdu(4, length=0xFFFFFFFF), "p_data_pdu_bytes"),
+    "P9, a command without an end": (p_data(pdv(STORE, 1, bytes(1 << 14))) * 5, "command_bytes"),
+    "P9, a command of fragments without an end": (p_data(pdv(STORE, 1, b"1")) * 257, "command_fragments"),
+}
+REQUESTS: Final = {
+    "P3, a request without an end": (pdu(1, length=0xFFFFFFFF), "associate_pdu_bytes"),
+    "A4, 500 contexts": (item(0x20, b"\1\0\0\0") * 500, "presentation_contexts"),
+    "A4, 500 transfer syntaxes": (item(0x20, b"\1\0\0\0" + item(0x40, "1.2") * 500), "transfer_syntaxes_per_context"),
+    "A12, 2000 roles": (item(0x50, item(0x54, bytes(4)) * 2000), "user_items"),
+}
+
+
+@pytest.mark.parametrize(("sent", "limit"), ASSOCIATED.values(), ids=ASSOCIATED)
+def test_what_never_ends_is_aborted(sent: bytes, limit: str) -> None:
+    with serving() as scp:
+        with Peer(scp.port) as peer:
+            peer.associate()
+            peer.send(sent)
+            peer.read_abort()
+        assert serves(scp)
+    assert scp.counters[f"limit.{limit}"] == 1
+
+
+@pytest.mark.parametrize(("sent", "limit"), REQUESTS.values(), ids=REQUESTS)
+def test_a_request_that_asks_for_too_much_is_aborted(sent: bytes, limit: str) -> None:
+    with serving() as scp:
+        with Peer(scp.port) as peer:
+            body = b"\0\1\0\0" + b"DICOMPORT".ljust(16) + b"MODALITY".ljust(16) + bytes(32) + sent
+            peer.send(sent if sent[0] == 1 else pdu(1, body))
+            peer.read_abort()
+        assert serves(scp)
+    assert scp.counters == {f"limit.{limit}": 1}
+
+
+def test_fragments_of_a_byte_keep_nobody_from_their_turn() -> None:
+    """Robustness P7: what one read brings is as many events as it likes, and others are served between them."""
+    storage = Recorder()
+    bytes_of_one = p_data(*[pdv(STORE, 0, b"1")] * 30_000)
+    with serving(storage=storage) as scp, Peer(scp.port) as peer:
+        peer.associate()
+        peer.send(store_command(), bytes_of_one)
+        assert serves(scp)
+        peer.send(p_data(pdv(STORE, LAST_DATA, b"1")))
+        assert peer.answer(CStoreRSP).status == 0x0000
+    assert len(storage.data["1.2.3.4"]) in (30_001, len(DATA_SET))
+
+
+def test_a_second_request_is_not_kept_to_be_refused() -> None:
+    """Robustness P15: it is judged by its header, so the peer need not send the rest."""
+    for before in (b"", store_command()):
+        with serving() as scp, Peer(scp.port) as peer:
+            peer.associate()
+            peer.send(before, encode(request())[:6])
+            peer.read_abort()
+
+
+def test_what_is_put_up_with_is_counted() -> None:
+    with serving() as scp, Peer(scp.port) as peer:
+        peer.associate(request(calling=""))
+        peer.send(store(sop_instance="1.2.3.4 "))
+        assert peer.answer(CStoreRSP).status == 0x0000
+        peer.release()
+    assert scp.counters == {"deviation.ae-title-blank": 1, "deviation.uid-padding": 1}
