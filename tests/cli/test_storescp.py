@@ -209,3 +209,45 @@ def test_what_makes_no_line_is_wrong_usage(name: str, given: str) -> None:
     done = dicomport("password", name, given=given)
     assert (done.returncode, done.stdout) == (2, "")
     assert "hunter2" not in done.stderr
+
+
+def test_the_sender_and_echoscu_say_who_the_user_is(tmp_path: Path) -> None:
+    passwords, secret, wrong = tmp_path / "passwords", tmp_path / "secret", tmp_path / "wrong"
+    passwords.write_text(dicomport("password", "jane", given="hunter2").stdout)
+    secret.write_text("hunter2\nmore\n")
+    wrong.write_text("guessed")
+    known, guessed = (("--user", "jane", "--password-file", file) for file in (secret, wrong))
+    with receiver(tmp_path / "archive", "--passwords", passwords, "-d") as found:
+        peer = ("127.0.0.1", found.port)
+        assert dicomport("storescu", *known, *peer, CT).returncode == 0
+        assert dicomport("echoscu", *known, *peer).returncode == 0
+        assert dicomport("echoscu", "-usr", "jane", "--password-file", "-", *peer, given="hunter2").returncode == 0
+        explained = dicomport("echoscu", "--explain", *known, *peer)
+        assert explained.returncode == 0
+        assert "user identity: accepted" in explained.stderr
+        refused = [
+            dicomport(command, "-d", *guessed, *peer, *files) for command, *files in (("storescu", CT), ("echoscu",))
+        ]
+        unproven = dicomport("echoscu", "--user", "jane", *peer)
+        _, _, err = found.stop()
+    assert [done.returncode for done in (*refused, unproven)] == [3, 3, 3]
+    told = err + explained.stderr + "".join(done.stderr + done.stdout for done in refused)
+    for word in ("hunter2", "guessed", "jane"):
+        assert word not in told
+    assert len(found.kept()) == 1
+
+
+def test_a_receiver_that_checks_nobody_is_told_apart(tmp_path: Path) -> None:
+    with receiver(tmp_path / "archive") as found:
+        explained = dicomport("echoscu", "--explain", "--user", "jane", "127.0.0.1", found.port)
+        as_json = dicomport("echoscu", "--explain", "--json", "-q", "--user", "jane", "127.0.0.1", found.port)
+    assert "user identity: not checked" in explained.stderr
+    [step] = [step for step in map(json.loads, as_json.stdout.splitlines()) if step["step"] == "associate"]
+    assert step["user_identity_accepted"] is False
+
+
+def test_a_pass_phrase_is_of_a_user(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("hunter2")
+    done = dicomport("echoscu", "--password-file", tmp_path / "secret", "127.0.0.1", "1")
+    assert done.returncode == 2
+    assert "--password-file is for a --user" in done.stderr

@@ -13,6 +13,7 @@ import click
 
 from dicomport.cli.contexts import CONTEXT
 from dicomport.cli.explaining import describe_step, round_trip_times, step_lines
+from dicomport.cli.identity_options import IdentityItem, user_identity_options
 from dicomport.cli.options import (
     ExitCode,
     ae_title_option,
@@ -49,6 +50,7 @@ __all__ = ["echoscu"]
     "default: the storage classes that are used most.",
 )
 @click.option("--repeat", type=click.IntRange(1, 65535), default=1, show_default=True, help="Number of C-ECHOs.")
+@user_identity_options
 @maximum_length_option
 @timeout_options(Side.REQUESTOR)
 @json_option
@@ -62,6 +64,7 @@ def echoscu(
     explained: bool,
     contexts: tuple[ContextLike, ...],
     repeat: int,
+    identity: IdentityItem,
     maximum_length: int,
     timeouts: Timeouts,
     as_json: bool,
@@ -84,6 +87,7 @@ def echoscu(
                 maximum_length=maximum_length,
                 timeouts=timeouts,
                 repeat=repeat,
+                **identity,
             )
         except ValueError as error:
             raise click.UsageError(str(error)) from None
@@ -100,6 +104,7 @@ def echoscu(
             called_ae_title=called_ae_title,
             timeouts=timeouts,
             maximum_length=maximum_length,
+            **identity,
         ) as association:
             round_trips: list[float] = []
             for _ in range(repeat):

@@ -88,6 +88,9 @@ def _association_facts(request: AssociateRQ, outcome: Outcome) -> Iterator[str]:
     yield f"implementation: {outcome.peer.class_uid or 'not named'} {outcome.peer.version_name}".rstrip()
     yield f"longest PDU the peer takes: {outcome.peer_maximum_length or 'no limit'}"
     yield f"operations at once that it grants: {outcome.operations_window.invoked or 'no limit'}"
+    identity = request.user_information.user_identity
+    if identity is not None and identity.positive_response_requested:
+        yield f"user identity: {'not checked' if outcome.user_identity_response is None else 'accepted'}"
     denied = [describe(role.sop_class_uid) for role in outcome.roles if not role.scu]
     if outcome.roles:
         yield f"roles: it answered for {len(outcome.roles)} SOP Classes, and lets us send {_all_but(denied)}"
@@ -200,6 +203,7 @@ def _described_outcome(request: AssociateRQ, outcome: Outcome) -> dict[str, obje
         "extended": [
             {"sop_class_uid": item.sop_class_uid, "information": item.information.hex()} for item in outcome.extended
         ],
+        "user_identity_accepted": outcome.user_identity_response is not None,
         "contexts": [
             {
                 "context_id": context.context_id,

@@ -13,6 +13,7 @@ from typing import IO
 import click
 
 from dicomport.cli.dry_run import dry_run
+from dicomport.cli.identity_options import IdentityItem, user_identity_options
 from dicomport.cli.options import (
     ExitCode,
     ae_title_option,
@@ -51,6 +52,7 @@ __all__ = ["storescu"]
 @ae_title_option
 @called_ae_title_option
 @sending_options
+@user_identity_options
 @maximum_length_option
 @timeout_options(Side.REQUESTOR)
 @json_option
@@ -71,6 +73,7 @@ def storescu(
     preparation: Preparation,
     fail_fast: bool,
     plan_only: bool,
+    identity: IdentityItem,
     maximum_length: int,
     timeouts: Timeouts,
     as_json: bool,
@@ -106,6 +109,7 @@ def storescu(
             journal=files.enter_context(_journal(journal, Address(host, port), called_ae_title)) if journal else None,
             maximum_length=maximum_length,
             on_result=outlets.take,
+            **identity,
         )
         with progress(sending, wanted=talkative and sys.stderr.isatty()) as outlets.advance:
             interrupted, outcome = asyncio.run(_run(sending))

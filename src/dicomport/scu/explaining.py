@@ -7,11 +7,10 @@ import ssl
 import time
 from collections.abc import AsyncGenerator, Iterable, Iterator
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, Unpack
 
 from dicomport.core import Outcome
 from dicomport.net import (
-    DEFAULT_MAXIMUM_LENGTH,
     AbortedError,
     Address,
     AssociationError,
@@ -28,7 +27,7 @@ from dicomport.net import (
     secure,
 )
 from dicomport.net.certificates import Certificate
-from dicomport.scu.contexts import ContextLike, association_request
+from dicomport.scu.contexts import ContextLike, NegotiationItems, association_request
 from dicomport.scu.diagnosis import SPEAKS_TLS, diagnose, diagnose_outcome, diagnose_status
 from dicomport.scu.proposals import USUAL_CONTEXTS, Proposal, curious, proposals
 from dicomport.scu.requestor import Requestor
@@ -51,18 +50,19 @@ def explain(
     contexts: Iterable[ContextLike] = USUAL_CONTEXTS,
     ae_title: str = "DICOMPORT",
     called_ae_title: str = "ANY-SCP",
-    maximum_length: int = DEFAULT_MAXIMUM_LENGTH,
     timeouts: Timeouts | None = None,
     repeat: int = 1,
+    **negotiation: Unpack[NegotiationItems],
 ) -> AsyncGenerator[Step, None]:
     """Open an association, verify it by `repeat` C-ECHOs and release it; give each step once it is done.
 
-    Verification is proposed with `contexts`. A step that fails is the last one, with two exceptions: a peer that drops
-    the connection instead of answering is asked again with less and less proposed, to find out what it can't stand; and
-    an association is always released. Nothing else is raised than `ValueError`, for arguments that make no request.
+    Verification is proposed with `contexts`; what else is negotiated goes into the request, as with `associate`. A step
+    that fails is the last one, with two exceptions: a peer that drops the connection instead of answering is asked
+    again with less and less proposed, to find out what it can't stand; and an association is always released. Nothing
+    else is raised than `ValueError`, for arguments that make no request.
     """
     request = association_request(
-        [VERIFICATION, *contexts], ae_title=ae_title, called_ae_title=called_ae_title, maximum_length=maximum_length
+        [VERIFICATION, *contexts], ae_title=ae_title, called_ae_title=called_ae_title, **negotiation
     )
     return _steps(address, curious(request), timeouts or Timeouts(), repeat)
 
