@@ -155,6 +155,8 @@ def test_a_table_says_who_a_peer_is_and_what_is_taken_of_it(tmp_path: Path) -> N
         certificate = ["ct1.example", "CT1"]
         sop-classes = ["CTImageStorage", "1.2.840.10008.5.1.4.1.1.7", "1.2.3.4"]
         transfer-syntaxes = ["ExplicitVRLittleEndian", "1.2.840.10008.1.2", "1.2.3.5"]
+        max-associations = 4
+        max-instance-size = "2G"
         user-identity-required = false
         archive = "ct"
         [peers."the rest"]
@@ -167,6 +169,8 @@ def test_a_table_says_who_a_peer_is_and_what_is_taken_of_it(tmp_path: Path) -> N
         certificate_names=("ct1.example", "CT1"),
         sop_classes=(sop_classes.CTImageStorage.uid, "1.2.840.10008.5.1.4.1.1.7", "1.2.3.4"),
         transfer_syntaxes=("1.2.840.10008.1.2.1", "1.2.840.10008.1.2", "1.2.3.5"),
+        associations=4,
+        instance_bytes=2 * 10**9,
         user_identity_required=False,
     )
     assert configured(tmp_path, text) == [
@@ -179,7 +183,10 @@ def test_a_table_says_who_a_peer_is_and_what_is_taken_of_it(tmp_path: Path) -> N
     ("table", "problem"),
     [
         ("aetitle = 'CT1'\nnetworks = ['192.0.2.7']", r"\[peers.ct\] aetitle is no setting; is ae-title meant\?"),
-        ("ae-title = 'X'\ncolour = 1", "colour is no setting; there are ae-title, archive, certificate, networks, "),
+        (
+            "ae-title = 'X'\ncolour = 1",
+            "colour is no setting; there are ae-title, archive, certificate, max-associations, ",
+        ),
         ("archive = 'ct'", r"\[peers.ct\] needs ae-title \(\"\*\" is any\), networks or certificate: whom is it for\?"),
         ("ae-title = 3", r"\[peers.ct\] ae-title = 3: it is text, in quotes"),
         ("ae-title = ''", "ae-title = '': an AE title needs at least one character"),
@@ -197,6 +204,10 @@ def test_a_table_says_who_a_peer_is_and_what_is_taken_of_it(tmp_path: Path) -> N
         (f"sop-classes = ['1.{'2' * 63}']", "it is neither"),
         ("transfer-syntaxes = ['ExplicitVR']", "keyword of a transfer syntax nor a UID; is ExplicitVR"),
         ("user-identity-required = 'no'", "user-identity-required = 'no': it is either true or false"),
+        ("max-associations = 0", "max-associations = 0: it is a number, 1 or more"),
+        ("max-associations = true", "max-associations = True: it is a number"),
+        ("max-instance-size = 'big'", "max-instance-size = 'big': 'big' is no size, such as 500M or 2G"),
+        ("max-instance-size = -1", "max-instance-size = -1: it is a number, 1 or more"),
         ("archive = ['ct']", r"archive = \['ct'\]: it is text, in quotes"),
     ],
 )

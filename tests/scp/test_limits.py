@@ -18,6 +18,7 @@ from tests.scp.peer import DATA_SET, STORE, Peer, request, store, store_command
 from tests.scp.storages import Recorder
 
 from dicomport import FolderStorage, Limits, StorageSCP, Timeouts
+from dicomport import Peer as Rule
 from dicomport.wire import AssociateAC, AssociateRJ, AssociateRQ, CStoreRSP, RejectReason, encode
 
 HOUR: Final = 3600.0
@@ -316,3 +317,40 @@ def test_what_is_put_up_with_is_counted() -> None:
         assert peer.answer(CStoreRSP).status == 0x0000
         peer.release()
     assert scp.counters == {"deviation.ae-title-blank": 1, "deviation.uid-padding": 1}
+
+
+# Of one rule.
+
+
+def test_a_rule_has_limits_of_its_own(caplog: pytest.LogCaptureFixture) -> None:
+    rules = [
+        Rule(rule="few", ae_title="FEW", associations=2),
+        Rule(rule="short", ae_title="SHORT", instance_bytes=100),
+        Rule(rule="long", ae_title="LONG", instance_bytes=10**6),
+        Rule(rule="all"),
+    ]
+    limits = Limits(instance_bytes=1000)
+    scp = StorageSCP(Recorder(), port=0, timeouts=PATIENT, limits=limits, allow=rules)
+    with scp.in_thread(), contextlib.ExitStack() as stack:
+        few = [stack.enter_context(Peer(scp.port)) for _ in range(2)]
+        for peer in few:
+            peer.associate(request(calling="FEW"))
+        assert stack.enter_context(Peer(scp.port)).ask(request(calling="FEW")) == NO_MORE
+        assert scp.counters == {"limit.associations": 1}
+        few[0].release()
+        few[0].socket.close()
+        with Peer(scp.port) as again:
+            while again.ask(request(calling="FEW")) == NO_MORE:
+                again.socket.close()
+                again.socket = socket.create_connection(("127.0.0.1", scp.port), timeout=60)
+            assert again.store().status == 0x0000
+        for title, length, status in (
+            ("SHORT", 98, 0x0000),
+            ("SHORT", 102, 0xA700),
+            ("LONG", 2000, 0x0000),
+            ("OTHER", 1002, 0xA700),
+        ):
+            peer = stack.enter_context(Peer(scp.port))
+            peer.associate(request(calling=title))
+            assert peer.store(data=bytes(length)).status == status, (title, length)
+    assert "there are 2 associations by rule few already" in caplog.text

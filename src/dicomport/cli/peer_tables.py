@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias, TypeVar
 
+import click
+
+from dicomport.cli.archive_options import SIZE
 from dicomport.cli.settings import SettingError, array, flag, meant, unknown, wrong
 from dicomport.net import check_ae_title
 from dicomport.scp import Peer, network
@@ -83,6 +86,21 @@ def _some(read: Callable[[str], object]) -> _Reader:
     return some
 
 
+def _number(where: str, key: str, value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise wrong(where, key, value, "it is a number, 1 or more")
+    return value
+
+
+def _size(where: str, key: str, value: object) -> int:
+    if not isinstance(value, str):
+        return _number(where, key, value)
+    try:
+        return SIZE.convert(value, None, None)
+    except click.BadParameter as error:
+        raise wrong(where, key, value, error.message) from None
+
+
 def _ae_title(text: str) -> str | None:
     return None if text == "*" else check_ae_title(text)
 
@@ -115,6 +133,8 @@ _FIELDS: Final[Mapping[str, tuple[str, _Reader]]] = {
     "certificate": ("certificate_names", _some(_name)),
     "sop-classes": ("sop_classes", _each(_sop_class)),
     "transfer-syntaxes": ("transfer_syntaxes", _each(_transfer_syntax)),
+    "max-associations": ("associations", _number),
+    "max-instance-size": ("instance_bytes", _size),
     "user-identity-required": ("user_identity_required", flag),
 }
 """Keys, each with the field of `Peer` and how its value is read."""

@@ -1,6 +1,6 @@
 """Sockets around the core: streams, runners for asyncio and for blocking programs, timers, dialling and listening."""
 
-from dicomport.net.admission import Visitor
+from dicomport.net.admission import Quota, Visitor
 from dicomport.net.blocking import BlockingConnection, connect_blocking
 from dicomport.net.connection import Connection
 from dicomport.net.counters import Counters
@@ -39,6 +39,7 @@ __all__ = [
     "Listener",
     "LostError",
     "NotTLSError",
+    "Quota",
     "RejectedError",
     "Steps",
     "Stream",

@@ -13,15 +13,27 @@ from dicomport.logs import get_logger
 from dicomport.net.counters import Counters
 from dicomport.wire import Limits
 
-__all__ = ["Admission", "Visitor"]
+__all__ = ["Admission", "Quota", "Visitor"]
 
 log = get_logger("net")
+
+
+class Quota:
+    """A bound on the associations of some of the visitors, beside those on the associations of all."""
+
+    __slots__ = ("most", "used", "whose")
+
+    def __init__(self, whose: str, most: int) -> None:
+        self.whose = whose
+        """In words, for the log."""
+        self.most = most
+        self.used = 0
 
 
 class Visitor:
     """One connection to a server. It waits, for its request or for its end, but while it has an association."""
 
-    __slots__ = ("_admission", "address", "ae_title", "host", "task")
+    __slots__ = ("_admission", "address", "ae_title", "host", "quota", "task")
 
     def __init__(self, admission: Admission, address: str) -> None:
         self.address = address
@@ -30,13 +42,15 @@ class Visitor:
         """The peer's address alone."""
         self.ae_title: str | None = None
         """The calling AE title, while there is an association."""
+        self.quota: Quota | None = None
+        """The one that the association counts for."""
         self.task: asyncio.Task[None] | None = None
         """Serves the connection; cancelled where it has to make room."""
         self._admission = admission
 
-    def admit(self, ae_title: str) -> str:
-        """Count the visitor as one with an association; where a limit does not allow that, say which."""
-        return self._admission.admit(self, ae_title)
+    def admit(self, ae_title: str, quota: Quota | None = None) -> str:
+        """Count the visitor as one with an association; where a limit or the quota does not allow that, say which."""
+        return self._admission.admit(self, ae_title, quota)
 
     def dismiss(self) -> None:
         """Count the visitor as one without an association again."""
@@ -66,7 +80,7 @@ class Admission:
         self._end(visitor)
         self._waiting.pop(visitor, None)
 
-    def admit(self, visitor: Visitor, ae_title: str) -> str:
+    def admit(self, visitor: Visitor, ae_title: str, quota: Quota | None) -> str:
         """See `Visitor.admit`."""
         limits = self._limits
         for limit, number, most in (
@@ -77,6 +91,12 @@ class Admission:
             if number >= most:
                 self._counters.limit(limit)
                 return f"there are {number} associations {_WHOSE[limit]} already (limit {limit})"
+        if quota is not None:
+            if quota.used >= quota.most:
+                self._counters.limit("associations")
+                return f"there are {quota.used} associations {quota.whose} already (limit associations)"
+            quota.used += 1
+            visitor.quota = quota
         self._waiting.pop(visitor, None)
         visitor.ae_title = ae_title
         self._associations += 1
@@ -118,6 +138,9 @@ class Admission:
         self._by_address -= Counter((visitor.host,))
         self._by_ae_title -= Counter((visitor.ae_title,))
         visitor.ae_title = None
+        if visitor.quota is not None:
+            visitor.quota.used -= 1
+            visitor.quota = None
         return True
 
 

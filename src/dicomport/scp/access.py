@@ -39,6 +39,10 @@ class Peer:
     """UIDs of those that are taken, of all that the server takes. Verification always is."""
     transfer_syntaxes: Collection[str] | None = None
     """UIDs of those that are taken, of all that the server takes."""
+    associations: int | None = None
+    """Most of them at the same time, of all who fall under the rule; the server's `Limits` count beside it."""
+    instance_bytes: int | None = None
+    """Longest data set, bytes; None is what the server's `Limits` say."""
     storage: Storage | None = None
     """Where the peer's instances go; None is where those of all go."""
     user_identity_required: bool = True

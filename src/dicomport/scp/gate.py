@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from dicomport.core import AcceptorPolicy, Negotiation, negotiate
-from dicomport.net import Visitor
+from dicomport.net import Quota, Visitor
 from dicomport.scp.access import Peer, Refusal, certificate_names, decide
 from dicomport.scp.identities import UserIdentities
 from dicomport.scp.requests import AssociationInfo
@@ -22,6 +22,12 @@ class Gate:
         self._peers = peers
         self._identities = identities
         self._policy = policy
+        self._quotas = {
+            id(peer): Quota(f"by rule {peer.rule}", peer.associations)
+            for peer in peers
+            if peer.associations is not None
+        }
+        """By the identity of the rule: two may be equal."""
 
     async def answer(
         self, request: AssociateRQ, association: AssociationInfo, visitor: Visitor, notes: Counter[Deviation]
@@ -32,7 +38,7 @@ class Gate:
         if isinstance(peer, Refusal):
             return _NOBODY, peer.negotiation
         # Before anything is done for the peer that takes long.
-        if too_many := visitor.admit(request.calling_ae_title):
+        if too_many := visitor.admit(request.calling_ae_title, self._quotas.get(id(peer))):
             return peer, Negotiation(_NO_MORE, None, too_many)
         response = await self._identify(request.user_information.user_identity, association, peer)
         if isinstance(response, Refusal):

@@ -6,6 +6,7 @@ Every request is answered, whatever it is; what ends the association is told fro
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 from collections.abc import AsyncIterator, Callable
 from typing import Final, Never, TypeAlias
@@ -198,6 +199,8 @@ class StorageService:
             self._log.warning("association_rejected", rule=peer.rule, reason=negotiation.reason)
             raise _Over(None)
         self._storage = peer.storage or self._storage
+        if peer.instance_bytes is not None:
+            self._limits = dataclasses.replace(self._limits, instance_bytes=peer.instance_bytes)
         self._log.info(
             "association_accepted",
             rule=peer.rule,
