@@ -1,0 +1,70 @@
+"""The criteria that all rows have in common tell a receiver that has held its ground from one that has not."""
+
+import contextlib
+from collections.abc import Callable
+
+import pytest
+from tests.robustness.attacks import Attack, Target, data_set
+
+
+def run(target: Target, row: Callable[[Attack], None]) -> None:
+    with Attack(target) as attack:
+        row(attack)
+
+
+def test_an_instance_that_nobody_acknowledged_is_seen(target: Target) -> None:
+    def row(attack: Attack) -> None:
+        with attack.associated() as peer:
+            assert peer.store("1.2.3", data_set("1.2.3")).status == 0
+
+    with pytest.raises(AssertionError, match="1 that nobody sent"):
+        run(target, row)
+
+
+def test_an_instance_that_is_not_what_was_sent_is_seen(target: Target) -> None:
+    def row(attack: Attack) -> None:
+        with attack.associated() as peer:
+            assert peer.store("1.2.4", data_set("1.2.4")).status == 0
+        attack.keep(data_set("1.2.4", b"other pixels"))
+
+    with pytest.raises(AssertionError, match="1 missing, 1 that nobody sent"):
+        run(target, row)
+
+
+def test_a_descriptor_that_stays_open_is_seen(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.robustness.attacks._ROUND_TRIPS", 10)
+    with contextlib.ExitStack() as left:
+
+        def row(attack: Attack) -> None:
+            with attack.associated() as peer:
+                left.enter_context(peer.socket.dup())
+
+        with pytest.raises(AssertionError, match="descriptors instead of"):
+            run(target, row)
+
+
+def test_a_temporary_file_that_stays_is_seen(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.robustness.attacks._ROUND_TRIPS", 10)
+    left = target.archive / "half.part"
+    with pytest.raises(AssertionError, match=r"half\.part"):
+        run(target, lambda _: left.touch())
+    left.unlink()
+
+
+def test_an_error_in_the_log_is_seen_unless_it_is_expected(target: Target) -> None:
+    """There is a file where a study's folder is to be."""
+    study = target.archive / "1.2.826.7"
+
+    def row(attack: Attack) -> None:
+        with attack.associated() as peer:
+            assert peer.store("1.2.826.7.1", data_set("1.2.826.7.1", study=study.name)).status != 0
+
+    def expecting(attack: Attack) -> None:
+        attack.expected_errors = {"storage_failed"}
+        row(attack)
+
+    study.touch()
+    with pytest.raises(AssertionError, match="storage_failed"):
+        run(target, row)
+    run(target, expecting)
+    study.unlink()
