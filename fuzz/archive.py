@@ -70,7 +70,8 @@ def _scan(uid: str, limits: ScanLimits, octets: bytes, size: int) -> Scan:
 
 def _check_cut(whole: Scan, part: Scan) -> None:
     if part.problem is not None and part.problem.kind is ProblemKind.UNDECODABLE and part.problem.detail != "empty":
-        assert part.problem == whole.problem
+        assert whole.problem is not None
+        assert whole.problem.kind is ProblemKind.UNDECODABLE
     if part.facts.specific_character_set == whole.facts.specific_character_set:
         for known, fact in zip(dataclasses.astuple(part.facts), dataclasses.astuple(whole.facts), strict=True):
             assert known in (fact, "", None)
