@@ -17,6 +17,8 @@ from dicomport import Durability
 from dicomport.archive import Archive, ArchiveOptions, Duplicates, Index, quarantined
 from dicomport.archive import storage as storage_module
 from dicomport.archive.records import Record
+from dicomport.files import Disk as QuickDisk
+from dicomport.standard import VERIFICATION
 
 NO_SPACE: Final = (0xA700, "no space left to store the instance")
 NOT_WRITTEN: Final = (0x0110, "the instance could not be written")
@@ -440,3 +442,29 @@ def test_without_hard_links_a_name_is_taken_all_the_same(received: Receiver, mon
     assert files(received.root) == [NAME, NAME.replace(".dcm", "~2.dcm")]
     assert findings(received.root) == []
     assert left_over(received.root) == []
+
+
+def test_a_disk_that_has_proved_slow_holds_up_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without syncing too: whoever has nothing to store is answered meanwhile."""
+    monkeypatch.setattr(QuickDisk, "quick", False)
+    with receiver(tmp_path, ArchiveOptions(durability=Durability.FLUSH)) as received:
+        disk = ArchiveDisk(received.root, monkeypatch)
+        entered, go = threading.Event(), threading.Event()
+
+        def hold(call: str, _name: str) -> None:
+            if call == "link":
+                entered.set()
+                assert go.wait(60)
+
+        disk.before = hold
+        answers: list[int] = []
+        thread = threading.Thread(target=lambda: answers.extend(received.send(instance(), instance(pixels=LONG))))
+        thread.start()
+        assert entered.wait(60)
+        with received.association(VERIFICATION) as association:
+            assert association.c_echo().code == 0
+        assert answers == []
+        go.set()
+        thread.join()
+        assert answers == [0, 0]
+    assert findings(tmp_path) == []

@@ -17,7 +17,7 @@ from tests.files.faults import Disk, Fault
 from tests.files.test_names import HOSTILE
 from tests.scp.peer import DATA_SET, STORE, Peer, in_fragments, request, store, store_command, store_elements
 
-from dicomport import Durability, FolderStorage, StorageSCP, blocking
+from dicomport import Durability, FolderStorage, StorageSCP, blocking, files
 from dicomport.files import TEMPORARY_SUFFIX, read_part10
 from dicomport.net import IDENTITY
 from dicomport.wire import CStoreRSP, FileMeta, encode_file_meta
@@ -282,8 +282,12 @@ def test_success_waits_for_the_sync_of_the_folder(peer: Peer, folder: Path, monk
     assert peer.store(2, "1.2.3.5").status == 0x0110
 
 
-def test_a_slow_disk_does_not_hold_up_another_association(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("durability", list(Durability))
+def test_a_slow_disk_does_not_hold_up_another_association(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, durability: Durability
+) -> None:
     disk = Disk(folder, monkeypatch)
+    monkeypatch.setattr(files.Disk, "quick", False)
     entered, go = threading.Event(), threading.Event()
 
     def hold(call: str, name: str) -> None:
@@ -293,7 +297,7 @@ def test_a_slow_disk_does_not_hold_up_another_association(folder: Path, monkeypa
 
     disk.before = hold
     with (
-        StorageSCP(FolderStorage(folder), port=0).in_thread() as scp,
+        StorageSCP(FolderStorage(folder, durability), port=0).in_thread() as scp,
         Peer(scp.port) as slow,
         Peer(scp.port) as other,
     ):
@@ -333,6 +337,7 @@ def test_a_server_that_is_cut_off_while_it_writes_leaves_nothing(folder: Path, m
             assert go.wait(60)
 
     disk.before = hold
+    monkeypatch.setattr(files.Disk, "quick", False)
 
     async def scenario() -> None:
         async with StorageSCP(FolderStorage(folder), port=0) as scp:

@@ -28,7 +28,7 @@ class Golden:
         for offset, size in self.lengths:
             top = 256**size - 1
             value = int.from_bytes(self.data[offset : offset + size], self.order)
-            for wrong in {value + 1, max(0, value - 1), 0, 65535, top} - {value}:
+            for wrong in {min(value + 1, top), max(0, value - 1), 0, 65535, top} - {value}:
                 yield self.data[:offset] + wrong.to_bytes(size, self.order) + self.data[offset + size :]
 
     def truncations(self) -> Iterator[bytes]:

@@ -14,6 +14,7 @@ import enum
 import errno
 import os
 import queue
+import stat
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from dicomport.archive.layout import Layout
 from dicomport.archive.records import Record
 from dicomport.archive.scanner import InstanceFacts
 from dicomport.archive.sessions import Session
-from dicomport.files import Durability, TemporaryFile, make_folder, read_part10, sync
+from dicomport.files import Disk, Durability, TemporaryFile, make_folder, read_part10, sync
 from dicomport.standard import SUCCESS, Status
 from dicomport.wire import FileMetaError
 
@@ -67,7 +68,10 @@ class Commission:
 
 
 class Committer:
-    """One thread for one process. It owns the session's journal."""
+    """One for one process: it owns the session's journal. A thread of its own takes the instances in batches.
+
+    Where nothing is to be synced and the disk is quick, an instance that comes alone does not go through the thread.
+    """
 
     def __init__(
         self,
@@ -77,15 +81,23 @@ class Committer:
         layout: Layout,
         duplicates: Duplicates,
         durability: Durability,
+        disk: Disk,
         committed: Callable[[Sequence[Record]], None],
+        busy: Callable[[], bool],
     ) -> None:
-        """Start the thread. `committed` is called with what has become visible, in the order of the journal."""
+        """Start the thread. `committed` is called with what has become visible, in the order of the journal.
+
+        While `busy` says so, `committed` may have to wait.
+        """
         self._root = root
         self._session = session
         self._layout = layout
         self._duplicates = duplicates
         self._durability = durability
+        self._disk = disk
         self._committed = committed
+        self._busy = busy
+        self._turn = threading.Lock()
         self._waiting: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="dicomport-committer", daemon=True)
         self._thread.start()
@@ -98,8 +110,21 @@ class Committer:
         waiting = _Waiting(commission, concurrent.futures.Future())
         # Whoever waits may be cancelled; what is waited for may not, as its thread is about to answer it.
         waiting.done.set_running_or_notify_cancel()
-        self._waiting.put(waiting)
-        return await asyncio.wrap_future(waiting.done)
+        if self._durability is Durability.FSYNC or not self._commit_at_once(waiting):
+            self._waiting.put(waiting)
+        if not waiting.done.done():
+            return await asyncio.wrap_future(waiting.done)
+        return waiting.done.result()
+
+    def _commit_at_once(self, waiting: _Waiting) -> bool:
+        """Commit an instance here and now, if nobody has to wait for that; give whether it was tried."""
+        if not self._disk.quick or self._busy() or not self._turn.acquire(blocking=False):
+            return False
+        try:
+            self._disk.at_once(self._commit, [waiting])
+        finally:
+            self._turn.release()
+        return True
 
     def close(self) -> None:
         """Do what still waits, and end the thread."""
@@ -119,7 +144,8 @@ class Committer:
                 if self._waiting.empty() or len(batch) == _BATCH:
                     break
                 item = self._waiting.get()
-            self._commit(batch)
+            with self._turn:
+                self._commit(batch)
 
     def _commit(self, batch: Sequence[_Waiting]) -> None:
         placed: dict[str, _Waiting] = {}
@@ -142,7 +168,7 @@ class Committer:
         """Write the file to the end, find its place and make its record; or finish it, if it needs none."""
         commission = waiting.commission
         folder, stem = self._layout.place(commission.facts, commission.calling_ae_title)
-        self._check_inside(self._root / folder)
+        self._check_inside(folder)
         number = 1
         while True:
             relative = f"{folder}/{stem}.dcm" if number == 1 else f"{folder}/{stem}~{number}.dcm"
@@ -170,7 +196,8 @@ class Committer:
         commission.file.stamp(round(received.timestamp() * 1_000_000))
         if self._durability is Durability.FSYNC:
             commission.file.sync()
-        self._make_folder(waiting.path.parent)
+        make_folder(waiting.path.parent, self._durability)
+        self._check_inside(folder)
         waiting.record = Record(
             path=relative,
             inode=commission.file.inode,
@@ -185,14 +212,17 @@ class Committer:
         )
         placed[relative] = waiting
 
-    def _make_folder(self, folder: Path) -> None:
-        make_folder(folder, self._durability)
-        self._check_inside(folder)
-
-    def _check_inside(self, folder: Path) -> None:
-        if not folder.resolve().is_relative_to(self._root):
-            # Names can't lead out of the archive, but a link that somebody has planted can.
-            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(folder))
+    def _check_inside(self, folder: str) -> None:
+        """Raise `OSError` where a folder is not in the archive: names can't lead out of it, but a planted link can."""
+        path = str(self._root)
+        for name in folder.split("/"):
+            path = f"{path}/{name}"
+            try:
+                entry = os.lstat(path)
+            except FileNotFoundError:
+                return
+            if stat.S_ISLNK(entry.st_mode) and not Path(path).resolve().is_relative_to(self._root):
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
 
     def _link(self, waiting: _Waiting) -> bool:
         """Make a file visible; give whether it is."""

@@ -18,13 +18,16 @@ __all__ = [
     "EXPLICIT_LITTLE",
     "IMPLICIT_LITTLE",
     "KNOWN_VRS",
+    "LONG_HEADER",
     "Coding",
     "ElementWalk",
+    "Passed",
     "ProblemKind",
     "ScanFlag",
     "ScanLimits",
     "ScanProblem",
     "Value",
+    "ordinary_element",
 ]
 
 # PS3.5 Table 7.1-2: a 16-bit length right after the VR.
@@ -57,7 +60,7 @@ _FILE_META: Final = 0x0002
 _AFTER_FILE_META: Final = 0x00030000
 
 _SHORT_HEADER: Final = 8
-_LONG_HEADER: Final = 12
+LONG_HEADER: Final = 12
 
 
 class ProblemKind(enum.StrEnum):
@@ -157,6 +160,18 @@ class Value(NamedTuple):
     raw: bytes
 
 
+class Passed(NamedTuple):
+    """The first elements of a data set, passed over without a walk."""
+
+    end: int
+    """Where the walk is to go on, bytes from the start of the data set."""
+    last: int
+    """The tag of the last one."""
+    number: int
+    values: dict[int, Value]
+    """Those that are wanted."""
+
+
 class _Place(enum.Enum):
     DATA_SET = enum.auto()
     SEQUENCE = enum.auto()
@@ -222,6 +237,10 @@ class ElementWalk:
         """Whether more bytes change nothing: there is a problem, or a limit was met."""
         return self._over
 
+    def begin_after(self, passed: Passed) -> None:
+        """Begin behind elements that were found to be whole and in order; what is fed begins there."""
+        self._base, self._last, self._walked, self.values = passed.end, passed.last, passed.number, passed.values
+
     def feed(self, view: memoryview | bytes) -> None:
         """Walk on through `view`, of which nothing is kept but a header or a wanted value cut short."""
         size = len(view)
@@ -276,7 +295,7 @@ class ElementWalk:
     def _complete_header(self, view: memoryview | bytes, at: int) -> int:
         """Add to a header cut short what it lacks, and walk on from it once that is there."""
         header, base = self._header, self._base
-        needed = _SHORT_HEADER if len(header) < _SHORT_HEADER else _LONG_HEADER
+        needed = _SHORT_HEADER if len(header) < _SHORT_HEADER else LONG_HEADER
         piece = view[at : at + needed - len(header)]
         header += piece
         at += len(piece)
@@ -376,10 +395,10 @@ class ElementWalk:
         if vr in _LONG_VRS or (size == 0 and vr not in self._coding.short_vrs and _is_vr(vr)):
             # PS3.5 6.2: VRs still to come have two reserved bytes and a 32-bit length. DCMTK takes every VR that it
             # doesn't know for one of these, pydicom takes none; here zeros in the reserved bytes decide.
-            if len(view) - at < _LONG_HEADER:
+            if len(view) - at < LONG_HEADER:
                 return at, -1
             size = self._coding.length.unpack_from(view, start)[0]
-            start = at + _LONG_HEADER
+            start = at + LONG_HEADER
         if vr not in KNOWN_VRS and vr:
             if not (_is_vr(vr) or vr == _NO_IDEA):
                 return self._no_vr(tag, at)
@@ -469,6 +488,26 @@ class ElementWalk:
     def _undecodable(self, tag: int, at: int, what: str) -> NoReturn:
         where = f"({tag >> 16:04X},{tag & 0xFFFF:04X}) at offset {self._base + at}"
         raise _StopError(ScanProblem(ProblemKind.UNDECODABLE, f"{where}: {what}"))
+
+
+def ordinary_element(coding: Coding, view: memoryview, at: int) -> tuple[int, bytes, int, int] | None:
+    """Read the header of an element of which a walk has nothing to say but where it ends.
+
+    Gives its tag and VR, and where its value begins and ends; None for any other element and for a header cut short.
+    """
+    if len(view) - at < _SHORT_HEADER:
+        return None
+    group, number, vr, size = coding.element.unpack_from(view, at)
+    body = at + _SHORT_HEADER
+    if vr not in coding.short_vrs:
+        if vr not in _LONG_VRS or len(view) - at < LONG_HEADER:
+            return None
+        size = coding.length.unpack_from(view, body)[0]
+        body = at + LONG_HEADER
+    tag = group << 16 | number
+    if size & 1 or group == _DELIMITERS or tag < _AFTER_FILE_META:  # An undefined length is odd, too.
+        return None
+    return tag, vr, body, body + size
 
 
 def _is_vr(vr: bytes) -> bool:

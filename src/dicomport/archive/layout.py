@@ -38,6 +38,7 @@ class Layout:
     def __init__(self, template: str = DEFAULT_LAYOUT) -> None:
         """Check the template. Raises `ValueError`, which says what is wrong with it."""
         parts = template.split("/")
+        used: set[str] = set()
         for part in parts:
             fields = [field for _, field, spec, conversion in string.Formatter().parse(part) if field is not None]
             unknown = [field for field in fields if field not in FIELDS and field != "calling"]
@@ -45,16 +46,17 @@ class Layout:
                 raise ValueError(
                     f"{{{unknown[0]}}} is no field of a layout; there are {', '.join((*FIELDS, 'calling'))}"
                 )
+            used.update(fields)
             if not part or part.startswith(".") or "\\" in part:
                 raise ValueError(f"{part!r} can't be a part of a layout: it is empty, hidden or not portable")
         if "{instance}" not in parts[-1]:
             raise ValueError("the last part of a layout needs {instance}: without it files would meet")
-        self._folders = parts[:-1]
+        self._folder = "/".join(parts[:-1])
         self._stem = parts[-1]
+        self._used = [(name, field) for name, field in FIELDS.items() if name in used]
 
     def place(self, facts: InstanceFacts, calling_ae_title: str) -> tuple[str, str]:
         """Give the folder, relative to the archive, and the file's name without its suffix."""
-        values = {name: file_name(field(facts)) for name, field in FIELDS.items()}
+        values = {name: file_name(field(facts)) for name, field in self._used}
         values["calling"] = file_name(calling_ae_title)
-        folders = (folder.format(**values) for folder in self._folders)
-        return "/".join(folders), self._stem.format(**values)
+        return self._folder.format(**values), self._stem.format(**values)

@@ -8,7 +8,7 @@ import json
 import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from dicomport.archive.scanner import InstanceFacts
 
@@ -48,7 +48,9 @@ class Record:
 
     def to_json(self) -> str:
         """Write the record as one line."""
-        return json.dumps(dataclasses.asdict(self), separators=(",", ":"))
+        values = {name: getattr(self, name) for name in _FIELDS}
+        values["facts"] = {name: getattr(self.facts, name) for name in _FACTS}
+        return _encode(values)
 
     @classmethod
     def from_json(cls, line: str) -> Record:
@@ -58,6 +60,13 @@ class Record:
             return cls(**values | {"facts": InstanceFacts(**values["facts"])})
         except (TypeError, KeyError) as error:
             raise ValueError(f"not a record: {error}") from error
+
+
+# `dataclasses.asdict` copies what is nowhere else, which takes ten times as long.
+_FIELDS: Final = tuple(field.name for field in dataclasses.fields(Record))
+_FACTS: Final = tuple(field.name for field in dataclasses.fields(InstanceFacts))
+
+_encode: Final = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def came_at(entry: os.stat_result) -> str:

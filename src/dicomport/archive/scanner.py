@@ -26,6 +26,7 @@ from dicomport.archive.elements import (
     ScanProblem,
     Value,
 )
+from dicomport.archive.examples import Model
 from dicomport.standard import TransferSyntax, find_transfer_syntax
 
 __all__ = [
@@ -189,12 +190,16 @@ class Scanner:
     A value that is not wanted costs the same whatever its length. Nothing raises: what is wrong is in the `Scan`.
     """
 
-    __slots__ = ("_flags", "_inflater", "_limits", "_over", "_problem", "_size", "_start", "_syntax", "_walk")
+    __slots__ = ("_flags", "_inflater", "_limits", "_model", "_over", "_problem", "_size", "_start", "_syntax", "_walk")
 
-    def __init__(self, transfer_syntax_uid: str, limits: ScanLimits = DEFAULT_SCAN_LIMITS) -> None:
+    def __init__(
+        self, transfer_syntax_uid: str, limits: ScanLimits = DEFAULT_SCAN_LIMITS, model: Model | None = None
+    ) -> None:
+        """Begin. `model` is what the last data set of the same sender and kind was built like."""
         known = transfer_syntax_uid not in (_MIME, _XML)
         self._syntax = find_transfer_syntax(transfer_syntax_uid) if known else None
         self._limits = limits
+        self._model = model
         self._inflater = (
             _Inflater(limits.inflated_bytes) if self._syntax is not None and self._syntax.deflated else None
         )
@@ -271,8 +276,19 @@ class Scanner:
                 self._walk.feed(self._start)
             else:
                 self._walk = self._begin(bytes(view[:_PROBE]))
+                view = self._pass(self._walk, view)
         if not self._over:
             self._walk.feed(view)
+
+    def _pass(self, walk: ElementWalk, view: memoryview) -> memoryview:
+        """Pass over the first elements, if they are those of the model; give what is left to walk."""
+        if self._model is None or self._over:
+            return view
+        passed = self._model.passed(_coding(self._syntax), view, _WANTED, self._limits.value_bytes)
+        if passed is None:
+            return view
+        walk.begin_after(passed)
+        return view[passed.end :]
 
     def _begin(self, start: bytes) -> ElementWalk:
         """Begin the walk of a data set with the tag and VR `start`, unless they are of another encoding."""

@@ -20,6 +20,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from dicomport.archive.checks import Checks, completed
 from dicomport.archive.committer import Commission, Committer, Duplicates
+from dicomport.archive.examples import Model, Models
 from dicomport.archive.hooks import Hooks
 from dicomport.archive.index import Index
 from dicomport.archive.layout import Layout
@@ -28,7 +29,7 @@ from dicomport.archive.quarantine import Quarantine, QuarantineEntry
 from dicomport.archive.records import Record, came_at
 from dicomport.archive.scanner import Scanner
 from dicomport.archive.sessions import Session, abandoned
-from dicomport.files import BlockWriter, Durability, TemporaryFile, make_folder
+from dicomport.files import BlockWriter, Disk, Durability, TemporaryFile, in_thread, make_folder
 from dicomport.logs import get_logger
 from dicomport.standard import OUT_OF_RESOURCES, Status
 from dicomport.wire import Buffer, FileMeta
@@ -117,6 +118,7 @@ class Archive:
             most_bytes=self._options.quarantine_bytes,
             most_days=self._options.quarantine_days,
         )
+        self._disk = Disk()
         self._session = Session(self.paths.sessions, durability)
         self._indexer = _Indexer(self.index, self._session)
         self._committer = Committer(
@@ -125,17 +127,28 @@ class Archive:
             layout=self._options.layout,
             duplicates=self._options.duplicates,
             durability=durability,
+            disk=self._disk,
             committed=self._indexer.put,
+            busy=self._indexer.busy,
         )
         self._is_closed = False
+        self._models = Models()
         self._room = _Room(self.paths.root, self._options.min_free_bytes)
 
     async def begin(self, operation: Operation) -> ArchiveSink | Status:
         """Take an instance, unless there is no room for it."""
         if not await self._room.is_left():
             return Status(OUT_OF_RESOURCES.code, "less room is left than is to be kept free")
+        kind = operation.association.calling_ae_title, operation.sop_class_uid, operation.transfer_syntax_uid
         return ArchiveSink(
-            operation, self._options, self._session.folder, self._committer, self.quarantine, hooks=self._hooks
+            operation,
+            self._options,
+            self._session.folder,
+            self._committer,
+            self.quarantine,
+            disk=self._disk,
+            model=self._models.of(kind),
+            hooks=self._hooks,
         )
 
     def close(self) -> None:
@@ -182,6 +195,8 @@ class ArchiveSink:
         committer: Committer,
         quarantine: Quarantine,
         *,
+        disk: Disk,
+        model: Model,
         hooks: Hooks | None,
     ) -> None:
         self._operation = operation
@@ -190,10 +205,11 @@ class ArchiveSink:
         self._committer = committer
         self._quarantine = quarantine
         self._hooks = hooks
-        self._scanner = Scanner(operation.transfer_syntax_uid)
+        self._scanner = Scanner(operation.transfer_syntax_uid, model=model)
         self._digest = blake3()
         self._size = 0
-        self._writer = BlockWriter(self._append)
+        self._disk = disk
+        self._writer = BlockWriter(self._append, disk=disk)
         self._file: TemporaryFile | None = None
 
     async def write(self, data: Buffer) -> None:
@@ -209,9 +225,9 @@ class ArchiveSink:
         operation = self._operation
         status, reason = self._options.checks.judge(scan, operation.sop_class_uid, operation.sop_instance_uid)
         if status is not None and not status.accepted:
-            await asyncio.to_thread(self._refuse, status, reason)
+            await in_thread(self._refuse, status, reason)
             return status
-        file = await asyncio.to_thread(self._finished)
+        file = await self._disk.run(self._finished)
         answer, stored = await self._committer.commit(
             Commission(
                 file=file,
@@ -234,7 +250,7 @@ class ArchiveSink:
         """Leave nothing behind."""
         if self._file is not None:
             file, self._file = self._file, None
-            await asyncio.to_thread(file.discard)
+            await self._disk.run(file.discard)
 
     def _append(self, block: Buffer) -> None:
         if self._file is None:
@@ -243,7 +259,8 @@ class ArchiveSink:
 
     def _finished(self) -> TemporaryFile:
         """Write what is left and hand the file over."""
-        self._append(self._writer.pending)
+        if self._writer.pending or self._file is None:
+            self._append(self._writer.pending)
         file, self._file = self._file, None
         if file is None:
             raise AssertionError  # _append has made it
@@ -286,6 +303,10 @@ class _Indexer:
         """Have records indexed; waits while too many wait already."""
         if records:
             self._waiting.put((records, self._session.written))
+
+    def busy(self) -> bool:
+        """Tell whether too many wait."""
+        return self._waiting.full()
 
     def hurry(self) -> None:
         """Gather and wait no more: what the database does not take at once is left to the journal."""

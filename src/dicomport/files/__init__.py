@@ -1,6 +1,6 @@
 """DICOM files on disk (PS3.10): names that peers can't abuse, reading of headers, writing that is all or nothing."""
 
-from dicomport.files.blocks import BLOCK_BYTES, BlockWriter
+from dicomport.files.blocks import BLOCK_BYTES, BlockWriter, Disk, in_thread
 from dicomport.files.names import file_name
 from dicomport.files.reading import GuardedReader, Part10File, find_file_meta, open_regular, read_part10, read_stretch
 from dicomport.files.writing import TEMPORARY_SUFFIX, Durability, PartialFile, TemporaryFile, make_folder, sync
@@ -9,6 +9,7 @@ __all__ = [
     "BLOCK_BYTES",
     "TEMPORARY_SUFFIX",
     "BlockWriter",
+    "Disk",
     "Durability",
     "GuardedReader",
     "Part10File",
@@ -16,6 +17,7 @@ __all__ = [
     "TemporaryFile",
     "file_name",
     "find_file_meta",
+    "in_thread",
     "make_folder",
     "open_regular",
     "read_part10",

@@ -3,35 +3,102 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
-from typing import Final
+from typing import Final, ParamSpec, TypeVar
 
 from dicomport.wire import Buffer
 
-__all__ = ["BLOCK_BYTES", "BlockWriter"]
+__all__ = ["BLOCK_BYTES", "BlockWriter", "Disk", "in_thread"]
 
 BLOCK_BYTES: Final = 1 << 20
 """What is collected in memory before a thread is asked to write it, bytes: one hand-off for a small instance."""
 
+_QUICK: Final = 0.02
+"""Seconds that the event loop, and with it every other association, may be held up by a disk."""
+_SLOW_FOR: Final = 1.0
+"""Seconds for which a disk that has held it up is left to threads."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Disk:
+    """Has work done that may have to wait for a disk: at once while it proves quick, else in threads.
+
+    What goes to the system's cache or changes a name takes some microseconds; to hand it to a thread and back takes
+    longer, and bytes have to be copied for it. So the event loop does such work itself, until it has been held up
+    once: then threads do it for a while. What waits for the disk by its nature, fsync, has no business here.
+    """
+
+    def __init__(self, patience: float = _QUICK, slow_for: float = _SLOW_FOR) -> None:
+        """Take it to be quick, until it takes longer than `patience`, for `slow_for` then; both in seconds."""
+        self._patience = patience
+        self._slow_for = slow_for
+        self._slow_until = 0.0
+
+    @property
+    def quick(self) -> bool:
+        """Whether work is done at once."""
+        return time.monotonic() >= self._slow_until
+
+    def at_once(self, work: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
+        """Do something, and see how long it takes."""
+        started = time.monotonic()
+        try:
+            return work(*arguments, **options)
+        finally:
+            now = time.monotonic()
+            if now - started > self._patience:
+                self._slow_until = now + self._slow_for
+
+    async def run(self, work: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
+        """Do something, at once or in a thread."""
+        if self.quick:
+            return self.at_once(work, *arguments, **options)
+        return await in_thread(work, *arguments, **options)
+
+
+async def in_thread(work: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
+    """Do something in a thread; who waits for it and is cancelled waits all the same until it is done.
+
+    A thread can't be cancelled, and what it writes to must not be closed or removed meanwhile.
+    """
+    working = asyncio.ensure_future(asyncio.to_thread(work, *arguments, **options))
+    try:
+        return await asyncio.shield(working)
+    except asyncio.CancelledError:
+        await asyncio.gather(working, return_exceptions=True)
+        raise
+
 
 class BlockWriter:
-    """Collects bytes and has `append` called for every block of them, in a thread."""
+    """Collects bytes and has `append` called for every block of them, in a thread.
 
-    def __init__(self, append: Callable[[Buffer], None], block_bytes: int = BLOCK_BYTES) -> None:
+    With a disk that is quick nothing is collected: then `append` is called with the bytes as they come.
+    """
+
+    def __init__(
+        self, append: Callable[[Buffer], None], block_bytes: int = BLOCK_BYTES, disk: Disk | None = None
+    ) -> None:
         self._append = append
         self._block_bytes = block_bytes
+        self._disk = disk
         self.pending = bytearray()
-        """What no thread has been asked to write yet."""
+        """What was not written yet."""
 
     async def write(self, data: Buffer) -> None:
         """Take bytes. Waits while a block is written, so that the peer is held back and memory stays bounded."""
+        if self._disk is not None and self._disk.quick:
+            self._disk.at_once(self._append_all, data)
+            return
         self.pending += data
         if len(self.pending) >= self._block_bytes:
             block, self.pending = self.pending, bytearray()
-            appending = asyncio.ensure_future(asyncio.to_thread(self._append, block))
-            try:
-                await asyncio.shield(appending)
-            except asyncio.CancelledError:
-                # A thread can't be cancelled, and what it writes to must not be closed or removed meanwhile.
-                await asyncio.gather(appending, return_exceptions=True)
-                raise
+            await in_thread(self._append, block)
+
+    def _append_all(self, data: Buffer) -> None:
+        if self.pending:
+            block, self.pending = self.pending, bytearray()
+            self._append(block)
+        self._append(data)

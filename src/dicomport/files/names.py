@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import Final
 
 __all__ = ["file_name"]
 
 _PLAIN: Final = frozenset("0123456789.")
+_ITS_OWN_NAME: Final = re.compile(r"[0-9](?:[0-9.]*[0-9])?")
+"""What every valid UID is (PS3.5 9.1)."""
 _LONGEST: Final = 120
 """Longest name, bytes: with a suffix and a counter it stays below the 255 of the common file systems."""
 
@@ -20,6 +23,8 @@ def file_name(text: str) -> str:
     ends in two underscores and a digest of the whole. So no two texts meet in one name, on file systems that ignore
     case either, and none is empty, hidden, special (".", "..", "CON") or leads out of its folder.
     """
+    if len(text) <= _LONGEST and _ITS_OWN_NAME.fullmatch(text):
+        return text
     last = len(text) - 1
     name = "".join(
         character if character in _PLAIN and not (character == "." and at in (0, last)) else _escaped(character)

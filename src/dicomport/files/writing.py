@@ -12,7 +12,6 @@ import enum
 import errno
 import itertools
 import os
-import tempfile
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +23,9 @@ __all__ = ["TEMPORARY_SUFFIX", "Durability", "PartialFile", "TemporaryFile", "ma
 
 TEMPORARY_SUFFIX: Final = ".part"
 """Of a file that is still being written; one that is left over was never acknowledged."""
+
+_RANDOM_BYTES: Final = 12
+"""Of a temporary file's name. Whose name is taken all the same, another process's, fails: once in 2 to the 48th."""
 
 _MODE: Final = 0o640
 """Never executable, whatever the bytes pretend to be."""
@@ -46,12 +48,12 @@ class TemporaryFile:
 
     def __init__(self, folder: Path, meta: FileMeta) -> None:
         """Create it in a folder that is there, and write the File Meta Information."""
-        self._descriptor, temporary = tempfile.mkstemp(prefix=".", suffix=TEMPORARY_SUFFIX, dir=folder)
-        self._path = Path(temporary)
+        header = encode_file_meta(meta)
+        self._data_offset = len(header)
+        self._path = folder / f".{os.urandom(_RANDOM_BYTES).hex()}{TEMPORARY_SUFFIX}"
+        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE)
         try:
             os.fchmod(self._descriptor, _MODE)
-            header = encode_file_meta(meta)
-            self._data_offset = len(header)
             self.write(header)
         except BaseException:
             self.discard()
@@ -79,14 +81,14 @@ class TemporaryFile:
     def claim(self, path: Path) -> None:
         """Give the file a name that nobody has, atomically, or raise FileExistsError."""
         try:
-            path.hardlink_to(self._path)
+            os.link(self._path, path)
         except OSError as error:
             if error.errno not in _NO_HARD_LINKS:
                 raise
             # The name is taken with an empty file first, so that of two writers only one gets it.
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _MODE))
             try:
-                self._path.replace(path)
+                self.replace(path)
             except BaseException:
                 path.unlink()
                 raise
@@ -175,6 +177,8 @@ class PartialFile:
 
 def make_folder(folder: Path, durability: Durability) -> None:
     """Make a folder and its missing parents; each that is new is made durable in its parent. Raises `OSError`."""
+    if folder.is_dir():
+        return
     missing = list(itertools.takewhile(lambda path: not path.exists(), (folder, *folder.parents)))
     folder.mkdir(parents=True, exist_ok=True)
     if durability is Durability.FSYNC:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
-from dicomport.files import BlockWriter, Durability, PartialFile
+from dicomport.files import BlockWriter, Disk, Durability, PartialFile, in_thread
 from dicomport.scp.requests import StoreOperation
 from dicomport.scp.sinks import Sink
 from dicomport.standard import SUCCESS, Status
@@ -17,11 +16,12 @@ __all__ = ["FolderSink", "FolderStorage"]
 class FolderSink:
     """Writes one instance; the file appears under its name once it is whole and, by default, on stable storage."""
 
-    def __init__(self, folder: Path, operation: StoreOperation, durability: Durability) -> None:
+    def __init__(self, folder: Path, operation: StoreOperation, durability: Durability, disk: Disk) -> None:
         self._folder = folder
         self._operation = operation
         self._durability = durability
-        self._writer = BlockWriter(self._append)
+        self._disk = disk
+        self._writer = BlockWriter(self._append, disk=disk)
         self._partial: PartialFile | None = None
 
     async def write(self, data: Buffer) -> None:
@@ -30,14 +30,15 @@ class FolderSink:
 
     async def commit(self) -> Status:
         """Finish the file."""
-        await asyncio.to_thread(self._finish)
+        finish = in_thread if self._durability is Durability.FSYNC else self._disk.run
+        await finish(self._finish)
         return SUCCESS
 
     async def discard(self) -> None:
         """Leave nothing behind."""
         if self._partial is not None:
             partial, self._partial = self._partial, None
-            await asyncio.to_thread(partial.discard)
+            await self._disk.run(partial.discard)
 
     def _append(self, block: Buffer) -> None:
         if self._partial is None:
@@ -45,7 +46,8 @@ class FolderSink:
         self._partial.write(block)
 
     def _finish(self) -> None:
-        self._append(self._writer.pending)
+        if self._writer.pending or self._partial is None:
+            self._append(self._writer.pending)
         partial, self._partial = self._partial, None
         if partial is not None:
             partial.commit(self._operation.sop_instance_uid)
@@ -61,7 +63,8 @@ class FolderStorage:
     def __init__(self, folder: str | Path, durability: Durability = Durability.FSYNC) -> None:
         self._folder = Path(folder)
         self._durability = durability
+        self._disk = Disk()
 
     async def begin(self, operation: StoreOperation) -> Sink:
         """Take any instance."""
-        return FolderSink(self._folder, operation, self._durability)
+        return FolderSink(self._folder, operation, self._durability, self._disk)
