@@ -180,7 +180,7 @@ def _told(value: object) -> str:
         case Mapping():
             return ", ".join(f"{key}: {of}" for key, of in value.items())
         case list():
-            return ", ".join(map(str, value))
+            return "; ".join(map(str, value))
     return str(value)
 
 

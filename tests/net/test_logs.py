@@ -75,7 +75,7 @@ def test_an_event_is_a_line_with_time_level_and_fields(log: Log) -> None:
     [line] = log.lines
     time, rest = line.split(" ", 1)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", time)
-    assert rest == 'INFO event plain=a-b@c:1 spaced="a b" equal="a=b" map="1.2: no, x: 2" few="1, 2"'
+    assert rest == 'INFO event plain=a-b@c:1 spaced="a b" equal="a=b" map="1.2: no, x: 2" few="1; 2"'
 
 
 @both

@@ -17,6 +17,7 @@ from dicomport.net.errors import (
 from dicomport.net.handshake import NotTLSError, tls_reason, tls_words
 from dicomport.net.identity import DEFAULT_MAXIMUM_LENGTH, IDENTITY, check_ae_title
 from dicomport.net.listener import Listener, listening_sockets
+from dicomport.net.pdu_log import association
 from dicomport.net.steps import FLUSH, Flush, Steps, next_event
 from dicomport.net.stream import Stream
 from dicomport.net.timers import Bound, Timeouts, Timer
@@ -48,6 +49,7 @@ __all__ = [
     "TimerExpiredError",
     "Visitor",
     "allow_descriptors",
+    "association",
     "check_ae_title",
     "connect",
     "connect_blocking",

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Final, Self
 
-from dicomport.core import AcceptorPolicy, Association, Role
+from dicomport.core import AcceptorPolicy, Role
 from dicomport.logs import get_logger
 from dicomport.net import (
     DEFAULT_MAXIMUM_LENGTH,
@@ -23,6 +23,7 @@ from dicomport.net import (
     Stream,
     Timeouts,
     Visitor,
+    association,
     check_ae_title,
     listening_sockets,
 )
@@ -227,7 +228,7 @@ class StorageSCP:
             thread.join()
 
     async def _serve(self, stream: Stream, visitor: Visitor) -> None:
-        core = Association(Role.ACCEPTOR, limits=self._limits)
+        core = association(Role.ACCEPTOR, self._limits, address=visitor.address)
         core.transport_opened()
         service = StorageService(
             Connection(stream, core, self._timeouts, self._counters),

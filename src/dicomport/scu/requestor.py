@@ -12,7 +12,6 @@ from typing import Final
 from dicomport.core import (
     Aborted,
     AcceptedContext,
-    Association,
     AssociationAccepted,
     AssociationRejected,
     CommandMalformed,
@@ -34,6 +33,7 @@ from dicomport.net import (
     Steps,
     Timeouts,
     Timer,
+    association,
     next_event,
     tls_words,
 )
@@ -119,7 +119,7 @@ class Requestor:
     """
 
     def __init__(self, request: AssociateRQ, timeouts: Timeouts, limits: Limits = DEFAULT_LIMITS) -> None:
-        self.core = Association(Role.REQUESTOR, limits=limits)
+        self.core = association(Role.REQUESTOR, limits)
         self.core.request(request)
         self.outcome: Outcome | None = None
         """What was agreed on, once `establish` is done."""
