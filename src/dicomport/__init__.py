@@ -21,6 +21,9 @@ from dicomport.net import (
     RejectedError,
     Timeouts,
     TimerExpiredError,
+    TLSProfile,
+    tls_client_context,
+    tls_server_context,
 )
 from dicomport.scp import (
     AssociationInfo,
@@ -92,6 +95,7 @@ __all__ = [
     "StoreOperation",
     "StoreRequest",
     "StoreResponse",
+    "TLSProfile",
     "Timeouts",
     "TimerExpiredError",
     "TransferSyntax",
@@ -101,6 +105,8 @@ __all__ = [
     "blocking",
     "send",
     "sop_classes",
+    "tls_client_context",
+    "tls_server_context",
     "transfer_syntaxes",
     "wire",
 ]

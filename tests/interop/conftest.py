@@ -20,10 +20,18 @@ from typing import Final, NamedTuple, TypeAlias
 
 import pydicom
 import pytest
-import trustme
+from tests.certificates import Files, Identity
 from tests.scu.scanning import scan
 
-from dicomport import AssociationInfo, RetryPolicy, Status, StoreRequest
+from dicomport import (
+    AssociationInfo,
+    RetryPolicy,
+    Status,
+    StoreRequest,
+    TLSProfile,
+    tls_client_context,
+    tls_server_context,
+)
 from dicomport.files import read_part10
 from dicomport.scu import Instance, Plan
 from dicomport.scu.send import SendOptions
@@ -230,33 +238,29 @@ def dcmtk() -> DCMTK:
 
 @dataclass(frozen=True)
 class TLS:
-    """One certification authority, a certificate of it for us, and another for DCMTK as its tools want it."""
+    """Files of one certification authority, and options for DCMTK's tools with a certificate of theirs."""
 
-    authority: trustme.CA
-    ours: trustme.LeafCert
+    authority: Path
+    ours: Identity
     options: tuple[str, ...]
 
-    def context(self, purpose: ssl.Purpose) -> ssl.SSLContext:
+    def server(self, profile: TLSProfile = TLSProfile.BCP195) -> ssl.SSLContext:
         """Make a context for us that insists on the other side's certificate, and shows ours."""
-        context = ssl.create_default_context(purpose)
-        context.verify_mode = ssl.CERT_REQUIRED
-        self.authority.configure_trust(context)
-        self.ours.configure_cert(context)
-        return context
+        return tls_server_context(self.ours.certificate, self.ours.key, authorities=self.authority, profile=profile)
+
+    def client(self, profile: TLSProfile = TLSProfile.BCP195) -> ssl.SSLContext:
+        """Make one for the other role."""
+        return tls_client_context(
+            certificate=self.ours.certificate, key=self.ours.key, authorities=self.authority, profile=profile
+        )
 
 
 @pytest.fixture
 def tls(tmp_path: Path) -> TLS:
-    authority = trustme.CA()
-    theirs = authority.issue_cert(HOST)
-    folder = tmp_path / "certificates"
-    folder.mkdir()
-    authority.cert_pem.write_to_path(folder / "authority.pem")
-    theirs.private_key_pem.write_to_path(folder / "key.pem")
-    theirs.cert_chain_pems[0].write_to_path(folder / "certificate.pem")
-    names = ("+tls", "key.pem", "certificate.pem", "+cf", "authority.pem")
-    options = tuple(name if name.startswith("+") else str(folder / name) for name in names)
-    return TLS(authority, authority.issue_cert(HOST), options)
+    files = Files(tmp_path / "certificates")
+    theirs = files.issue("dcmtk.example", HOST)
+    options = ("+tls", theirs.key, theirs.certificate, "+cf", files.authority)
+    return TLS(files.authority, files.issue("dicomport.example", HOST), tuple(map(str, options)))
 
 
 StartStoreSCP: TypeAlias = Callable[..., StoreSCP]

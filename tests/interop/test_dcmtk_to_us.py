@@ -6,7 +6,6 @@ Its senders decode and encode again, so the files themselves are no measure for 
 from __future__ import annotations
 
 import concurrent.futures
-import ssl
 from collections import Counter
 from pathlib import Path
 from typing import Final
@@ -24,7 +23,7 @@ from tests.interop.conftest import (
     sendable,
 )
 
-from dicomport import FolderStorage, Status, StorageSCP
+from dicomport import FolderStorage, Status, StorageSCP, TLSProfile
 from dicomport.scp import Passwords, hash_password
 
 pytestmark = pytest.mark.interop
@@ -316,11 +315,29 @@ def test_a_preferred_syntax_is_chosen(dcmtk: DCMTK) -> None:
     assert syntaxes(recorder.copies) == {BIG_ENDIAN}
 
 
-def test_storescu_over_tls(dcmtk: DCMTK, tls: TLS) -> None:
+@pytest.mark.parametrize("profile", ["+py", "+px", "+pz"])
+@pytest.mark.parametrize("ours", TLSProfile)
+def test_storescu_over_tls(dcmtk: DCMTK, tls: TLS, ours: TLSProfile, profile: str) -> None:
+    """In DCMTK's profiles: non-downgrading BCP 195, BCP 195 and Extended BCP 195."""
     recorder = Recorder()
-    with StorageSCP(recorder, port=0, tls=tls.context(ssl.Purpose.CLIENT_AUTH)).in_thread() as scp:
-        assert dcmtk.to(scp.port, "storescu", "-R", *tls.options, files=(CT, OVERLAY)).returncode == 0
-        assert dcmtk.to(scp.port, "storescu", "-R", files=(CT,)).returncode == 1  # without TLS
+    with StorageSCP(recorder, port=0, tls=tls.server(ours)).in_thread() as scp:
+        assert dcmtk.to(scp.port, "storescu", "-R", *tls.options, profile, files=(CT, OVERLAY)).returncode == 0
     assert recorder.copies.total() == 2
     (association,) = recorder.associations.values()
     assert association.tls_certificate is not None
+
+
+@pytest.mark.parametrize(
+    "options", [(), ("-tls",), ("+tla", "+cf", "{ca}"), ("+tls", "{key}", "{certificate}", "-ic", "+pa")]
+)
+def test_storescu_that_is_not_secure_enough_gets_no_association(
+    dcmtk: DCMTK, tls: TLS, options: tuple[str, ...]
+) -> None:
+    """Without TLS, without a certificate, and in the retired AES profile."""
+    names = dict(zip(("key", "certificate", "ca"), (*tls.options[1:3], tls.authority), strict=True))
+    given = [option.format(**names) for option in options]
+    recorder = Recorder()
+    with StorageSCP(recorder, port=0, tls=tls.server()).in_thread() as scp:
+        assert dcmtk.to(scp.port, "storescu", "-R", *given, files=(CT,)).returncode == 1
+        assert dcmtk.to(scp.port, "storescu", "-R", *tls.options, files=(CT,)).returncode == 0
+    assert recorder.copies.total() == 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from pathlib import Path
 from typing import Final
 
@@ -101,9 +100,29 @@ def test_asyncio_association(storescp: StartStoreSCP) -> None:
 
 def test_every_file_arrives_over_tls(storescp: StartStoreSCP, tls: TLS) -> None:
     peer = storescp("+B", "+xa", *tls.options)
-    report = dicomport.blocking.send(paths(sendable()), HOST, peer.port, tls=tls.context(ssl.Purpose.SERVER_AUTH))
+    report = dicomport.blocking.send(paths(sendable()), HOST, peer.port, tls=tls.client())
     assert [(result.path, result.reason) for result in report.failed] == []
     assert peer.copies == copies_of(sendable())
+
+
+@pytest.mark.parametrize("profile", ["+py", "+px", "+pz"])
+@pytest.mark.parametrize("ours", dicomport.TLSProfile)
+def test_both_our_profiles_go_with_those_of_dcmtk(
+    storescp: StartStoreSCP, tls: TLS, ours: dicomport.TLSProfile, profile: str
+) -> None:
+    peer = storescp("+B", *tls.options, profile)
+    with dicomport.blocking.associate(HOST, peer.port, contexts=CONTEXTS, tls=tls.client(ours)) as association:
+        assert association.c_store(CT).accepted
+    assert peer.copies == copies_of([instance_from_path(CT)])
+
+
+def test_a_receiver_in_a_retired_profile_is_not_talked_to(storescp: StartStoreSCP, tls: TLS) -> None:
+    peer = storescp("+B", *tls.options, "+pa")
+    with (
+        pytest.raises(ConnectError, match="no version or cipher suite in common"),
+        dicomport.blocking.associate(HOST, peer.port, contexts=CONTEXTS, tls=tls.client()),
+    ):
+        pass
 
 
 def test_many_associations_at_once(storescp: StartStoreSCP) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import errno
 import os
+import re
 import socket
 import ssl
 import struct
@@ -380,10 +381,15 @@ def test_handshakes_that_never_end_hold_up_nobody_and_are_given_up() -> None:
 
 
 @pytest.mark.parametrize(
-    "first", [b"GET / HTTP/1.1\r\n\r\n", bytes.fromhex("01 00 00000044") + bytes(0x44)], ids=["HTTP", "DICOM"]
+    ("first", "spoken"),
+    [
+        (b"GET / HTTP/1.1\r\n\r\n", "HTTP"),
+        (bytes.fromhex("01 00 00000044") + bytes(0x44), "DICOM without TLS"),
+    ],
+    ids=["HTTP", "DICOM"],
 )
 def test_who_does_not_speak_tls_is_closed_at_once_and_told_in_the_log(
-    first: bytes, caplog: pytest.LogCaptureFixture
+    first: bytes, spoken: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Robustness T3."""
     caplog.set_level("INFO", "dicomport")
@@ -401,8 +407,8 @@ def test_who_does_not_speak_tls_is_closed_at_once_and_told_in_the_log(
 
     asyncio.run(scenario())
     [record] = caplog.records
-    assert record.levelname == "INFO"
-    assert "connection_ended" in record.getMessage()
+    assert record.levelname == "WARNING"
+    assert re.fullmatch(rf'tls_failed address=127.0.0.1:\d+ reason="?it speaks {spoken}"?', record.getMessage())
     assert record.exc_info is None
 
 

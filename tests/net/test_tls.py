@@ -208,6 +208,28 @@ def test_a_handshake_that_never_ends_is_given_up(dial: Callable[[Address, Timeou
     )
 
 
+class AtOnce(ssl.SSLSocket):
+    """The socket of a client whose peer answers before anybody can look: its first attempt is its last."""
+
+    def do_handshake(self, block: bool = False) -> None:  # as it is there
+        timeout = self.gettimeout()
+        self.settimeout(30)
+        super().do_handshake(block)
+        self.settimeout(timeout)
+
+
+@with_both
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_handshake_that_is_over_at_once_is_over(
+    dial: Callable[[Address, Timeouts], None], version: ssl.TLSVersion
+) -> None:
+    context = client_context()
+    context.minimum_version = context.maximum_version = version
+    context.sslsocket_class = AtOnce
+    with serving(shaking_hands(server_context(), until_closed)) as port:
+        dial(Address("127.0.0.1", port, context), Timeouts(tls=5.0))
+
+
 # What goes over it.
 
 

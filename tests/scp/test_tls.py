@@ -1,6 +1,7 @@
 """TLS: the certificate that a peer shows is given to the handler, and what goes wrong is that peer's trouble alone."""
 
 import contextlib
+import itertools
 import logging
 import socket
 import ssl
@@ -38,9 +39,11 @@ class Contexts:
     """It has no certificate."""
     stranger: ssl.SSLContext
     """Its certificate is of an authority that nobody here knows."""
+    suspicious: ssl.SSLContext
+    """It does not trust the server's certificate."""
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def tls() -> Contexts:
     authority, other = trustme.CA(), trustme.CA()
     shown = authority.issue_cert("127.0.0.1")
@@ -59,7 +62,14 @@ def tls() -> Contexts:
             of.issue_cert("modality.example", common_name="MODALITY").configure_cert(made)
         return made
 
-    return Contexts(server(ssl.CERT_REQUIRED), server(ssl.CERT_NONE), client(authority), client(None), client(other))
+    return Contexts(
+        server=server(ssl.CERT_REQUIRED),
+        open_server=server(ssl.CERT_NONE),
+        client=client(authority),
+        anonymous=client(None),
+        stranger=client(other),
+        suspicious=ssl.create_default_context(),
+    )
 
 
 @pytest.fixture
@@ -174,6 +184,84 @@ def test_plain_text_on_the_port_is_the_end_of_that_connection_alone(
     assert serves(scp, tls)
 
 
+@pytest.mark.parametrize(
+    ("sent", "reason"),
+    [
+        ("an A-ASSOCIATE-RQ", "it speaks DICOM without TLS"),
+        ("HTTP", "it speaks HTTP"),
+        ("NUL", "it speaks something else"),
+    ],
+)
+def test_the_log_says_what_a_peer_speaks_in_the_place_of_tls(
+    scp: StorageSCP, tls: Contexts, caplog: pytest.LogCaptureFixture, sent: str, reason: str
+) -> None:
+    with Peer(scp.port) as peer, contextlib.suppress(ConnectionResetError):
+        peer.send(PLAIN[sent])
+        while peer.socket.recv(1000):
+            pass
+    assert serves(scp, tls)
+    assert f'reason="{reason}"' in said(caplog, "tls_failed")
+
+
+WHY_NOT: Final = {
+    "anonymous": "the peer showed no certificate",
+    "stranger": "the certificate is not trusted: unable to get local issuer certificate",
+    "suspicious": "the peer does not trust the issuer of our certificate",
+}
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("who", WHY_NOT)
+def test_the_log_says_why_a_handshake_failed(
+    scp: StorageSCP, tls: Contexts, caplog: pytest.LogCaptureFixture, who: str, version: ssl.TLSVersion
+) -> None:
+    context: ssl.SSLContext = getattr(tls, who)
+    context.minimum_version = context.maximum_version = version
+    with pytest.raises(AssociationError), blocking.associate("127.0.0.1", scp.port, contexts=[CT], tls=context):
+        pass
+    assert serves(scp, tls)
+    assert f'reason="{WHY_NOT[who]}"' in said(caplog, "tls_failed")
+
+
+def said(caplog: pytest.LogCaptureFixture, event: str) -> str:
+    [message] = [record.getMessage() for record in caplog.records if record.getMessage().startswith(event)]
+    return message
+
+
+def test_who_only_looks_whether_anybody_listens_is_no_warning(
+    scp: StorageSCP, tls: Contexts, caplog: pytest.LogCaptureFixture
+) -> None:
+    socket.create_connection(("127.0.0.1", scp.port)).close()
+    assert serves(scp, tls)
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+def test_new_connections_see_a_new_certificate_and_old_ones_go_on(tls: Contexts) -> None:
+    newcomer = trustme.CA()
+    renewed = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    newcomer.issue_cert("127.0.0.1").configure_cert(renewed)
+    client = ssl.create_default_context()
+    newcomer.configure_trust(client)
+    with StorageSCP(Recorder(), port=0, tls=tls.open_server).in_thread() as scp, Peer(scp.port, tls=tls.client) as old:
+        old.associate()
+        scp.renew_tls(renewed)
+        with Peer(scp.port, tls=client) as new:
+            new.associate()
+            assert new.store().status == 0x0000
+            new.release()
+        with pytest.raises(ConnectError, match="not trusted"):
+            blocking.associate("127.0.0.1", scp.port, contexts=[CT], tls=tls.client).__enter__()
+        assert old.store().status == 0x0000
+        old.release()
+
+
+def test_a_server_that_does_not_listen_yet_can_be_given_another_certificate(tls: Contexts) -> None:
+    scp = StorageSCP(Recorder(), port=0, tls=tls.server)
+    scp.renew_tls(tls.open_server)
+    with scp.in_thread(), blocking.associate("127.0.0.1", scp.port, contexts=[CT], tls=tls.anonymous) as association:
+        assert association.c_store(Instance(CT, "1.2.3", EXPLICIT, DATA_SET)).accepted
+
+
 def test_our_own_client_without_tls_is_told(scp: StorageSCP, tls: Contexts) -> None:
     with pytest.raises(AssociationError), blocking.associate("127.0.0.1", scp.port, contexts=[CT]):
         pass
@@ -189,21 +277,36 @@ def test_our_own_client_with_tls_is_told_where_there_is_none(tls: Contexts) -> N
         pass
 
 
-def test_peers_that_say_nothing_or_half_a_hello_hold_up_nobody(scp: StorageSCP, tls: Contexts) -> None:
-    silent = [Peer(scp.port) for _ in range(50)]
-    for peer in silent[::2]:
-        peer.send(bytes.fromhex("1603010200"))
-    assert serves(scp, tls)
-    for peer in silent:
-        assert peer.silent
-        peer.socket.close()
+STALLED: Final = {
+    "nothing": b"",
+    "the beginning of a ClientHello": bytes.fromhex("1603010200"),
+    "half an A-ASSOCIATE-RQ": bytes.fromhex("0100"),
+    "all but the end of a ClientHello": bytes.fromhex("16030102000100 01fc0303") + bytes(505),
+}
 
 
-def test_a_peer_that_never_ends_its_handshake_is_dropped(tls: Contexts) -> None:
-    timeouts = Timeouts(connect=HOUR, tls=0.2, acse=HOUR, dimse=HOUR, network=HOUR)
-    with StorageSCP(Recorder(), port=0, tls=tls.server, timeouts=timeouts).in_thread() as scp, Peer(scp.port) as peer:
-        peer.send(bytes.fromhex("1603010200"))
-        assert peer.read() is None
+def test_a_hundred_stalled_handshakes_hold_up_nobody_and_end(tls: Contexts, caplog: pytest.LogCaptureFixture) -> None:
+    """Robustness T2: a real sender stores meanwhile, and the handshake timer ends them all."""
+    storage = Recorder()
+    timeouts = Timeouts(tls=1.0, acse=HOUR, dimse=HOUR, network=HOUR)
+    with (
+        caplog.at_level(logging.INFO, "dicomport"),
+        StorageSCP(storage, port=0, tls=tls.server, timeouts=timeouts).in_thread() as scp,
+        contextlib.ExitStack() as stack,
+    ):
+        stalled = [stack.enter_context(Peer(scp.port)) for _ in range(100)]
+        for peer, sent in zip(stalled, itertools.cycle(STALLED.values()), strict=False):
+            peer.send(sent)
+        instances = [Instance(CT, f"1.2.3.{number}", EXPLICIT, DATA_SET) for number in range(50)]
+        report = blocking.send(instances, "127.0.0.1", scp.port, tls=tls.client)
+        assert len(report.accepted) == 50
+        for peer in stalled:
+            with contextlib.suppress(ConnectionResetError):
+                assert peer.read() is None
+        assert serves(scp, tls)
+        assert scp.counters["timer.tls"] == 100
+    assert len(storage.operations) == 51
+    assert caplog.text.count("the tls timer expired after 1 s") == 100
 
 
 @pytest.mark.parametrize("reset", [False, True])

@@ -25,6 +25,7 @@ from dicomport.cli.options import (
 )
 from dicomport.cli.text import tell
 from dicomport.cli.timeout_options import Side, timeout_options
+from dicomport.cli.tls_options import TLSOptions, tls_context, tls_options
 from dicomport.net import Address, AssociationError, Timeouts
 from dicomport.scu import ContextLike, associate
 from dicomport.scu.explaining import explain
@@ -52,6 +53,7 @@ __all__ = ["echoscu"]
 @click.option("--repeat", type=click.IntRange(1, 65535), default=1, show_default=True, help="Number of C-ECHOs.")
 @user_identity_options
 @maximum_length_option
+@tls_options(Side.REQUESTOR)
 @timeout_options(Side.REQUESTOR)
 @json_option
 @verbosity_options
@@ -66,6 +68,7 @@ def echoscu(
     repeat: int,
     identity: IdentityItem,
     maximum_length: int,
+    security: TLSOptions | None,
     timeouts: Timeouts,
     as_json: bool,
     log_level: int | None,
@@ -77,10 +80,11 @@ def echoscu(
     a failure; 2 wrong usage; 3 no association could be had; 130 interrupted.
     """
     talkative = configure_logging(log_level)
+    context = tls_context(security)
     if explained:
         try:
             steps = explain(
-                Address(host, port),
+                Address(host, port, context),
                 contexts=contexts or USUAL_CONTEXTS,
                 ae_title=ae_title,
                 called_ae_title=called_ae_title,
@@ -102,6 +106,7 @@ def echoscu(
             contexts=[VERIFICATION],
             ae_title=ae_title,
             called_ae_title=called_ae_title,
+            tls=context,
             timeouts=timeouts,
             maximum_length=maximum_length,
             **identity,

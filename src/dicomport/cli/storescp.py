@@ -29,6 +29,7 @@ from dicomport.cli.options import (
 )
 from dicomport.cli.text import count, tell
 from dicomport.cli.timeout_options import Side, timeout_options
+from dicomport.cli.tls_options import TLSOptions, renewing, tls_context, tls_options
 from dicomport.net import Timeouts, allow_descriptors
 from dicomport.scp import StorageSCP, StoreOperation
 from dicomport.standard import Status
@@ -67,6 +68,7 @@ _OTHER_DESCRIPTORS = 100
 @archive_policy_options
 @hook_options
 @maximum_length_option
+@tls_options(Side.ACCEPTOR)
 @limit_options
 @timeout_options(Side.ACCEPTOR)
 @json_option
@@ -84,6 +86,7 @@ def storescp(
     study_timeout: float,
     hook_timeout: float,
     maximum_length: int,
+    security: TLSOptions | None,
     limits: Limits,
     timeouts: Timeouts,
     as_json: bool,
@@ -94,10 +97,11 @@ def storescp(
     Every storage SOP Class is taken, private ones too, in every transfer syntax. A success means that the instance is
     whole, under its name, on stable storage, and known to the archive. What is refused for its content is kept in
     quarantine. Only this machine can connect, unless --bind-address and either --allow or --allow-any say otherwise.
-    PORT 0 takes any free one. SIGTERM and Ctrl-C let what is in flight end first.
+    PORT 0 takes any free one. SIGTERM and Ctrl-C let what is in flight end first; SIGHUP reads the TLS files again.
     """
     talkative = configure_logging(log_level)
     access.check(bind_address)
+    context = tls_context(security)
     hooks_of = functools.partial(
         command_hooks,
         on_instance=on_instance,
@@ -119,17 +123,20 @@ def storescp(
                 maximum_length=maximum_length,
                 timeouts=timeouts,
                 limits=_affordable(limits),
+                tls=context,
                 on_answer=_print_json if as_json else None,
                 on_over=archives.association_over,
             )
-            asyncio.run(_serve(scp, bind_address or "*", archives, talkative=talkative))
+            asyncio.run(_serve(scp, bind_address or "*", archives, security, talkative=talkative))
         except OSError as error:
             tell(_explain(error, bind_address, port))
             return ExitCode.FAILED
     return ExitCode.OK
 
 
-async def _serve(scp: StorageSCP, address: str, archives: Archives, *, talkative: bool) -> None:
+async def _serve(
+    scp: StorageSCP, address: str, archives: Archives, security: TLSOptions | None, *, talkative: bool
+) -> None:
     loop = asyncio.get_running_loop()
     over = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -142,7 +149,8 @@ async def _serve(scp: StorageSCP, address: str, archives: Archives, *, talkative
             if archives.recovered:
                 tell(f"{count(archives.recovered, 'instance')} of a receiver that was killed were put into the index")
             tell(f"listening on {address}:{scp.port}, storing in {archives.of_all.paths.root}; Ctrl-C ends it")
-        await over.wait()
+        with renewing(scp, security):
+            await over.wait()
         # From here on a second signal does what it does to any program.
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)

@@ -27,6 +27,7 @@ from dicomport.cli.sending_options import sending_options
 from dicomport.cli.summary import Advance, progress, summarize
 from dicomport.cli.text import tell
 from dicomport.cli.timeout_options import Side, timeout_options
+from dicomport.cli.tls_options import TLSOptions, tls_context, tls_options
 from dicomport.net import Address, Timeouts
 from dicomport.scu import (
     InstanceResult,
@@ -54,6 +55,7 @@ __all__ = ["storescu"]
 @sending_options
 @user_identity_options
 @maximum_length_option
+@tls_options(Side.REQUESTOR)
 @timeout_options(Side.REQUESTOR)
 @json_option
 @verbosity_options
@@ -75,6 +77,7 @@ def storescu(
     plan_only: bool,
     identity: IdentityItem,
     maximum_length: int,
+    security: TLSOptions | None,
     timeouts: Timeouts,
     as_json: bool,
     log_level: int | None,
@@ -100,6 +103,7 @@ def storescu(
             ae_title=ae_title,
             called_ae_title=called_ae_title,
             priority=Priority[priority.upper()],
+            tls=tls_context(security),
             timeouts=timeouts,
             associations=associations,
             window=window,

@@ -21,6 +21,7 @@ from dicomport.net.pdu_log import association
 from dicomport.net.steps import FLUSH, Flush, Steps, next_event
 from dicomport.net.stream import Stream
 from dicomport.net.timers import Bound, Timeouts, Timer
+from dicomport.net.tls import TLSProfile, tls_client_context, tls_server_context
 
 __all__ = [
     "DEFAULT_MAXIMUM_LENGTH",
@@ -44,6 +45,7 @@ __all__ = [
     "RejectedError",
     "Steps",
     "Stream",
+    "TLSProfile",
     "Timeouts",
     "Timer",
     "TimerExpiredError",
@@ -58,6 +60,8 @@ __all__ = [
     "reach",
     "resolve",
     "secure",
+    "tls_client_context",
     "tls_reason",
+    "tls_server_context",
     "tls_words",
 ]

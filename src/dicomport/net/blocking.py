@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import ssl
 from typing import Final
@@ -55,10 +54,12 @@ def _shake_hands(sock: socket.socket, context: ssl.SSLContext, host: str, timer:
     try:
         handshake = Handshake(tls)
         tls.settimeout(0)
-        with contextlib.suppress(ssl.SSLWantReadError, ssl.SSLWantWriteError):
+        try:
             handshake.attempt()
-        tls.settimeout(timer.seconds)  # It bounds a handshake as a whole.
-        handshake.attempt()
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            # From here on an attempt waits, at first for whatever it is that the peer answers.
+            tls.settimeout(timer.seconds)  # It bounds a handshake as a whole.
+            handshake.attempt()
     except TimeoutError:
         tls.close()
         raise TimerExpiredError(timer) from None

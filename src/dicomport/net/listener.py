@@ -14,6 +14,7 @@ from dicomport.logs import get_logger
 from dicomport.net.admission import Admission, Visitor
 from dicomport.net.counters import Counters
 from dicomport.net.errors import TimerExpiredError
+from dicomport.net.handshake import NotTLSError, tls_words
 from dicomport.net.stream import Stream
 from dicomport.net.timers import Timeouts, Timer
 from dicomport.wire import Limits
@@ -89,7 +90,8 @@ class Listener:
         self._sockets = sockets
         self._serve = serve
         self._timeouts = timeouts
-        self._tls = tls
+        self.tls = tls
+        """For the connections that come from now on."""
         self._counters = counters
         self._admission = Admission(limits, counters)
         self._accepting = [asyncio.create_task(self._accept(sock)) for sock in sockets]
@@ -163,16 +165,29 @@ class Listener:
             sock.close()
             return
         try:
-            if self._tls is not None:
-                timer = self._timeouts.timer("tls").started()
-                await stream.start_tls(self._tls, server_side=True, server_hostname=None, timer=timer)
-            await self._serve(stream, visitor)
+            if self.tls is None or await self._secured(stream, self.tls, visitor.address):
+                await self._serve(stream, visitor)
         except (OSError, TimerExpiredError) as error:
             if isinstance(error, TimerExpiredError):
                 self._counters.timer(error.timer)
-            log.info("connection_ended", address=visitor.address, reason=str(error))
+            reason = tls_words(error) if isinstance(error, ssl.SSLError) else str(error)
+            log.info("connection_ended", address=visitor.address, reason=reason)
         finally:
             stream.close()
+
+    async def _secured(self, stream: Stream, context: ssl.SSLContext, address: str) -> bool:
+        """Put TLS on a connection; give whether the peer has done its part."""
+        timer = self._timeouts.timer("tls").started()
+        try:
+            await stream.start_tls(context, server_side=True, server_hostname=None, timer=timer)
+        except ssl.SSLEOFError:
+            # Who only looks whether anybody listens closes just so.
+            raise
+        except (ssl.SSLError, NotTLSError) as error:
+            reason = tls_words(error) if isinstance(error, ssl.SSLError) else str(error)
+            log.warning("tls_failed", address=address, reason=reason)
+            return False
+        return True
 
 
 def _text(address: tuple[str, int] | tuple[str, int, int, int]) -> str:

@@ -185,6 +185,12 @@ class StorageSCP:
         log.info("server_stopped", **self._counters.snapshot())
         self._stopped.set()
 
+    def renew_tls(self, context: ssl.SSLContext) -> None:
+        """Shake hands with whoever connects from now on by another TLS context; the connections there are go on."""
+        self._tls = context
+        if self._listener is not None:
+            self._listener.tls = context
+
     async def serve_forever(self) -> None:
         """Wait until `stop` has stopped it."""
         await self._stopped.wait()

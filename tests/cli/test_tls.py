@@ -1,0 +1,206 @@
+"""TLS in the commands: options, mutual by default, files read again on SIGHUP, and what is said of what is wrong."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+import signal
+from pathlib import Path
+from typing import IO
+
+import pytest
+from tests.certificates import PASSPHRASE, Files, Identity, encrypted
+from tests.cli.commands import FILES, Receiver, dicomport, receiver
+
+from dicomport import blocking, tls_client_context
+from dicomport.net import ConnectError
+
+CT = FILES / "CT_small.dcm"
+VERIFICATION = "1.2.840.10008.1.1"
+
+
+@pytest.fixture
+def hospital(tmp_path: Path) -> Files:
+    return Files(tmp_path / "hospital")
+
+
+@pytest.fixture
+def server(hospital: Files) -> list[str | Path]:
+    return options(hospital, hospital.issue("localhost"))
+
+
+@pytest.fixture
+def client(hospital: Files) -> list[str | Path]:
+    return options(hospital, hospital.issue("modality.example"))
+
+
+def options(hospital: Files, identity: Identity) -> list[str | Path]:
+    return ["--tls-cert", identity.certificate, "--tls-key", identity.key, "--tls-ca", hospital.authority]
+
+
+def line_with(text: str, stream: IO[str] | None) -> str:
+    assert stream is not None
+    return next(line for line in stream if text in line)
+
+
+def test_instances_are_stored_over_tls(server: list[str | Path], client: list[str | Path], tmp_path: Path) -> None:
+    with receiver(tmp_path / "archive", *server) as found:
+        stored = dicomport("storescu", *client, "localhost", found.port, CT)
+        echoed = dicomport("echoscu", *client, "localhost", found.port)
+        assert len(found.kept()) == 1
+    assert (stored.returncode, echoed.returncode) == (0, 0), stored.stderr + echoed.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ([], "connection"),
+        (["--tls"], "not trusted"),
+        (["--tls-ca", "{ca}"], "demands a certificate"),
+        (["--tls-ca", "{ca}", "--tls-cert", "{cert}"], None),
+        (["--tls-ca", "{ca}", "--tls-cert", "{cert}", "--tls-profile", "bcp195-extended"], None),
+        (["--add-cert-file", "{ca}", "--tls-cert", "{cert}", "--tls-any-name"], None),
+    ],
+)
+def test_who_says_anything_of_tls_gets_tls(
+    hospital: Files, server: list[str | Path], tmp_path: Path, arguments: list[str], told: str | None
+) -> None:
+    identity = hospital.issue("modality.example")
+    both = tmp_path / "both.pem"
+    both.write_bytes(identity.certificate.read_bytes() + identity.key.read_bytes())
+    given = [argument.format(ca=hospital.authority, cert=both) for argument in arguments]
+    with receiver(tmp_path / "archive", *server) as found:
+        done = dicomport("echoscu", *given, "localhost", found.port)
+    assert done.returncode == (3 if told else 0), done.stderr
+    if told is not None:
+        assert told in done.stderr
+
+
+def test_explain_tells_tls(server: list[str | Path], client: list[str | Path], tmp_path: Path) -> None:
+    with receiver(tmp_path / "archive", *server) as found:
+        done = dicomport("echoscu", "--explain", "--json", *client, "localhost", found.port)
+    steps = [json.loads(line) for line in done.stdout.splitlines()]
+    [tls] = [step for step in steps if step["step"] == "tls"]
+    assert (done.returncode, tls["version"], tls["certificate_asked"]) == (0, "TLSv1.3", True)
+    assert tls["certificate"]["names"] == ["localhost"]
+    assert "certificate of " in done.stderr
+    assert "the peer asked for a certificate of ours" in done.stderr
+
+
+def test_explain_tells_who_forgot_tls(server: list[str | Path], tmp_path: Path) -> None:
+    with receiver(tmp_path / "archive", *server) as found:
+        done = dicomport("echoscu", "--explain", "localhost", found.port)
+    assert done.returncode == 3
+    assert "what to do: Connect with --tls." in done.stderr
+
+
+def test_anonymous_clients_are_let_in_where_that_is_said(hospital: Files, tmp_path: Path) -> None:
+    identity = hospital.issue("localhost")
+    files = ("--tls-cert", identity.certificate, "--tls-key", identity.key)
+    with receiver(tmp_path / "archive", *files, "--tls-anonymous-clients") as found:
+        done = dicomport("echoscu", "--tls-ca", hospital.authority, "localhost", found.port)
+    assert done.returncode == 0
+
+
+def test_a_pass_phrase_comes_from_a_file_or_the_environment(
+    hospital: Files, client: list[str | Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    identity = hospital.issue("localhost")
+    secret = tmp_path / "secret"
+    secret.write_text(f"{PASSPHRASE}\n")
+    files = options(hospital, Identity(identity.certificate, encrypted(identity.key)))
+    with receiver(tmp_path / "archive", *files, "--tls-passphrase-file", secret) as found:
+        assert dicomport("echoscu", *client, "localhost", found.port).returncode == 0
+    monkeypatch.setenv("DICOMPORT_TLS_PASSPHRASE", PASSPHRASE)
+    with receiver(tmp_path / "archive", *files) as found:
+        assert dicomport("echoscu", *client, "localhost", found.port).returncode == 0
+
+
+def test_what_is_wrong_with_the_files_is_exit_code_2(hospital: Files, tmp_path: Path) -> None:
+    pacs, modality = hospital.issue("localhost"), hospital.issue("modality.example")
+    locked = encrypted(pacs.key)
+    missing = tmp_path / "missing.pem"
+    for arguments, complaint in (
+        (["--tls"], "name the receiver's certificate and key"),
+        (["--tls-ca", hospital.authority], "name the receiver's certificate and key"),
+        (["--tls-cert", pacs.certificate, "--tls-key", pacs.key], "name who certifies the clients, --tls-ca FILE"),
+        (["--tls-cert", missing, "--tls-ca", hospital.authority], f"{missing} can't be read"),
+        (
+            ["--tls-cert", pacs.certificate, "--tls-key", modality.key, "--tls-ca", hospital.authority],
+            "is not that of the certificate in",
+        ),
+        (
+            ["--tls-cert", pacs.certificate, "--tls-key", locked, "--tls-ca", hospital.authority],
+            "has a pass phrase, and none is given",
+        ),
+        (
+            [*options(hospital, pacs), "--tls-passphrase-file", missing],
+            f"{missing} can't be read",
+        ),
+    ):
+        done = dicomport("storescp", "0", "--archive", tmp_path / "archive", *arguments)
+        assert done.returncode == 2
+        assert complaint in " ".join(done.stderr.split())
+    done = dicomport("storescu", "--tls-key", pacs.key, "localhost", "104", CT)
+    assert (done.returncode, "name the certificate too" in done.stderr) == (2, True)
+
+
+class Renewal:
+    """A receiver whose files are changed under it."""
+
+    def __init__(self, found: Receiver, hospital: Files) -> None:
+        self._found = found
+        self._context = tls_client_context(authorities=hospital.authority)
+
+    def signal(self, event: str) -> str:
+        os.kill(self._found.process.pid, signal.SIGHUP)
+        return line_with(event, self._found.process.stderr)
+
+    def serves(self) -> bool:
+        with blocking.associate(
+            "localhost", int(self._found.port), contexts=[VERIFICATION], tls=self._context
+        ) as association:
+            return association.c_echo().accepted
+
+
+def test_sighup_reads_the_files_again(hospital: Files, tmp_path: Path) -> None:
+    """New connections see the new files, those that are there go on; files that are wrong change nothing."""
+    identity = hospital.issue("localhost")
+    files = ("--tls-cert", identity.certificate, "--tls-key", identity.key, "--tls-anonymous-clients", "-v")
+    newcomers = Files(tmp_path / "newcomers")
+    with receiver(tmp_path / "archive", *files) as found:
+        old = Renewal(found, hospital)
+        new = Renewal(found, newcomers)
+        assert old.serves()
+        with blocking.associate(
+            "localhost",
+            int(found.port),
+            contexts=[VERIFICATION],
+            tls=tls_client_context(authorities=hospital.authority),
+        ) as association:
+            replaced = newcomers.issue("localhost")
+            identity.certificate.write_bytes(replaced.certificate.read_bytes())
+            assert "is not that of the certificate" in old.signal("tls_not_renewed")
+            assert old.serves()
+
+            identity.key.write_bytes(replaced.key.read_bytes())
+            new.signal("tls_renewed")
+            assert new.serves()
+            with pytest.raises(ConnectError, match="not trusted"):
+                old.serves()
+            assert association.c_echo().accepted
+        code, _, _ = found.stop()
+    assert code == 0
+
+
+def test_sighup_is_the_end_of_a_receiver_without_tls(tmp_path: Path) -> None:
+    """As of any program that has nothing to read again."""
+    with receiver(tmp_path / "archive") as found:
+        assert found.stop(signal.SIGHUP)[0] == -signal.SIGHUP
+
+
+def test_an_expired_certificate_of_our_own_is_warned_of(hospital: Files) -> None:
+    old = hospital.issue("modality.example", not_after=dt.datetime(2020, 1, 1, tzinfo=dt.UTC))
+    done = dicomport("echoscu", *options(hospital, old), "no-such-host.invalid", "104")
+    assert f"certificate_expired file={old.certificate}" in done.stderr

@@ -1,0 +1,340 @@
+"""TLS contexts from files: what they agree on, whom they trust, and what is said of files that are wrong."""
+
+import datetime as dt
+import logging
+import ssl
+from pathlib import Path
+from typing import Final
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+from tests.certificates import PASSPHRASE, Files, Identity, encrypted
+
+import dicomport
+from dicomport.net import tls_words
+
+TLS12: Final = ssl.TLSVersion.TLSv1_2
+TLS13: Final = ssl.TLSVersion.TLSv1_3
+
+
+@pytest.fixture(scope="module")
+def hospital(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    return Files(tmp_path_factory.mktemp("hospital"))
+
+
+@pytest.fixture(scope="module")
+def stranger(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    return Files(tmp_path_factory.mktemp("stranger"))
+
+
+@pytest.fixture(scope="module")
+def pacs(hospital: Files) -> Identity:
+    return hospital.issue("pacs.example")
+
+
+@pytest.fixture(scope="module")
+def modality(hospital: Files) -> Identity:
+    return hospital.issue("modality.example", common_name="CT1")
+
+
+def shake_hands(
+    client: ssl.SSLContext, server: ssl.SSLContext, *, host: str = "pacs.example"
+) -> tuple[ssl.SSLObject, ssl.SSLObject]:
+    """Shake hands in memory; what goes wrong on either side is raised."""
+    to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ours = client.wrap_bio(to_client, to_server, server_hostname=host)
+    theirs = server.wrap_bio(to_server, to_client, server_side=True)
+    left = [ours, theirs]
+    for _ in range(10):
+        for side in tuple(left):
+            try:
+                side.do_handshake()
+            except ssl.SSLWantReadError:
+                continue
+            left.remove(side)
+        if not left:
+            return ours, theirs
+    raise AssertionError(left)
+
+
+def names(certificate: object) -> object:
+    assert isinstance(certificate, dict)
+    return certificate["subjectAltName"]
+
+
+# What the two sides agree on.
+
+
+@pytest.mark.parametrize("profile", dicomport.TLSProfile)
+def test_both_sides_show_certificates_by_default(
+    hospital: Files, pacs: Identity, modality: Identity, profile: str
+) -> None:
+    server = dicomport.tls_server_context(pacs.certificate, pacs.key, authorities=hospital.authority, profile=profile)
+    client = dicomport.tls_client_context(
+        certificate=modality.certificate, key=modality.key, authorities=hospital.authority, profile=profile
+    )
+
+    ours, theirs = shake_hands(client, server)
+
+    assert ours.version() == "TLSv1.3"
+    assert names(ours.getpeercert()) == (("DNS", "pacs.example"),)
+    assert names(theirs.getpeercert()) == (("DNS", "modality.example"),)
+
+
+@pytest.mark.parametrize(
+    ("profile", "suites"),
+    [
+        (
+            "bcp195",
+            {
+                "ECDHE-ECDSA-AES256-GCM-SHA384",
+                "ECDHE-RSA-AES256-GCM-SHA384",
+                "ECDHE-ECDSA-AES128-GCM-SHA256",
+                "ECDHE-RSA-AES128-GCM-SHA256",
+                "ECDHE-ECDSA-CHACHA20-POLY1305",
+                "ECDHE-RSA-CHACHA20-POLY1305",
+            },
+        ),
+        ("bcp195-extended", {"ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE-RSA-AES256-GCM-SHA384"}),
+    ],
+)
+def test_a_profile_has_just_these_suites_and_versions(
+    hospital: Files, pacs: Identity, profile: str, suites: set[str]
+) -> None:
+    for context in (
+        dicomport.tls_client_context(profile=profile),
+        dicomport.tls_server_context(pacs.certificate, pacs.key, authorities=hospital.authority, profile=profile),
+    ):
+        assert {suite["name"] for suite in context.get_ciphers() if suite["protocol"] != "TLSv1.3"} == suites
+        assert (context.minimum_version, context.maximum_version) == (TLS12, ssl.TLSVersion.MAXIMUM_SUPPORTED)
+        assert context.options & ssl.OP_NO_RENEGOTIATION
+        assert context.options & ssl.OP_NO_COMPRESSION
+
+
+@pytest.mark.parametrize(
+    ("profile", "suite", "does"),
+    [
+        ("bcp195", "ECDHE+AES128", True),
+        ("bcp195", "ECDHE+AESCCM", False),
+        ("bcp195", "AES256-GCM-SHA384", False),
+        ("bcp195-extended", "ECDHE+AES256", True),
+        ("bcp195-extended", "ECDHE+AESGCM+AES128", False),
+    ],
+)
+def test_a_peer_that_has_only_weaker_suites_gets_none(
+    hospital: Files, pacs: Identity, profile: str, suite: str, *, does: bool
+) -> None:
+    server = dicomport.tls_server_context(pacs.certificate, pacs.key, profile=profile, anonymous_clients=True)
+    client = ssl.create_default_context(cafile=hospital.authority)
+    client.maximum_version = TLS12
+    client.set_ciphers(suite)
+
+    if does:
+        ours, _ = shake_hands(client, server)
+        assert ours.version() == "TLSv1.2"
+    else:
+        with pytest.raises(ssl.SSLError) as error:
+            shake_hands(client, server)
+        assert tls_words(error.value) == "the two sides have no cipher suite in common"
+
+
+def test_a_profile_that_is_none_is_refused() -> None:
+    with pytest.raises(ValueError, match="bcp196"):
+        dicomport.tls_client_context(profile="bcp196")
+
+
+# Whom they trust.
+
+
+def test_a_client_without_a_certificate_is_refused_unless_it_is_allowed(hospital: Files, pacs: Identity) -> None:
+    anonymous = dicomport.tls_client_context(authorities=hospital.authority)
+    with pytest.raises(ssl.SSLError) as error:
+        shake_hands(anonymous, dicomport.tls_server_context(pacs.certificate, pacs.key, authorities=hospital.authority))
+    assert tls_words(error.value) == "the peer showed no certificate"
+
+    for authorities in (None, hospital.authority):
+        server = dicomport.tls_server_context(
+            pacs.certificate, pacs.key, authorities=authorities, anonymous_clients=True
+        )
+        _, theirs = shake_hands(anonymous, server)
+        assert theirs.getpeercert() is None
+
+
+def test_where_a_certificate_need_not_be_shown_a_bad_one_must_not_be(
+    hospital: Files, stranger: Files, pacs: Identity, modality: Identity
+) -> None:
+    server = dicomport.tls_server_context(
+        pacs.certificate, pacs.key, authorities=hospital.authority, anonymous_clients=True
+    )
+    known = dicomport.tls_client_context(
+        certificate=modality.certificate, key=modality.key, authorities=hospital.authority
+    )
+    _, theirs = shake_hands(known, server)
+    assert names(theirs.getpeercert()) == (("DNS", "modality.example"),)
+
+    other = stranger.issue("other.example")
+    unknown = dicomport.tls_client_context(certificate=other.certificate, key=other.key, authorities=hospital.authority)
+    with pytest.raises(ssl.SSLCertVerificationError):
+        shake_hands(unknown, server)
+
+
+def test_a_server_says_who_certifies_its_clients(pacs: Identity) -> None:
+    with pytest.raises(ValueError, match="who certifies the clients"):
+        dicomport.tls_server_context(pacs.certificate, pacs.key)
+
+
+def test_a_server_that_is_certified_by_nobody_known_is_refused(
+    hospital: Files, stranger: Files, pacs: Identity
+) -> None:
+    server = dicomport.tls_server_context(pacs.certificate, pacs.key, authorities=hospital.authority)
+    for client in (dicomport.tls_client_context(), dicomport.tls_client_context(authorities=stranger.authority)):
+        with pytest.raises(ssl.SSLCertVerificationError):
+            shake_hands(client, server)
+
+
+def test_the_name_is_checked_unless_it_is_not_to_be(hospital: Files, pacs: Identity) -> None:
+    server = dicomport.tls_server_context(pacs.certificate, pacs.key, anonymous_clients=True)
+    with pytest.raises(ssl.SSLCertVerificationError, match="Hostname mismatch"):
+        shake_hands(dicomport.tls_client_context(authorities=hospital.authority), server, host="other.example")
+    lenient = dicomport.tls_client_context(authorities=hospital.authority, check_name=False)
+    assert shake_hands(lenient, server, host="other.example")[0].version() == "TLSv1.3"
+
+
+def test_a_peer_s_own_certificate_can_be_trusted_by_itself(hospital: Files, pacs: Identity, modality: Identity) -> None:
+    """As peers do that have exchanged certificates: another one of the same authority is not trusted by that."""
+    server = dicomport.tls_server_context(pacs.certificate, pacs.key, authorities=modality.certificate)
+    client = dicomport.tls_client_context(
+        certificate=modality.certificate, key=modality.key, authorities=pacs.certificate
+    )
+    shake_hands(client, server)
+
+    other = hospital.issue("other.example")
+    colleague = dicomport.tls_client_context(certificate=other.certificate, key=other.key, authorities=pacs.certificate)
+    with pytest.raises(ssl.SSLCertVerificationError):
+        shake_hands(colleague, server)
+
+
+@pytest.mark.parametrize("suffix", [".pem", ".CRT", ".cer", ".der"])
+def test_authorities_may_be_a_folder_of_files(
+    hospital: Files, stranger: Files, pacs: Identity, tmp_path: Path, suffix: str
+) -> None:
+    pem = hospital.authority.read_text()
+    (tmp_path / "1.pem").write_bytes(stranger.authority.read_bytes())
+    data = ssl.PEM_cert_to_DER_cert(pem) if suffix == ".der" else pem.encode()
+    (tmp_path / f"2{suffix}").write_bytes(data)
+    (tmp_path / "README").write_text("what is no certificate by its name is not read")
+    server = dicomport.tls_server_context(pacs.certificate, pacs.key, anonymous_clients=True)
+
+    ours, _ = shake_hands(dicomport.tls_client_context(authorities=tmp_path), server)
+
+    assert ours.version() == "TLSv1.3"
+
+
+def test_a_file_may_hold_several_authorities_with_text_around_them(
+    hospital: Files, stranger: Files, pacs: Identity, tmp_path: Path
+) -> None:
+    bundle = tmp_path / "bundle.pem"
+    bundle.write_bytes("Hôpital\n".encode() + stranger.authority.read_bytes() + hospital.authority.read_bytes())
+    server = dicomport.tls_server_context(pacs.certificate, pacs.key, anonymous_clients=True)
+
+    assert shake_hands(dicomport.tls_client_context(authorities=bundle), server)
+
+
+# Files that are wrong.
+
+
+@pytest.mark.parametrize("traditional", [False, True])
+def test_a_key_with_a_pass_phrase_is_opened_by_it_and_never_asked_for(
+    hospital: Files, pacs: Identity, *, traditional: bool
+) -> None:
+    key = encrypted(pacs.key, traditional=traditional)
+
+    dicomport.tls_server_context(pacs.certificate, key, passphrase=PASSPHRASE, authorities=hospital.authority)
+
+    with pytest.raises(ValueError, match=f"^the key in {key} has a pass phrase, and none is given$"):
+        dicomport.tls_server_context(pacs.certificate, key, authorities=hospital.authority)
+    with pytest.raises(ValueError, match=f"^the pass phrase does not open the key in {key}$"):
+        dicomport.tls_server_context(pacs.certificate, key, passphrase="wrong", authorities=hospital.authority)
+
+
+def test_certificate_and_key_may_be_in_one_file(hospital: Files, pacs: Identity, tmp_path: Path) -> None:
+    both = tmp_path / "both.pem"
+    both.write_bytes(pacs.key.read_bytes() + pacs.certificate.read_bytes())
+
+    server = dicomport.tls_server_context(both, authorities=hospital.authority)
+    client = dicomport.tls_client_context(certificate=both, authorities=hospital.authority)
+
+    _, theirs = shake_hands(client, server)
+    assert names(theirs.getpeercert()) == (("DNS", "pacs.example"),)
+
+
+def test_the_file_that_is_wrong_is_named_with_the_reason(
+    hospital: Files, pacs: Identity, modality: Identity, tmp_path: Path
+) -> None:
+    missing, text, empty = tmp_path / "missing.pem", tmp_path / "text.pem", tmp_path / "empty"
+    text.write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+    empty.mkdir()
+    ca = hospital.authority
+
+    for certificate, key, authorities, reason in (
+        (missing, pacs.key, ca, f"{missing} can't be read: No such file or directory"),
+        (pacs.certificate, missing, ca, f"{missing} can't be read: No such file or directory"),
+        (pacs.certificate, pacs.key, missing, f"{missing} can't be read: No such file or directory"),
+        (empty, pacs.key, ca, f"{empty} can't be read: Is a directory"),
+        (text, pacs.key, ca, f"{text} holds no certificate in PEM"),
+        (pacs.key, pacs.key, ca, f"{pacs.key} holds no certificate in PEM"),
+        (pacs.certificate, text, ca, f"{text} holds no private key in PEM"),
+        (pacs.certificate, pacs.certificate, ca, f"{pacs.certificate} holds no private key in PEM"),
+        (pacs.certificate, None, ca, f"{pacs.certificate} holds no private key in PEM"),
+        (
+            pacs.certificate,
+            modality.key,
+            ca,
+            f"the key in {modality.key} is not that of the certificate in {pacs.certificate}",
+        ),
+        (pacs.certificate, pacs.key, text, f"{text} holds no certificate, neither in PEM nor in DER"),
+        (pacs.certificate, pacs.key, empty, f"{empty} has no file with certificates (.pem, .crt, .cer, .der)"),
+    ):
+        with pytest.raises(ValueError) as error:  # noqa: PT011  # the whole text is looked at
+            dicomport.tls_server_context(certificate, key, authorities=authorities)
+        assert str(error.value) == reason
+
+
+def test_a_key_without_a_certificate_is_refused(pacs: Identity) -> None:
+    with pytest.raises(ValueError, match="name the certificate too"):
+        dicomport.tls_client_context(key=pacs.key)
+
+
+def test_a_key_that_is_too_short_is_refused(tmp_path: Path) -> None:
+    """RFC 9325 4.5: 2048 bits of RSA at least."""
+    key = rsa.generate_private_key(65537, 1024)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "old")])
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .not_valid_before(dt.datetime(2020, 1, 1, tzinfo=dt.UTC))
+        .not_valid_after(dt.datetime(3000, 1, 1, tzinfo=dt.UTC))
+        .serial_number(1)
+        .public_key(key.public_key())
+        .sign(key, hashes.SHA256())
+    )
+    both = tmp_path / "old.pem"
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    both.write_bytes(pem + certificate.public_bytes(Encoding.PEM))
+
+    with pytest.raises(ValueError, match="the key of the certificate is too short"):
+        dicomport.tls_client_context(certificate=both)
+
+
+def test_a_certificate_of_ours_that_has_expired_is_warned_of(hospital: Files, caplog: pytest.LogCaptureFixture) -> None:
+    old = hospital.issue("old.example", not_after=dt.datetime(2020, 1, 1, tzinfo=dt.UTC))
+    with caplog.at_level(logging.WARNING, "dicomport"):
+        dicomport.tls_client_context(certificate=old.certificate, key=old.key)
+
+    [record] = caplog.records
+    assert record.getMessage() == f"certificate_expired file={old.certificate} at=2020-01-01T00:00:00+00:00"
