@@ -250,9 +250,13 @@ class Attack:
             peer.associate(*proposals, window=window)
             yield peer
 
+    def uid(self) -> str:
+        """Give a UID that no instance has."""
+        return next(self._uids)
+
     def others_go_on(self) -> None:
         """Let the other association store an instance."""
-        sent = instance(next(self._uids))
+        sent = instance(self.uid())
         assert self._other.c_store(sent).status.code == 0
         self.keep(bytes_of(sent))
 

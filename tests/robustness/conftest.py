@@ -8,10 +8,16 @@ from tests.robustness.attacks import Attack, Target, receiver
 
 
 @pytest.fixture(scope="module")
-def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
+def options() -> tuple[str, ...]:
+    """Give the receiver's options, for a module to say something else."""
+    return ()
+
+
+@pytest.fixture(scope="module")
+def target(tmp_path_factory: pytest.TempPathFactory, options: tuple[str, ...]) -> Iterator[Target]:
     if not Path("/proc/self/clear_refs").exists():
         pytest.skip("needs Linux's accounts of a process")
-    with receiver(tmp_path_factory.mktemp("target") / "archive") as running:
+    with receiver(tmp_path_factory.mktemp("target") / "archive", *options) as running:
         yield running
 
 
