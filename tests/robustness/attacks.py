@@ -39,7 +39,7 @@ import signal
 import subprocess
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -65,7 +65,7 @@ MOST_MEMORY: Final = 16 << 20
 OPTIONS: Final = ("--artim-timeout", "2")
 """So that a row can wait for it. Nobody else is so slow with a request."""
 
-_PATIENCE: Final = 60.0
+_PATIENCE: Final = 30.0
 _ROUND_TRIPS: Final = 3000
 """So many times the receiver is asked something, until what it does in the background is done."""
 
@@ -86,10 +86,10 @@ def data_set(uid: str, pixels: bytes = b"\1\2\3\4", *, study: str = "1.2.3") -> 
 
 
 class Log:
-    """What a receiver writes to its stderr with `--log-format json`, as it comes."""
+    """What a process writes to its stderr with `--log-format json`, as it comes. What is no event is a critical one."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
-        self.lines: list[str] = []
+        self.events: list[Facts] = []
         self._arrived = threading.Condition()
         self._thread = threading.Thread(target=self._read, args=(process,), daemon=True)
         self._thread.start()
@@ -98,23 +98,33 @@ class Log:
         assert process.stderr is not None
         for line in process.stderr:
             with self._arrived:
-                self.lines.append(line)
+                self.events.append(event_of(line))
                 self._arrived.notify_all()
 
     def end(self) -> None:
         """Wait until the process has closed it."""
         self._thread.join(_PATIENCE)
 
-    def events(self, since: int = 0) -> list[Facts]:
-        """Give the lines from one on; one that is no event is an error."""
-        return [json.loads(line) for line in self.lines[since:]]
-
-    def wait_for(self, what: Callable[[Facts], bool], since: int = 0) -> Facts:
-        """Give the first line that is as wanted, once it has come."""
+    def wait_for(self, since: int, **facts: str) -> Facts:
+        """Give the first event with such facts, once it has come, but none before the one of that number."""
+        number = since
         with self._arrived:
-            if not self._arrived.wait_for(lambda: any(map(what, self.events(since))), _PATIENCE):
-                raise AssertionError(f"awaited in vain, after {''.join(self.lines[since:])}")
-        return next(filter(what, self.events(since)))
+            while True:
+                while number == len(self.events):
+                    assert self._arrived.wait(_PATIENCE), f"no {facts} among {self.events[since:]}"
+                event = self.events[number]
+                if all(event.get(name) == value for name, value in facts.items()):
+                    return event
+                number += 1
+
+
+def event_of(line: str) -> Facts:
+    """Read a line of the log."""
+    with contextlib.suppress(ValueError):
+        event = json.loads(line)
+        if isinstance(event, dict) and line.isascii() and "event" in event:
+            return event
+    return {"event": "", "level": "critical", "line": line}
 
 
 class Target:
@@ -127,7 +137,7 @@ class Target:
         )
         try:
             self.log = Log(self.process)
-            listening = self.log.wait_for(lambda facts: "listening on" in facts.get("text", ""))
+            listening = self.log.wait_for(0, event="told")
             self.port = int(re.findall(r":(\d+), storing", listening["text"])[0])
             self._warm_up()
         except BaseException:
@@ -175,7 +185,7 @@ class Target:
         self.process.send_signal(signal.SIGTERM)
         assert self.process.wait(_PATIENCE) == 0
         self.log.end()
-        cut = [facts for facts in self.log.events() if facts["event"] == "connection_cut" and "shutdown" in str(facts)]
+        cut = [facts for facts in self.log.events if facts["event"] == "connection_cut" and "shutdown" in str(facts)]
         assert not cut
         assert grown < MOST_MEMORY
         assert findings(self.archive) == []
@@ -217,7 +227,7 @@ class Attack:
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
-        self._since = len(self.target.log.lines)
+        self._since = len(self.target.log.events)
         self._before = frozenset(files(self.target.archive))
         self.target.forget_peak()
         self._memory = self.target.status("VmRSS")
@@ -272,15 +282,12 @@ class Attack:
 
     def line(self, peer: ScriptedSCU, event: str) -> Facts:
         """Give a connection's first line of an event, once it has come."""
-        address = self._addresses[peer]
-        return self.target.log.wait_for(
-            lambda facts: facts["event"] == event and facts.get("address") == address, self._since
-        )
+        return self.target.log.wait_for(self._since, event=event, address=self._addresses[peer])
 
     def lines(self, peer: ScriptedSCU) -> list[Facts]:
         """Give all that has come about a connection so far."""
         address = self._addresses[peer]
-        return [facts for facts in self.target.log.events(self._since) if facts.get("address") == address]
+        return [facts for facts in self.target.log.events[self._since :] if facts.get("address") == address]
 
     # What is seen to when it is over.
 
@@ -291,9 +298,7 @@ class Attack:
             assert association.c_echo().code == 0
             self._settle(association)
             peak = target.status("VmHWM") - self._memory
-        target.log.wait_for(
-            lambda facts: facts["event"] == "association_over" and facts["calling"] == after, self._since
-        )
+        target.log.wait_for(self._since, event="association_over", calling=after)
         errors, threads, stored = self._errors(), target.status("Threads"), self._stored()
         assert target.process.poll() is None, "it has ended"
         assert not errors, errors
@@ -317,7 +322,7 @@ class Attack:
     def _errors(self) -> list[Facts]:
         return [
             facts
-            for facts in self.target.log.events(self._since)
+            for facts in self.target.log.events[self._since :]
             if (facts["level"] in _ERRORS or "at" in facts) and facts["event"] not in self.expected_errors
         ]
 
@@ -353,6 +358,6 @@ class Sent:
 def sent(port: int, *arguments: str | Path) -> Sent:
     """Run `dicomport storescu` to its end with options and paths; it must not stumble, whatever its peer does."""
     done = dicomport("storescu", "--json", "--log-format", "json", "-v", "127.0.0.1", str(port), *arguments)
-    log = [json.loads(line) for line in done.stderr.splitlines()]
+    log = [event_of(line) for line in done.stderr.splitlines()]
     assert not [facts for facts in log if facts["level"] in _ERRORS or "at" in facts]
     return Sent(done.returncode, [json.loads(line) for line in done.stdout.splitlines()], log)

@@ -280,13 +280,10 @@ class StorageService:
     async def _store(self, operation: StoreOperation) -> None:
         self._received = 0
         command = operation.command
-        refusal = _refusal(operation)
-        if not command.has_data_set:
-            status = _NO_DATA_SET
-        elif refusal is not None:
-            status = await self._receive(refusal)
+        if command.has_data_set:
+            status = await self._take(operation)
         else:
-            status = await self._receive(await self._begin(operation))
+            status = _NO_DATA_SET
         self._tell(operation, status)
         self._core.send_command(
             operation.context.context_id,
@@ -299,6 +296,13 @@ class StorageService:
                 error_comment=status.comment,
             ),
         )
+
+    async def _take(self, operation: StoreOperation) -> Status:
+        try:
+            return await self._receive(_refusal(operation) or await self._begin(operation))
+        except BaseException:
+            self._log.warning("instance_incomplete", sop_instance_uid=operation.sop_instance_uid, size=self._received)
+            raise
 
     def _tell(self, operation: StoreOperation, status: Status) -> None:
         if self._on_answer is not None:
