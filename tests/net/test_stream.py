@@ -408,3 +408,38 @@ def test_a_timer_expires_when_it_should_and_not_otherwise(steps: list[tuple[str,
             getattr(expiry, step)()
             deadline = None
         assert len(expired) == wanted
+
+
+def test_what_is_there_is_read_at_once_but_others_have_their_turn() -> None:
+    """How many reads of a byte each there are until whatever else is ready is called."""
+
+    async def scenario() -> None:
+        async with stream_pair() as (stream, peer):
+            peer.sendall(bytes(100))
+            buffer = memoryview(bytearray(1))
+            await stream.receive_into(buffer, PATIENT)
+            for _ in range(3):
+                others = asyncio.Event()
+                asyncio.get_running_loop().call_soon(others.set)
+                reads = 0
+                while not others.is_set():
+                    await stream.receive_into(buffer, PATIENT)
+                    reads += 1
+                assert 1 < reads < 10
+
+    asyncio.run(scenario())
+
+
+def test_after_an_answer_nothing_is_read_before_it_is_announced() -> None:
+    async def scenario() -> None:
+        async with stream_pair() as (stream, peer):
+            peer.sendall(bytes(100))
+            buffer = memoryview(bytearray(1))
+            await stream.receive_into(buffer, PATIENT)
+            await stream.send([b"answer"], PATIENT)
+            others = asyncio.Event()
+            asyncio.get_running_loop().call_soon(others.set)
+            await stream.receive_into(buffer, PATIENT)
+            assert others.is_set()
+
+    asyncio.run(scenario())

@@ -29,7 +29,7 @@ from dicomport.core.events import (
     ReleaseRequested,
 )
 from dicomport.core.framing import ControlPdu, Fragment, Frame, Framer, PDataHeader
-from dicomport.core.machine import Machine
+from dicomport.core.machine import Machine, out_of_place
 from dicomport.core.messages import MessageAssembler, fragments
 from dicomport.core.negotiation import SMALLEST_USEFUL_LENGTH, AcceptedContext, Negotiation, Outcome, settle
 from dicomport.core.states import Action, Event, State
@@ -113,6 +113,11 @@ class Association:
     def contexts(self) -> Mapping[int, AcceptedContext]:
         """The accepted Presentation Contexts by id."""
         return self._contexts
+
+    @property
+    def has_output(self) -> bool:
+        """Whether there is anything to be sent."""
+        return bool(self._machine.outbox)
 
     def take_output(self) -> list[Buffer]:
         """Take what is to be sent, as a gather list; views in it are of what `send_data` was given."""
@@ -263,10 +268,10 @@ class Association:
             self._machine.collide_as_acceptor()
 
     def _step(self, event: Event, indicate: CoreEvent | None = None) -> Action:
-        detail = f"{event.meaning}; {self.state.meaning}"
-        action = self._machine.step(event, indicate=indicate, reason=AbortReason.UNEXPECTED_PDU, detail=detail)
+        state = self._machine.state
+        action = self._machine.step(event, indicate=indicate, reason=AbortReason.UNEXPECTED_PDU)
         if action in _UNEXPECTED:
-            self.error = self.error or ProtocolError(detail, AbortReason.UNEXPECTED_PDU)
+            self.error = self.error or ProtocolError(out_of_place(event, state), AbortReason.UNEXPECTED_PDU)
         return action
 
     def _establish(self, outcome: Outcome) -> None:

@@ -6,9 +6,10 @@ and a data set's bytes are handed on as views of the buffer that they arrived in
 
 from __future__ import annotations
 
+import struct
 from collections import Counter
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from dicomport.wire import (
     COMMAND,
@@ -51,8 +52,7 @@ class PDataHeader:
     """The header of a P-DATA-TF; its fragments follow."""
 
 
-@dataclass(frozen=True, slots=True)
-class Fragment:
+class Fragment(NamedTuple):
     """As much of one PDV's fragment as has arrived; `data` is a view of the receive buffer."""
 
     context_id: int
@@ -107,7 +107,8 @@ class Framer:
         """Read one frame, or None where more bytes are needed. Raises `ProtocolError`."""
         if self._broken:
             return None
-        self._pass_over()
+        if self._unwanted:
+            self._pass_over()
         try:
             if self._fragment_left:
                 return self._continue_fragment()
@@ -126,14 +127,11 @@ class Framer:
             protocol = spoken(bytes((kind,)))
             hint = f": is {protocol} spoken here?" if protocol else ""
             raise ProtocolError(f"PDU type {kind:02X}H is unknown{hint}", AbortReason.UNRECOGNIZED_PDU)
+        if kind == PDataTF.KIND:
+            return self._start_p_data()
         if not self._gather(PDU_HEADER.size):
             return None
         size = PDU_HEADER.unpack_from(self._partial)[1]
-        if kind == PDataTF.KIND:
-            self._partial.clear()
-            self._judge_p_data(size)
-            self._pdu_left = size
-            return PDataHeader()
         if kind in _FIXED and size != _FIXED_LENGTH:
             raise ProtocolError(f"PDU type {kind:02X}H: a length of {size} bytes, it has {_FIXED_LENGTH}")
         if size > self._limits.associate_pdu_bytes:
@@ -149,6 +147,15 @@ class Framer:
         self._partial.clear()
         return ControlPdu(kind, data)
 
+    def _start_p_data(self) -> Frame | None:
+        header = self._header(PDU_HEADER)
+        if header is None:
+            return None
+        _, size = header
+        self._judge_p_data(size)
+        self._pdu_left = size
+        return _P_DATA_HEADER
+
     def _judge_p_data(self, size: int) -> None:
         if size > self._limits.p_data_pdu_bytes:
             most = self._limits.p_data_pdu_bytes
@@ -162,10 +169,10 @@ class Framer:
     def _start_fragment(self) -> Frame | None:
         if self._pdu_left < PDV_HEADER.size:
             raise ProtocolError(f"P-DATA-TF: {self._pdu_left} bytes are no PDV")
-        if not self._gather(PDV_HEADER.size):
+        header = self._header(PDV_HEADER)
+        if header is None:
             return None
-        size, context_id, control = PDV_HEADER.unpack_from(self._partial)
-        self._partial.clear()
+        size, context_id, control = header
         self._pdu_left -= PDV_HEADER.size
         # The PDV's own length counts the two bytes of context id and control header (PS3.8 9.3.5.1).
         if not 2 <= size <= self._pdu_left + 2:
@@ -197,10 +204,21 @@ class Framer:
             raise LimitExceededError(f"{self._idle} fragments in a row without data", "idle_fragments")
 
     def _pass_over(self) -> None:
-        if self._unwanted:
-            passed = min(self._unwanted, len(self._data))
-            self._unwanted -= passed
-            self._data = self._data[passed:]
+        passed = min(self._unwanted, len(self._data))
+        self._unwanted -= passed
+        self._data = self._data[passed:]
+
+    def _header(self, layout: struct.Struct) -> tuple[int, ...] | None:
+        """Read a header, once all of it is there."""
+        if not self._partial and len(self._data) >= layout.size:
+            header = layout.unpack_from(self._data)
+            self._data = self._data[layout.size :]
+            return header
+        if not self._gather(layout.size):
+            return None
+        header = layout.unpack_from(self._partial)
+        self._partial.clear()
+        return header
 
     def _gather(self, size: int) -> bool:
         """Bring the partial frame to `size` bytes, as far as what was lent allows."""
@@ -211,4 +229,5 @@ class Framer:
         return len(self._partial) >= size
 
 
+_P_DATA_HEADER = PDataHeader()
 _KNOWN = _FIXED | _ASSOCIATE | {PDataTF.KIND}

@@ -16,7 +16,7 @@ from dicomport.core.events import Aborted, CoreEvent
 from dicomport.core.states import TRANSITIONS, Action, Event, State
 from dicomport.wire import Abort, AbortReason, Buffer
 
-__all__ = ["Machine"]
+__all__ = ["Machine", "out_of_place"]
 
 
 class _Effect(enum.Enum):
@@ -100,19 +100,24 @@ class Machine:
     ) -> Action:
         """Take one event: do what its action says, with what came along, and go to the next state.
 
-        `reason` and `detail` say what was wrong with the event, in case its action is to abort.
+        `reason` and `detail` say what was wrong with the event, in case its action is to abort; where they do not, it
+        was that it came in this state.
         Raises `StateError`, with nothing changed, for a request of the local user that the state does not allow.
         """
         action, following = TRANSITIONS[self.state, event]
         if action is Action.REFUSE:
             raise StateError(f"{event.meaning}: not now, while {self.state.meaning}")
-        self._perform(action, send, indicate, Aborted(reason, by_peer=False, detail=detail))
+        effects = _EFFECTS[action]
+        aborted = None
+        if _Effect.INDICATE_ABORT in effects or _Effect.PROVIDER_ABORT in effects:
+            aborted = Aborted(reason, by_peer=False, detail=detail or out_of_place(event, self.state))
+        self._perform(effects, send, indicate, aborted)
         self.state = following
         return action
 
     def reject_as_provider(self, rejection: Buffer) -> None:
         """Do the other half of AE-6: the request is not acceptable to the service-provider itself (PS3.8 Table 9-6)."""
-        self._perform(Action.AE_8, (rejection,), None, None)
+        self._perform(_EFFECTS[Action.AE_8], (rejection,), None, None)
         self.state = State.STA13
 
     def collide_as_acceptor(self) -> None:
@@ -120,9 +125,13 @@ class Machine:
         self.state = State.STA10
 
     def _perform(
-        self, action: Action, send: Iterable[Buffer], indicate: CoreEvent | None, aborted: Aborted | None
+        self,
+        effects: Iterable[_Effect],
+        send: Iterable[Buffer],
+        indicate: CoreEvent | None,
+        aborted: Aborted | None,
     ) -> None:
-        for effect in _EFFECTS[action]:
+        for effect in effects:
             match effect:
                 case _Effect.SEND:
                     self.outbox += send
@@ -141,3 +150,8 @@ class Machine:
                     self.artim = 0
                 case _Effect.CLOSE:
                     self.closing = True
+
+
+def out_of_place(event: Event, state: State) -> str:
+    """Say that an event came in a state that it should not have come in."""
+    return f"{event.meaning}; {state.meaning}"

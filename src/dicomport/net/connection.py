@@ -77,7 +77,8 @@ class Connection:
 
     async def _await(self, wait: Wait) -> None:
         if isinstance(wait, Flush):
-            await self.flush(wait.timer)
+            if self.core.has_output:
+                await self.flush(wait.timer)
             self._events += 1
             if self._events >= _EVENTS_IN_A_TURN:
                 self._events = 0

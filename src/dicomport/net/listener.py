@@ -41,6 +41,8 @@ def listening_sockets(host: str, port: int) -> list[socket.socket]:
 
     Port 0 is a free port, the same for all addresses.
     """
+    # Before anybody can connect: from here on, who does is served at once.
+    log.prepare()
     found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     addresses = list(dict.fromkeys((family, sockaddr) for family, _, _, _, sockaddr in found))
     for _ in range(_TRIES):
@@ -86,7 +88,6 @@ class Listener:
         counters: Counters,
         limits: Limits,
     ) -> None:
-        log.prepare()
         self._sockets = sockets
         self._serve = serve
         self._timeouts = timeouts

@@ -26,7 +26,6 @@ from dicomport.core import (
 )
 from dicomport.logs import get_logger, reason_of
 from dicomport.net import Bound, Connection, TimerExpiredError, Visitor
-from dicomport.scp.access import shown_certificate
 from dicomport.scp.gate import Gate
 from dicomport.scp.requests import AssociationInfo, StoreOperation
 from dicomport.scp.sinks import Sink, Storage, status_of
@@ -215,14 +214,13 @@ class StorageService:
         return association
 
     def _introduced(self, request: AssociateRQ) -> AssociationInfo:
-        certificate, fingerprint = shown_certificate(self._connection.stream.tls)
+        tls = self._connection.stream.tls
         items = request.user_information
         return AssociationInfo(
             calling_ae_title=request.calling_ae_title,
             called_ae_title=request.called_ae_title,
             address=self._visitor.address,
-            tls_certificate=certificate,
-            tls_fingerprint=fingerprint,
+            tls_certificate=(tls.getpeercert() or None) if tls is not None else None,
             implementation=Identity(items.implementation_class_uid or "", items.implementation_version_name or ""),
         )
 
@@ -309,11 +307,15 @@ class StorageService:
     def _tell(self, operation: StoreOperation, status: Status) -> None:
         if self._on_answer is not None:
             self._on_answer(operation, status, self._received)
-        self._stored += status.accepted
-        self._refused += not status.accepted
+        accepted = status.accepted
+        self._stored += accepted
+        self._refused += not accepted
+        level = logging.INFO if accepted else logging.WARNING
+        if not self._log.wants(level):
+            return
         self._log.log(
-            logging.INFO if status.accepted else logging.WARNING,
-            "instance_stored" if status.accepted else "instance_refused",
+            level,
+            "instance_stored" if accepted else "instance_refused",
             sop_class_uid=operation.sop_class_uid,
             sop_instance_uid=operation.sop_instance_uid,
             transfer_syntax_uid=operation.transfer_syntax_uid,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
@@ -77,7 +78,7 @@ class Status:
     @property
     def category(self) -> Category:
         """The class of the status; what no table has is a failure, never a success."""
-        return Category(_look_up(self.code)[0])
+        return _look_up(self.code)[0]
 
     @property
     def meaning(self) -> str:
@@ -92,7 +93,8 @@ class Status:
     @property
     def accepted(self) -> bool:
         """Whether the peer has done what it was asked: Success or Warning."""
-        return self.category in {Category.SUCCESS, Category.WARNING}
+        category = _look_up(self.code)[0]
+        return category is Category.SUCCESS or category is Category.WARNING
 
     def __int__(self) -> int:
         return self.code
@@ -106,9 +108,10 @@ def _is_sendable(char: str) -> bool:
     return " " <= char <= "~" and char != "\\"
 
 
-def _look_up(code: int) -> tuple[str, str, str]:
+@functools.lru_cache(maxsize=64)
+def _look_up(code: int) -> tuple[Category, str, str]:
     """Return category, meaning and source of a code; the table's last row holds every code."""
-    return next((row[2], row[3], row[4]) for row in STATUSES if row[0] <= code <= row[1])
+    return next((Category(row[2]), row[3], row[4]) for row in STATUSES if row[0] <= code <= row[1])
 
 
 SUCCESS = Status(0x0000)

@@ -123,23 +123,22 @@ class RawCommand:
     def decode(cls, data: bytes, notes: Counter[Deviation]) -> Self:
         """Read a whole command set. A wrong group length, wrong order and repetition are put up with and counted."""
         elements: dict[int, bytes] = {}
-        at, last = 0, -1
-        while at < len(data):
-            if len(data) - at < _HEADER.size:
-                raise ProtocolError(f"command set: {len(data) - at} bytes are left over at offset {at}")
+        at, last, end = 0, -1, len(data)
+        while at < end:
+            if end - at < _HEADER.size:
+                raise ProtocolError(f"command set: {end - at} bytes are left over at offset {at}")
             group, number, size = _HEADER.unpack_from(data, at)
-            at += _HEADER.size
-            if group != 0 or size > len(data) - at:
-                raise ProtocolError(
-                    f"command set: no element at offset {at - 8}: ({group:04X},{number:04X}), {size} bytes"
-                )
+            start = at + _HEADER.size
+            if group != 0 or size > end - start:
+                raise ProtocolError(f"command set: no element at offset {at}: ({group:04X},{number:04X}), {size} bytes")
+            at = start + size
             if number in elements:
                 notes[Deviation.ELEMENT_REPEATED] += 1
-            elif number < last:
-                notes[Deviation.ELEMENTS_UNSORTED] += 1
+            else:
+                elements[number] = data[start:at]
+                if number < last:
+                    notes[Deviation.ELEMENTS_UNSORTED] += 1
             last = number
-            elements.setdefault(number, data[at : at + size])
-            at += size
         if elements.pop(Element.GROUP_LENGTH, b"") != _UL.pack(max(0, len(data) - 12)):
             notes[Deviation.GROUP_LENGTH_WRONG] += 1
         return cls(elements)
