@@ -70,16 +70,12 @@ def test_every_page_that_is_linked_exists() -> None:
 
 
 def events_logged() -> Iterator[str]:
-    """Give the names of the events in the source: the first string that is handed to a method of a log."""
+    """Give the names of the events in the source: the strings that are handed to a log by position."""
     for path in (ROOT / "src").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             match node:
-                case ast.Call(
-                    ast.Attribute(ast.Name("log") | ast.Attribute(attr="_log")), [ast.Constant(str(name)), *_]
-                ):
-                    yield name
-                case ast.Call(ast.Attribute(ast.Attribute(attr="_log"), "log"), [_, names]):
-                    values = (part.value for part in ast.walk(names) if isinstance(part, ast.Constant))
+                case ast.Call(ast.Attribute(ast.Name("log") | ast.Attribute(attr="_log")), handed):
+                    values = (part.value for one in handed for part in ast.walk(one) if isinstance(part, ast.Constant))
                     yield from (value for value in values if isinstance(value, str))
 
 

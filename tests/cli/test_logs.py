@@ -139,3 +139,31 @@ def test_no_patient_s_data_is_logged(tmp_path: Path) -> None:
     assert sent.returncode == again.returncode == 0
     for value in values:
         assert value not in err + sent.stderr + again.stderr
+
+
+def test_the_sender_logs_each_association_and_each_instance(tmp_path: Path) -> None:
+    (tmp_path / "none.dcm").write_text("no image")
+    with receiver(tmp_path / "archive") as found:
+        sent = dicomport(
+            "storescu",
+            "-v",
+            "--log-format",
+            "json",
+            "127.0.0.1",
+            found.port,
+            CT,
+            tmp_path / "none.dcm",
+            FILES / "MR_small.dcm",
+        )
+    events = [event for event in events_in_json(sent.stderr) if event["logger"] == "dicomport.scu"]
+    assert {event["event"] for event in events if event.get("association")} == {
+        "association_established",
+        "instance_sent",
+    }
+    stored = [event for event in events if event["event"] == "instance_sent"]
+    assert {(event["size"], event["status"], event["attempts"]) for event in stored} == {
+        (38870, "0x0000 Success: Done", 1),
+        (9496, "0x0000 Success: Done", 1),
+    }
+    [failed] = [event for event in events if event["event"] == "instance_not_sent"]
+    assert (failed["status"], failed["attempts"]) == ("", 0)

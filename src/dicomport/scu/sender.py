@@ -227,6 +227,13 @@ class Sender:
         """Send what waits over an association; give whether the peer answered anything."""
         self._associations += 1
         self._established += 1
+        log.info(
+            "association_established",
+            peer=str(self._address),
+            association=self._associations,
+            accepted=len(association.outcome.accepted),
+            window=association.outcome.operations_window.invoked,
+        )
         settings = self._settings
         windowed = not self._without_window
         exchange = Exchange(
