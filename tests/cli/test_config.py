@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 import pytest
+import trustme
 from tests.cli.commands import FILES, dicomport, receiver
 
 from dicomport import Peer, sop_classes
@@ -104,7 +105,7 @@ def test_every_long_option_is_a_setting(tmp_path: Path) -> None:
     ("text", "problem"),
     [
         ("ae_title = 'X'", "ae_title is no setting; is ae-title meant?"),
-        ("colour = 'red'", "colour is no setting; there are abort-timeout, accept-anyway, acse-timeout, ae-title"),
+        ("colour = 'red'", "colour is no setting; there are .*, ae-title, allow, allow-any, .*, peers, port, "),
         ("config = 'x'", "config is no setting"),
         ("help = true", "help is no setting"),
         ("port = 65536", "port = 65536: 65536 is not in the range 0<=x<=65535"),
@@ -288,3 +289,29 @@ def test_the_page_s_examples_are_read_as_it_says(tmp_path: Path) -> None:
     assert ct.peer.sop_classes == (sop_classes.CTImageStorage.uid, sop_classes.EnhancedCTImageStorage.uid)
     assert (ct.archive, ward.archive) == (tmp_path / "/srv/dicom/ct1", None)
     assert ward.peer.user_identity_required is False
+
+
+def test_a_certificate_is_asked_for_with_tls_alone(tmp_path: Path) -> None:
+    (tmp_path / "storescp.toml").write_text('port = 0\n[peers.ct]\nae-title = "CT1"\ncertificate = ["ct1.example"]\n')
+    done = dicomport("storescp", "--archive", tmp_path / "main", "--config", tmp_path / "storescp.toml")
+    assert done.returncode == 2
+    assert "[peers.ct] wants a certificate, and without TLS nobody shows one" in done.stderr
+
+
+def test_settings_of_tls_are_taken_from_the_file_and_certificates_decide(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(tmp_path / "pacs.pem")
+    for name in ("ct1", "mr1"):
+        made = authority.issue_cert(f"{name}.example").private_key_and_cert_chain_pem
+        made.write_to_path(tmp_path / f"{name}.pem")
+    (tmp_path / "storescp.toml").write_text(
+        'tls-cert = "pacs.pem"\ntls-ca = "ca.pem"\n[peers.ct]\nae-title = "CT1"\ncertificate = ["ct1.example"]\n'
+    )
+    with receiver(tmp_path / "main", "--config", tmp_path / "storescp.toml") as found:
+        for name, title, code in (("ct1", "CT1", 0), ("ct1", "MR1", 3), ("mr1", "CT1", 3)):
+            shown = ("--tls-cert", tmp_path / f"{name}.pem", "--tls-ca", tmp_path / "ca.pem")
+            assert dicomport("echoscu", "-aet", title, *shown, "127.0.0.1", found.port).returncode == code
+        _, _, err = found.stop()
+    assert "calling AE title 'MR1' from 127.0.0.1 matches no rule" in err
+    assert "no rule for 127.0.0.1 allows a certificate that names mr1.example" in err

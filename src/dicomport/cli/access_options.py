@@ -12,6 +12,7 @@ import click
 
 from dicomport.cli.config import config_option
 from dicomport.cli.peer_tables import PeerSettings
+from dicomport.cli.text import tell
 from dicomport.scp import Passwords, Peer, UserIdentityCheck, is_loopback
 
 __all__ = ["Access", "access_options"]
@@ -29,13 +30,21 @@ class Access:
     require_called_aet: bool
     user_identity: UserIdentityCheck | None
 
-    def check(self, bind_address: str) -> None:
-        """Raise `click.UsageError` for an address that others can reach where nothing is said of them."""
+    def check(self, bind_address: str, *, tls: bool) -> None:
+        """Raise `click.UsageError` for what can't be meant, such as an address for others with nobody allowed."""
         if not (self.configured or self.allowed or self.allow_any or is_loopback(bind_address)):
             raise click.UsageError(
                 f"{bind_address or 'every interface'} can be reached from other machines: say who may connect with "
                 "--allow AE-TITLE, or let anybody with --allow-any"
             )
+        for settings in self.configured:
+            if settings.peer.certificate_names and not tls:
+                raise click.UsageError(
+                    f"[{settings.peer.rule}] wants a certificate, and without TLS nobody shows one: name the "
+                    "receiver's own with --tls-cert"
+                )
+        if self.user_identity is not None and not tls:
+            tell("pass phrases go over the network as they are: use TLS, see --tls-cert")
 
 
 class _Peer(click.ParamType[Peer]):

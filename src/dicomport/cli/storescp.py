@@ -100,8 +100,8 @@ def storescp(
     PORT 0 takes any free one. SIGTERM and Ctrl-C let what is in flight end first; SIGHUP reads the TLS files again.
     """
     talkative = configure_logging(log_level)
-    access.check(bind_address)
     context = tls_context(security)
+    access.check(bind_address, tls=context is not None)
     hooks_of = functools.partial(
         command_hooks,
         on_instance=on_instance,
