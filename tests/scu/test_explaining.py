@@ -290,6 +290,31 @@ def test_an_answer_that_breaks_the_protocol() -> None:
     assert "software is at fault" in failure.advice
 
 
+def test_an_address_that_no_way_leads_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system is asked for none, so that none has to be known here."""
+    broadcast = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", ("255.255.255.255", 104))]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_kwargs: broadcast)
+    failure = why_not(explained(104, host="pacs.example"))
+
+    assert failure.cause.startswith("pacs.example:104 can't be reached: ")
+    assert failure.advice.startswith("No way leads there from here")
+
+
+def test_an_address_that_swallows_everything() -> None:
+    """As a firewall does: here a socket that takes no more connections until somebody accepts those that wait."""
+    with socket.socket() as sock, contextlib.ExitStack() as stack:
+        sock.bind(("127.0.0.1", 0))
+        sock.listen(0)
+        for _ in range(3):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(sock.getsockname())
+        failure = why_not(explained(sock.getsockname()[1], timeouts=dicomport.Timeouts(connect=0.2)))
+
+    assert "did not answer in time" in failure.cause
+    assert "firewall" in failure.advice
+
+
 # TLS on one side only.
 
 
@@ -343,6 +368,14 @@ def test_tls_to_a_peer_that_closes() -> None:
         failure = why_not(explained(peer.port, tls=client()))
 
     assert "closed the connection instead of answering" in failure.cause
+    assert "try without --tls" in failure.advice
+
+
+def test_tls_to_a_peer_that_waits() -> None:
+    with ScriptedSCP(Peer.stall) as peer:
+        failure = why_not(explained(peer.port, tls=client(), timeouts=dicomport.Timeouts(tls=0.2)))
+
+    assert "the tls timer expired after 0.2 s" in failure.cause
     assert "try without --tls" in failure.advice
 
 

@@ -81,7 +81,7 @@ def test_tls_to_a_plain_receiver_is_told(api: Api) -> None:
 @with_both
 def test_plain_to_a_receiver_that_speaks_tls_is_told(api: Api) -> None:
     with dicomport.StorageSCP(lambda _request: 0, port=0, tls=server_context()).in_thread() as scp:
-        report = api.run(_sent(api, [instance()], scp.port))
+        report = api.run(_sent(api, [instance()], scp.port, retry=dicomport.RetryPolicy(retries=0)))
 
     assert report.associations == 0
     assert report.error in (
@@ -122,8 +122,10 @@ def test_a_receiver_that_is_not_trusted_gets_nothing(api: Api) -> None:
 
 @with_both
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-def test_a_sender_without_the_certificate_that_is_asked_for_is_turned_away(api: Api, version: ssl.TLSVersion) -> None:
-    """TLS 1.3 lets the client think that all is well, until it reads."""
+def test_a_sender_without_the_certificate_that_is_asked_for_is_turned_away(
+    api: Api, version: ssl.TLSVersion, caplog: pytest.LogCaptureFixture
+) -> None:
+    """TLS 1.3 lets the client think that all is well, until it reads. Asking again would bring nothing."""
     context = client_context()
     context.minimum_version = context.maximum_version = version
     with dicomport.StorageSCP(lambda _request: 0, port=0, tls=server_context(mutual=True)).in_thread() as scp:
@@ -131,6 +133,7 @@ def test_a_sender_without_the_certificate_that_is_asked_for_is_turned_away(api: 
 
     assert report.associations == 0
     assert "demands a certificate" in report.error
+    assert caplog.text.count("tls_failed") == 1
 
 
 def test_an_association_error_over_tls_is_one_too() -> None:

@@ -107,8 +107,9 @@ async def _explained(address: Address, timer: Timer) -> AsyncIterator[None]:
     try:
         async with asyncio.timeout(timer.left):
             yield
-    except TimeoutError as error:
-        raise ConnectError(explain(address, TimerExpiredError(timer))) from error
+    except TimeoutError:
+        expired = TimerExpiredError(timer)
+        raise ConnectError(explain(address, expired)) from expired
     except (OSError, UnicodeError, TimerExpiredError) as error:
         raise ConnectError(explain(address, error)) from error
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 import ssl
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -159,6 +158,8 @@ class _Passphrase:
 def _look_at_dates(path: Path, pem: str) -> None:
     """Warn of a certificate of ours that no peer will take. It is used all the same: the clock may be what is wrong."""
     # A program without TLS needs none of it.
+    from datetime import UTC, datetime  # noqa: PLC0415
+
     from dicomport.net.certificates import Certificate  # noqa: PLC0415
 
     first = pem[pem.index(ssl.PEM_HEADER) : pem.index(ssl.PEM_FOOTER) + len(ssl.PEM_FOOTER)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import socket
 import ssl
 from typing import Final
@@ -161,12 +160,12 @@ def _unreached(cause: BaseException | None) -> str:
             advice = "Give the address in figures if no name server knows the name."
         case ConnectionRefusedError():
             advice = _PORT
-        case TimeoutError() | TimerExpiredError():
+        case TimerExpiredError() if cause.timer.name == "tls":
+            advice = "A peer without TLS may wait for more of what it takes for DICOM: try without --tls."
+        case TimerExpiredError():
             advice = "A firewall that drops what it does not allow looks like this, and so does a machine that is off."
-        case OSError(errno=errno.EHOSTUNREACH | errno.ENETUNREACH):
-            advice = "No way leads there from here: is the network up, and the address one of this network?"
         case _:
-            advice = _ASK
+            advice = "No way leads there from here: is the network up, and the address one of this network?"
     return advice
 
 

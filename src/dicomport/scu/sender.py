@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -177,8 +178,9 @@ class Sender:
         return True
 
     def _may_pass(self, error: AssociationError) -> bool:
-        if isinstance(error, ConnectError):
-            # A peer that was there a while ago may be back soon; one that never was is a wrong address.
+        if isinstance(error, ConnectError) or isinstance(error.__cause__, ssl.SSLError):
+            # A peer that was there a while ago may be back soon; one that never was is a wrong address, or it wants
+            # another certificate of us, which in TLS 1.3 it can say only after the handshake.
             return self._associations > 0
         # Who answers a request with something else than DICOM will not learn it.
         return may_pass(error) and not (isinstance(error, AbortedError) and not error.aborted.by_peer)
@@ -216,7 +218,7 @@ class Sender:
         Some peers hang up on a request that has it, or on the first message after it.
         """
         hung_up = isinstance(error, LostError) or (isinstance(error, AbortedError) and error.aborted.by_peer)
-        if self._window_works or not hung_up:
+        if self._window_works or not hung_up or isinstance(error.__cause__, ssl.SSLError):
             return False
         if not self._without_window:
             log.info("without_window", peer=str(self._address), reason=str(error))
