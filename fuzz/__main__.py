@@ -31,6 +31,7 @@ SHORT: Final = {
     "item": 60_000,
     "command_set": 60_000,
     "file_meta": 60_000,
+    "commitment": 60_000,
     "scanner": 12_000,
     "character_set": 60_000,
     "name": 15_000,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import struct
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +29,9 @@ from tests.core.peer import (
     store_elements,
 )
 from tests.wire.command_goldens import COMMANDS
+from tests.wire.commitment_goldens import DEFLATED, EXPLICIT, READ, WRITTEN
+from tests.wire.commitment_goldens import REQUEST as COMMITMENT_REQUEST
+from tests.wire.commitment_goldens import RESULT as COMMITMENT_RESULT
 from tests.wire.pdu_goldens import ITEMS as ITEM_GOLDENS
 from tests.wire.pdu_goldens import PDUS
 
@@ -36,7 +40,7 @@ from dicomport.wire import FileMeta, encode, encode_command, encode_file_meta
 from fuzz.archive import SYNTAXES
 from fuzz.association import CANNED, CONVERSATION, STARTS, Program, data_of
 from fuzz.targets import TARGETS
-from fuzz.wire import ITEMS
+from fuzz.wire import COMMITMENTS, ITEMS
 
 __all__ = ["CORPUS", "seeds"]
 
@@ -134,6 +138,16 @@ def _file_metas() -> Iterator[tuple[str, bytes]]:
     yield "no group", _DATA_SET
 
 
+def _commitments() -> Iterator[tuple[str, bytes]]:
+    for name, (syntax, golden, value) in (WRITTEN | READ).items():
+        yield name, bytes((COMMITMENTS.index((type(value), syntax)),)) + golden.data
+    # A stored block (RFC 1951 3.2.4): what a compressor makes depends on its version.
+    for value in (COMMITMENT_REQUEST, COMMITMENT_RESULT):
+        data = value.encode(EXPLICIT)
+        stored = b"\1" + struct.pack("<HH", len(data), len(data) ^ 0xFFFF) + data
+        yield f"{type(value).__name__}, deflated", bytes((COMMITMENTS.index((type(value), DEFLATED)),)) + stored
+
+
 def _data_sets() -> Iterator[tuple[str, bytes]]:
     for name, (uid, golden, _) in DATA_SETS.items():
         syntax = SYNTAXES.index(uid)
@@ -166,6 +180,7 @@ _MADE: Final = {
     "item": _items,
     "command_set": _command_sets,
     "file_meta": _file_metas,
+    "commitment": _commitments,
     "scanner": _data_sets,
     "character_set": lambda: ((f"example {number}", data) for number, data in enumerate(_CHARACTER_SETS)),
     "name": lambda: ((f"pair {number}", data) for number, data in enumerate(_NAMES)),

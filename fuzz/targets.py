@@ -7,7 +7,7 @@ from typing import Final, TypeAlias
 
 from fuzz.archive import character_set, name, scanner
 from fuzz.association import association
-from fuzz.wire import command_set, file_meta, item, pdu
+from fuzz.wire import command_set, commitment, file_meta, item, pdu
 
 __all__ = ["TARGETS", "Target"]
 
@@ -15,5 +15,6 @@ Target: TypeAlias = Callable[[bytes], object]
 """Returns for any bytes; what it raises is a defect."""
 
 TARGETS: Final[Mapping[str, Target]] = {
-    target.__name__: target for target in (pdu, item, command_set, file_meta, scanner, character_set, name, association)
+    target.__name__: target
+    for target in (pdu, item, command_set, file_meta, commitment, scanner, character_set, name, association)
 }

@@ -10,6 +10,9 @@ from dicomport.wire import (
     AsynchronousOperationsWindow,
     Command,
     CommandError,
+    CommitmentDataSetError,
+    CommitmentRequest,
+    CommitmentResult,
     Deviation,
     EncodeError,
     FileMeta,
@@ -36,7 +39,7 @@ from dicomport.wire import (
 )
 from dicomport.wire.cursor import Cursor
 
-__all__ = ["ITEMS", "command_set", "file_meta", "item", "pdu"]
+__all__ = ["COMMITMENTS", "ITEMS", "command_set", "commitment", "file_meta", "item", "pdu"]
 
 _TIGHT: Final = Limits(presentation_contexts=2, transfer_syntaxes_per_context=2, user_items=3)
 _UNRECOGNIZED_OPERATION: Final = 0x0211
@@ -55,6 +58,15 @@ ITEMS: Final = (
     UserIdentityAC,
 )
 """The items and sub-items that have a class; the first byte of the target's data picks one."""
+
+COMMITMENTS: Final = tuple(
+    (kind, syntax)
+    for kind in (CommitmentRequest, CommitmentResult)
+    for syntax in ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99")
+)
+"""The data sets of storage commitment and their transfer syntaxes; the first byte of the target's data picks one."""
+
+_MOST_INFLATED: Final = 1 << 16
 
 
 def pdu(data: bytes) -> None:
@@ -147,3 +159,18 @@ def _written(meta: FileMeta) -> None:
         assert max(len(getattr(meta, name)) for name in meta.__slots__) > _LONGEST_SHORT_VALUE
         return
     assert decode_file_meta(octets + bytes(8)) == (meta, len(octets))
+
+
+def commitment(data: bytes) -> None:
+    """Read a data set of storage commitment; the first byte picks which, and its transfer syntax.
+
+    Either `CommitmentDataSetError`, whose status can be sent; or a value, which is written as bytes that are read as
+    the same value.
+    """
+    kind, syntax = COMMITMENTS[(data[0] if data else 0) % len(COMMITMENTS)]
+    try:
+        value = kind.decode(data[1:], syntax, _MOST_INFLATED)
+    except CommitmentDataSetError as error:
+        assert not error.status.accepted
+        return
+    assert kind.decode(value.encode(syntax), syntax, _MOST_INFLATED) == value

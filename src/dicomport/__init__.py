@@ -3,13 +3,16 @@
 StorageSCP      receive: calls a handler for each instance, or fills a folder
 send            send files, folders and data sets, and learn the fate of each
 associate       an association of one's own, for C-STORE and C-ECHO
-blocking        `associate` and `send` for programs without asyncio
+commit          ask for storage commitment, and learn the fate of each instance
+CommitmentSCP   give it, from an archive
+blocking        `associate`, `send` and `commit` for programs without asyncio
 sop_classes     the storage SOP Classes, by keyword or UID
 Status          what a C-STORE is answered with
 wire            PDUs, command sets and file meta as values: `wire.decode`, `wire.encode`
 """
 
-from dicomport import wire
+from dicomport import blocking, wire
+from dicomport.commitment import Commitment, CommitmentReport, CommitmentSCP, Custody, commit
 from dicomport.core import ContextOutcome, Outcome
 from dicomport.files import Durability
 from dicomport.net import (
@@ -51,11 +54,10 @@ from dicomport.scu import (
     SendReport,
     StoreResponse,
     associate,
-    blocking,
     send,
 )
 from dicomport.standard import Category, SOPClass, Status, TransferSyntax, sop_classes, transfer_syntaxes
-from dicomport.wire import Limits, Priority
+from dicomport.wire import Limits, Priority, SOPReference
 
 __version__ = "0.1.0"
 
@@ -66,8 +68,12 @@ __all__ = [
     "AssociationInfo",
     "Category",
     "ClientAssociation",
+    "Commitment",
+    "CommitmentReport",
+    "CommitmentSCP",
     "ConnectError",
     "ContextOutcome",
+    "Custody",
     "Durability",
     "FolderStorage",
     "Handler",
@@ -85,6 +91,7 @@ __all__ = [
     "RejectedError",
     "RetryPolicy",
     "SOPClass",
+    "SOPReference",
     "SendReport",
     "Sendable",
     "Sending",
@@ -103,6 +110,7 @@ __all__ = [
     "__version__",
     "associate",
     "blocking",
+    "commit",
     "send",
     "sop_classes",
     "tls_client_context",

@@ -369,6 +369,20 @@ def test_an_acceptor_is_the_scp(*, scu: bool, scp: bool) -> None:
     assert reply.user_information.roles == outcome.roles == (RoleSelection(CT, scu, scp=False),)
 
 
+@pytest.mark.parametrize("scu", [True, False])
+@pytest.mark.parametrize("scp", [True, False])
+def test_the_requestor_is_the_scp_of_classes_that_are_named(*, scu: bool, scp: bool) -> None:
+    roles = (RoleSelection(CT, scu, scp), RoleSelection(VERIFICATION, scu, scp))
+    reply, outcome = accepting(negotiate(saying(roles=roles), replace(POLICY, requestor_as_scp=(CT,))))
+    assert reply.user_information.roles == outcome.roles
+    assert outcome.roles == (RoleSelection(CT, scu=False, scp=scp), RoleSelection(VERIFICATION, scu, scp=False))
+
+
+def test_a_requestor_that_asks_for_no_role_has_the_default_one() -> None:
+    _, outcome = accepting(negotiate(REQUEST, replace(POLICY, requestor_as_scp=(CT,))))
+    assert outcome.roles == ()
+
+
 def test_roles_are_answered_once_for_each_class_that_was_accepted() -> None:
     roles = (
         RoleSelection("1.2.3", scu=True, scp=True),

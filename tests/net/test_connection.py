@@ -1,44 +1,90 @@
-"""One core on one stream: what bounds the waits, and what is counted of them."""
+"""Waits for the peer that are ended from here."""
 
 import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
-from tests.core.peer import established
-from tests.net.pairs import SHORT, stream_pair
+from tests.core.peer import RELEASE_RQ, established
+from tests.net.pairs import PATIENT, read, stream_pair, until
 
-from dicomport.net import Connection, Counters, Flush, Steps, Timeouts, TimerExpiredError
-from dicomport.net.timers import ARTIM
-
-
-def abort(connection: Connection) -> Steps[None]:
-    connection.core.abort()
-    yield Flush(connection.timeouts.timer("abort").started())
+from dicomport.core import Association, ReleaseRequested
+from dicomport.net import Connection, Timeouts
 
 
-def test_an_abort_that_nobody_reads_is_bounded() -> None:
+class StopError(Exception):
+    """What the waits end with."""
+
+
+@asynccontextmanager
+async def connected() -> AsyncIterator[tuple[Connection, Association, socket.socket]]:
+    async with stream_pair(send_buffer=4096, receive_buffer=4096) as (stream, theirs):
+        core = established()
+        yield Connection(stream, core, Timeouts()), core, theirs
+
+
+def test_the_wait_that_goes_on_is_ended_and_the_next_one_is_not() -> None:
     async def scenario() -> None:
-        async with stream_pair(send_buffer=2048, receive_buffer=2048) as (stream, _):
-            connection = Connection(stream, established(), Timeouts(abort=SHORT.seconds), counters := Counters())
-            with pytest.raises(TimerExpiredError):
-                await stream.send([bytes(1 << 20)], SHORT)
-            with pytest.raises(TimerExpiredError, match=r"the abort timer expired after 0\.05 s"):
-                await connection.run(abort(connection))
-            assert counters.snapshot() == {"timer.abort": 1}
+        async with connected() as (connection, _, theirs):
+
+            async def wait() -> None:
+                with connection.interruptible():
+                    await connection.next_event(PATIENT)
+
+            waiting = asyncio.ensure_future(wait())
+            await until(lambda: connection._receiving)
+            connection.interrupt(StopError())
+            with pytest.raises(StopError):
+                await waiting
+            theirs.sendall(RELEASE_RQ)
+            assert await connection.next_event(PATIENT) == ReleaseRequested()
 
     asyncio.run(scenario())
 
 
-def test_artim_that_expires_is_counted_and_known_though_it_is_the_core_s_business() -> None:
+def test_nothing_is_ended_elsewhere() -> None:
     async def scenario() -> None:
-        async with stream_pair() as (stream, peer):
-            core = established()
-            connection = Connection(stream, core, Timeouts(artim=SHORT.seconds), counters := Counters())
-            core.abort()
-            assert await connection.next_event(Timeouts().timer("idle")) is None
-            assert core.closing
-            assert counters.snapshot() == {"timer.ARTIM": 1}
-            assert connection.expired is not None
-            assert connection.expired.timer.name == ARTIM
-            assert len(peer.recv(100)) == 10
+        async with connected() as (connection, _, theirs):
+            connection.interrupt(StopError())
+            waiting = asyncio.ensure_future(connection.next_event(PATIENT))
+            await until(lambda: connection._receiving)
+            connection.interrupt(StopError())
+            theirs.sendall(RELEASE_RQ)
+            assert await waiting == ReleaseRequested()
+
+    asyncio.run(scenario())
+
+
+def test_one_that_has_not_begun_is_ended_and_what_is_being_sent_is_sent() -> None:
+    async def scenario() -> None:
+        async with connected() as (connection, core, theirs):
+            core.send_data(3, bytes(3_000_000), last=True)
+
+            async def wait() -> None:
+                with connection.interruptible():
+                    await connection.next_event(PATIENT)
+
+            waiting = asyncio.ensure_future(wait())
+            await until(lambda: connection._torn)
+            connection.interrupt(StopError())
+            assert len(await read(theirs, 3_000_000)) == 3_000_000
+            received = asyncio.ensure_future(read(theirs, 1 << 30))
+            with pytest.raises(StopError):
+                await waiting
+            assert not connection._torn
+            connection.close()
+            await received
+
+    asyncio.run(scenario())
+
+
+def test_an_event_that_is_there_already_is_given() -> None:
+    async def scenario() -> None:
+        async with connected() as (connection, core, _):
+            core.receive(RELEASE_RQ)
+            with connection.interruptible():
+                connection.interrupt(StopError())
+                assert await connection.next_event(PATIENT) == ReleaseRequested()
 
     asyncio.run(scenario())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
@@ -163,6 +163,10 @@ class Index:
         """Give the instances of a UID: one, or several that are in conflict."""
         query = select(_INSTANCES).where(_INSTANCES.c.sop_instance_uid == sop_instance_uid).order_by(_INSTANCES.c.path)
         return self._all(query)
+
+    def find_all(self, sop_instance_uids: Collection[str]) -> list[RowMapping]:
+        """Give the instances of any of these UIDs."""
+        return self._all(select(_INSTANCES).where(_INSTANCES.c.sop_instance_uid.in_(sop_instance_uids)))
 
     def instances(self, filters: Filters) -> list[RowMapping]:
         """List instances."""

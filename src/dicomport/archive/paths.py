@@ -26,6 +26,11 @@ class Paths:
         return self.root / ".dicomport" / "sessions"
 
     @property
+    def commitments(self) -> Path:
+        """Requests for storage commitment that are not reported on yet."""
+        return self.root / ".dicomport" / "commitments"
+
+    @property
     def quarantine(self) -> Path:
         """What was refused for its content."""
         return self.root / ".dicomport" / "quarantine"

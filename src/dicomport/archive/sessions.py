@@ -8,7 +8,6 @@ finished.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shutil
 import tempfile
@@ -17,11 +16,10 @@ from pathlib import Path
 from typing import Final
 
 from dicomport.archive.records import Record
-from dicomport.files import Durability, sync
+from dicomport.files import Durability, lock_folder, sync
 
-__all__ = ["Session", "abandoned"]
+__all__ = ["Session", "abandoned", "unindexed"]
 
-_LOCK: Final = "lock"
 _JOURNAL: Final = "journal-{:08}.jsonl"
 _SEGMENT_BYTES: Final = 1 << 20
 """A journal's segment is closed at this length, bytes, and removed once the index has all of it."""
@@ -35,7 +33,7 @@ class Session:
         self._durability = durability
         with _gate(sessions):
             self.folder = Path(tempfile.mkdtemp(prefix="session-", dir=sessions))
-            self._lock = _lock(self.folder, wait=False)
+            self._lock = lock_folder(self.folder, wait=False)
         self.indexed = 0
         """How many of the records, from the first one on, the index has. Another thread may set it."""
         self._closed: dict[Path, int] = {}
@@ -104,7 +102,7 @@ def abandoned(sessions: Path) -> Iterator[tuple[Path, list[Record]]]:
     with _gate(sessions):
         for folder in sorted(sessions.glob("session-*")):
             try:
-                lock = _lock(folder, wait=False)
+                lock = lock_folder(folder, wait=False)
             except BlockingIOError:
                 continue  # Its process lives.
             try:
@@ -113,6 +111,14 @@ def abandoned(sessions: Path) -> Iterator[tuple[Path, list[Record]]]:
                 shutil.rmtree(folder)
             finally:
                 os.close(lock)
+
+
+def unindexed(sessions: Path) -> Iterator[Record]:
+    """Give the records of all journals, also those of processes that run: what the index may not have yet."""
+    for journal in sorted(sessions.glob("session-*/journal-*.jsonl")):
+        # One that is gone by now is in the index.
+        with contextlib.suppress(FileNotFoundError):
+            yield from _records(journal)
 
 
 def _records(path: Path) -> Iterator[Record]:
@@ -127,18 +133,8 @@ def _records(path: Path) -> Iterator[Record]:
 @contextlib.contextmanager
 def _gate(sessions: Path) -> Iterator[None]:
     """Let one process at a time make or remove sessions: a folder that is just being made must not look abandoned."""
-    lock = _lock(sessions, wait=True)
+    lock = lock_folder(sessions, wait=True)
     try:
         yield
     finally:
         os.close(lock)
-
-
-def _lock(folder: Path, *, wait: bool) -> int:
-    descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor

@@ -20,6 +20,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from dicomport.archive.checks import Checks, completed
 from dicomport.archive.committer import Commission, Committer, Duplicates
+from dicomport.archive.custody import Custody, Reference
 from dicomport.archive.examples import Model, Models
 from dicomport.archive.hooks import Hooks
 from dicomport.archive.index import Index
@@ -131,6 +132,7 @@ class Archive:
             committed=self._indexer.put,
             busy=self._indexer.busy,
         )
+        self._custody = Custody(self.paths, self.index)
         self._is_closed = False
         self._models = Models()
         self._room = _Room(self.paths.root, self._options.min_free_bytes)
@@ -151,11 +153,21 @@ class Archive:
             hooks=self._hooks,
         )
 
+    async def look_up(self, references: Sequence[Reference]) -> list[Status]:
+        """Say of each instance whether it is in safe keeping: storage commitment asks that (PS3.4 J.3).
+
+        0x0000 says that its file is there, with the bytes that were received, and on stable storage; 0x0112 that there
+        is none, 0x0119 that it is of another SOP Class, 0x0110 that its file is damaged or can't be read. Of instances
+        in conflict, each has to be whole.
+        """
+        return await self._custody.look_up(references)
+
     def close(self) -> None:
         """Wait until everything is in the index. No instance may be under way any more."""
         if self._is_closed:
             return
         self._is_closed = True
+        self._custody.close()
         self._indexer.hurry()
         self._committer.close()
         if self._indexer.close():

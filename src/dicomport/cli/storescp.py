@@ -17,6 +17,7 @@ from dicomport.archive import ArchiveOptions
 from dicomport.cli.access_options import Access, access_options
 from dicomport.cli.archive_options import archive_policy_options
 from dicomport.cli.archives import Archives, opened
+from dicomport.cli.commitments import Commitments, commit_to_option
 from dicomport.cli.hooks import command_hooks, hook_options
 from dicomport.cli.limit_options import limit_options
 from dicomport.cli.options import (
@@ -30,7 +31,7 @@ from dicomport.cli.options import (
 from dicomport.cli.text import count, tell
 from dicomport.cli.timeout_options import Side, timeout_options
 from dicomport.cli.tls_options import TLSOptions, renewing, tls_context, tls_options
-from dicomport.net import Timeouts, allow_descriptors
+from dicomport.net import Address, Timeouts, allow_descriptors
 from dicomport.scp import StorageSCP, StoreOperation
 from dicomport.standard import Status
 from dicomport.wire import Limits
@@ -67,6 +68,7 @@ _OTHER_DESCRIPTORS = 100
 @access_options
 @archive_policy_options
 @hook_options
+@commit_to_option
 @maximum_length_option
 @tls_options(Side.ACCEPTOR)
 @limit_options
@@ -85,6 +87,7 @@ def storescp(
     on_study: tuple[str, ...] | None,
     study_timeout: float,
     hook_timeout: float,
+    report_to: tuple[tuple[str, Address], ...],
     maximum_length: int,
     security: TLSOptions | None,
     limits: Limits,
@@ -96,8 +99,9 @@ def storescp(
 
     Every storage SOP Class is taken, private ones too, in every transfer syntax. A success means that the instance is
     whole, under its name, on stable storage, and known to the archive. What is refused for its content is kept in
-    quarantine. Only this machine can connect, unless --bind-address and either --allow or --allow-any say otherwise.
-    PORT 0 takes any free one. SIGTERM and Ctrl-C let what is in flight end first; SIGHUP reads the TLS files again.
+    quarantine. Who asks for storage commitment has it from the archive. Only this machine can connect, unless
+    --bind-address and either --allow or --allow-any say otherwise. PORT 0 takes any free one. SIGTERM and Ctrl-C let
+    what is in flight end first; SIGHUP reads the TLS files again.
     """
     talkative = configure_logging(log_level)
     context = tls_context(security)
@@ -126,6 +130,7 @@ def storescp(
                 tls=context,
                 on_answer=_print_json if as_json else None,
                 on_over=archives.association_over,
+                commitment=Commitments(archives.archives, dict(report_to), ae_title, timeouts),
             )
             asyncio.run(_serve(scp, bind_address or "*", archives, security, talkative=talkative))
         except OSError as error:

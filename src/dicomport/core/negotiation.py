@@ -136,6 +136,8 @@ class AcceptorPolicy:
     operations_window: int = 1
     """How many operations the requestor may have outstanding at most, where it asks for more than one."""
     extended: ExtendedAnswer | None = None
+    requestor_as_scp: Collection[str] = ()
+    """SOP Classes of which the requestor may be the SCP, where it asks for that role, and this side only the SCU."""
 
 
 def negotiate(
@@ -162,7 +164,7 @@ def negotiate(
         implementation_class_uid=policy.identity.class_uid,
         implementation_version_name=policy.identity.version_name,
         operations_window=_answer_window(asked.operations_window, policy.operations_window),
-        roles=_answer_roles(asked.roles, answerable),
+        roles=_answer_roles(asked.roles, answerable, policy),
         extended=_answer_extended(asked.extended, answerable, policy),
         user_identity_response=(
             user_identity_response
@@ -268,12 +270,16 @@ def _answerable(contexts: tuple[ContextOutcome, ...]) -> frozenset[str]:
     )
 
 
-def _answer_roles(asked: tuple[RoleSelection, ...], answerable: frozenset[str]) -> tuple[RoleSelection, ...]:
-    """Answer once for each SOP Class. An acceptor of storage is its SCP and nothing else (PS3.7 D.3.3.4)."""
+def _answer_roles(
+    asked: tuple[RoleSelection, ...], answerable: frozenset[str], policy: AcceptorPolicy
+) -> tuple[RoleSelection, ...]:
+    """Answer once for each SOP Class. An acceptor is its SCP or its SCU, never both (PS3.7 D.3.3.4)."""
     answers: dict[str, RoleSelection] = {}
     for role in asked:
-        if role.sop_class_uid in answerable:
-            answers.setdefault(role.sop_class_uid, RoleSelection(role.sop_class_uid, role.scu, scp=False))
+        uid = role.sop_class_uid
+        if uid in answerable:
+            swapped = uid in policy.requestor_as_scp
+            answers.setdefault(uid, RoleSelection(uid, scu=role.scu and not swapped, scp=role.scp and swapped))
     return tuple(answers.values())
 
 

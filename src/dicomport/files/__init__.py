@@ -1,6 +1,7 @@
 """DICOM files on disk (PS3.10): names that peers can't abuse, reading of headers, writing that is all or nothing."""
 
 from dicomport.files.blocks import BLOCK_BYTES, BlockWriter, Disk, in_thread
+from dicomport.files.locking import lock_folder
 from dicomport.files.names import file_name
 from dicomport.files.reading import GuardedReader, Part10File, find_file_meta, open_regular, read_part10, read_stretch
 from dicomport.files.writing import TEMPORARY_SUFFIX, Durability, PartialFile, TemporaryFile, make_folder, sync
@@ -18,6 +19,7 @@ __all__ = [
     "file_name",
     "find_file_meta",
     "in_thread",
+    "lock_folder",
     "make_folder",
     "open_regular",
     "read_part10",

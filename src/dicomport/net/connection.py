@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
+from collections.abc import Iterator
 from typing import Final
 
 from dicomport.core import Association, CoreEvent
@@ -37,6 +39,8 @@ class Connection:
         self._buffer = memoryview(bytearray(_BUFFER_BYTES))
         self._torn = False
         """Whether a PDU was sent in part: what is sent after that, an A-ABORT too, would be read as its rest."""
+        self._interruptible = self._receiving = False
+        self._interruption: Exception | None = None
         self._stall = timeouts.timer("write")
         self._artim = ArtimClock(core, timeouts.timer("artim").seconds)
 
@@ -71,6 +75,26 @@ class Connection:
             await self.stream.send(output, timer or self._stall)
             self._torn = False
 
+    @contextlib.contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Let `interrupt` end waits for bytes of the peer within this block; anywhere else it does nothing."""
+        self._interruptible = True
+        try:
+            yield
+        finally:
+            self._interruptible = False
+            self._interruption = None
+
+    def interrupt(self, error: Exception) -> None:
+        """Let the wait for bytes that goes on, or else the next one, end with `error`. What is being sent still is.
+
+        To be called from callbacks of the same event loop.
+        """
+        if self._interruptible:
+            self._interruption = error
+            if self._receiving:
+                self.stream.interrupt(error)
+
     def close(self) -> None:
         """Close the transport connection."""
         self.stream.close()
@@ -87,7 +111,13 @@ class Connection:
         self._events = 0
         bound = unexpired(self._artim.bound(wait.timer))
         began = time.monotonic()
-        count = await self.stream.receive_into(self._buffer, bound)
+        if self._interruption is not None:
+            raise self._interruption
+        self._receiving = True
+        try:
+            count = await self.stream.receive_into(self._buffer, bound)
+        finally:
+            self._receiving = False
         self.progress.waited(time.monotonic() - began, count)
         if count:
             self.core.receive(self._buffer[:count])

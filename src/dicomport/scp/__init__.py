@@ -5,6 +5,7 @@ from dicomport.scp.errors import UndecodableDataSetError
 from dicomport.scp.folder import FolderStorage
 from dicomport.scp.handlers import Handler, HandlerStorage, Verdict
 from dicomport.scp.identities import UserIdentityCheck
+from dicomport.scp.normalized import NormalizedOperation, NormalizedService
 from dicomport.scp.passwords import Passwords, hash_password
 from dicomport.scp.requests import AssociationInfo, StoreOperation, StoreRequest
 from dicomport.scp.server import StorageSCP, any_storage_class, is_loopback
@@ -15,6 +16,8 @@ __all__ = [
     "FolderStorage",
     "Handler",
     "HandlerStorage",
+    "NormalizedOperation",
+    "NormalizedService",
     "Passwords",
     "Peer",
     "Sink",

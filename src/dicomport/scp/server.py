@@ -31,6 +31,7 @@ from dicomport.scp.access import Peer
 from dicomport.scp.gate import Gate
 from dicomport.scp.handlers import Handler, HandlerStorage
 from dicomport.scp.identities import UserIdentities, UserIdentityCheck
+from dicomport.scp.normalized import NormalizedService, StorageOnly
 from dicomport.scp.service import OnAnswer, OnOver, StorageService
 from dicomport.scp.sinks import Storage
 from dicomport.standard import STORAGE_SERVICE_CLASS, VERIFICATION, sop_classes
@@ -92,6 +93,7 @@ class StorageSCP:
         tls: ssl.SSLContext | None = None,
         on_answer: OnAnswer | None = None,
         on_over: OnOver | None = None,
+        commitment: NormalizedService | None = None,
     ) -> None:
         """Prepare, without listening yet.
 
@@ -104,7 +106,8 @@ class StorageSCP:
         for `preferred_transfer_syntaxes`. `maximum_length` is the longest P-DATA-TF body announced, bytes; 0 is no
         limit. `tls` is a server-side context. `on_answer` is called with each C-STORE request as it is answered, the
         status and the length of the data set in bytes; `on_over` with each accepted association when it is over:
-        once, whether it was released, aborted, lost or cut off.
+        once, whether it was released, aborted, lost or cut off. `commitment` serves storage commitment, as
+        `CommitmentSCP` does; it is started and stopped with this server, and serves no other.
 
         Raises `ValueError` for an AE title or a network that is none, and for an address that is open to others with
         nobody named.
@@ -124,16 +127,18 @@ class StorageSCP:
         self._tls = tls
         self._on_answer = on_answer
         self._on_over = on_over
+        normalized = self._normalized = commitment or StorageOnly()
         policy = AcceptorPolicy(
             ae_title=check_ae_title(ae_title),
             identity=IDENTITY,
             maximum_length=maximum_length,
-            abstract_syntaxes=abstract_syntaxes,
+            abstract_syntaxes=lambda uid, kind: uid in normalized.sop_classes or abstract_syntaxes(uid, kind),
             transfer_syntaxes=transfer_syntaxes,
             preferred_transfer_syntaxes=preferred_transfer_syntaxes,
             check_called_ae_title=check_called_ae_title,
             operations_window=_OPERATIONS_WINDOW,
             extended=_answer_extended,
+            requestor_as_scp=normalized.sop_classes if normalized.is_user else (),
         )
         self._counters = Counters()
         identities = None if user_identity is None else UserIdentities(user_identity, self._timeouts.acse)
@@ -158,8 +163,14 @@ class StorageSCP:
         return self._counters.snapshot()
 
     async def start(self) -> None:
-        """Listen. Raises `OSError` where the address can't be had."""
+        """Listen. Raises `OSError` where the address can't be had, or where `commitment` can't start."""
         sockets = listening_sockets(self._host, self._port)
+        try:
+            await self._normalized.start()
+        except BaseException:
+            for sock in sockets:
+                sock.close()
+            raise
         self._listener = Listener(
             sockets,
             self._serve,
@@ -182,6 +193,7 @@ class StorageSCP:
         for service in self._services:
             service.stop()
         await listener.wait_served(self._timeouts.shutdown if within is None else within)
+        await self._normalized.stop()
         log.info("server_stopped", **self._counters.snapshot())
         self._stopped.set()
 
@@ -242,6 +254,7 @@ class StorageSCP:
             self._gate,
             self._storage,
             limits=self._limits,
+            normalized=self._normalized,
             on_answer=self._on_answer,
             on_over=self._on_over,
         )

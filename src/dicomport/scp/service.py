@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from typing import Final, Never, TypeAlias
 
 from dicomport.core import (
@@ -27,12 +27,14 @@ from dicomport.core import (
 from dicomport.logs import get_logger, reason_of
 from dicomport.net import Bound, Connection, TimerExpiredError, Visitor
 from dicomport.scp.gate import Gate
+from dicomport.scp.normalized import NormalizedOperation, NormalizedService, Notifications, response_to
 from dicomport.scp.requests import AssociationInfo, StoreOperation
 from dicomport.scp.sinks import Sink, Storage, status_of
 from dicomport.standard import (
     INVALID_OBJECT_INSTANCE,
     OUT_OF_RESOURCES,
     PROCESSING_FAILURE,
+    RESOURCE_LIMITATION,
     SOP_CLASS_NOT_SUPPORTED,
     SUCCESS,
     UNRECOGNIZED_OPERATION,
@@ -53,6 +55,9 @@ from dicomport.wire import (
     Element,
     LimitExceededError,
     Limits,
+    NActionRQ,
+    NEventReportRQ,
+    NEventReportRSP,
     RawCommand,
 )
 
@@ -80,6 +85,10 @@ class _Stopping(Exception):  # noqa: N818
     """The server stops while nothing is in flight here."""
 
 
+class _Notifying(Exception):  # noqa: N818
+    """A notification is to be sent while the peer asks nothing."""
+
+
 class StorageService:
     """Serves one association from its request to its end; `serve` runs in the task that owns the connection."""
 
@@ -91,6 +100,7 @@ class StorageService:
         storage: Storage,
         *,
         limits: Limits,
+        normalized: NormalizedService,
         on_answer: OnAnswer | None,
         on_over: OnOver | None,
     ) -> None:
@@ -98,6 +108,8 @@ class StorageService:
         self._core = connection.core
         self._gate = gate
         self._storage = storage
+        self._normalized = normalized
+        self._notifications = Notifications(self._core, self._wake)
         self._on_answer = on_answer
         self._on_over = on_over
         self._visitor = visitor
@@ -105,7 +117,6 @@ class StorageService:
         self._log = get_logger("scp").bind(address=visitor.address)
         self._requested = False
         """Whether the peer has asked for an association."""
-        self._idle = True
         self._stopping = False
         self._stored = self._refused = 0
         self._received = 0
@@ -114,8 +125,11 @@ class StorageService:
     def stop(self) -> None:
         """End the association as soon as nothing is in flight on it."""
         self._stopping = True
-        if self._idle:
-            self._connection.stream.interrupt(_Stopping())
+        self._connection.interrupt(_Stopping())
+
+    def _wake(self) -> None:
+        """Let `_next_request` see to the notifications."""
+        self._connection.interrupt(_Notifying())
 
     async def serve(self) -> None:
         """Serve the association until it is over."""
@@ -132,11 +146,10 @@ class StorageService:
             self._core.abort()
             await self._send_last_words()
             return
-        self._idle = True
         if self._stopping:
             await self._send_last_words()
             return
-        with contextlib.suppress(_Stopping):
+        with contextlib.suppress(_Stopping), self._connection.interruptible():
             await self._await_close()
 
     def _end(self, how: str) -> None:
@@ -175,6 +188,7 @@ class StorageService:
             while True:
                 await self._serve_next(association)
         finally:
+            self._notifications.end()
             self._tell_over(association)
 
     def _tell_over(self, association: AssociationInfo) -> None:
@@ -186,7 +200,8 @@ class StorageService:
             self._log.exception("on_over_raised")
 
     async def _establish(self) -> AssociationInfo:
-        event = await self._next(self._idle_timer())
+        with self._connection.interruptible():
+            event = await self._next(self._idle_timer())
         if not isinstance(event, AssociationRequested):
             raise _Over(event)
         request = event.request
@@ -226,16 +241,16 @@ class StorageService:
 
     async def _serve_next(self, association: AssociationInfo) -> None:
         """Serve one message of the peer, from its command to our response."""
-        if self._stopping:
-            raise _Stopping
-        self._idle = True
-        event = await self._next(self._idle_timer())
-        self._idle = False
+        event = await self._next_request()
         match event:
             case CommandReceived(context, CStoreRQ() as command):
                 await self._store(StoreOperation(association, context, command))
             case CommandReceived(context, CEchoRQ() as command):
                 await self._echo(context, command)
+            case CommandReceived(context, NActionRQ() | NEventReportRQ() as command) if self._is_normalized(context):
+                await self._perform(association, context, command)
+            case CommandReceived(_, NEventReportRSP() as command) if self._notifications.take(command):
+                await self._drain(command)
             case CommandReceived(context, command):
                 await self._refuse_unrecognized(context, command)
             case CommandMalformed(context, error):
@@ -250,6 +265,45 @@ class StorageService:
                 raise _Over(None)
             case _:
                 raise _Over(event)
+
+    async def _next_request(self) -> CoreEvent:
+        """Wait for what the peer asks next. As long as that is nothing, notifications are sent."""
+        while True:
+            if self._stopping:
+                raise _Stopping
+            self._notifications.send_next()
+            with contextlib.suppress(_Notifying), self._connection.interruptible():
+                return await self._next(self._idle_timer())
+
+    def _is_normalized(self, context: AcceptedContext) -> bool:
+        return context.abstract_syntax in self._normalized.sop_classes
+
+    async def _perform(
+        self, association: AssociationInfo, context: AcceptedContext, command: NActionRQ | NEventReportRQ
+    ) -> None:
+        """Have a DIMSE-N request served (PS3.7 10.1)."""
+        data = await self._whole_data_set(command)
+        operation = NormalizedOperation(association, self._storage, context, command, data or b"", self._notifications)
+        status = _DATA_SET_TOO_LONG
+        if data is not None:
+            try:
+                status = await self._normalized.perform(operation)
+            except Exception:  # noqa: BLE001  # see _begin
+                self._log.exception("request_failed", command=type(command).__name__)
+                status = PROCESSING_FAILURE
+        if not status.accepted:
+            self._log.warning("request_refused", command=type(command).__name__, status=str(status))
+        self._core.send_command(context.context_id, response_to(operation, status))
+
+    async def _whole_data_set(self, command: NActionRQ | NEventReportRQ) -> bytes | None:
+        """Take a data set to its end; None for one that is longer than what is kept in memory."""
+        self._received = 0
+        data = bytearray()
+        if command.has_data_set:
+            async for part in self._data_set():
+                if self._received <= self._limits.normalized_bytes:
+                    data += part
+        return bytes(data) if self._received <= self._limits.normalized_bytes else None
 
     async def _echo(self, context: AcceptedContext, command: CEchoRQ) -> None:
         await self._drain(command)
@@ -299,7 +353,9 @@ class StorageService:
 
     async def _take(self, operation: StoreOperation) -> Status:
         try:
-            return await self._receive(_refusal(operation) or await self._begin(operation))
+            return await self._receive(
+                _refusal(operation, self._normalized.sop_classes) or await self._begin(operation)
+            )
         except BaseException:
             self._log.warning("instance_incomplete", sop_instance_uid=operation.sop_instance_uid, size=self._received)
             raise
@@ -432,20 +488,21 @@ class StorageService:
 
 
 _WRONG_CLASS: Final = Status(SOP_CLASS_NOT_SUPPORTED.code, "SOP Class is not the one of the presentation context")
-_NOT_STORAGE: Final = Status(SOP_CLASS_NOT_SUPPORTED.code, "Verification is no storage SOP Class")
+_NOT_STORAGE: Final = Status(SOP_CLASS_NOT_SUPPORTED.code, "the SOP Class is not one of storage")
+_DATA_SET_TOO_LONG: Final = Status(RESOURCE_LIMITATION.code, "the data set is longer than what is taken here")
 _NO_DATA_SET: Final = Status(INVALID_OBJECT_INSTANCE.code, "the request has no data set")
 _UID_TOO_LONG: Final = Status(
     INVALID_OBJECT_INSTANCE.code, "SOP Instance UID is longer than 64 characters", (Element.AFFECTED_SOP_INSTANCE_UID,)
 )
 
 
-def _refusal(operation: StoreOperation) -> Status | None:
+def _refusal(operation: StoreOperation, normalized: Collection[str]) -> Status | None:
     """Say what a C-STORE request is refused with before anybody looks at its data set, if it is."""
     asked, negotiated = operation.sop_class_uid, operation.context.abstract_syntax
     known = sop_classes.find(asked)
     if asked != negotiated and (known is None or known is not sop_classes.find(negotiated)):
         return _WRONG_CLASS
-    if negotiated == VERIFICATION:
+    if negotiated == VERIFICATION or negotiated in normalized:
         return _NOT_STORAGE
     if len(operation.sop_instance_uid) > _LONGEST_UID:
         return _UID_TOO_LONG

@@ -5,7 +5,7 @@ Explaining one is in `explaining` and `steps`, which a sender has no time to imp
 
 from dicomport.scu import blocking
 from dicomport.scu.client import ClientAssociation, associate
-from dicomport.scu.contexts import ContextLike
+from dicomport.scu.contexts import ContextLike, association_request
 from dicomport.scu.desk import OnResult
 from dicomport.scu.feed import Sendables, feed
 from dicomport.scu.inputs import Sendable, find
@@ -14,7 +14,7 @@ from dicomport.scu.journal import Journal, JournalError
 from dicomport.scu.plan import Plan, PlannedAssociation
 from dicomport.scu.preparation import Preparation
 from dicomport.scu.report import InstanceResult, SendReport
-from dicomport.scu.requestor import NoContextError, StoreResponse
+from dicomport.scu.requestor import NoContextError, Requestor, StoreResponse
 from dicomport.scu.retry import RetryPolicy
 from dicomport.scu.send import Sending, send
 
@@ -31,6 +31,7 @@ __all__ = [
     "Plan",
     "PlannedAssociation",
     "Preparation",
+    "Requestor",
     "RetryPolicy",
     "SendReport",
     "Sendable",
@@ -38,6 +39,7 @@ __all__ = [
     "Sending",
     "StoreResponse",
     "associate",
+    "association_request",
     "blocking",
     "feed",
     "find",

@@ -6,9 +6,9 @@ import asyncio
 import concurrent.futures
 import contextlib
 import ssl
-from collections.abc import Iterable, Iterator
+from collections.abc import Coroutine, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 from dicomport.core import Outcome
 from dicomport.net import Address, BlockingConnection, LostError, Steps, Timeouts, connect_blocking
@@ -25,7 +25,7 @@ from dicomport.wire import AssociateRQ, Priority
 if TYPE_CHECKING:
     import pydicom
 
-__all__ = ["BlockingAssociation", "associate", "send"]
+__all__ = ["BlockingAssociation", "associate", "run", "send"]
 
 T = TypeVar("T")
 
@@ -135,12 +135,17 @@ def send(what: Sendables, host: str, port: int, **options: Unpack[SendOptions]) 
     It runs an event loop of its own, in another thread where the caller's has one already.
     """
 
-    async def run() -> SendReport:
+    async def send_all() -> SendReport:
         return await send_in_loop(what, host, port, **options)
 
+    return run(send_all())
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine to its end, in another thread where the caller's has an event loop already."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return asyncio.run(run())
-    with concurrent.futures.ThreadPoolExecutor(1, "dicomport-send") as thread:
-        return thread.submit(asyncio.run, run()).result()
+        return asyncio.run(work)
+    with concurrent.futures.ThreadPoolExecutor(1, "dicomport-run") as thread:
+        return thread.submit(asyncio.run, work).result()

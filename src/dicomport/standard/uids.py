@@ -4,13 +4,25 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["MEDIA_STORAGE_DIRECTORY", "STORAGE_SERVICE_CLASS", "VERIFICATION"]
+__all__ = [
+    "MEDIA_STORAGE_DIRECTORY",
+    "STORAGE_COMMITMENT",
+    "STORAGE_COMMITMENT_INSTANCE",
+    "STORAGE_SERVICE_CLASS",
+    "VERIFICATION",
+]
 
 VERIFICATION: Final = "1.2.840.10008.1.1"
 """The Verification SOP Class (PS3.4 A.4)."""
 
 STORAGE_SERVICE_CLASS: Final = "1.2.840.10008.4.2"
 """What common extended negotiation says of a storage SOP Class (PS3.4 B.3.1.2)."""
+
+STORAGE_COMMITMENT: Final = "1.2.840.10008.1.20.1"
+"""The Storage Commitment Push Model SOP Class (PS3.4 J.3)."""
+
+STORAGE_COMMITMENT_INSTANCE: Final = "1.2.840.10008.1.20.1.1"
+"""Its one, well-known SOP Instance (PS3.4 J.3.5)."""
 
 MEDIA_STORAGE_DIRECTORY: Final = "1.2.840.10008.1.3.10"
 """Of a DICOMDIR, which lists instances and is none that C-STORE transfers (PS3.4 Annex I)."""

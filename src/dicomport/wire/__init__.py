@@ -1,4 +1,4 @@
-"""Bytes to frozen values and back: PDUs and their items, DIMSE command sets, File Meta Information.
+"""Bytes to frozen values and back: PDUs, command sets, File Meta Information, the data sets of storage commitment.
 
 Nothing here knows a socket, a file or a clock. Reading bytes raises `ProtocolError` (or `FileMetaError`) and nothing
 else.
@@ -21,6 +21,7 @@ from dicomport.wire.commands import (
     decode_command,
     encode_command,
 )
+from dicomport.wire.commitment import CommitmentDataSetError, CommitmentRequest, CommitmentResult, SOPReference
 from dicomport.wire.cursor import Buffer
 from dicomport.wire.deviations import Deviation
 from dicomport.wire.errors import AbortReason, EncodeError, LimitExceededError, ProtocolError
@@ -89,6 +90,9 @@ __all__ = [
     "CStoreRSP",
     "Command",
     "CommandError",
+    "CommitmentDataSetError",
+    "CommitmentRequest",
+    "CommitmentResult",
     "ContextResult",
     "Deviation",
     "Element",
@@ -117,6 +121,7 @@ __all__ = [
     "RoleSelection",
     "SOPClassCommonExtendedNegotiation",
     "SOPClassExtendedNegotiation",
+    "SOPReference",
     "TruncatedFileMetaError",
     "UnknownItem",
     "UserIdentityAC",

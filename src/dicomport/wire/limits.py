@@ -54,6 +54,17 @@ class Limits:
     command_fragments: int = 256
     """Fragments of one command set, so that empty ones can't go on for ever."""
 
+    normalized_bytes: int = 16 << 20
+    """Longest data set of a DIMSE-N request, bytes, such as the references of a storage commitment: it is kept in
+    memory until it is whole. A reference has about 130 bytes; requests for thousands of instances are usual."""
+
+    pending_commitments: int = 10_000
+    """Requests for storage commitment of all peers that are not reported on yet: a peer that can't be reached leaves
+    its own behind for days. Each is a small file."""
+
+    pending_references: int = 1_000_000
+    """Instances in all of those: about 130 MB on the disk."""
+
     idle_fragments: int = 1024
     """P-DATA-TF PDUs or fragments in a row that carry no byte of data."""
 

@@ -1,0 +1,80 @@
+"""Storage commitment from the receiver's archives."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+import click
+
+from dicomport.archive import Archive
+from dicomport.commitment import CommitmentSCP
+from dicomport.net import Address, Timeouts, check_ae_title
+from dicomport.scp import NormalizedOperation
+from dicomport.standard import Status
+
+__all__ = ["Commitments", "commit_to_option"]
+
+_FORM: Final = "AE=HOST:PORT, such as CT1=192.0.2.7:104 or CT1=[2001:db8::7]:104"
+
+
+class _ReportTo(click.ParamType[tuple[str, Address]]):
+    name = "ae=host:port"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Address]:
+        if isinstance(value, tuple):
+            return value
+        title, equals, where = value.rpartition("=")
+        host, colon, port = where.rpartition(":")
+        host = host.removeprefix("[").removesuffix("]")
+        if not (equals and colon and host and port.isascii() and port.isdecimal()):
+            self.fail(f"{value!r} is not {_FORM}", param, ctx)
+        try:
+            return check_ae_title(title), Address(host, int(port))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+commit_to_option = click.option(
+    "--commit-to",
+    "report_to",
+    type=_ReportTo(),
+    multiple=True,
+    help="Where a peer listens for reports on its requests for storage commitment, by its calling AE title. Else they "
+    "go over the association that has asked, if that is still there. Repeatable.",
+)
+
+
+class Commitments:
+    """Gives each peer commitment from the archive where its instances go, and from no other."""
+
+    sop_classes: Final = CommitmentSCP.sop_classes
+    is_user: Final = False
+
+    def __init__(
+        self, archives: Iterable[Archive], report_to: Mapping[str, Address], ae_title: str, timeouts: Timeouts
+    ) -> None:
+        self._running = contextlib.AsyncExitStack()
+        self._of: Mapping[object, CommitmentSCP] = {
+            archive: CommitmentSCP(
+                archive, archive.paths.commitments, report_to=report_to, ae_title=ae_title, timeouts=timeouts
+            )
+            for archive in archives
+        }
+
+    async def start(self) -> None:
+        """Start all of them. Raises `OSError`."""
+        async with contextlib.AsyncExitStack() as started:
+            for commitment in self._of.values():
+                await commitment.start()
+                started.push_async_callback(commitment.stop)
+            self._running = started.pop_all()
+
+    async def stop(self) -> None:
+        """Stop all of them."""
+        await self._running.aclose()
+
+    async def perform(self, operation: NormalizedOperation) -> Status:
+        """Have the peer's own archive answer."""
+        return await self._of[operation.storage].perform(operation)

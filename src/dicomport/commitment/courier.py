@@ -1,0 +1,133 @@
+"""Reports that are taken to a peer on associations from here, for as long as that takes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final, Never
+
+from dicomport.commitment.association import CommitmentAssociation
+from dicomport.logs import get_logger
+from dicomport.net import Address, AssociationError, LostError, Timeouts
+from dicomport.standard import PROCESSING_FAILURE, RESOURCE_LIMITATION, Status
+from dicomport.wire import CommitmentResult
+
+__all__ = ["Courier", "StoppedError"]
+
+_FIRST_DELAY: Final = 1.0
+"""Seconds until the second try; each one that fails doubles them."""
+
+_LONGEST_DELAY: Final = 3600.0
+
+_TRY_AGAIN: Final = frozenset((PROCESSING_FAILURE.code, RESOURCE_LIMITATION.code))
+"""Answers to a report that another time may be better ones."""
+
+log = get_logger("commitment")
+
+
+class StoppedError(Exception):
+    """The courier was stopped before there was an answer."""
+
+
+@dataclass(eq=False, slots=True)
+class _Errand:
+    make: Callable[[], Awaitable[CommitmentResult]]
+    answer: asyncio.Future[Status]
+
+
+class Courier:
+    """Reports to one peer, one report after the other. `run` is the task that does it."""
+
+    def __init__(self, address: Address, *, ae_title: str, called_ae_title: str, timeouts: Timeouts) -> None:
+        self._address = address
+        self._ae_title = ae_title
+        self._called_ae_title = called_ae_title
+        self._timeouts = timeouts
+        self._errands: deque[_Errand] = deque()
+        self._called = asyncio.Event()
+        self._stopped = False
+
+    async def deliver(self, make: Callable[[], Awaitable[CommitmentResult]]) -> Status:
+        """Report what `make` gives, which is asked for once there is an association, and give the peer's answer.
+
+        Raises `StoppedError`, and whatever `make` raises.
+        """
+        if self._stopped:
+            raise StoppedError
+        errand = _Errand(make, asyncio.get_running_loop().create_future())
+        self._errands.append(errand)
+        self._called.set()
+        try:
+            return await errand.answer
+        finally:
+            if errand in self._errands:
+                self._errands.remove(errand)
+
+    async def run(self) -> Never:
+        """Deliver whatever there is, until it is cancelled; where that fails, again and again, less and less often."""
+        self._stopped = False
+        try:
+            await self._run()
+        finally:
+            self._stopped = True
+            for errand in self._errands:
+                if not errand.answer.done():
+                    errand.answer.set_exception(StoppedError())
+
+    async def _run(self) -> Never:
+        delay = _FIRST_DELAY
+        while True:
+            if not self._errands:
+                self._called.clear()
+                await self._called.wait()
+            try:
+                await self._deliver_all()
+                delay = _FIRST_DELAY
+            except AssociationError as error:
+                log.warning(
+                    "reports_not_delivered",
+                    called=self._called_ae_title,
+                    address=str(self._address),
+                    waiting=len(self._errands),
+                    reason=str(error),
+                    again_after_s=delay,
+                )
+                # A peer that asks anew may well be there again.
+                self._called.clear()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(delay):
+                        await self._called.wait()
+                delay = min(2 * delay, _LONGEST_DELAY)
+
+    async def _deliver_all(self) -> None:
+        association = await CommitmentAssociation.open(
+            self._address, ae_title=self._ae_title, called_ae_title=self._called_ae_title, timeouts=self._timeouts
+        )
+        try:
+            while self._errands:
+                await self._deliver(association, self._errands[0])
+        except BaseException:
+            await association.abort()
+            raise
+        with contextlib.suppress(AssociationError):
+            # Each report has its answer.
+            await association.release()
+
+    async def _deliver(self, association: CommitmentAssociation, errand: _Errand) -> None:
+        try:
+            result = await errand.make()
+        except Exception as error:  # noqa: BLE001  # it is raised again where the report is waited for
+            self._errands.remove(errand)
+            errand.answer.set_exception(error)
+            return
+        status = await association.report(result)
+        if status.code in _TRY_AGAIN:
+            self._errands.rotate(-1)
+            raise LostError(f"the peer could not take a report: {status}")
+        if errand in self._errands:
+            # Else nobody waits for it any more.
+            self._errands.remove(errand)
+            errand.answer.set_result(status)

@@ -1,0 +1,158 @@
+"""What an archive is asked to keep, and what it says of it: the data sets of storage commitment (PS3.4 J.3)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final, Self
+
+from dicomport.standard import (
+    INVALID_ARGUMENT_VALUE,
+    MISSING_ATTRIBUTE,
+    MISSING_ATTRIBUTE_VALUE,
+    PROCESSING_FAILURE,
+    RESOURCE_LIMITATION,
+    Status,
+)
+from dicomport.wire.datasets import DataSetError, DataSetReader, DataSetTooLongError, DataSetWriter, Span
+
+__all__ = ["CommitmentDataSetError", "CommitmentRequest", "CommitmentResult", "SOPReference"]
+
+_REFERENCED_SOP_CLASS_UID: Final = 0x00081150
+_REFERENCED_SOP_INSTANCE_UID: Final = 0x00081155
+_TRANSACTION_UID: Final = 0x00081195
+_FAILURE_REASON: Final = 0x00081197
+_FAILED_SOP_SEQUENCE: Final = 0x00081198
+_REFERENCED_SOP_SEQUENCE: Final = 0x00081199
+
+_UID: Final = re.compile(r"[0-9.]{1,64}")
+
+
+class CommitmentDataSetError(ValueError):
+    """A data set that can't be read, or lacks something; `status` answers the request that it came with."""
+
+    def __init__(self, status: Status, problem: str) -> None:
+        super().__init__(problem)
+        self.status = Status.of(status.code, problem)
+
+
+@dataclass(frozen=True, slots=True)
+class SOPReference:
+    """One SOP Instance by its UIDs (PS3.3 Table 10-11)."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class CommitmentRequest:
+    """Instances that an archive is asked to keep: the Action Information (PS3.4 Table J.3-1)."""
+
+    transaction_uid: str
+    references: tuple[SOPReference, ...]
+
+    def encode(self, transfer_syntax_uid: str) -> bytes:
+        """Write the data set."""
+        writer = DataSetWriter(transfer_syntax_uid)
+        return writer.finish(
+            writer.uid(_TRANSACTION_UID, self.transaction_uid),
+            writer.sequence(_REFERENCED_SOP_SEQUENCE, (_item(writer, reference) for reference in self.references)),
+        )
+
+    @classmethod
+    def decode(cls, data: bytes, transfer_syntax_uid: str, most_bytes: int) -> Self:
+        """Read the data set, inflated to `most_bytes` at most. Raises `CommitmentDataSetError`."""
+        reader = _Reader(data, transfer_syntax_uid, most_bytes)
+        uid = reader.uid(reader.top, _TRANSACTION_UID)
+        references = tuple(reader.reference(item) for item in reader.sequence(_REFERENCED_SOP_SEQUENCE))
+        if not references:
+            status = MISSING_ATTRIBUTE_VALUE if _REFERENCED_SOP_SEQUENCE in reader.top else MISSING_ATTRIBUTE
+            raise CommitmentDataSetError(status, "no SOP Instance is referenced")
+        return cls(uid, references)
+
+
+@dataclass(frozen=True, slots=True)
+class CommitmentResult:
+    """What an archive says of them: the Event Information (PS3.4 Table J.3-2)."""
+
+    transaction_uid: str
+    committed: tuple[SOPReference, ...]
+    failed: tuple[tuple[SOPReference, Status], ...]
+    """Each with the Failure Reason (PS3.3 C.14.1.1), whose values are those of a status."""
+
+    def encode(self, transfer_syntax_uid: str) -> bytes:
+        """Write the data set; either sequence is there only where it has items."""
+        writer = DataSetWriter(transfer_syntax_uid)
+        parts = [writer.uid(_TRANSACTION_UID, self.transaction_uid)]
+        if self.failed:
+            items = (
+                _item(writer, reference) + writer.number(_FAILURE_REASON, status.code)
+                for reference, status in self.failed
+            )
+            parts.append(writer.sequence(_FAILED_SOP_SEQUENCE, items))
+        if self.committed:
+            items = (_item(writer, reference) for reference in self.committed)
+            parts.append(writer.sequence(_REFERENCED_SOP_SEQUENCE, items))
+        return writer.finish(*parts)
+
+    @classmethod
+    def decode(cls, data: bytes, transfer_syntax_uid: str, most_bytes: int) -> Self:
+        """Read the data set, inflated to `most_bytes` at most. Raises `CommitmentDataSetError`."""
+        reader = _Reader(data, transfer_syntax_uid, most_bytes)
+        return cls(
+            reader.uid(reader.top, _TRANSACTION_UID),
+            tuple(reader.reference(item) for item in reader.sequence(_REFERENCED_SOP_SEQUENCE)),
+            tuple((reader.reference(item), reader.reason(item)) for item in reader.sequence(_FAILED_SOP_SEQUENCE)),
+        )
+
+
+def _item(writer: DataSetWriter, reference: SOPReference) -> bytes:
+    return writer.uid(_REFERENCED_SOP_CLASS_UID, reference.sop_class_uid) + writer.uid(
+        _REFERENCED_SOP_INSTANCE_UID, reference.sop_instance_uid
+    )
+
+
+class _Reader:
+    """Reads attributes, and says how a request is answered that does not have them."""
+
+    def __init__(self, data: bytes, transfer_syntax_uid: str, most_bytes: int) -> None:
+        try:
+            self._reader = DataSetReader(data, transfer_syntax_uid, most_bytes)
+            self.top = self._reader.elements(self._reader.whole)
+        except DataSetTooLongError as error:
+            raise CommitmentDataSetError(RESOURCE_LIMITATION, str(error)) from None
+        except DataSetError as error:
+            raise CommitmentDataSetError(INVALID_ARGUMENT_VALUE, f"no data set: {error}") from None
+
+    def sequence(self, tag: int) -> list[dict[int, Span]]:
+        if tag not in self.top:
+            return []
+        try:
+            return [self._reader.elements(item) for item in self._reader.items(self.top[tag])]
+        except DataSetError as error:
+            raise CommitmentDataSetError(INVALID_ARGUMENT_VALUE, f"{_named(tag)}: {error}") from None
+
+    def reference(self, item: dict[int, Span]) -> SOPReference:
+        return SOPReference(
+            self.uid(item, _REFERENCED_SOP_CLASS_UID),
+            self.uid(item, _REFERENCED_SOP_INSTANCE_UID),
+        )
+
+    def uid(self, elements: dict[int, Span], tag: int) -> str:
+        if tag not in elements:
+            raise CommitmentDataSetError(MISSING_ATTRIBUTE, f"{_named(tag)} is missing")
+        uid = self._reader.value(elements[tag]).decode("latin-1").strip("\0 ")
+        if not uid:
+            raise CommitmentDataSetError(MISSING_ATTRIBUTE_VALUE, f"{_named(tag)} is empty")
+        if not _UID.fullmatch(uid):
+            raise CommitmentDataSetError(INVALID_ARGUMENT_VALUE, f"{_named(tag)} is no UID")
+        return uid
+
+    def reason(self, item: dict[int, Span]) -> Status:
+        # What stands among the failures has failed, whatever reason is given for it, and if there is none.
+        code = self._reader.number(item[_FAILURE_REASON]) if _FAILURE_REASON in item else None
+        return Status(code) if code else PROCESSING_FAILURE
+
+
+def _named(tag: int) -> str:
+    return f"({tag >> 16:04X},{tag & 0xFFFF:04X})"

@@ -1,0 +1,229 @@
+"""What the archive answers for: an instance that is there, whole, under its SOP Class, and on the disk."""
+
+import asyncio
+import contextlib
+import errno
+import logging
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+from tests.archive.sending import CT, LONG, Receiver, instance, receiver
+from tests.files.faults import Disk, Fault
+
+from dicomport import SOPReference
+from dicomport.archive import Archive, ArchiveOptions, Check, Checks, Duplicates, Policy
+from dicomport.files import Durability
+from dicomport.standard._tables import MISPRINTED_UIDS
+
+MR: Final = "1.2.840.10008.5.1.4.1.1.4"
+NAME: Final = "1.2.3/1.2.3.1/1.2.3.4.dcm"
+FLUSH: Final = Durability.FLUSH
+
+
+def reference(uid: str = "1.2.3.4", sop_class: str = CT) -> SOPReference:
+    return SOPReference(sop_class, uid)
+
+
+def look_up(archive: Archive, *references: SOPReference) -> list[int]:
+    return [status.code for status in asyncio.run(archive.look_up(references))]
+
+
+@pytest.fixture
+def received(tmp_path: Path) -> Iterator[Receiver]:
+    with receiver(tmp_path / "archive", ArchiveOptions(durability=FLUSH)) as opened:
+        yield opened
+
+
+@contextlib.contextmanager
+def index_locked(archive: Archive) -> Iterator[None]:
+    """Keep everybody from writing to the index: what is stored is in the journals alone."""
+    connection = sqlite3.connect(archive.paths.index, isolation_level=None)
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        yield
+        connection.execute("ROLLBACK")
+    finally:
+        connection.close()
+
+
+def until_indexed(archive: Archive, uid: str = "1.2.3.4") -> None:
+    """Wait until the index knows an instance."""
+    while not archive.index.find(uid):
+        pass
+
+
+def errors(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [entry.getMessage() for entry in caplog.records if entry.levelno >= logging.ERROR]
+
+
+def test_what_was_stored_is_there_at_once(received: Receiver) -> None:
+    with received.association() as association:
+        for number in range(30):
+            assert association.c_store(instance(f"1.2.{number}")).status.code == 0x0000
+            assert look_up(received.archive, reference(f"1.2.{number}")) == [0x0000]
+
+
+def test_it_is_there_while_the_index_does_not_know_it(received: Receiver) -> None:
+    with index_locked(received.archive):
+        received.send(instance())
+        assert received.archive.index.find("1.2.3.4") == []
+        assert look_up(received.archive, reference(), reference(sop_class=MR)) == [0x0000, 0x0119]
+
+
+def test_what_another_process_has_stored_is_there(received: Receiver) -> None:
+    other = Archive(received.archive.paths.root)
+    with contextlib.closing(other), index_locked(other):
+        received.send(instance())
+        assert look_up(other, reference()) == [0x0000]
+
+
+def test_each_is_told_in_order(received: Receiver) -> None:
+    received.send(instance("1.2.1"))
+    received.send(instance("1.2.2", sop_class=MR))
+    wanted = [reference("1.2.2", MR), reference("1.2.9"), reference("1.2.1"), reference("1.2.2"), reference("1.2.1")]
+    assert look_up(received.archive, *wanted) == [0x0000, 0x0112, 0x0000, 0x0119, 0x0000]
+    assert look_up(received.archive) == []
+
+
+def test_any_number_is_told(received: Receiver) -> None:
+    received.send(instance("1.2.700"))
+    wanted = [reference(f"1.2.{number}") for number in range(1201)]
+    assert look_up(received.archive, *wanted) == [0x0112] * 700 + [0x0000] + [0x0112] * 500
+
+
+def test_a_misprinted_class_is_the_one_that_is_meant(received: Receiver) -> None:
+    wrong, right = next(iter(MISPRINTED_UIDS.items()))
+    received.send(instance("1.2.1", sop_class=right))
+    assert look_up(received.archive, reference("1.2.1", wrong), reference("1.2.1", right)) == [0x0000, 0x0000]
+
+
+SPOILED: Final[dict[str, Callable[[bytes], bytes]]] = {
+    "another byte": lambda data: data[:-1] + b"\7",
+    "shorter": lambda data: data[:-2],
+    "longer": lambda data: data + b"\0\0",
+    "empty": lambda _data: b"",
+    "no DICOM": lambda _data: b"something else",
+}
+
+
+@pytest.mark.parametrize("indexed", [True, False], ids=["indexed", "in the journal"])
+@pytest.mark.parametrize("spoil", SPOILED.values(), ids=SPOILED)
+def test_a_damaged_file_is_not_answered_for(
+    received: Receiver, spoil: Callable[[bytes], bytes], *, indexed: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    with contextlib.nullcontext() if indexed else index_locked(received.archive):
+        received.send(instance())
+        if indexed:
+            until_indexed(received.archive)
+        path = received.root / NAME
+        path.write_bytes(spoil(path.read_bytes()))
+        assert look_up(received.archive, reference()) == [0x0110]
+    assert errors(caplog) == [
+        'instance_lost sop_instance_uid=1.2.3.4 reason="the data set is not the one that was received"'
+    ]
+
+
+def test_a_missing_file_is_not_answered_for(received: Receiver, caplog: pytest.LogCaptureFixture) -> None:
+    received.send(instance())
+    until_indexed(received.archive)
+    (received.root / NAME).unlink()
+    assert look_up(received.archive, reference()) == [0x0112]
+    assert errors(caplog) == ['instance_lost sop_instance_uid=1.2.3.4 reason="No such file or directory"']
+
+
+def test_a_file_in_trouble_is_not_answered_for(
+    received: Receiver, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    received.send(instance("1.2.1"))
+    received.send(instance())
+    disk = Disk(received.root, monkeypatch)
+    disk.fail(Fault("open", errno.EIO, "1.2.3.4.dcm"))
+    assert look_up(received.archive, reference(), reference("1.2.1")) == [0x0110, 0x0000]
+    assert errors(caplog) == ['instance_lost sop_instance_uid=1.2.3.4 reason="Input/output error"']
+    disk.recover()
+    assert look_up(received.archive, reference()) == [0x0000]
+
+
+def test_it_is_on_the_disk_before_it_is_answered_for(received: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    received.send(instance())
+    disk = Disk(received.root, monkeypatch)
+    assert look_up(received.archive, reference()) == [0x0000]
+    synced = [name for call, name in disk.calls if call == "fsync"]
+    assert synced == [NAME, str(Path(NAME).parent)]
+    disk.fail(Fault("fsync", errno.EIO, "1.2.3.1"))
+    assert look_up(received.archive, reference()) == [0x0110]
+
+
+def test_of_two_in_conflict_both_have_to_be_whole(received: Receiver) -> None:
+    received.send(instance(), instance(pixels=b"\7\7\7\7"))
+    assert look_up(received.archive, reference()) == [0x0000]
+    second = (received.root / NAME).with_name("1.2.3.4~2.dcm")
+    second.write_bytes(second.read_bytes()[:-2])
+    assert look_up(received.archive, reference()) == [0x0110]
+
+
+def test_of_two_classes_the_one_that_is_asked_for_counts(received: Receiver) -> None:
+    received.send(instance(), instance(sop_class=MR))
+    second = (received.root / NAME).with_name("1.2.3.4~2.dcm")
+    second.write_bytes(second.read_bytes()[:-2])
+    assert look_up(received.archive, reference(), reference(sop_class=MR)) == [0x0000, 0x0110]
+
+
+@pytest.mark.parametrize("indexed", [True, False], ids=["indexed", "in the journal"])
+def test_one_that_took_the_place_of_another_is_answered_for(tmp_path: Path, *, indexed: bool) -> None:
+    with receiver(tmp_path, ArchiveOptions(duplicates=Duplicates.REPLACE)) as received:
+        received.send(instance())
+        until_indexed(received.archive)
+        with contextlib.nullcontext() if indexed else index_locked(received.archive):
+            received.send(instance(pixels=b"\7\7\7\7"))
+            assert look_up(received.archive, reference()) == [0x0000]
+
+
+def test_what_was_accepted_anyway_is_answered_for_and_what_was_refused_is_not(tmp_path: Path) -> None:
+    odd = instance("1.2.1", said_class=MR)
+    with receiver(tmp_path / "strict") as received:
+        assert received.send(odd) == [0xA900]
+        assert look_up(received.archive, reference("1.2.1")) == [0x0112]
+    accepting = ArchiveOptions(checks=Checks(dict.fromkeys(Check, Policy.ACCEPT)))
+    with receiver(tmp_path / "lenient", accepting) as received:
+        assert received.send(odd) == [0xB007]
+        assert look_up(received.archive, reference("1.2.1")) == [0x0000]
+
+
+def test_closing_the_archive_breaks_it_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def hold(call: str, name: str) -> None:
+        if call == "open" and name.endswith(".dcm"):
+            begun.set()
+            go_on.wait(60)
+
+    async def close_meanwhile(archive: Archive) -> None:
+        looking_up = asyncio.ensure_future(archive.look_up([reference(f"1.2.{number}") for number in range(100)]))
+        await asyncio.to_thread(begun.wait, 60)
+        closing = asyncio.ensure_future(asyncio.to_thread(archive.close))
+        await asyncio.to_thread(archive._custody._closing.wait, 60)
+        go_on.set()
+        with pytest.raises(RuntimeError, match="the archive is being closed"):
+            await looking_up
+        await closing
+
+    with receiver(tmp_path, ArchiveOptions(durability=FLUSH)) as received:
+        received.send(*(instance(f"1.2.{number}") for number in range(100)))
+    archive = Archive(tmp_path, ArchiveOptions(durability=FLUSH))
+    Disk(tmp_path, monkeypatch, before=hold)
+    asyncio.run(close_meanwhile(archive))
+
+
+def test_a_large_instance_is_read_to_its_end(received: Receiver) -> None:
+    received.send(instance(pixels=LONG))
+    assert look_up(received.archive, reference()) == [0x0000]
+    path = received.root / NAME
+    data = bytearray(path.read_bytes())
+    data[2_000_000] ^= 1
+    path.write_bytes(data)
+    assert look_up(received.archive, reference()) == [0x0110]

@@ -1,0 +1,150 @@
+"""An SCU of storage commitment that does what a test says, and a custody that does too."""
+
+import asyncio
+import contextlib
+import logging
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from tests.scp.storages import Recorder
+
+from dicomport import Address, CommitmentSCP, SOPReference, Status, StorageSCP
+from dicomport.core import AcceptedContext
+from dicomport.testing import Message, Peer, ScriptedSCU
+from dicomport.wire import (
+    DEFAULT_LIMITS,
+    CommitmentRequest,
+    CommitmentResult,
+    NActionRQ,
+    NActionRSP,
+    NEventReportRQ,
+)
+
+COMMITMENT: Final = "1.2.840.10008.1.20.1"
+INSTANCE: Final = "1.2.840.10008.1.20.1.1"
+CT: Final = "1.2.840.10008.5.1.4.1.1.2"
+MOST: Final = 1 << 24
+PATIENCE: Final = 30.0
+
+
+def references(*uids: str) -> tuple[SOPReference, ...]:
+    return tuple(SOPReference(CT, uid) for uid in uids)
+
+
+@dataclass
+class Keeper:
+    """A custody that has what it is told to have, and looks it up once it may."""
+
+    lost: Mapping[str, int] = field(default_factory=dict)
+    """Statuses by SOP Instance UID; whatever is not in it is committed."""
+    may_look: threading.Event = field(default_factory=threading.Event)
+    asked: list[tuple[str, ...]] = field(default_factory=list)
+    error: Exception | None = None
+
+    def __post_init__(self) -> None:
+        self.may_look.set()
+
+    async def look_up(self, wanted: Sequence[SOPReference]) -> list[Status]:
+        self.asked.append(tuple(one.sop_instance_uid for one in wanted))
+        await asyncio.to_thread(self.may_look.wait, PATIENCE)
+        if self.error is not None:
+            raise self.error
+        return [Status(self.lost.get(one.sop_instance_uid, 0)) for one in wanted]
+
+
+@dataclass
+class Serving:
+    """A running SCP of storage commitment."""
+
+    scp: StorageSCP
+    folder: Path
+
+    @property
+    def port(self) -> int:
+        return self.scp.port
+
+    def kept(self) -> list[Path]:
+        """List the requests that are not reported on yet."""
+        return sorted(self.folder.rglob("*.json"))
+
+
+class Log(logging.Handler):
+    """What is logged of commitments, to be waited for."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.events: list[str] = []
+        self._changed = threading.Condition()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with self._changed:
+            self.events.append(record.getMessage().split()[0])
+            self._changed.notify_all()
+
+    def await_event(self, event: str, count: int = 1) -> None:
+        """Wait until an event was logged so often."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: self.events.count(event) >= count, PATIENCE), self.events
+
+
+@contextlib.contextmanager
+def serving(keeper: Any, folder: Path, *, port: int | None = None, **options: Any) -> Iterator[Serving]:
+    """Serve; `port` is where the SCU "SCRIPTED" listens."""
+    report_to = {} if port is None else {"SCRIPTED": Address("127.0.0.1", port)}
+    commitment = CommitmentSCP(keeper, folder, report_to=report_to, ae_title="ARCHIVE", **options)
+    limits = options.get("limits", DEFAULT_LIMITS)
+    with StorageSCP(Recorder(), port=0, commitment=commitment, limits=limits).in_thread() as scp:
+        yield Serving(scp, folder)
+
+
+class SCU(ScriptedSCU):
+    """Asks for commitment."""
+
+    def __init__(self, port: int, calling: str = "SCRIPTED", transfer_syntaxes: Sequence[str] = ()) -> None:
+        super().__init__("127.0.0.1", port)
+        self.associate(
+            (COMMITMENT, transfer_syntaxes) if transfer_syntaxes else COMMITMENT, CT, calling=calling, called="ARCHIVE"
+        )
+        self.context: AcceptedContext = next(iter(self.contexts.values()))
+
+    def act(self, data: bytes, **changed: Any) -> int:
+        """Send an N-ACTION with any data set, and give the status of the answer."""
+        values: dict[str, Any] = {
+            "has_data_set": True,
+            "message_id": 1,
+            "requested_sop_class_uid": COMMITMENT,
+            "requested_sop_instance_uid": INSTANCE,
+            "action_type_id": 1,
+        }
+        self.send_message(self.context.context_id, NActionRQ(**values | changed), data)
+        return self.expect(NActionRSP).command.status
+
+    def ask(self, transaction: str, *uids: str) -> int:
+        """Ask for the commitment of CT images, and give the status of the answer."""
+        request = CommitmentRequest(transaction, references(*uids))
+        return self.act(request.encode(self.context.transfer_syntax))
+
+
+def expect_report(peer: Peer, status: int = 0) -> tuple[int, CommitmentResult]:
+    """Read a report and answer it; give its event type and what it says."""
+    report = peer.expect(NEventReportRQ)
+    peer.answer(report, status)
+    return said(peer, report)
+
+
+def said(peer: Peer, report: Message[NEventReportRQ]) -> tuple[int, CommitmentResult]:
+    """Read a report's data set."""
+    syntax = peer.contexts[report.context_id].transfer_syntax
+    return report.command.event_type_id, CommitmentResult.decode(report.data, syntax, MOST)
+
+
+def result(transaction: str, *committed: str, **failed: int) -> CommitmentResult:
+    """Make a result of CT images; failures are given as `_1_2_3=0x0112`."""
+    return CommitmentResult(
+        transaction,
+        references(*committed),
+        tuple((SOPReference(CT, uid.strip("_").replace("_", ".")), Status(code)) for uid, code in failed.items()),
+    )

@@ -1,0 +1,224 @@
+"""The data sets of storage commitment: golden bytes, any value, pydicom's reading, and bytes that are none."""
+
+import io
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+import pydicom
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydicom.sequence import Sequence
+from tests.wire.commitment_goldens import (
+    BIG_ENDIAN,
+    CT,
+    DEFLATED,
+    EXPLICIT,
+    IMPLICIT,
+    JPEG,
+    READ,
+    REQUEST,
+    RESULT,
+    WRITTEN,
+)
+from tests.wire.golden import Golden, golden
+
+from dicomport.standard import Status
+from dicomport.wire import (
+    CommitmentDataSetError,
+    CommitmentRequest,
+    CommitmentResult,
+    FileMeta,
+    SOPReference,
+    encode_file_meta,
+)
+
+MOST: Final = 1 << 20
+SYNTAXES: Final = (IMPLICIT, EXPLICIT, BIG_ENDIAN, DEFLATED, JPEG, "1.2.3.4")
+"""The last is of nobody: whatever it is, it differs from Explicit VR Little Endian in pixel data alone."""
+
+uids: Final = st.text("0123456789.", min_size=1, max_size=64)
+references: Final = st.builds(SOPReference, uids, uids)
+requests: Final = st.builds(CommitmentRequest, uids, st.lists(references, min_size=1, max_size=5).map(tuple))
+reasons: Final = st.integers(1, 0xFFFF).map(Status)
+results: Final = st.builds(
+    CommitmentResult,
+    uids,
+    st.lists(references, max_size=4).map(tuple),
+    st.lists(st.tuples(references, reasons), max_size=4).map(tuple),
+)
+
+
+def refused(data: bytes, syntax: str = EXPLICIT, most: int = MOST) -> int:
+    """Give the status that a request is refused with."""
+    with pytest.raises(CommitmentDataSetError) as refusal:
+        CommitmentRequest.decode(data, syntax, most)
+    assert len(refusal.value.status.comment) > 5
+    return refusal.value.status.code
+
+
+@pytest.mark.parametrize(("syntax", "bytes_", "value"), WRITTEN.values(), ids=WRITTEN)
+def test_golden_bytes(syntax: str, bytes_: Golden, value: CommitmentRequest | CommitmentResult) -> None:
+    assert value.encode(syntax) == bytes_.data
+    assert type(value).decode(bytes_.data, syntax, MOST) == value
+
+
+@pytest.mark.parametrize(("syntax", "bytes_", "value"), READ.values(), ids=READ)
+def test_what_others_write_is_read(syntax: str, bytes_: Golden, value: CommitmentRequest | CommitmentResult) -> None:
+    assert type(value).decode(bytes_.data, syntax, MOST) == value
+
+
+@given(requests | results, st.sampled_from(SYNTAXES))
+def test_any_value_is_read_as_it_was_written(value: CommitmentRequest | CommitmentResult, syntax: str) -> None:
+    data = value.encode(syntax)
+    assert len(data) % 2 == 0
+    assert type(value).decode(data, syntax, MOST) == value
+
+
+# pydicom as the oracle, in both directions.
+
+
+def part10(data: bytes, syntax: str) -> pydicom.FileDataset:
+    """Read a data set with pydicom."""
+    return pydicom.dcmread(io.BytesIO(encode_file_meta(FileMeta(transfer_syntax_uid=syntax)) + data))
+
+
+def items(sequence: Any) -> list[tuple[str, str, int | None]]:
+    return [(item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID, item.get("FailureReason")) for item in sequence]
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES[:-1])
+def test_pydicom_reads_what_is_written(syntax: str) -> None:
+    request = part10(REQUEST.encode(syntax), syntax)
+    assert request.TransactionUID == "1.2.3"
+    assert items(request.ReferencedSOPSequence) == [
+        (one.sop_class_uid, one.sop_instance_uid, None) for one in REQUEST.references
+    ]
+    result = part10(RESULT.encode(syntax), syntax)
+    assert items(result.ReferencedSOPSequence) == [("1.2.840.10008.5.1.4.1.1.4", "1.2.3.45", None)]
+    assert items(result.FailedSOPSequence) == [("1.2.840.10008.5.1.4.1.1.2", "1.2.3.4", 0x0112)]
+
+
+@pytest.mark.parametrize("undefined", [False, True], ids=["defined lengths", "undefined lengths"])
+@pytest.mark.parametrize("syntax", [IMPLICIT, EXPLICIT, BIG_ENDIAN])
+def test_what_pydicom_writes_is_read(syntax: str, *, undefined: bool) -> None:
+    dataset = pydicom.Dataset()
+    dataset.TransactionUID = "1.2.3"
+    dataset.RetrieveAETitle = "ELSEWHERE"
+    dataset.ReferencedSOPSequence = Sequence()
+    for one in REQUEST.references:
+        item = pydicom.Dataset()
+        item.ReferencedSOPClassUID = one.sop_class_uid
+        item.ReferencedSOPInstanceUID = one.sop_instance_uid
+        item.StorageMediaFileSetUID = "1.2.3.4.5"
+        item.is_undefined_length_sequence_item = undefined
+        dataset.ReferencedSOPSequence.append(item)
+    dataset["ReferencedSOPSequence"].is_undefined_length = undefined
+    written = io.BytesIO()
+    dataset.save_as(written, implicit_vr=syntax == IMPLICIT, little_endian=syntax != BIG_ENDIAN)
+    assert CommitmentRequest.decode(written.getvalue(), syntax, MOST) == REQUEST
+
+
+# What is no request.
+
+
+def explicit(text: str) -> bytes:
+    return golden(text, "little").data
+
+
+UID_ELEMENT: Final = "08 00 95 11 'UI' [06 00] '1.2.3' 00 "
+REFERENCED: Final = "08 00 99 11 'SQ' 00 00 "
+CLASS: Final = "08 00 50 11 'UI' [06 00] '1.2.4' 00 "
+INSTANCE: Final = "08 00 55 11 'UI' [06 00] '1.2.5' 00 "
+
+BAD: Final[dict[str, tuple[str, int]]] = {
+    "nothing": ("", 0x0120),
+    "no Transaction UID": (REFERENCED + "[24 00 00 00] FE FF 00 E0 [1C 00 00 00]" + CLASS + INSTANCE, 0x0120),
+    "an empty Transaction UID": ("08 00 95 11 'UI' [00 00]", 0x0121),
+    "a Transaction UID of padding": ("08 00 95 11 'UI' [02 00] 20 00", 0x0121),
+    "a Transaction UID that is none": ("08 00 95 11 'UI' [04 00] '1.2a'", 0x0115),
+    "a Transaction UID of 66 characters": ("08 00 95 11 'UI' [42 00] '" + "1" * 66 + "'", 0x0115),
+    "no Referenced SOP Sequence": (UID_ELEMENT, 0x0120),
+    "an empty Referenced SOP Sequence": (UID_ELEMENT + REFERENCED + "[00 00 00 00]", 0x0121),
+    "an item without a class": (
+        UID_ELEMENT + REFERENCED + "[16 00 00 00] FE FF 00 E0 [0E 00 00 00]" + INSTANCE,
+        0x0120,
+    ),
+    "an item without an instance": (
+        UID_ELEMENT + REFERENCED + "[16 00 00 00] FE FF 00 E0 [0E 00 00 00]" + CLASS,
+        0x0120,
+    ),
+    "an empty item": (UID_ELEMENT + REFERENCED + "[08 00 00 00] FE FF 00 E0 [00 00 00 00]", 0x0120),
+    "no item in a sequence": (UID_ELEMENT + REFERENCED + "[0E 00 00 00]" + CLASS, 0x0115),
+    "a delimiter in a sequence of known length": (
+        UID_ELEMENT + REFERENCED + "[08 00 00 00] FE FF DD E0 00 00 00 00",
+        0x0115,
+    ),
+    "a delimiter where an element belongs": ("FE FF 0D E0 00 00 00 00", 0x0115),
+    "half a header": (UID_ELEMENT + "08 00 99 11", 0x0115),
+    "half a long header": (UID_ELEMENT + REFERENCED, 0x0115),
+    "a value that ends too early": ("08 00 95 11 'UI' [10 00] '1.2.3' 00", 0x0115),
+    "a sequence without its end": (UID_ELEMENT + REFERENCED + "FF FF FF FF FE FF 00 E0 [00 00 00 00]", 0x0115),
+    "an item without its end": (UID_ELEMENT + REFERENCED + "FF FF FF FF FE FF 00 E0 FF FF FF FF" + CLASS, 0x0115),
+}
+
+
+@pytest.mark.parametrize(("text", "status"), BAD.values(), ids=BAD)
+def test_what_lacks_something_says_how_it_is_answered(text: str, status: int) -> None:
+    assert refused(explicit(text)) == status
+
+
+def test_sequences_within_sequences_end_somewhere() -> None:
+    deep = "08 00 11 11 'SQ' 00 00 FF FF FF FF FE FF 00 E0 FF FF FF FF"
+    assert refused(explicit(deep * 5000)) == 0x0115
+    assert refused(explicit(deep * 5 + "FE FF 0D E0 00 00 00 00 FE FF DD E0 00 00 00 00" * 5)) == 0x0120
+
+
+def test_what_is_inflated_is_bounded() -> None:
+    data = REQUEST.encode(DEFLATED)
+    whole = len(REQUEST.encode(EXPLICIT))
+    assert CommitmentRequest.decode(data, DEFLATED, whole) == REQUEST
+    assert refused(data, DEFLATED, whole - 1) == 0x0213
+    deflater = zlib.compressobj(wbits=-15)
+    bomb = deflater.compress(bytes(50_000_000)) + deflater.flush()
+    assert len(bomb) < 60_000
+    assert refused(bomb, DEFLATED) == 0x0213
+
+
+def test_what_is_not_deflated_is_refused() -> None:
+    assert refused(b"\xff" * 20, DEFLATED) == 0x0115
+    assert refused(REQUEST.encode(DEFLATED)[:-4], DEFLATED) == 0x0115
+
+
+def spoiled() -> Iterator[tuple[str, Callable[[bytes, str, int], object], bytes]]:
+    for syntax, bytes_, value in (*WRITTEN.values(), *READ.values()):
+        for data in (*bytes_.mutations(), *bytes_.truncations()):
+            yield syntax, type(value).decode, data
+
+
+def test_spoiled_lengths_and_early_ends_are_refused_or_read() -> None:
+    outcomes = set()
+    for syntax, decode, data in spoiled():
+        try:
+            decode(data, syntax, MOST)
+        except CommitmentDataSetError as error:
+            outcomes.add(error.status.code)
+        else:
+            outcomes.add(0)
+    assert outcomes == {0x0000, 0x0115, 0x0120}
+
+
+@given(st.binary(max_size=300), st.sampled_from(SYNTAXES))
+def test_no_bytes_do_any_harm(data: bytes, syntax: str) -> None:
+    for kind in (CommitmentRequest, CommitmentResult):
+        try:
+            value = kind.decode(data, syntax, MOST)
+        except CommitmentDataSetError:
+            continue
+        assert kind.decode(value.encode(syntax), syntax, MOST) == value
+
+
+def test_a_big_request_is_read_in_one_pass() -> None:
+    many = CommitmentRequest("1.2", tuple(SOPReference(CT.sop_class_uid, f"1.2.{number}") for number in range(20_000)))
+    assert CommitmentRequest.decode(many.encode(IMPLICIT), IMPLICIT, 1 << 24) == many
