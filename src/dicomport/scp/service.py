@@ -5,10 +5,12 @@ Every request is answered, whatever it is; what ends the association is told fro
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import logging
 from collections.abc import AsyncIterator, Callable, Collection
+from dataclasses import dataclass
 from typing import Final, Never, TypeAlias
 
 from dicomport.core import (
@@ -26,6 +28,7 @@ from dicomport.core import (
 )
 from dicomport.logs import get_logger, reason_of
 from dicomport.net import Bound, Connection, TimerExpiredError, Visitor
+from dicomport.scp.answers import Answers
 from dicomport.scp.gate import Gate
 from dicomport.scp.normalized import NormalizedOperation, NormalizedService, Notifications, response_to
 from dicomport.scp.requests import AssociationInfo, StoreOperation
@@ -85,8 +88,18 @@ class _Stopping(Exception):  # noqa: N818
     """The server stops while nothing is in flight here."""
 
 
-class _Notifying(Exception):  # noqa: N818
-    """A notification is to be sent while the peer asks nothing."""
+class _Woken(Exception):  # noqa: N818
+    """Something is to be sent while the peer asks nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """The answer to a C-STORE request."""
+
+    operation: StoreOperation
+    status: Status
+    size: int
+    """Length of the data set, bytes."""
 
 
 class StorageService:
@@ -110,6 +123,7 @@ class StorageService:
         self._storage = storage
         self._normalized = normalized
         self._notifications = Notifications(self._core, self._wake)
+        self._answers: Answers[_Answer] = Answers(self._wake)
         self._on_answer = on_answer
         self._on_over = on_over
         self._visitor = visitor
@@ -128,8 +142,8 @@ class StorageService:
         self._connection.interrupt(_Stopping())
 
     def _wake(self) -> None:
-        """Let `_next_request` see to the notifications."""
-        self._connection.interrupt(_Notifying())
+        """Let `_next_request` see to what is to be sent."""
+        self._connection.interrupt(_Woken())
 
     async def serve(self) -> None:
         """Serve the association until it is over."""
@@ -187,7 +201,13 @@ class StorageService:
         try:
             while True:
                 await self._serve_next(association)
+        except asyncio.CancelledError:
+            self._answers.cancel()
+            raise
         finally:
+            # Whoever is gone has sent it whole all the same.
+            await self._answers.wait()
+            self._tell_answers()
             self._notifications.end()
             self._tell_over(association)
 
@@ -216,6 +236,7 @@ class StorageService:
         self._storage = peer.storage or self._storage
         if peer.instance_bytes is not None:
             self._limits = dataclasses.replace(self._limits, instance_bytes=peer.instance_bytes)
+        self._answers.window = negotiation.outcome.operations_window.invoked
         self._log.info(
             "association_accepted",
             rule=peer.rule,
@@ -261,19 +282,32 @@ class StorageService:
                 )
                 self._core.send_command(context.context_id, refusal)
             case ReleaseRequested():
+                await self._answers.wait()
+                self._send_answers()
                 self._core.confirm_release()
                 raise _Over(None)
             case _:
                 raise _Over(event)
 
     async def _next_request(self) -> CoreEvent:
-        """Wait for what the peer asks next. As long as that is nothing, notifications are sent."""
+        """Wait for what the peer asks next. As long as that is nothing, answers and notifications are sent."""
         while True:
-            if self._stopping:
-                raise _Stopping
+            self._send_answers()
             self._notifications.send_next()
-            with contextlib.suppress(_Notifying), self._connection.interruptible():
-                return await self._next(self._idle_timer())
+            if self._stopping:
+                if not self._answers:
+                    raise _Stopping
+                await self._answers.wait()
+                continue
+            try:
+                with self._connection.interruptible():
+                    return await self._next(self._idle_timer())
+            except (_Woken, _Stopping):
+                continue
+            except TimerExpiredError:
+                # The peer may wait in silence for answers that are still being made.
+                if not self._answers:
+                    raise
 
     def _is_normalized(self, context: AcceptedContext) -> bool:
         return context.abstract_syntax in self._normalized.sop_classes
@@ -333,25 +367,10 @@ class StorageService:
 
     async def _store(self, operation: StoreOperation) -> None:
         self._received = 0
-        command = operation.command
-        if command.has_data_set:
-            status = await self._take(operation)
-        else:
-            status = _NO_DATA_SET
-        self._tell(operation, status)
-        self._core.send_command(
-            operation.context.context_id,
-            CStoreRSP(
-                message_id_being_responded_to=command.message_id,
-                affected_sop_class_uid=command.affected_sop_class_uid,
-                affected_sop_instance_uid=command.affected_sop_instance_uid,
-                status=status.code,
-                offending_element=status.offending,
-                error_comment=status.comment,
-            ),
-        )
+        target = await self._take(operation) if operation.command.has_data_set else _NO_DATA_SET
+        await self._answers.add(self._answer(operation, target, self._received))
 
-    async def _take(self, operation: StoreOperation) -> Status:
+    async def _take(self, operation: StoreOperation) -> Sink | Status:
         try:
             return await self._receive(
                 _refusal(operation, self._normalized.sop_classes) or await self._begin(operation)
@@ -360,9 +379,33 @@ class StorageService:
             self._log.warning("instance_incomplete", sop_instance_uid=operation.sop_instance_uid, size=self._received)
             raise
 
-    def _tell(self, operation: StoreOperation, status: Status) -> None:
+    async def _answer(self, operation: StoreOperation, target: Sink | Status, size: int) -> _Answer:
+        return _Answer(operation, await self._commit(target), size)
+
+    def _send_answers(self) -> None:
+        for answer in self._tell_answers():
+            command, status = answer.operation.command, answer.status
+            self._core.send_command(
+                answer.operation.context.context_id,
+                CStoreRSP(
+                    message_id_being_responded_to=command.message_id,
+                    affected_sop_class_uid=command.affected_sop_class_uid,
+                    affected_sop_instance_uid=command.affected_sop_instance_uid,
+                    status=status.code,
+                    offending_element=status.offending,
+                    error_comment=status.comment,
+                ),
+            )
+
+    def _tell_answers(self) -> list[_Answer]:
+        answers = list(self._answers.take())
+        for answer in answers:
+            self._tell(answer.operation, answer.status, answer.size)
+        return answers
+
+    def _tell(self, operation: StoreOperation, status: Status, size: int) -> None:
         if self._on_answer is not None:
-            self._on_answer(operation, status, self._received)
+            self._on_answer(operation, status, size)
         accepted = status.accepted
         self._stored += accepted
         self._refused += not accepted
@@ -375,7 +418,7 @@ class StorageService:
             sop_class_uid=operation.sop_class_uid,
             sop_instance_uid=operation.sop_instance_uid,
             transfer_syntax_uid=operation.transfer_syntax_uid,
-            size=self._received,
+            size=size,
             status=str(status),
         )
 
@@ -385,8 +428,8 @@ class StorageService:
         except Exception as error:  # noqa: BLE001  # a storage is the user's code: whatever it raises is answered
             return self._failure(error)
 
-    async def _receive(self, target: Sink | Status) -> Status:
-        """Take a data set to its end and give the status; where the target is a status, the bytes go nowhere."""
+    async def _receive(self, target: Sink | Status) -> Sink | Status:
+        """Take a data set to its end and give what has it; where the target is a status, the bytes go nowhere."""
         try:
             async for data in self._data_set():
                 if self._received > self._limits.instance_bytes:
@@ -395,7 +438,7 @@ class StorageService:
         except BaseException:
             await self._discard(target)
             raise
-        return await self._commit(target)
+        return target
 
     async def _data_set(self) -> AsyncIterator[Buffer]:
         last = False

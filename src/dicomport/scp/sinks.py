@@ -13,7 +13,10 @@ __all__ = ["Sink", "Storage", "status_of"]
 
 
 class Sink(Protocol):
-    """Takes one instance: `write` any number of times, then `commit` or `discard`, all from the association's task.
+    """Takes one instance: `write` any number of times, then `commit` or `discard`.
+
+    `write` is called from the association's task. `commit` may be from another one, while the same association's next
+    instance is written already: a peer may have negotiated several operations at once (PS3.7 D.3.3.3).
 
     An `OSError` out of any of them is answered with 0xA700 or 0x0110; any other exception with 0x0110. After an
     exception `discard` is called.
