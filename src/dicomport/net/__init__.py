@@ -4,6 +4,7 @@ from dicomport.net.admission import Quota, Visitor
 from dicomport.net.blocking import BlockingConnection, connect_blocking
 from dicomport.net.connection import Connection
 from dicomport.net.counters import Counters
+from dicomport.net.counts import AssociationCounts, SharedCounts
 from dicomport.net.descriptors import allow_descriptors
 from dicomport.net.dialling import Address, Attempt, Endpoint, connect, reach, resolve, secure
 from dicomport.net.errors import (
@@ -29,6 +30,7 @@ __all__ = [
     "IDENTITY",
     "AbortedError",
     "Address",
+    "AssociationCounts",
     "AssociationError",
     "Attempt",
     "BlockingConnection",
@@ -43,6 +45,7 @@ __all__ = [
     "NotTLSError",
     "Quota",
     "RejectedError",
+    "SharedCounts",
     "Steps",
     "Stream",
     "TLSProfile",

@@ -11,6 +11,7 @@ from collections import Counter
 
 from dicomport.logs import get_logger
 from dicomport.net.counters import Counters
+from dicomport.net.counts import AssociationCounts
 from dicomport.wire import Limits
 
 __all__ = ["Admission", "Quota", "Visitor"]
@@ -60,14 +61,12 @@ class Visitor:
 class Admission:
     """Counts the visitors of one server."""
 
-    def __init__(self, limits: Limits, counters: Counters) -> None:
+    def __init__(self, limits: Limits, counters: Counters, associations: AssociationCounts) -> None:
         self._limits = limits
         self._counters = counters
+        self._associations = associations
         self._waiting: dict[Visitor, None] = {}
         """In the order in which they came."""
-        self._associations = 0
-        self._by_address: Counter[str] = Counter()
-        self._by_ae_title: Counter[str] = Counter()
 
     def enter(self, address: str) -> Visitor:
         """Let a connection in, and have another one make room if there is none."""
@@ -82,13 +81,9 @@ class Admission:
 
     def admit(self, visitor: Visitor, ae_title: str, quota: Quota | None) -> str:
         """See `Visitor.admit`."""
-        limits = self._limits
-        for limit, number, most in (
-            ("associations", self._associations, limits.associations),
-            ("associations_per_address", self._by_address[visitor.host], limits.associations_per_address),
-            ("associations_per_ae_title", self._by_ae_title[ae_title], limits.associations_per_ae_title),
-        ):
-            if number >= most:
+        for limit, value in _kinds(visitor.host, ae_title):
+            number = self._associations.of(limit, value)
+            if number >= getattr(self._limits, limit):
                 self._counters.limit(limit)
                 return f"there are {number} associations {_WHOSE[limit]} already (limit {limit})"
         if quota is not None:
@@ -99,9 +94,8 @@ class Admission:
             visitor.quota = quota
         self._waiting.pop(visitor, None)
         visitor.ae_title = ae_title
-        self._associations += 1
-        self._by_address[visitor.host] += 1
-        self._by_ae_title[ae_title] += 1
+        for limit, value in _kinds(visitor.host, ae_title):
+            self._associations.change(limit, value, 1)
         return ""
 
     def dismiss(self, visitor: Visitor) -> None:
@@ -133,15 +127,18 @@ class Admission:
     def _end(self, visitor: Visitor) -> bool:
         if visitor.ae_title is None:
             return False
-        self._associations -= 1
-        # Subtraction drops who has none left, so that nothing is kept of those who have gone.
-        self._by_address -= Counter((visitor.host,))
-        self._by_ae_title -= Counter((visitor.ae_title,))
+        for limit, value in _kinds(visitor.host, visitor.ae_title):
+            self._associations.change(limit, value, -1)
         visitor.ae_title = None
         if visitor.quota is not None:
             visitor.quota.used -= 1
             visitor.quota = None
         return True
+
+
+def _kinds(host: str, ae_title: str) -> tuple[tuple[str, str], ...]:
+    """Give the limits that an association counts for, by the name of the field, and whose they are."""
+    return ("associations", ""), ("associations_per_address", host), ("associations_per_ae_title", ae_title)
 
 
 _WHOSE = {

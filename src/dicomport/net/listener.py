@@ -13,6 +13,7 @@ from typing import Any, Final, TypeAlias
 from dicomport.logs import get_logger
 from dicomport.net.admission import Admission, Visitor
 from dicomport.net.counters import Counters
+from dicomport.net.counts import AssociationCounts, LocalCounts
 from dicomport.net.errors import TimerExpiredError
 from dicomport.net.handshake import NotTLSError, tls_words
 from dicomport.net.stream import Stream
@@ -87,6 +88,7 @@ class Listener:
         tls: ssl.SSLContext | None,
         counters: Counters,
         limits: Limits,
+        associations: AssociationCounts | None = None,
     ) -> None:
         self._sockets = sockets
         self._serve = serve
@@ -94,7 +96,7 @@ class Listener:
         self.tls = tls
         """For the connections that come from now on."""
         self._counters = counters
-        self._admission = Admission(limits, counters)
+        self._admission = Admission(limits, counters, associations or LocalCounts())
         self._accepting = [asyncio.create_task(self._accept(sock)) for sock in sockets]
         self._serving: set[asyncio.Task[None]] = set()
         self._one_ended = asyncio.Event()

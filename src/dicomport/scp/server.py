@@ -6,9 +6,10 @@ import asyncio
 import concurrent.futures
 import contextlib
 import ipaddress
+import socket
 import ssl
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Final, Self
 
@@ -17,6 +18,7 @@ from dicomport.logs import get_logger
 from dicomport.net import (
     DEFAULT_MAXIMUM_LENGTH,
     IDENTITY,
+    AssociationCounts,
     Connection,
     Counters,
     Listener,
@@ -94,6 +96,8 @@ class StorageSCP:
         on_answer: OnAnswer | None = None,
         on_over: OnOver | None = None,
         commitment: NormalizedService | None = None,
+        sockets: Sequence[socket.socket] | None = None,
+        associations: AssociationCounts | None = None,
     ) -> None:
         """Prepare, without listening yet.
 
@@ -107,7 +111,9 @@ class StorageSCP:
         limit. `tls` is a server-side context. `on_answer` is called with each C-STORE request as it is answered, the
         status and the length of the data set in bytes; `on_over` with each accepted association when it is over:
         once, whether it was released, aborted, lost or cut off. `commitment` serves storage commitment, as
-        `CommitmentSCP` does; it is started and stopped with this server, and serves no other.
+        `CommitmentSCP` does; it is started and stopped with this server, and serves no other. `sockets` are some that
+        listen already, in the place of `host` and `port`: several processes may serve the same ones, and count their
+        `associations` together. They are closed in the end.
 
         Raises `ValueError` for an AE title or a network that is none, and for an address that is open to others with
         nobody named.
@@ -122,6 +128,8 @@ class StorageSCP:
         self._storage = to if isinstance(to, Storage) else HandlerStorage(to)
         self._host = host
         self._port = port
+        self._sockets = sockets
+        self._associations = associations
         self._timeouts = timeouts or Timeouts()
         self._limits = limits
         self._tls = tls
@@ -164,7 +172,7 @@ class StorageSCP:
 
     async def start(self) -> None:
         """Listen. Raises `OSError` where the address can't be had, or where `commitment` can't start."""
-        sockets = listening_sockets(self._host, self._port)
+        sockets = list(self._sockets or listening_sockets(self._host, self._port))
         try:
             await self._normalized.start()
         except BaseException:
@@ -178,6 +186,7 @@ class StorageSCP:
             tls=self._tls,
             counters=self._counters,
             limits=self._limits,
+            associations=self._associations,
         )
 
     async def stop(self, within: float | None = None) -> None:

@@ -1,0 +1,108 @@
+"""Several processes that do the same, under one that starts them, starts another where one dies, and stops them all."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from types import FrameType
+from typing import Final, NoReturn
+
+import click
+
+from dicomport.cli.options import ExitCode
+from dicomport.logs import get_logger
+
+__all__ = ["run_workers"]
+
+_STARTED_SECONDS: Final = 2.0
+"""A worker that ends sooner could not start: another one could not either."""
+
+log = get_logger("workers")
+
+
+def run_workers(count: int, work: Callable[[int, int], int]) -> int:
+    """Do `work` in `count` processes until a signal ends it, and give the exit code.
+
+    `work` gets the worker's number, from 0, and a file descriptor that comes to its end with the parent, and is to end
+    on SIGTERM. SIGTERM, SIGINT and SIGHUP to the parent are passed on.
+    """
+    return _Parent(count, work).run()
+
+
+class _Parent:
+    """Keeps the workers running. It has no threads and no event loop, so that it can fork at any time."""
+
+    def __init__(self, count: int, work: Callable[[int, int], int]) -> None:
+        self._count = count
+        self._work = work
+        self._workers: dict[int, tuple[int, float]] = {}
+        """Number and start of each, by process id."""
+        self._stopping = False
+        self._code: int = ExitCode.OK
+        self._alive, self._held = os.pipe()
+
+    def run(self) -> int:
+        signal.signal(signal.SIGTERM, self._stop)
+        signal.signal(signal.SIGINT, self._stop)
+        signal.signal(signal.SIGHUP, self._pass_on)
+        for number in range(self._count):
+            self._start(number)
+        while self._workers:
+            process, status = os.wait()
+            self._ended(process, os.waitstatus_to_exitcode(status))
+        return self._code
+
+    def _start(self, number: int) -> None:
+        # A signal between the fork and the child's own handlers would be handled as the parent's.
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        process = os.fork()
+        if process == 0:
+            self._be_worker(number, blocked)
+        self._workers[process] = number, time.monotonic()
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+    def _be_worker(self, number: int, blocked: set[int]) -> NoReturn:
+        code: int = ExitCode.FAILED
+        try:
+            # A terminal's Ctrl-C goes to every process of its group; the parent is to be the one that passes it on.
+            os.setpgid(0, 0)
+            os.close(self._held)
+            for known in _SIGNALS:
+                signal.signal(known, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+            code = self._work(number, self._alive)
+        except click.ClickException as error:
+            error.show()
+            code = error.exit_code
+        except BaseException:  # noqa: BLE001  # nothing of the parent's may run here
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+
+    def _ended(self, process: int, code: int) -> None:
+        number, started = self._workers.pop(process)
+        if self._stopping:
+            self._code = self._code or (ExitCode.OK if code == 0 else ExitCode.FAILED)
+        elif time.monotonic() - started < _STARTED_SECONDS and code > 0:
+            self._code = code
+            self._stop()
+        else:
+            log.warning("worker_died", worker=number, process=process, exit_code=code)
+            self._start(number)
+
+    def _stop(self, _number: int = 0, _frame: FrameType | None = None) -> None:
+        self._stopping = True
+        self._pass_on(signal.SIGTERM)
+
+    def _pass_on(self, number: int, _frame: FrameType | None = None) -> None:
+        for process in self._workers:
+            os.kill(process, number)
+
+
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
