@@ -568,6 +568,7 @@ def test_no_answer_to_c_echo() -> None:
 
     assert names(steps) == ["resolve", "connect", "associate", "echo"]
     assert why_not(steps).cause == "the dimse timer expired after 0.2 s"
+    assert why_not(steps).advice == "The peer's log, or whoever looks after it, can say more."
 
 
 def test_a_connection_lost_in_the_middle_of_c_echos() -> None:
@@ -582,3 +583,4 @@ def test_a_connection_lost_in_the_middle_of_c_echos() -> None:
 
     assert len(the(Echoed, steps).round_trips) == 2
     assert why_not(steps).cause == "the peer closed the connection"
+    assert why_not(steps).advice == "The peer's log, or whoever looks after it, can say more."

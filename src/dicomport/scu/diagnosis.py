@@ -57,7 +57,7 @@ _REJECTIONS: Final = {
 }
 _NO_REASON: Final = (
     "the peer gives no reason",
-    "Some peers do so where they know the address, the AE title or the user of a caller not: " + _ASK,
+    "Some peers do so to an address, an AE title or a user that they do not know. " + _ASK,
 )
 
 
@@ -72,18 +72,19 @@ def diagnose(
             return _rejected(error.rejection, request)
         case AbortedError() if foreign:
             return _foreign(foreign)
-    return Failure(str(error), _advice(error, address))
+    return Failure(str(error), _advice(error, address, asked=request is not None))
 
 
-def _advice(error: AssociationError, address: Address) -> str:
+def _advice(error: AssociationError, address: Address, *, asked: bool) -> str:
+    """Say what to do, of a peer that was `asked` for an association, or about one that is not or no more."""
     match error:
         case AbortedError() if not error.aborted.by_peer:
             advice = "The peer's software is at fault, or something between it and us."
         case LostError() | ConnectError() if isinstance(error.__cause__, ssl.SSLError):
             advice = _tls_advice(error.__cause__)
-        case LostError():
+        case LostError() if asked:
             advice = _gone(address)
-        case TimerExpiredError():
+        case TimerExpiredError() if asked:
             advice = _silent(address)
         case ConnectError():
             advice = _unreached(error.__cause__)
@@ -176,7 +177,7 @@ def _tls_advice(error: ssl.SSLError) -> str:
 
 
 _ISSUER: Final = "If it is the peer's own certificate, trust it, or better the one who issued it: --tls-ca FILE."
-_NAME: Final = "Call the peer by a name that the certificate is for, or have it issued for this one."
+_NAME: Final = "Call the peer by a name that the certificate is for, or take it for any: --tls-any-name."
 _VERIFICATIONS: Final = {
     9: "Look at the clocks of both machines, then at the certificate.",
     10: "Have the peer's certificate renewed; look at the clock of this machine first.",
