@@ -117,6 +117,21 @@ def test_a_pass_phrase_comes_from_a_file_or_the_environment(
         assert dicomport("echoscu", *client, "localhost", found.port).returncode == 0
 
 
+def test_the_files_may_be_named_in_the_settings(hospital: Files, client: list[str | Path], tmp_path: Path) -> None:
+    identity = hospital.issue("localhost")
+    settings = tmp_path / "storescp.toml"
+    settings.write_text(
+        f"""
+        tls-cert = "{identity.certificate.relative_to(tmp_path)}"
+        tls-key = "{identity.key}"
+        tls-ca = "{hospital.authority}"
+        """
+    )
+    with receiver(tmp_path / "archive", "--config", settings) as found:
+        assert dicomport("echoscu", *client, "localhost", found.port).returncode == 0
+        assert dicomport("echoscu", "localhost", found.port).returncode == 3
+
+
 def test_what_is_wrong_with_the_files_is_exit_code_2(hospital: Files, tmp_path: Path) -> None:
     pacs, modality = hospital.issue("localhost"), hospital.issue("modality.example")
     locked = encrypted(pacs.key)

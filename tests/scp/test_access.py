@@ -166,6 +166,24 @@ def test_a_certificate_names_its_alternative_names_and_its_common_name() -> None
     assert certificate_names({}) == certificate_names(None) == ()
 
 
+FINGERPRINT: Final = "sha256:" + "0a" * 32
+
+
+def test_a_certificate_can_be_meant_itself_by_its_fingerprint() -> None:
+    certificate = {"subject": ((("commonName", "CT1"),),)}
+    names = certificate_names(certificate, FINGERPRINT)
+    assert names == ("CT1", FINGERPRINT)
+    for written in (FINGERPRINT, FINGERPRINT.upper(), "sha256:" + ":".join(["0A"] * 32)):
+        rule = Peer(certificate_names=(written,))
+        assert judged([rule], "CT1", "192.0.2.7", names) is rule
+    assert reason([Peer(certificate_names=("sha256:00",))], "CT1", "192.0.2.7", names) is RejectReason.USER_NO_REASON
+
+
+def test_a_name_in_a_certificate_does_not_pass_for_the_fingerprint_of_another() -> None:
+    certificate = {"subject": ((("commonName", FINGERPRINT.upper()),),), "subjectAltName": (("URI", FINGERPRINT),)}
+    assert certificate_names(certificate, "sha256:11") == ("sha256:11",)
+
+
 # On the wire.
 
 

@@ -1,6 +1,7 @@
 """TLS: the certificate that a peer shows is given to the handler, and what goes wrong is that peer's trouble alone."""
 
 import contextlib
+import hashlib
 import itertools
 import logging
 import socket
@@ -16,7 +17,8 @@ import trustme
 from tests.scp.peer import DATA_SET, STORE, Peer, in_fragments, store, store_command
 from tests.scp.storages import Recorder
 
-from dicomport import FolderStorage, StorageSCP, Timeouts, blocking
+from dicomport import FolderStorage, RejectedError, StorageSCP, Timeouts, blocking
+from dicomport import Peer as Rule
 from dicomport.files import read_part10
 from dicomport.net import AssociationError, ConnectError
 from dicomport.scu import Instance
@@ -41,6 +43,8 @@ class Contexts:
     """Its certificate is of an authority that nobody here knows."""
     suspicious: ssl.SSLContext
     """It does not trust the server's certificate."""
+    fingerprint: str
+    """Of the client's certificate."""
 
 
 @pytest.fixture
@@ -55,20 +59,24 @@ def tls() -> Contexts:
         made.verify_mode = verify
         return made
 
-    def client(of: trustme.CA | None) -> ssl.SSLContext:
+    def client(showing: trustme.LeafCert | None) -> ssl.SSLContext:
         made = ssl.create_default_context()
         authority.configure_trust(made)
-        if of is not None:
-            of.issue_cert("modality.example", common_name="MODALITY").configure_cert(made)
+        if showing is not None:
+            showing.configure_cert(made)
         return made
+
+    modality = authority.issue_cert("modality.example", common_name="MODALITY")
+    der = ssl.PEM_cert_to_DER_cert(modality.cert_chain_pems[0].bytes().decode())
 
     return Contexts(
         server=server(ssl.CERT_REQUIRED),
         open_server=server(ssl.CERT_NONE),
-        client=client(authority),
+        client=client(modality),
         anonymous=client(None),
-        stranger=client(other),
+        stranger=client(other.issue_cert("modality.example", common_name="MODALITY")),
         suspicious=ssl.create_default_context(),
+        fingerprint=f"sha256:{hashlib.sha256(der).hexdigest()}",
     )
 
 
@@ -104,6 +112,16 @@ def test_the_certificate_of_the_peer_is_known_to_the_storage(scp: StorageSCP, tl
     assert certificate is not None
     assert (("commonName", "MODALITY"),) in certificate["subject"]
     assert certificate["subjectAltName"] == (("DNS", "modality.example"),)
+    assert storage.operations[0].association.tls_fingerprint == tls.fingerprint
+
+
+def test_a_certificate_lets_in_whom_it_is_itself_asked_for(tls: Contexts, storage: Recorder) -> None:
+    allowed = Rule(rule="ct", certificate_names=(tls.fingerprint,))
+    with StorageSCP(storage, port=0, tls=tls.server, allow=[allowed]).in_thread() as scp:
+        assert serves(scp, tls)
+    refused = Rule(rule="ct", certificate_names=("sha256:" + "00" * 32,))
+    with StorageSCP(storage, port=0, tls=tls.server, allow=[refused]).in_thread() as scp, pytest.raises(RejectedError):
+        blocking.associate("127.0.0.1", scp.port, contexts=[CT], tls=tls.client).__enter__()
 
 
 def test_without_a_certificate_of_the_peer_there_is_none_to_know(tls: Contexts, storage: Recorder) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import ipaddress
 import shlex
+import ssl
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Self, TypeAlias
@@ -15,7 +17,7 @@ from dicomport.scp.sinks import Storage
 from dicomport.standard import VERIFICATION, sop_classes
 from dicomport.wire import AssociateRJ, AssociateRQ, RejectReason, SOPClassCommonExtendedNegotiation
 
-__all__ = ["Network", "Peer", "Refusal", "certificate_names", "decide", "network"]
+__all__ = ["Network", "Peer", "Refusal", "certificate_names", "decide", "network", "shown_certificate"]
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -33,8 +35,9 @@ class Peer:
     networks: tuple[Network, ...] = ()
     """Where the peer has to connect from: one of them."""
     certificate_names: tuple[str, ...] = ()
-    """What the peer's TLS certificate has to name, in its subject alternative names or its common name: one of them.
-    A certificate that was not verified names nobody."""
+    """What the peer's TLS certificate has to name, in its subject alternative names or its common name: one of them. Or
+    the certificate itself, "sha256:" and the digest of its DER in hexadecimal digits, with colons or without. A
+    certificate that was not verified names nobody."""
     sop_classes: Collection[str] | None = None
     """UIDs of those that are taken, of all that the server takes. Verification always is."""
     transfer_syntaxes: Collection[str] | None = None
@@ -69,8 +72,8 @@ class Peer:
 
     def allows_certificate(self, names: Collection[str]) -> bool:
         """Whether a certificate with these names will do."""
-        wanted = {name.casefold() for name in self.certificate_names}
-        return not wanted or not wanted.isdisjoint(name.casefold() for name in names)
+        wanted = set(map(_comparable, self.certificate_names))
+        return not wanted or not wanted.isdisjoint(map(_comparable, names))
 
     def allows_title(self, calling_ae_title: str) -> bool:
         """Whether it is the peer's AE title."""
@@ -163,11 +166,34 @@ def network(text: str) -> Network:
     raise ValueError(f"{text!r} has bits beyond its network: {wider} is one")
 
 
-def certificate_names(certificate: Mapping[str, Any] | None) -> tuple[str, ...]:
-    """List whom a verified certificate names, as `ssl.SSLSocket.getpeercert` gives it (RFC 5280 4.2.1.6, 4.1.2.6)."""
+def shown_certificate(tls: ssl.SSLSocket | None) -> tuple[Mapping[str, Any] | None, str]:
+    """Give the certificate that a peer has shown and that was verified, and its fingerprint."""
+    certificate = None if tls is None else tls.getpeercert()
+    if tls is None or not certificate:
+        return None, ""
+    return certificate, _FINGERPRINT + hashlib.sha256(tls.getpeercert(binary_form=True) or b"").hexdigest()
+
+
+def certificate_names(certificate: Mapping[str, Any] | None, fingerprint: str = "") -> tuple[str, ...]:
+    """List whom a verified certificate names, and its fingerprint (RFC 5280 4.2.1.6, 4.1.2.6).
+
+    The certificate is as `ssl.SSLSocket.getpeercert` gives it, the fingerprint as in `AssociationInfo`.
+    """
     if certificate is None:
         return ()
     alternative: Iterable[tuple[str, str]] = certificate.get("subjectAltName", ())
     subject: Iterable[tuple[tuple[str, str], ...]] = certificate.get("subject", ())
     common = (value for part in subject for key, value in part if key == "commonName")
-    return tuple(dict.fromkeys((*(value for _, value in alternative), *common)))
+    names = dict.fromkeys((*(value for _, value in alternative), *common))
+    # What an authority writes into a name must not pass for the fingerprint of another's certificate.
+    genuine = (name for name in names if not _comparable(name).startswith(_FINGERPRINT))
+    return (*genuine, *([fingerprint] if fingerprint else ()))
+
+
+_FINGERPRINT: Final = "sha256:"
+
+
+def _comparable(name: str) -> str:
+    name = name.casefold()
+    kind, prefix, digits = name.partition(_FINGERPRINT)
+    return name if kind or not prefix else prefix + digits.replace(":", "")

@@ -33,7 +33,7 @@ class Gate:
         self, request: AssociateRQ, association: AssociationInfo, visitor: Visitor, notes: Counter[Deviation]
     ) -> tuple[Peer, Negotiation]:
         """Give the rule that the requestor falls under, and the answer. `notes` counts tolerated deviations."""
-        names = certificate_names(association.tls_certificate)
+        names = certificate_names(association.tls_certificate, association.tls_fingerprint)
         peer = decide(self._peers, request, association.host.strip("[]"), names)
         if isinstance(peer, Refusal):
             return _NOBODY, peer.negotiation

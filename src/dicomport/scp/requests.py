@@ -31,6 +31,8 @@ class AssociationInfo:
     """The peer's address and port, "192.0.2.7:49152" or "[2001:db8::7]:49152"."""
     tls_certificate: Mapping[str, Any] | None = field(hash=False)
     """The peer's certificate as `ssl.SSLSocket.getpeercert` gives it; None where it has shown none."""
+    tls_fingerprint: str = ""
+    """SHA-256 of that certificate: "sha256:" and hexadecimal digits; empty where there is none."""
     implementation: Identity
     """The peer's Implementation Class UID and Version Name."""
 

@@ -28,6 +28,7 @@ from dicomport.core import (
 )
 from dicomport.logs import get_logger, reason_of
 from dicomport.net import Bound, Connection, TimerExpiredError, Visitor
+from dicomport.scp.access import shown_certificate
 from dicomport.scp.answers import Answers
 from dicomport.scp.gate import Gate
 from dicomport.scp.normalized import NormalizedOperation, NormalizedService, Notifications, response_to
@@ -250,13 +251,14 @@ class StorageService:
         return association
 
     def _introduced(self, request: AssociateRQ) -> AssociationInfo:
-        tls = self._connection.stream.tls
+        certificate, fingerprint = shown_certificate(self._connection.stream.tls)
         items = request.user_information
         return AssociationInfo(
             calling_ae_title=request.calling_ae_title,
             called_ae_title=request.called_ae_title,
             address=self._visitor.address,
-            tls_certificate=(tls.getpeercert() or None) if tls is not None else None,
+            tls_certificate=certificate,
+            tls_fingerprint=fingerprint,
             implementation=Identity(items.implementation_class_uid or "", items.implementation_version_name or ""),
         )
 
