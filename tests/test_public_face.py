@@ -47,7 +47,9 @@ def test_importing_it_imports_neither_pydicom_nor_terminal_libraries() -> None:
     assert done.stdout == "\n"
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/library.md", "docs/archive.md", "docs/testing.md", "docs/tls.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/library.md", "docs/archive.md", "docs/commitment.md", "docs/testing.md", "docs/tls.md"]
+)
 def test_the_examples_are_well_typed(page: str, tmp_path: Path) -> None:
     examples = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
     assert examples
