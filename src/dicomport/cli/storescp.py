@@ -31,6 +31,7 @@ from dicomport.cli.options import (
 from dicomport.cli.text import count, tell
 from dicomport.cli.timeout_options import Side, timeout_options
 from dicomport.cli.tls_options import TLSOptions, renewing, tls_context, tls_options
+from dicomport.cli.workers import Seat, run_workers
 from dicomport.net import Address, Timeouts, allow_descriptors
 from dicomport.scp import StorageSCP, StoreOperation
 from dicomport.standard import Status
@@ -73,6 +74,13 @@ _OTHER_DESCRIPTORS = 100
 @tls_options(Side.ACCEPTOR)
 @limit_options
 @timeout_options(Side.ACCEPTOR)
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    help="Processes that receive side by side, for a machine with cores to spare.",
+)
 @json_option
 @verbosity_options
 def storescp(
@@ -92,6 +100,7 @@ def storescp(
     security: TLSOptions | None,
     limits: Limits,
     timeouts: Timeouts,
+    workers: int,
     as_json: bool,
     log_level: int | None,
 ) -> int:
@@ -113,8 +122,10 @@ def storescp(
         study_timeout=study_timeout,
         hook_timeout=hook_timeout,
     )
-    with opened(root, options, access.configured, hooks_of) as archives:
-        try:
+    affordable = _affordable(limits)
+
+    def receive(seat: Seat | None) -> int:
+        with opened(root, options, access.configured, hooks_of) as archives:
             scp = StorageSCP(
                 archives.of_all,
                 ae_title=ae_title,
@@ -126,36 +137,53 @@ def storescp(
                 user_identity=access.user_identity,
                 maximum_length=maximum_length,
                 timeouts=timeouts,
-                limits=_affordable(limits),
+                limits=affordable,
                 tls=context,
                 on_answer=_print_json if as_json else None,
                 on_over=archives.association_over,
                 commitment=Commitments(archives.archives, dict(report_to), ae_title, timeouts),
+                sockets=seat.sockets if seat else None,
+                associations=seat.associations if seat else None,
             )
-            asyncio.run(_serve(scp, bind_address or "*", archives, security, talkative=talkative))
-        except OSError as error:
-            tell(_explain(error, bind_address, port))
-            return ExitCode.FAILED
-    return ExitCode.OK
+            asyncio.run(_serve(scp, bind_address or "*", archives, security, seat, talkative=talkative))
+        return ExitCode.OK
+
+    if workers > 1 and on_study is not None:
+        raise click.UsageError("--on-study needs one process that sees all of a study: leave --workers out")
+    try:
+        return receive(None) if workers == 1 else run_workers(workers, bind_address, port, receive)
+    except OSError as error:
+        tell(_explain(error, bind_address, port))
+        return ExitCode.FAILED
 
 
 async def _serve(
-    scp: StorageSCP, address: str, archives: Archives, security: TLSOptions | None, *, talkative: bool
+    scp: StorageSCP,
+    address: str,
+    archives: Archives,
+    security: TLSOptions | None,
+    seat: Seat | None,
+    *,
+    talkative: bool,
 ) -> None:
     loop = asyncio.get_running_loop()
     over = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, over.set)
+    if seat is not None:
+        loop.add_reader(seat.parent, over.set)
     async with contextlib.AsyncExitStack() as stack:
         for hooks in archives.hooks:
             await stack.enter_async_context(hooks)
         await stack.enter_async_context(scp)
-        if talkative:
+        if talkative and (seat is None or seat.number == 0):
             if archives.recovered:
                 tell(f"{count(archives.recovered, 'instance')} of a receiver that was killed were put into the index")
             tell(f"listening on {address}:{scp.port}, storing in {archives.of_all.paths.root}; Ctrl-C ends it")
         with renewing(scp, security):
             await over.wait()
+        if seat is not None:
+            loop.remove_reader(seat.parent)
         # From here on a second signal does what it does to any program.
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)

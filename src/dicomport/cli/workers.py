@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from types import FrameType
 from typing import Final, NoReturn
 
@@ -15,8 +17,9 @@ import click
 
 from dicomport.cli.options import ExitCode
 from dicomport.logs import get_logger
+from dicomport.net import SharedCounts, listening_sockets
 
-__all__ = ["run_workers"]
+__all__ = ["Seat", "run_workers"]
 
 _STARTED_SECONDS: Final = 2.0
 """A worker that ends sooner could not start: another one could not either."""
@@ -24,13 +27,34 @@ _STARTED_SECONDS: Final = 2.0
 log = get_logger("workers")
 
 
-def run_workers(count: int, work: Callable[[int, int], int]) -> int:
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """What a worker has been given."""
+
+    number: int
+    """Which one it is, from 0."""
+    sockets: Sequence[socket.socket]
+    """They listen already, for all workers: what waits to be accepted survives the death of one."""
+    associations: SharedCounts
+    """How many there are of all workers together."""
+    parent: int
+    """A file descriptor that comes to its end with the parent process."""
+
+
+def run_workers(count: int, host: str, port: int, work: Callable[[Seat], int]) -> int:
     """Do `work` in `count` processes until a signal ends it, and give the exit code.
 
-    `work` gets the worker's number, from 0, and a file descriptor that comes to its end with the parent, and is to end
-    on SIGTERM. SIGTERM, SIGINT and SIGHUP to the parent are passed on.
+    `work` is to end on SIGTERM, and with the parent. SIGTERM, SIGINT and SIGHUP to the parent are passed on. Raises
+    `OSError` where the address can't be had.
     """
-    return _Parent(count, work).run()
+    sockets = listening_sockets(host, port)
+    counts = SharedCounts(count)
+
+    def be_worker(number: int, parent: int) -> int:
+        counts.take_row(number)
+        return work(Seat(number, sockets, counts, parent))
+
+    return _Parent(count, be_worker).run()
 
 
 class _Parent:

@@ -1,0 +1,108 @@
+"""`storescp --workers`: processes that share a port, an archive and the limits, under one that keeps them running."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+from tests.cli.commands import FILES, Receiver, dicomport, receiver
+
+from dicomport.testing import ScriptedSCU
+from dicomport.wire import AssociateRJ, RejectReason
+
+CT: Final = FILES / "CT_small.dcm"
+
+
+def workers_of(process: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait for what another process does, of which nothing tells."""
+    deadline = time.monotonic() + 30
+    pause = threading.Event()
+    while not condition():
+        assert time.monotonic() < deadline
+        pause.wait(0.01)
+
+
+def is_alive(process: int) -> bool:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process, 0)
+        return "State:\tZ" not in Path(f"/proc/{process}/status").read_text()
+    return False
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[Receiver]:
+    with receiver(tmp_path / "archive", "--workers", "2", "--max-associations", "3") as found:
+        yield found
+
+
+def test_all_of_them_store_into_one_archive_and_end_in_order(running: Receiver) -> None:
+    wait_until(lambda: len(workers_of(running.process.pid)) == 2)
+    for _ in range(4):
+        assert dicomport("storescu", "localhost", running.port, CT, FILES / "MR_small.dcm").returncode == 0
+    assert len(running.kept()) == 2
+    children = workers_of(running.process.pid)
+    code, _, err = running.stop()
+    assert (code, "Traceback" in err) == (0, False)
+    assert not any(map(is_alive, children))
+    assert dicomport("archive", "verify", "--archive", running.archive).returncode == 0
+
+
+def test_a_limit_is_one_for_all_of_them(running: Receiver) -> None:
+    with contextlib.ExitStack() as stack:
+        for _ in range(3):
+            stack.enter_context(ScriptedSCU("localhost", int(running.port))).associate()
+        one_more = stack.enter_context(ScriptedSCU("localhost", int(running.port)))
+        from dicomport.testing import association_request
+
+        one_more.send(association_request())
+        assert one_more.expect(AssociateRJ) == AssociateRJ(RejectReason.LOCAL_LIMIT_EXCEEDED, transient=True)
+
+
+def test_one_that_dies_is_replaced_and_its_associations_no_longer_count(running: Receiver) -> None:
+    wait_until(lambda: len(workers_of(running.process.pid)) == 2)
+    for _ in range(3):
+        with contextlib.ExitStack() as stack:
+            for _ in range(3):
+                stack.enter_context(ScriptedSCU("localhost", int(running.port))).associate()
+            before = workers_of(running.process.pid)
+            for process in before:
+                os.kill(process, signal.SIGKILL)
+            wait_until(lambda known=before: not set(workers_of(running.process.pid)) & set(known))  # type: ignore[misc]
+            wait_until(lambda: len(workers_of(running.process.pid)) == 2)
+    assert dicomport("storescu", "localhost", running.port, CT).returncode == 0
+    code, _, err = running.stop()
+    assert code == 0
+    assert len(re.findall(r"worker_died", err)) == 6
+
+
+def test_they_end_with_their_parent(running: Receiver) -> None:
+    wait_until(lambda: len(workers_of(running.process.pid)) == 2)
+    assert dicomport("echoscu", "localhost", running.port).returncode == 0
+    children = workers_of(running.process.pid)
+    running.process.kill()
+    wait_until(lambda: not any(map(is_alive, children)))
+
+
+def test_where_none_can_start_there_is_no_endless_round(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    done = dicomport("storescp", "0", "--archive", tmp_path / "file" / "archive", "--workers", "2")
+    assert done.returncode != 0
+    assert "can't be the archive" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_what_needs_one_process_is_said(tmp_path: Path) -> None:
+    done = dicomport("storescp", "0", "--archive", tmp_path, "--workers", "2", "--on-study", "true")
+    assert (done.returncode, "--on-study needs one process" in done.stderr) == (2, True)
