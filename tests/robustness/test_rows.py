@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).parents[2]
-ROWS: Final = [f"{letter}{number}" for letter, last in {"P": 18, "A": 13}.items() for number in range(1, last + 1)]
+ROWS: Final = [
+    f"{letter}{number}" for letter, last in {"P": 18, "A": 13, "C": 11}.items() for number in range(1, last + 1)
+]
 
 
 def test_the_page_has_every_row_in_order() -> None:
