@@ -4,12 +4,15 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterable
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicomport.files import BlockWriter, Disk
+from dicomport.files import BlockWriter, Disk, Memory
+from dicomport.wire import Buffer
 
 NEVER = 3600.0
+KIB = 1 << 10
 
 
 class Threads:
@@ -101,3 +104,93 @@ def test_a_quick_disk_has_nothing_collected_for_it() -> None:
     writer = BlockWriter(written.extend, 1 << 20, Disk(patience=NEVER))
     asyncio.run(writer.write(memoryview(b"0123")))
     assert (bytes(written), bytes(writer.pending)) == (b"0123", b"")
+
+
+# Memory.
+
+
+class Blocks:
+    """What was written, block by block."""
+
+    def __init__(self) -> None:
+        self.blocks: list[bytes] = []
+
+    def append(self, block: Buffer) -> None:
+        self.blocks.append(bytes(block))
+
+
+def test_blocks_are_as_long_as_they_may_be_while_there_is_memory() -> None:
+    written, memory = Blocks(), Memory(10 * KIB)
+    writer = BlockWriter(written.append, 4 * KIB, memory=memory)
+
+    async def scenario() -> None:
+        for _ in range(9):
+            await writer.write(bytes(KIB))
+
+    asyncio.run(scenario())
+    assert [len(block) for block in written.blocks] == [4 * KIB, 4 * KIB]
+    assert memory.held == KIB
+    assert bytes(writer.take()) == bytes(KIB)
+    assert memory.held == 0
+    assert writer.take() == b""
+
+
+def test_where_memory_is_scarce_blocks_are_short() -> None:
+    written, memory = Blocks(), Memory(200 * KIB)
+    others = BlockWriter(written.append, memory=memory)
+    writer = BlockWriter(written.append, memory=memory)
+
+    async def scenario() -> None:
+        await others.write(bytes(200 * KIB))
+        for _ in range(70):
+            await writer.write(bytes(KIB))
+        # What others hold is theirs; once they are through there is memory again.
+        others.take()
+        for _ in range(70):
+            await writer.write(bytes(KIB))
+
+    asyncio.run(scenario())
+    assert [len(block) for block in written.blocks] == [64 * KIB]
+    assert memory.held == len(writer.pending) == 76 * KIB
+
+
+def test_memory_is_held_until_it_is_written() -> None:
+    memory = Memory()
+    entered, go = threading.Event(), threading.Event()
+
+    def append(_block: Buffer) -> None:
+        entered.set()
+        assert go.wait(60)
+
+    async def scenario() -> None:
+        writing = asyncio.create_task(BlockWriter(append, KIB, memory=memory).write(bytes(KIB)))
+        await asyncio.to_thread(entered.wait, 60)
+        assert memory.held == KIB
+        go.set()
+        await writing
+        assert memory.held == 0
+
+    asyncio.run(scenario())
+
+
+def fail(_block: Buffer) -> None:
+    raise OSError
+
+
+@pytest.mark.parametrize("append", [fail, Blocks().append])
+def test_whatever_becomes_of_a_block_it_is_held_no_more(append: Callable[[Buffer], None]) -> None:
+    memory = Memory()
+    writer = BlockWriter(append, KIB, memory=memory)
+
+    async def scenario() -> None:
+        if append is fail:
+            with pytest.raises(OSError, match=r"^$"):
+                await writer.write(bytes(KIB))
+        else:
+            writing = asyncio.create_task(writer.write(bytes(KIB)))
+            asyncio.get_running_loop().call_soon(writing.cancel)
+            with pytest.raises(asyncio.CancelledError):
+                await writing
+
+    asyncio.run(scenario())
+    assert memory.held == 0

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Final
 
 from dicomport.net import Stream, Timer
+from dicomport.net.buffers import Buffers
 
 PATIENT: Final = Timer("patient", 30.0)
 """For what comes: a test that waits in vain fails instead of hanging."""
@@ -56,6 +57,23 @@ async def read(sock: socket.socket, size: int, piece: int = 1 << 16) -> bytes:
         return bytes(data)
 
     return await asyncio.to_thread(read_on)
+
+
+class _Lent(Buffers):
+    """Lends the one buffer that a test wants to have filled."""
+
+    def __init__(self, buffer: memoryview) -> None:
+        super().__init__()
+        self._buffer = buffer
+
+    def borrow(self) -> memoryview:
+        return self._buffer
+
+
+async def receive_into(stream: Stream, buffer: memoryview, timer: Timer) -> int:
+    """Have the next bytes put into a buffer; give how many there are, 0 at the end of the stream."""
+    stream._buffers = _Lent(buffer)
+    return len(await stream.receive(timer))
 
 
 async def until(condition: Callable[[], bool]) -> None:

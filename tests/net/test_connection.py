@@ -1,4 +1,4 @@
-"""Waits for the peer that are ended from here."""
+"""One core on one stream: what bounds the waits for the peer, what ends them from here, and what is counted."""
 
 import asyncio
 import socket
@@ -7,10 +7,11 @@ from contextlib import asynccontextmanager
 
 import pytest
 from tests.core.peer import RELEASE_RQ, established
-from tests.net.pairs import PATIENT, read, stream_pair, until
+from tests.net.pairs import PATIENT, SHORT, read, stream_pair, until
 
 from dicomport.core import Association, ReleaseRequested
-from dicomport.net import Connection, Timeouts
+from dicomport.net import Connection, Counters, Flush, Steps, Timeouts, TimerExpiredError
+from dicomport.net.timers import ARTIM
 
 
 class StopError(Exception):
@@ -86,5 +87,41 @@ def test_an_event_that_is_there_already_is_given() -> None:
             with connection.interruptible():
                 connection.interrupt(StopError())
                 assert await connection.next_event(PATIENT) == ReleaseRequested()
+
+    asyncio.run(scenario())
+
+
+def abort(connection: Connection) -> Steps[None]:
+    connection.core.abort()
+    yield Flush(connection.timeouts.timer("abort").started())
+
+
+def test_an_abort_that_nobody_reads_is_bounded() -> None:
+    async def scenario() -> None:
+        async with stream_pair(send_buffer=2048, receive_buffer=2048) as (stream, _):
+            counters = Counters()
+            connection = Connection(stream, established(), Timeouts(abort=SHORT.seconds), counters=counters)
+            with pytest.raises(TimerExpiredError):
+                await stream.send([bytes(1 << 20)], SHORT)
+            with pytest.raises(TimerExpiredError, match=r"the abort timer expired after 0\.05 s"):
+                await connection.run(abort(connection))
+            assert counters.snapshot() == {"timer.abort": 1}
+
+    asyncio.run(scenario())
+
+
+def test_artim_that_expires_is_counted_and_known_though_it_is_the_core_s_business() -> None:
+    async def scenario() -> None:
+        async with stream_pair() as (stream, peer):
+            core = established()
+            counters = Counters()
+            connection = Connection(stream, core, Timeouts(artim=SHORT.seconds), counters=counters)
+            core.abort()
+            assert await connection.next_event(Timeouts().timer("idle")) is None
+            assert core.closing
+            assert counters.snapshot() == {"timer.ARTIM": 1}
+            assert connection.expired is not None
+            assert connection.expired.timer.name == ARTIM
+            assert len(peer.recv(100)) == 10
 
     asyncio.run(scenario())

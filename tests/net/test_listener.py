@@ -15,7 +15,7 @@ from typing import Final
 
 import pytest
 import trustme
-from tests.net.pairs import PATIENT, read, until
+from tests.net.pairs import PATIENT, read, receive_into, until
 
 from dicomport.net import Counters, Listener, Stream, Timeouts, Visitor, listening_sockets
 from dicomport.net.listener import Serve
@@ -27,7 +27,7 @@ TIMEOUTS: Final = Timeouts(tls=30)
 async def echo(stream: Stream, _visitor: Visitor) -> None:
     """Send back what comes, until the peer closes."""
     buffer = memoryview(bytearray(1 << 16))
-    while count := await stream.receive_into(buffer, PATIENT):
+    while count := await receive_into(stream, buffer, PATIENT):
         await stream.send([buffer[:count]], PATIENT)
 
 
@@ -191,7 +191,7 @@ def test_peers_that_come_and_go_or_reset_disturb_nobody(caplog: pytest.LogCaptur
 def test_a_server_that_fails_is_logged_and_hurts_its_own_peer_only(caplog: pytest.LogCaptureFixture) -> None:
     async def serve(stream: Stream, visitor: Visitor) -> None:
         buffer = memoryview(bytearray(100))
-        count = await stream.receive_into(buffer, PATIENT)
+        count = await receive_into(stream, buffer, PATIENT)
         if bytes(buffer[:count]) == b"fail":
             raise ZeroDivisionError
         await stream.send([buffer[:count]], PATIENT)
@@ -311,7 +311,7 @@ from dicomport.net import Counters, Listener, Timeouts, Timer, listening_sockets
 
 async def serve(stream, address):
     await stream.send([b"!"], Timer("send", 30))
-    await stream.receive_into(memoryview(bytearray(1)), Timer("receive", 30))
+    await stream.receive(Timer("receive", 30))
 
 async def main():
     logging.basicConfig(stream=sys.stdout, format="%(message)s")
@@ -424,12 +424,12 @@ def test_one_fast_sender_keeps_nobody_from_their_turn() -> None:
         async def serve(stream: Stream, visitor: Visitor) -> None:
             nonlocal received
             buffer = memoryview(bytearray(1 << 16))
-            count = await stream.receive_into(buffer, PATIENT)
+            count = await receive_into(stream, buffer, PATIENT)
             if bytes(buffer[:1]) != b"F":
                 await stream.send([buffer[:count]], PATIENT)
                 await echo(stream, visitor)
                 return
-            while count := await stream.receive_into(buffer, PATIENT):
+            while count := await receive_into(stream, buffer, PATIENT):
                 received += count
 
         def flood(sock: socket.socket) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Final, cast
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.net.pairs import PATIENT, SHORT, read, stream_pair, tcp_pair, until
+from tests.net.pairs import PATIENT, SHORT, read, receive_into, stream_pair, tcp_pair, until
 
 from dicomport.net import Stream, Timer, TimerExpiredError
 from dicomport.net.gather import Gather
@@ -149,7 +149,7 @@ def test_bytes_come_into_the_buffer_as_they_are() -> None:
             got = bytearray()
             buffer = memoryview(bytearray(30_001))
             while len(got) < len(PATTERN):
-                count = await stream.receive_into(buffer, PATIENT)
+                count = await receive_into(stream, buffer, PATIENT)
                 assert 0 < count <= len(buffer)
                 got += buffer[:count]
             assert got == PATTERN
@@ -164,7 +164,7 @@ def test_both_directions_go_at_once_byte_by_byte() -> None:
             buffer = memoryview(bytearray(10))
             for number in range(100):
                 peer.sendall(bytes((number,)))
-                assert await stream.receive_into(buffer, PATIENT) == 1
+                assert await receive_into(stream, buffer, PATIENT) == 1
                 await stream.send([bytes(buffer[:1])], PATIENT)
                 assert await read(peer, 1) == bytes((number,))
 
@@ -177,7 +177,7 @@ def test_what_came_before_the_end_is_read_before_it() -> None:
             buffer = memoryview(bytearray(3))
             peer.sendall(b"12345")
             peer.close()
-            assert [await stream.receive_into(buffer, PATIENT) for _ in range(4)] == [3, 2, 0, 0]
+            assert [await receive_into(stream, buffer, PATIENT) for _ in range(4)] == [3, 2, 0, 0]
 
     asyncio.run(scenario())
 
@@ -186,7 +186,7 @@ def test_a_half_closed_connection_can_still_be_written_to() -> None:
     async def scenario() -> None:
         async with stream_pair() as (stream, peer):
             peer.shutdown(socket.SHUT_WR)
-            assert await stream.receive_into(memoryview(bytearray(3)), PATIENT) == 0
+            assert await receive_into(stream, memoryview(bytearray(3)), PATIENT) == 0
             await stream.send([b"still"], PATIENT)
             assert await read(peer, 5) == b"still"
 
@@ -198,7 +198,7 @@ def test_a_reset_is_an_os_error() -> None:
         async with stream_pair() as (stream, peer):
             _leave(peer, "reset")
             with pytest.raises(ConnectionResetError):
-                await stream.receive_into(memoryview(bytearray(3)), PATIENT)
+                await receive_into(stream, memoryview(bytearray(3)), PATIENT)
 
     asyncio.run(scenario())
 
@@ -209,9 +209,9 @@ def test_a_silent_peer_expires_the_timer_and_can_be_waited_for_again() -> None:
             buffer = memoryview(bytearray(3))
             for _ in range(2):
                 with pytest.raises(TimerExpiredError):
-                    await stream.receive_into(buffer, SHORT)
+                    await receive_into(stream, buffer, SHORT)
             peer.sendall(b"at last")
-            assert await stream.receive_into(buffer, SHORT) == 3
+            assert await receive_into(stream, buffer, SHORT) == 3
 
     asyncio.run(scenario())
 
@@ -221,9 +221,9 @@ def test_a_short_timer_after_a_long_one_is_short() -> None:
         async with stream_pair() as (stream, peer):
             buffer = memoryview(bytearray(3))
             peer.sendall(b"1")
-            assert await stream.receive_into(buffer, PATIENT) == 1
+            assert await receive_into(stream, buffer, PATIENT) == 1
             with pytest.raises(TimerExpiredError):
-                await stream.receive_into(buffer, SHORT)
+                await receive_into(stream, buffer, SHORT)
 
     asyncio.run(scenario())
 
@@ -232,7 +232,7 @@ def test_a_timer_of_zero_seconds_expires() -> None:
     async def scenario() -> None:
         async with stream_pair() as (stream, _):
             with pytest.raises(TimerExpiredError):
-                await stream.receive_into(memoryview(bytearray(3)), Timer("zero", 0.0))
+                await receive_into(stream, memoryview(bytearray(3)), Timer("zero", 0.0))
 
     asyncio.run(scenario())
 
@@ -243,7 +243,7 @@ def test_a_wait_can_be_interrupted(wait: str) -> None:
         async with stream_pair(send_buffer=2048, receive_buffer=2048) as (stream, _):
             buffer = memoryview(bytearray(3))
             waiting: asyncio.Task[Any] = asyncio.create_task(
-                stream.receive_into(buffer, PATIENT) if wait == "receive" else stream.send([PATTERN], PATIENT)
+                receive_into(stream, buffer, PATIENT) if wait == "receive" else stream.send([PATTERN], PATIENT)
             )
             await until(lambda: stream._waiter is not None)
             stream.interrupt(OursError())
@@ -259,13 +259,13 @@ def test_a_cancelled_wait_leaves_the_stream_good() -> None:
     async def scenario() -> None:
         async with stream_pair() as (stream, peer):
             buffer = memoryview(bytearray(9))
-            waiting = asyncio.create_task(stream.receive_into(buffer, PATIENT))
+            waiting = asyncio.create_task(receive_into(stream, buffer, PATIENT))
             await until(lambda: stream._waiter is not None)
             waiting.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await waiting
             peer.sendall(b"1")
-            assert await stream.receive_into(buffer, PATIENT) == 1
+            assert await receive_into(stream, buffer, PATIENT) == 1
 
     asyncio.run(scenario())
 
@@ -275,9 +275,9 @@ def test_bytes_that_nobody_waits_for_stay_in_the_socket_and_do_not_keep_the_loop
         async with stream_pair() as (stream, peer):
             buffer = memoryview(bytearray(1))
             peer.sendall(b"12")
-            assert await stream.receive_into(buffer, PATIENT) == 1
+            assert await receive_into(stream, buffer, PATIENT) == 1
             await until(lambda: not stream._reader_added)
-            assert await stream.receive_into(buffer, PATIENT) == 1
+            assert await receive_into(stream, buffer, PATIENT) == 1
             assert bytes(buffer) == b"2"
 
     asyncio.run(scenario())
@@ -314,7 +314,7 @@ def test_closing_twice_and_closing_what_waits_does_no_harm() -> None:
     async def scenario() -> None:
         async with stream_pair() as (stream, peer):
             peer.sendall(b"1")
-            assert await stream.receive_into(memoryview(bytearray(1)), PATIENT) == 1
+            assert await receive_into(stream, memoryview(bytearray(1)), PATIENT) == 1
             stream.close()
             stream.close()
             assert await read(peer, 1) == b""
@@ -417,13 +417,13 @@ def test_what_is_there_is_read_at_once_but_others_have_their_turn() -> None:
         async with stream_pair() as (stream, peer):
             peer.sendall(bytes(100))
             buffer = memoryview(bytearray(1))
-            await stream.receive_into(buffer, PATIENT)
+            await receive_into(stream, buffer, PATIENT)
             for _ in range(3):
                 others = asyncio.Event()
                 asyncio.get_running_loop().call_soon(others.set)
                 reads = 0
                 while not others.is_set():
-                    await stream.receive_into(buffer, PATIENT)
+                    await receive_into(stream, buffer, PATIENT)
                     reads += 1
                 assert 1 < reads < 10
 
@@ -435,11 +435,11 @@ def test_after_an_answer_nothing_is_read_before_it_is_announced() -> None:
         async with stream_pair() as (stream, peer):
             peer.sendall(bytes(100))
             buffer = memoryview(bytearray(1))
-            await stream.receive_into(buffer, PATIENT)
+            await receive_into(stream, buffer, PATIENT)
             await stream.send([b"answer"], PATIENT)
             others = asyncio.Event()
             asyncio.get_running_loop().call_soon(others.set)
-            await stream.receive_into(buffer, PATIENT)
+            await receive_into(stream, buffer, PATIENT)
             assert others.is_set()
 
     asyncio.run(scenario())

@@ -17,8 +17,9 @@ from tests.core.peer import LAST_DATA, item, p_data, pdu, pdv
 from tests.scp.peer import DATA_SET, STORE, Peer, request, store, store_command
 from tests.scp.storages import Recorder
 
-from dicomport import FolderStorage, Limits, StorageSCP, Timeouts
+from dicomport import FolderStorage, Limits, Storage, StorageSCP, Timeouts
 from dicomport import Peer as Rule
+from dicomport.archive import Archive
 from dicomport.wire import AssociateAC, AssociateRJ, AssociateRQ, CStoreRSP, RejectReason, encode
 
 HOUR: Final = 3600.0
@@ -354,3 +355,52 @@ def test_a_rule_has_limits_of_its_own(caplog: pytest.LogCaptureFixture) -> None:
             peer.associate(request(calling=title))
             assert peer.store(data=bytes(length)).status == status, (title, length)
     assert "there are 2 associations by rule few already" in caplog.text
+
+
+# Memory.
+
+
+@pytest.mark.parametrize("kind", ["folder", "archive", "handler"])
+@pytest.mark.parametrize("memory", [0, 128 << 20])
+def test_nothing_is_held_of_instances_that_are_over_however_they_ended(tmp_path: Path, kind: str, memory: int) -> None:
+    """Stored, refused, or cut off in their middle: with all the memory there is, and with none."""
+    refused = StorageSCP(lambda request: 0x0000 if request.size % 2 == 0 else 0xA900)._storage
+    storages: dict[str, Callable[[], Storage]] = {
+        "folder": lambda: FolderStorage(tmp_path),
+        "archive": lambda: Archive(tmp_path),
+        "handler": lambda: refused,
+    }
+    storage = storages[kind]()
+    scp = StorageSCP(storage, port=0, timeouts=PATIENT, limits=Limits(memory_bytes=memory, instance_bytes=2_000_000))
+    with scp.in_thread():
+        for size in (0, 10, 11, 100_000, 1_500_000, 2_000_001):
+            data = DATA_SET + bytes(size)
+            with Peer(scp.port) as peer:
+                peer.associate()
+                peer.send(store(data=data))
+                peer.answer(CStoreRSP)
+                peer.release()
+            with Peer(scp.port) as peer:
+                peer.associate()
+                peer.send(store(data=data)[:-1])
+                peer.reset()
+        assert serves(scp) or kind == "archive"
+    if isinstance(storage, Archive):
+        storage.close()
+    assert scp._memory.held == 0
+
+
+def test_buffers_come_back_from_every_connection() -> None:
+    scp = StorageSCP(Recorder(), port=0, timeouts=PATIENT)
+    with scp.in_thread():
+        for end in (Peer.release, Peer.abort, Peer.reset, lambda peer: peer.socket.close()):
+            for before in (b"", store_command(), store_command() + bytes(3)):
+                with Peer(scp.port) as peer:
+                    peer.associate()
+                    peer.send(before)
+                    if end is not Peer.release or before == b"":
+                        end(peer)
+        assert serves(scp)
+        assert scp._listener is not None
+        buffers = scp._listener._buffers
+    assert len(buffers._free) == buffers._made > 0

@@ -30,7 +30,7 @@ from dicomport.archive.quarantine import Quarantine, QuarantineEntry
 from dicomport.archive.records import Record, came_at
 from dicomport.archive.scanner import Scanner
 from dicomport.archive.sessions import Session, abandoned
-from dicomport.files import BlockWriter, Disk, Durability, TemporaryFile, in_thread, make_folder
+from dicomport.files import BlockWriter, Disk, Durability, Memory, TemporaryFile, in_thread, make_folder
 from dicomport.logs import get_logger
 from dicomport.standard import OUT_OF_RESOURCES, Status
 from dicomport.wire import Buffer, FileMeta
@@ -74,6 +74,8 @@ class Operation(Protocol):
     def transfer_syntax_uid(self) -> str: ...
     @property
     def file_meta(self) -> FileMeta: ...
+    @property
+    def memory(self) -> Memory: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,7 +223,7 @@ class ArchiveSink:
         self._digest = blake3()
         self._size = 0
         self._disk = disk
-        self._writer = BlockWriter(self._append, disk=disk)
+        self._writer = BlockWriter(self._append, disk=disk, memory=operation.memory)
         self._file: TemporaryFile | None = None
 
     async def write(self, data: Buffer) -> None:
@@ -260,6 +262,7 @@ class ArchiveSink:
 
     async def discard(self) -> None:
         """Leave nothing behind."""
+        self._writer.take()
         if self._file is not None:
             file, self._file = self._file, None
             await self._disk.run(file.discard)
@@ -272,7 +275,7 @@ class ArchiveSink:
     def _finished(self) -> TemporaryFile:
         """Write what is left and hand the file over."""
         if self._writer.pending or self._file is None:
-            self._append(self._writer.pending)
+            self._append(self._writer.take())
         file, self._file = self._file, None
         if file is None:
             raise AssertionError  # _append has made it

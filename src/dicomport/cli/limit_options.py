@@ -35,6 +35,11 @@ FLAGS: Final = {
     "instance_bytes": _Flag(
         "--max-instance-size", "Longest data set; one that is longer is refused with 0xA700.", "68.7G"
     ),
+    "memory_bytes": _Flag(
+        "--max-memory",
+        "Most that is held of instances that are being received; beyond that, disks hold senders back.",
+        "134M",
+    ),
 }
 """By field of `Limits`, in the order of the help."""
 

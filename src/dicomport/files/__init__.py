@@ -1,6 +1,6 @@
 """DICOM files on disk (PS3.10): names that peers can't abuse, reading of headers, writing that is all or nothing."""
 
-from dicomport.files.blocks import BLOCK_BYTES, BlockWriter, Disk, in_thread
+from dicomport.files.blocks import BLOCK_BYTES, BlockWriter, Disk, Memory, in_thread
 from dicomport.files.locking import lock_folder
 from dicomport.files.names import file_name
 from dicomport.files.reading import GuardedReader, Part10File, find_file_meta, open_regular, read_part10, read_stretch
@@ -13,6 +13,7 @@ __all__ = [
     "Disk",
     "Durability",
     "GuardedReader",
+    "Memory",
     "Part10File",
     "PartialFile",
     "TemporaryFile",

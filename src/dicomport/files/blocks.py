@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable
 from typing import Final, ParamSpec, TypeVar
 
-from dicomport.wire import Buffer
+from dicomport.wire import DEFAULT_LIMITS, Buffer
 
-__all__ = ["BLOCK_BYTES", "BlockWriter", "Disk", "in_thread"]
+__all__ = ["BLOCK_BYTES", "BlockWriter", "Disk", "Memory", "in_thread"]
 
 BLOCK_BYTES: Final = 1 << 20
 """What is collected in memory before a thread is asked to write it, bytes: one hand-off for a small instance."""
+
+_SHORT_BLOCK_BYTES: Final = 1 << 16
+"""What is collected where memory is scarce."""
 
 _QUICK: Final = 0.02
 """Seconds that the event loop, and with it every other association, may be held up by a disk."""
@@ -72,18 +76,46 @@ async def in_thread(work: Callable[P, T], *arguments: P.args, **options: P.kwarg
         raise
 
 
-class BlockWriter:
-    """Collects bytes and has `append` called for every block of them, in a thread.
+class Memory:
+    """What all writers of a server hold in memory together: for who has nothing to share, that of one alone."""
 
-    With a disk that is quick nothing is collected: then `append` is called with the bytes as they come.
+    def __init__(self, most: int = DEFAULT_LIMITS.memory_bytes) -> None:
+        """Call memory scarce when more than `most` bytes of it are held."""
+        self.held = 0
+        """Bytes that have come and that nobody has begun to write, or thrown away, yet."""
+        self._most = most
+        self._changing = threading.Lock()
+
+    @property
+    def scarce(self) -> bool:
+        """Whether more of it is held than should be."""
+        return self.held > self._most
+
+    def hold(self, size: int) -> None:
+        """Take note of bytes that have come or, where `size` is negative, gone; from any thread."""
+        with self._changing:
+            self.held += size
+
+
+class BlockWriter:
+    """Collects bytes and has `append` called for each block of them, in a thread; a short one where memory is scarce.
+
+    With a disk that is quick nothing is collected: then `append` is called with the bytes as they come. Whoever made a
+    writer takes out what is left in it at the end, whatever the end is.
     """
 
     def __init__(
-        self, append: Callable[[Buffer], None], block_bytes: int = BLOCK_BYTES, disk: Disk | None = None
+        self,
+        append: Callable[[Buffer], None],
+        block_bytes: int = BLOCK_BYTES,
+        disk: Disk | None = None,
+        *,
+        memory: Memory | None = None,
     ) -> None:
         self._append = append
         self._block_bytes = block_bytes
         self._disk = disk
+        self._memory = Memory() if memory is None else memory
         self.pending = bytearray()
         """What was not written yet."""
 
@@ -93,12 +125,22 @@ class BlockWriter:
             self._disk.at_once(self._append_all, data)
             return
         self.pending += data
-        if len(self.pending) >= self._block_bytes:
+        self._memory.hold(len(data))
+        enough = min(self._block_bytes, _SHORT_BLOCK_BYTES) if self._memory.scarce else self._block_bytes
+        if len(self.pending) >= enough:
             block, self.pending = self.pending, bytearray()
-            await in_thread(self._append, block)
+            try:
+                await in_thread(self._append, block)
+            finally:
+                self._memory.hold(-len(block))
+
+    def take(self) -> bytearray:
+        """Take out what was not written yet."""
+        pending, self.pending = self.pending, bytearray()
+        self._memory.hold(-len(pending))
+        return pending
 
     def _append_all(self, data: Buffer) -> None:
         if self.pending:
-            block, self.pending = self.pending, bytearray()
-            self._append(block)
+            self._append(self.take())
         self._append(data)

@@ -16,7 +16,8 @@ from dicomport.net.timers import ArtimClock, Bound, Timeouts, Timer
 
 __all__ = ["BlockingConnection", "connect_blocking"]
 
-_BUFFER_BYTES: Final = 1 << 18
+_BUFFER_BYTES: Final = 1 << 14
+"""What is heard here are answers to requests."""
 
 
 def connect_blocking(address: Address, timeouts: Timeouts) -> socket.socket:

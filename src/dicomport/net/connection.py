@@ -17,16 +17,21 @@ from dicomport.net.timers import ArtimClock, Bound, Timeouts
 
 __all__ = ["Connection"]
 
-_BUFFER_BYTES: Final = 1 << 18
-
 _EVENTS_IN_A_TURN: Final = 256
-"""Events that are made of the bytes of one read before others have their turn: fragments can be as short as a byte."""
+"""Events before others have their turn, though there may be bytes for more: fragments can be as short as a byte."""
 
 
 class Connection:
     """Runs step generators for one association, in the task that owns it."""
 
-    def __init__(self, stream: Stream, core: Association, timeouts: Timeouts, counters: Counters | None = None) -> None:
+    def __init__(
+        self,
+        stream: Stream,
+        core: Association,
+        timeouts: Timeouts,
+        *,
+        counters: Counters | None = None,
+    ) -> None:
         self.core = core
         self.timeouts = timeouts
         self.stream = stream
@@ -36,7 +41,6 @@ class Connection:
         self.expired: TimerExpiredError | None = None
         """The last timer that expired, ARTIM too, which the core deals with."""
         self._events = 0
-        self._buffer = memoryview(bytearray(_BUFFER_BYTES))
         self._torn = False
         """Whether a PDU was sent in part: what is sent after that, an A-ABORT too, would be read as its rest."""
         self._interruptible = self._receiving = False
@@ -108,18 +112,17 @@ class Connection:
                 self._events = 0
                 await asyncio.sleep(0)
             return
-        self._events = 0
         bound = unexpired(self._artim.bound(wait.timer))
         began = time.monotonic()
         if self._interruption is not None:
             raise self._interruption
         self._receiving = True
         try:
-            count = await self.stream.receive_into(self._buffer, bound)
+            data = await self.stream.receive(bound)
         finally:
             self._receiving = False
-        self.progress.waited(time.monotonic() - began, count)
-        if count:
-            self.core.receive(self._buffer[:count])
+        self.progress.waited(time.monotonic() - began, len(data))
+        if data:
+            self.core.receive(data)
         else:
             self.core.transport_closed()

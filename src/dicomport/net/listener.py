@@ -12,6 +12,7 @@ from typing import Any, Final, TypeAlias
 
 from dicomport.logs import get_logger
 from dicomport.net.admission import Admission, Visitor
+from dicomport.net.buffers import Buffers
 from dicomport.net.counters import Counters
 from dicomport.net.counts import AssociationCounts, LocalCounts
 from dicomport.net.errors import TimerExpiredError
@@ -96,6 +97,7 @@ class Listener:
         self.tls = tls
         """For the connections that come from now on."""
         self._counters = counters
+        self._buffers = Buffers()
         self._admission = Admission(limits, counters, associations or LocalCounts())
         self._accepting = [asyncio.create_task(self._accept(sock)) for sock in sockets]
         self._serving: set[asyncio.Task[None]] = set()
@@ -163,7 +165,7 @@ class Listener:
 
     async def _own(self, sock: socket.socket, visitor: Visitor) -> None:
         try:
-            stream = Stream(sock)
+            stream = Stream(sock, self._buffers)
         except OSError:
             sock.close()
             return

@@ -9,12 +9,12 @@ others from their turn.
 from __future__ import annotations
 
 import asyncio
-import functools
 import socket
 import ssl
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from dicomport.net.buffers import Buffers
 from dicomport.net.errors import TimerExpiredError
 from dicomport.net.gather import Gather, prepare, quick_ack
 from dicomport.net.handshake import Handshake
@@ -26,11 +26,14 @@ __all__ = ["Stream"]
 _READS_IN_A_TURN: Final = 8
 """Reads without the event loop in between: of a buffer each, they take less than a millisecond."""
 
+_NOTHING: Final = memoryview(b"")
+
 
 class Stream:
     """One transport connection. One task uses it; `interrupt` may be called from callbacks of the same event loop."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, buffers: Buffers | None = None) -> None:
+        """Take a connected socket; read into borrowed buffers, by default into one that is enough for answers."""
         self._sock = sock
         self._loop = asyncio.get_running_loop()
         self._waiter: asyncio.Future[int] | None = None
@@ -38,6 +41,8 @@ class Stream:
         self._reader_added = False
         self._reads_left = 0
         """How often it may still be read before the event loop has announced that there is something."""
+        self._buffers = Buffers.for_one() if buffers is None else buffers
+        self._borrowed = _NOTHING
         self._expiry = _Expiry(self._loop, self.interrupt)
         sock.setblocking(False)
         prepare(sock)
@@ -68,15 +73,18 @@ class Stream:
         await self._when_ready(shake, timer, try_first=True)
         self._remove_reader()
 
-    async def receive_into(self, buffer: memoryview, timer: Bound) -> int:
-        """Put the next bytes into `buffer`; 0 is the end of the stream. Raises `OSError` and `TimerExpiredError`."""
+    async def receive(self, timer: Bound) -> memoryview:
+        """Give the next bytes, none at the end of the stream. Raises `OSError` and `TimerExpiredError`.
+
+        They are a view of a buffer that is borrowed when they come and given back with the next call.
+        """
+        self._give_back()
         # TLS may have decrypted more than was asked for, of which the event loop sees nothing.
         pending = self.tls is not None and self.tls.pending() > 0
         self._reads_left -= 1
-        receive = functools.partial(self._sock.recv_into, buffer)
-        count = await self._when_ready(receive, timer, try_first=pending or self._reads_left >= 0)
+        count = await self._when_ready(self._read, timer, try_first=pending or self._reads_left >= 0)
         quick_ack(self._sock)
-        return count
+        return self._borrowed[:count]
 
     async def send(self, buffers: Sequence[Buffer], timer: Bound) -> None:
         """Send all buffers, in order and uncopied. `timer` bounds each time without progress."""
@@ -99,7 +107,22 @@ class Stream:
         """Close the connection; what the system has taken of our bytes still goes out."""
         self._expiry.cancel()
         self._remove_reader()
+        self._give_back()
         self._sock.close()
+
+    def _read(self) -> int:
+        self._give_back()
+        self._borrowed = self._buffers.borrow()
+        try:
+            return self._sock.recv_into(self._borrowed)
+        except BaseException:
+            self._give_back()
+            raise
+
+    def _give_back(self) -> None:
+        if self._borrowed:
+            self._buffers.give_back(self._borrowed)
+            self._borrowed = _NOTHING
 
     async def _when_ready(self, attempt: Callable[[], int], timer: Bound, *, try_first: bool) -> int:
         """Do `attempt` as soon as the socket has something to read, and as often as it takes."""

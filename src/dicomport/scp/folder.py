@@ -21,7 +21,7 @@ class FolderSink:
         self._operation = operation
         self._durability = durability
         self._disk = disk
-        self._writer = BlockWriter(self._append, disk=disk)
+        self._writer = BlockWriter(self._append, disk=disk, memory=operation.memory)
         self._partial: PartialFile | None = None
 
     async def write(self, data: Buffer) -> None:
@@ -36,6 +36,7 @@ class FolderSink:
 
     async def discard(self) -> None:
         """Leave nothing behind."""
+        self._writer.take()
         if self._partial is not None:
             partial, self._partial = self._partial, None
             await self._disk.run(partial.discard)
@@ -47,7 +48,7 @@ class FolderSink:
 
     def _finish(self) -> None:
         if self._writer.pending or self._partial is None:
-            self._append(self._writer.pending)
+            self._append(self._writer.take())
         partial, self._partial = self._partial, None
         if partial is not None:
             partial.commit(self._operation.sop_instance_uid)

@@ -56,7 +56,7 @@ class HandlerStorage:
     async def begin(self, operation: StoreOperation) -> Sink:
         """Take any instance: the handler decides."""
         header = encode_file_meta(operation.file_meta)
-        spool = Spool(header, self._spool_bytes, self._spool_folder)
+        spool = Spool(header, self._spool_bytes, self._spool_folder, operation.memory)
         return _HandlerSink(self._handler, operation, spool, self._threads)
 
 
@@ -72,7 +72,9 @@ class _HandlerSink:
 
     async def commit(self) -> Status:
         operation = self._operation
-        request = StoreRequest(operation.association, operation.context, operation.command, self._spool)
+        request = StoreRequest(
+            operation.association, operation.context, operation.command, operation.memory, self._spool
+        )
         try:
             return _status(await call(self._handler, self._threads, request))
         except UndecodableDataSetError as error:

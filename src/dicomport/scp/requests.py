@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dicomport.core import AcceptedContext, Identity
-from dicomport.files import Durability, PartialFile
+from dicomport.files import Durability, Memory, PartialFile
 from dicomport.net import IDENTITY
 from dicomport.scp.spool import Spool
 from dicomport.wire import CStoreRQ, FileMeta
@@ -50,6 +50,8 @@ class StoreOperation:
     context: AcceptedContext
     command: CStoreRQ
     """With the message id, the priority and, in a C-MOVE sub-operation, the move originator (PS3.7 9.3.1.1)."""
+    memory: Memory = field(repr=False, compare=False)
+    """What the server has for data sets on their way to disk; see `dicomport.files.BlockWriter`."""
 
     @property
     def sop_class_uid(self) -> str:

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from dicomport.core import AcceptorPolicy, Role
+from dicomport.files import Memory
 from dicomport.logs import get_logger
 from dicomport.net import (
     DEFAULT_MAXIMUM_LENGTH,
@@ -149,6 +150,7 @@ class StorageSCP:
             requestor_as_scp=normalized.sop_classes if normalized.is_user else (),
         )
         self._counters = Counters()
+        self._memory = Memory(limits.memory_bytes)
         identities = None if user_identity is None else UserIdentities(user_identity, self._timeouts.acse)
         self._gate = Gate(peers, identities, policy)
         self._listener: Listener | None = None
@@ -258,12 +260,13 @@ class StorageSCP:
         core = association(Role.ACCEPTOR, self._limits, address=visitor.address)
         core.transport_opened()
         service = StorageService(
-            Connection(stream, core, self._timeouts, self._counters),
+            Connection(stream, core, self._timeouts, counters=self._counters),
             visitor,
             self._gate,
             self._storage,
             limits=self._limits,
             normalized=self._normalized,
+            memory=self._memory,
             on_answer=self._on_answer,
             on_over=self._on_over,
         )

@@ -26,6 +26,7 @@ from dicomport.core import (
     ReleaseRequested,
     State,
 )
+from dicomport.files import Memory
 from dicomport.logs import get_logger, reason_of
 from dicomport.net import Bound, Connection, TimerExpiredError, Visitor
 from dicomport.scp.access import shown_certificate
@@ -115,6 +116,7 @@ class StorageService:
         *,
         limits: Limits,
         normalized: NormalizedService,
+        memory: Memory,
         on_answer: OnAnswer | None,
         on_over: OnOver | None,
     ) -> None:
@@ -129,6 +131,7 @@ class StorageService:
         self._on_over = on_over
         self._visitor = visitor
         self._limits = limits
+        self._memory = memory
         self._log = get_logger("scp").bind(address=visitor.address)
         self._requested = False
         """Whether the peer has asked for an association."""
@@ -267,7 +270,7 @@ class StorageService:
         event = await self._next_request()
         match event:
             case CommandReceived(context, CStoreRQ() as command):
-                await self._store(StoreOperation(association, context, command))
+                await self._store(StoreOperation(association, context, command, self._memory))
             case CommandReceived(context, CEchoRQ() as command):
                 await self._echo(context, command)
             case CommandReceived(context, NActionRQ() | NEventReportRQ() as command) if self._is_normalized(context):

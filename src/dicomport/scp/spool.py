@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from dicomport.files import BLOCK_BYTES, BlockWriter
+from dicomport.files import BLOCK_BYTES, BlockWriter, Memory
 from dicomport.wire import Buffer
 
 __all__ = ["Spool"]
@@ -17,13 +17,13 @@ __all__ = ["Spool"]
 class Spool:
     """A data set that waits to be handled: in memory up to a threshold, beyond that in a nameless temporary file."""
 
-    def __init__(self, header: bytes, memory_bytes: int, folder: Path | None) -> None:
+    def __init__(self, header: bytes, memory_bytes: int, folder: Path | None, memory: Memory) -> None:
         self.header = header
         """File Meta Information that fits the data set, preamble included."""
         self.size = 0
         """Length of the data set, bytes."""
         self._folder = folder
-        self._writer = BlockWriter(self._append, memory_bytes)
+        self._writer = BlockWriter(self._append, memory_bytes, memory=memory)
         self._descriptor: int | None = None
         self._closed = False
         self._reading = threading.Lock()
@@ -55,7 +55,7 @@ class Spool:
         """Give memory and temporary file back."""
         with self._reading:
             self._closed = True
-            self._writer.pending = bytearray()
+            self._writer.take()
             if self._descriptor is not None:
                 os.close(self._descriptor)
                 self._descriptor = None
