@@ -9,6 +9,7 @@ from typing import Final
 from bench.data import CT, FEW, LARGE, SINGLES, SMALL, STREAM, Data
 from bench.peers import (
     ARCHIVE,
+    ARCHIVE_CROWDED,
     ARCHIVE_FSYNC,
     BARE_RECEIVER,
     BARE_SENDER,
@@ -210,7 +211,7 @@ LINES: Final = (
     Line(
         work="1,000 idle associations, growth of the receiver",
         figure=Figure.SERVER_GROWTH,
-        ours=Run(ARCHIVE, idle(1000)),
+        ours=Run(ARCHIVE_CROWDED, idle(1000)),
         bound=64,
     ),
     Line(

@@ -86,6 +86,9 @@ def _archive(name: str, durability: str, *options: str) -> Program:
 # Receivers.
 FOLDER: Final = _ours("dicomport, plain folder", "folder", "{port}", "{folder}")
 ARCHIVE: Final = _archive("dicomport storescp", "flush")
+ARCHIVE_CROWDED: Final = _archive(
+    "dicomport storescp", "flush", "--max-associations-per-address", "1000", "--max-associations-per-aet", "1000"
+)
 ARCHIVE_FSYNC: Final = _archive("dicomport storescp, fsync", "fsync")
 ONE_WORKER: Final = _archive("dicomport storescp --workers 1", "flush", "--workers", "1")
 TWO_WORKERS: Final = _archive("dicomport storescp --workers 2", "flush", "--workers", "2")
