@@ -6,6 +6,8 @@ from collections.abc import Callable
 import pytest
 from tests.robustness.attacks import Attack, Target, data_set
 
+from dicomport.testing import ScriptedSCU
+
 
 def run(target: Target, row: Callable[[Attack], None]) -> None:
     with Attack(target) as attack:
@@ -41,6 +43,21 @@ def test_a_descriptor_that_stays_open_is_seen(target: Target, monkeypatch: pytes
 
         with pytest.raises(AssertionError, match="descriptors instead of"):
             run(target, row)
+
+
+def test_memory_that_is_taken_only_for_a_moment_is_seen(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each association has a buffer; when the row is over, all of them are free again."""
+
+    def row(attack: Attack) -> None:
+        with contextlib.ExitStack() as stack:
+            for _ in range(20):
+                peer = stack.enter_context(ScriptedSCU("127.0.0.1", attack.port))
+                peer.associate()
+                peer.send(peer.encode_store(attack.uid(), bytes(1 << 20))[: 1 << 19])
+
+    monkeypatch.setattr("tests.robustness.attacks.MOST_MEMORY", 1 << 18)
+    with pytest.raises(AssertionError, match="bytes more memory"):
+        run(target, row)
 
 
 def test_a_temporary_file_that_stays_is_seen(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -304,7 +304,10 @@ def test_c8_padding_is_put_up_with(attack: Attack, padding: bytes) -> None:
 
 
 def test_c9_a_hundred_stores_in_one_go_are_answered_in_order_and_take_no_memory(attack: Attack) -> None:
-    """Without any window: what is not served yet stays in the sockets. The responses wait in ours."""
+    """Without any window: what is not served yet stays in the sockets, the responses wait in ours.
+
+    They come to 26 MB, more than the receiver may take; longer ones would show nothing more.
+    """
     uids = [attack.uid() for _ in range(100)]
     with attack.associated() as peer:
         for number_, fresh in enumerate(uids, 1):

@@ -146,6 +146,7 @@ def test_p5_nor_is_a_pdv_longer_by_one_than_its_pdu(attack: Attack) -> None:
 
 
 def test_p6_a_p_data_without_any_pdv_is_put_up_with(attack: Attack) -> None:
+    """PS3.8 9.3.5 asks for one at least; that it is missing harms nobody, so no association ends for it."""
     with attack.associated() as peer:
         peer.send(pdu(4) * 3)
         assert peer.echo().status == 0
@@ -282,7 +283,7 @@ def test_p11_however_a_message_is_packed_it_is_the_same_message(
 
 
 def test_p12_pdus_longer_than_announced_are_put_up_with(attack: Attack) -> None:
-    """Up to 16 MiB; beyond that it is row P4."""
+    """Up to 16 MiB, beyond that it is row P4: nothing is kept of them, and there are peers that do it."""
     uid = attack.uid()
     data = data_set(uid, bytes(1 << 20))
     with attack.associated() as peer:
