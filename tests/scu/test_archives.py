@@ -26,7 +26,7 @@ from dicomport.scu import Instance, InstanceResult, archives, tars
 from dicomport.scu.finding import Found
 from dicomport.scu.inputs import find
 from dicomport.scu.sources import FileRegion, stamp_of
-from dicomport.scu.tars import SpooledRegion
+from dicomport.scu.spooling import SpooledRegion
 from dicomport.wire import FileMeta, FileMetaError, encode_file_meta
 
 NO_HEADER: Final = "not a DICOM file, or one without a header, which is not looked for here"

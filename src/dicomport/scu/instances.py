@@ -26,6 +26,7 @@ __all__ = [
     "Instance",
     "NotSendableError",
     "checked",
+    "encoded",
     "instance_from_dataset",
     "instance_from_path",
     "instance_of",
@@ -140,17 +141,25 @@ def _found(path: str) -> Part10File | None:
 
 def instance_from_dataset(dataset: pydicom.Dataset) -> Instance:
     """Encode a data set in the transfer syntax that its file meta names. Raises `NotSendableError`."""
+    meta, data = encoded(dataset)
+    return checked(meta, InMemory(data), "")
+
+
+def encoded(dataset: pydicom.Dataset) -> tuple[FileMeta, bytes]:
+    """Let pydicom encode a data set, and tell what it is then. Raises `NotSendableError`."""
     buffer = io.BytesIO()
     try:
         dataset.save_as(buffer, enforce_file_format=True)
     except Exception as error:  # pydicom raises whatever its encoding ran into
-        raise NotSendableError(f"pydicom can't encode the data set: {error}") from error
+        # The first line: some have a traceback in their text.
+        reason = next(iter(str(error).splitlines()), "")
+        raise NotSendableError(f"pydicom can't encode the data set: {reason}") from error
     data = buffer.getvalue()
     try:
         meta, offset = decode_file_meta(data)
     except FileMetaError:
         raise NotSendableError("the data set is empty") from None
-    return checked(meta, InMemory(data[offset:]), "")
+    return meta, data[offset:]
 
 
 def checked(meta: FileMeta, source: Source, name: str) -> Instance:

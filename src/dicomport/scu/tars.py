@@ -5,21 +5,19 @@ from __future__ import annotations
 import os
 import re
 import tarfile
-import tempfile
-import weakref
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Final
 
-from dicomport.files import open_regular, read_stretch
+from dicomport.files import open_regular
 from dicomport.scu.archives import ArchiveKind, member_instance, member_name, most_unpacked
 from dicomport.scu.finding import Found, refused
 from dicomport.scu.instances import Instance, NotSendableError
 from dicomport.scu.sources import FileRegion, Stamp, stamp_of
+from dicomport.scu.spooling import Spool, SpooledRegion
 from dicomport.scu.unpacking import Decompressor, Forward, Unpacker, begin_bzip2, begin_gzip, begin_xz
 from dicomport.wire import FileMetaError
 
-__all__ = ["SpooledRegion", "tar_members"]
+__all__ = ["tar_members"]
 
 _BEGIN: Final[dict[ArchiveKind, Callable[[], Decompressor]]] = {
     ArchiveKind.GZIP: begin_gzip,
@@ -45,30 +43,6 @@ _DIGITS: Final = re.compile("[0-9]{1,20}")
 # Where a flag says that there is more of a sparse file's map: in its header and in each block that follows.
 _SPARSE_GOES_ON: Final = 482
 _SPARSE_BLOCK_GOES_ON: Final = 504
-
-
-class _Spool:
-    """A temporary file without a name: it is gone when nobody holds it any more, however the process ends."""
-
-    def __init__(self) -> None:
-        self.file = tempfile.TemporaryFile(prefix="dicomport-")  # noqa: SIM115  # closed by the next line
-        weakref.finalize(self, self.file.close)
-
-
-@dataclass(frozen=True, slots=True)
-class SpooledRegion:
-    """A data set in a temporary file, which is there as long as an instance lies in it."""
-
-    spool: _Spool
-    offset: int
-    size: int
-    stamp: Stamp
-    """Of the archive that it came out of."""
-
-    def chunks(self, chunk_bytes: int) -> Iterator[memoryview]:
-        """Read the data set."""
-        # A generator of its own: it holds the file while it is read.
-        yield from read_stretch(self.spool.file.fileno(), self.offset, self.size, chunk_bytes)
 
 
 def tar_members(path: str, kind: ArchiveKind) -> Iterator[Found]:
@@ -133,7 +107,7 @@ class _Tar:
 class _CompressedTar(_Tar):
     """One whose members have to be copied."""
 
-    _spool: _Spool | None = None
+    _spool: Spool | None = None
 
     def _instance(self, name: str, size: int) -> Instance:
         head = b""
@@ -150,7 +124,7 @@ class _CompressedTar(_Tar):
 
     def _copied(self, head: bytes, size: int) -> SpooledRegion:
         if self._spool is None or self._spool.file.tell() > _SPOOL_BYTES:
-            self._spool = _Spool()
+            self._spool = Spool()
         file = self._spool.file
         start = file.tell()
         file.write(head)
