@@ -7,11 +7,13 @@ import contextlib
 import json
 import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
 
 import click
 
+from dicomport.cli.committing import Commitments, Committing, ask, commit_options, describe, tell_commitments
 from dicomport.cli.dry_run import dry_run
 from dicomport.cli.identity_options import IdentityItem, user_identity_options
 from dicomport.cli.options import (
@@ -53,6 +55,7 @@ __all__ = ["storescu"]
 @ae_title_option
 @called_ae_title_option
 @sending_options
+@commit_options
 @user_identity_options
 @maximum_length_option
 @tls_options(Side.REQUESTOR)
@@ -75,6 +78,7 @@ def storescu(
     preparation: Preparation,
     fail_fast: bool,
     plan_only: bool,
+    committing: Committing | None,
     identity: IdentityItem,
     maximum_length: int,
     security: TLSOptions | None,
@@ -95,7 +99,9 @@ def storescu(
     if plan_only:
         return dry_run(find(paths), Plan(preparation.alternatives), as_json=as_json)
     with contextlib.ExitStack() as files:
-        outlets = _Outlets(files.enter_context(_opened(report)) if report else None, as_json=as_json)
+        records = files.enter_context(_opened(report)) if report else None
+        outlets = _Outlets(records, as_json=as_json, holds=committing is not None)
+        address = Address(host, port, tls_context(security))
         sending = send(
             paths,
             host,
@@ -103,40 +109,71 @@ def storescu(
             ae_title=ae_title,
             called_ae_title=called_ae_title,
             priority=Priority[priority.upper()],
-            tls=tls_context(security),
+            tls=address.tls,
             timeouts=timeouts,
             associations=associations,
             window=window,
             retry=retry,
             fail_fast=fail_fast,
             preparation=preparation,
-            journal=files.enter_context(_journal(journal, Address(host, port), called_ae_title)) if journal else None,
+            journal=files.enter_context(_journal(journal, address, called_ae_title)) if journal else None,
             maximum_length=maximum_length,
             on_result=outlets.take,
             **identity,
         )
         with progress(sending, wanted=talkative and sys.stderr.isatty()) as outlets.advance:
             interrupted, outcome = asyncio.run(_run(sending))
-    if talkative or outcome.failed:
+        commitments: Commitments = {}
+        try:
+            if committing is not None and not interrupted:
+                commitments = ask(
+                    outcome.accepted,
+                    committing,
+                    address,
+                    ae_title=ae_title,
+                    called_ae_title=called_ae_title,
+                    timeouts=timeouts,
+                )
+        finally:
+            outlets.give(commitments)
+    uncommitted = any(not commitment.committed for commitment in commitments.values())
+    if talkative or outcome.failed or uncommitted:
         summarize(outcome)
-    return ExitCode.INTERRUPTED if interrupted else _exit_code(outcome)
+        if commitments:
+            tell_commitments(commitments)
+    if interrupted:
+        return ExitCode.INTERRUPTED
+    return _exit_code(outcome) or (ExitCode.FAILED if uncommitted else ExitCode.OK)
 
 
 class _Outlets:
-    """Where each result goes."""
+    """Where each result goes; those that wait for storage commitment are held until it is known."""
 
-    def __init__(self, records: IO[str] | None, *, as_json: bool) -> None:
+    def __init__(self, records: IO[str] | None, *, as_json: bool, holds: bool) -> None:
         self.advance: Advance = lambda _: None
         self._records = records
         self._as_json = as_json
+        self._holds = holds
+        self._held: list[InstanceResult] = []
 
     def take(self, result: InstanceResult) -> None:
-        line = json.dumps(result.describe())
+        if self._holds:
+            self._held.append(result)
+        else:
+            self._write(result.describe())
+        self.advance(result)
+
+    def give(self, commitments: Commitments) -> None:
+        for result in self._held:
+            self._write(describe(result, commitments))
+        self._held.clear()
+
+    def _write(self, facts: Mapping[str, object]) -> None:
+        line = json.dumps(facts)
         if self._as_json:
             click.echo(line)
         if self._records is not None:
             self._records.write(f"{line}\n")
-        self.advance(result)
 
 
 async def _run(sending: Sending) -> tuple[bool, SendReport]:

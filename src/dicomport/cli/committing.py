@@ -1,0 +1,119 @@
+"""`storescu --commit`: whether the peer keeps what it took."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import click
+
+from dicomport.cli.text import count, tell
+from dicomport.commitment import Commitment, commit
+from dicomport.net import Address, Timeouts
+from dicomport.scu import InstanceResult
+from dicomport.wire import SOPReference
+
+__all__ = ["Commitments", "Committing", "ask", "commit_options", "describe", "tell_commitments"]
+
+Commitments: TypeAlias = Mapping[SOPReference, Commitment]
+"""What the peer says of each instance that it was asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Committing:
+    """How the reports are waited for."""
+
+    port: int | None
+    """Where to listen for associations of the peer."""
+    seconds: float
+
+
+def commit_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options; they arrive as one parameter, `committing`, None without --commit."""
+
+    @functools.wraps(command)
+    def gathered(*, commits: bool, commit_port: int | None, commit_wait: float, **others: Any) -> Any:
+        if commit_port is not None and not commits:
+            raise click.UsageError("--commit-port goes with --commit")
+        return command(committing=Committing(commit_port, commit_wait) if commits else None, **others)
+
+    for option in (
+        click.option(
+            "--commit-wait",
+            type=click.FloatRange(0.1, 86400),
+            default=60.0,
+            show_default=True,
+            help="Seconds to wait for the reports, once all was asked for.",
+        ),
+        click.option(
+            "--commit-port",
+            type=click.IntRange(1, 65535),
+            help="Port to listen on for reports that the peer brings over an association of its own.",
+        ),
+        click.option(
+            "--commit",
+            "commits",
+            is_flag=True,
+            help="Ask the peer to keep what it took, and fail for what it does not.",
+        ),
+    ):
+        gathered = option(gathered)
+    return gathered
+
+
+def _reference_of(result: InstanceResult) -> SOPReference:
+    return SOPReference(result.sop_class_uid, result.sop_instance_uid)
+
+
+def ask(
+    results: tuple[InstanceResult, ...],
+    committing: Committing,
+    address: Address,
+    *,
+    ae_title: str,
+    called_ae_title: str,
+    timeouts: Timeouts,
+) -> Commitments:
+    """Ask for storage commitment of what was accepted. Raises `click.ClickException` where the port can't be had."""
+    if not results:
+        return {}
+    try:
+        report = asyncio.run(
+            commit(
+                dict.fromkeys(map(_reference_of, results)),
+                address.host,
+                address.port,
+                ae_title=ae_title,
+                called_ae_title=called_ae_title,
+                wait=committing.seconds,
+                listen_port=committing.port,
+                tls=address.tls,
+                timeouts=timeouts,
+            )
+        )
+    except OSError as error:
+        raise click.ClickException(f"can't listen on port {committing.port}: {error.strerror}") from None
+    return {commitment.reference: commitment for commitment in report.commitments}
+
+
+def describe(result: InstanceResult, commitments: Commitments) -> dict[str, object]:
+    """Give a result's facts with what the peer says of the instance."""
+    commitment = commitments.get(_reference_of(result)) if result.accepted else None
+    return {
+        **result.describe(),
+        "committed": commitment is not None and commitment.committed,
+        "commitment": "" if commitment is None else commitment.reason,
+    }
+
+
+def tell_commitments(commitments: Commitments) -> None:
+    """Tell how many are committed, and why the others are not."""
+    committed = sum(commitment.committed for commitment in commitments.values())
+    tell(f"  {committed} of {count(len(commitments), 'instance')} committed")
+    reasons = Counter(commitment.reason for commitment in commitments.values() if not commitment.committed)
+    for reason, number in reasons.most_common():
+        tell(f"  {number} not committed: {reason}")

@@ -1,0 +1,72 @@
+"""`storescu --commit`: sent means that the other side keeps it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.cli.commands import FILES, dicomport, receiver
+
+from dicomport import StorageSCP, StoreRequest
+
+CT = FILES / "CT_small.dcm"
+MR = FILES / "MR_small.dcm"
+
+
+def rows(report: Path) -> dict[str, dict[str, object]]:
+    return {row["path"]: row for row in map(json.loads, report.read_text().splitlines())}
+
+
+def test_what_the_archive_keeps_is_committed_and_the_report_says_so(tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    text = tmp_path / "text"
+    text.write_text("no image")
+    with receiver(tmp_path / "archive") as found:
+        done = dicomport("storescu", "localhost", found.port, CT, MR, "--commit", "--report", report)
+        mixed = dicomport("storescu", "localhost", found.port, CT, text, "--commit", "--json")
+
+    assert done.returncode == 0
+    assert "2 of 2 instances committed" in done.stderr
+    assert [(row["committed"], row["commitment"]) for row in rows(report).values()] == [(True, "")] * 2
+    assert mixed.returncode == 1
+    lines = [json.loads(line) for line in mixed.stdout.splitlines()]
+    assert {line["path"]: line["committed"] for line in lines} == {str(CT): True, str(text): False}
+
+
+def test_what_is_gone_or_damaged_is_not_and_fails_the_run(tmp_path: Path) -> None:
+    report, journal = tmp_path / "report.json", tmp_path / "journal"
+    arguments = ("--commit", "--report", report, "--journal", journal)
+    with receiver(tmp_path / "archive") as found:
+        assert dicomport("storescu", "localhost", found.port, CT, MR, *arguments).returncode == 0
+        [kept] = [path for path in found.kept() if path.stat().st_size == max(p.stat().st_size for p in found.kept())]
+        content = bytearray(kept.read_bytes())
+        content[-1] ^= 1
+        kept.write_bytes(content)
+        done = dicomport("storescu", "localhost", found.port, CT, MR, *arguments)
+
+    assert done.returncode == 1
+    assert "2 of 2 files accepted, 2 of them in an earlier run" in done.stderr
+    assert "1 of 2 instances committed" in done.stderr
+    assert sorted(bool(row["committed"]) for row in rows(report).values()) == [False, True]
+    [lost] = [row for row in rows(report).values() if not row["committed"]]
+    assert lost["accepted"]
+    assert "0x0110" in str(lost["commitment"])
+
+
+def test_a_peer_that_knows_no_commitment_fails_the_run(tmp_path: Path) -> None:
+    def take(_request: StoreRequest) -> int:
+        return 0x0000
+
+    report = tmp_path / "report.json"
+    with StorageSCP(take, port=0).in_thread() as scp:
+        done = dicomport("storescu", "localhost", str(scp.port), CT, "--commit", "--report", report)
+
+    assert done.returncode == 1
+    [row] = rows(report).values()
+    assert (row["accepted"], row["committed"], bool(row["commitment"])) == (True, False, True)
+    assert "0 of 1 instance committed" in done.stderr
+
+
+def test_a_port_to_listen_on_goes_with_asking() -> None:
+    done = dicomport("storescu", "localhost", "104", CT, "--commit-port", "11113")
+    assert (done.returncode, "--commit-port goes with --commit" in done.stderr) == (2, True)
