@@ -15,10 +15,12 @@ from tests.scp.peer import context, request
 from tests.scp.storages import Recorder
 
 from dicomport import Peer, StorageSCP, sop_classes
+from dicomport.core import AcceptorPolicy, Identity
 from dicomport.scp.access import Refusal, certificate_names, decide
 from dicomport.wire import AssociateAC, AssociateRJ, ContextResult, RejectReason, encode
 
 MR: Final = sop_classes.MRImageStorage.uid
+STUDY_ROOT_FIND: Final = "1.2.840.10008.5.1.4.1.2.2.1"
 NO_REASON: Final = bytes.fromhex("03 00 00000004 00 01 01 01")
 WRONG_CALLING: Final = bytes.fromhex("03 00 00000004 00 01 01 03")
 
@@ -334,3 +336,14 @@ def test_certificates_decide(guarded: StorageSCP, tls: Contexts) -> None:
 def test_a_peer_of_a_certificate_does_not_come_in_without_tls() -> None:
     with StorageSCP(Recorder(), port=0, allow=[Peer(ae_title="CT1", certificate_names=("a",))]).in_thread() as scp:
         assert ask(scp, "CT1") == NO_REASON
+
+
+def test_a_rule_on_storage_classes_leaves_storage_commitment_alone() -> None:
+    push_model = "1.2.840.10008.1.20.1"
+    policy = AcceptorPolicy(
+        ae_title="A", identity=Identity("1", ""), maximum_length=0, abstract_syntaxes=lambda uid, _kind: uid != MR
+    )
+    narrowed = Peer(sop_classes={CT, MR}).policy(policy).abstract_syntaxes
+    taken = [uid for uid in (CT, MR, VERIFICATION, push_model, "1.2.3.4", STUDY_ROOT_FIND) if narrowed(uid, None)]
+    # What a query is answered with is up to the server's own policy, which here takes all but MR.
+    assert taken == [CT, VERIFICATION, push_model, STUDY_ROOT_FIND]

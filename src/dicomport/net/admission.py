@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from dataclasses import dataclass
 
 from dicomport.logs import get_logger
 from dicomport.net.counters import Counters
@@ -19,16 +20,15 @@ __all__ = ["Admission", "Quota", "Visitor"]
 log = get_logger("net")
 
 
+@dataclass(frozen=True, slots=True)
 class Quota:
     """A bound on the associations of some of the visitors, beside those on the associations of all."""
 
-    __slots__ = ("most", "used", "whose")
-
-    def __init__(self, whose: str, most: int) -> None:
-        self.whose = whose
-        """In words, for the log."""
-        self.most = most
-        self.used = 0
+    key: str
+    """By which they are counted."""
+    whose: str
+    """In words, for the log."""
+    most: int
 
 
 class Visitor:
@@ -86,16 +86,12 @@ class Admission:
             if number >= getattr(self._limits, limit):
                 self._counters.limit(limit)
                 return f"there are {number} associations {_WHOSE[limit]} already (limit {limit})"
-        if quota is not None:
-            if quota.used >= quota.most:
-                self._counters.limit("associations")
-                return f"there are {quota.used} associations {quota.whose} already (limit associations)"
-            quota.used += 1
-            visitor.quota = quota
+        if quota is not None and (number := self._associations.of(_QUOTA, quota.key)) >= quota.most:
+            self._counters.limit("associations")
+            return f"there are {number} associations {quota.whose} already (limit associations)"
         self._waiting.pop(visitor, None)
-        visitor.ae_title = ae_title
-        for limit, value in _kinds(visitor.host, ae_title):
-            self._associations.change(limit, value, 1)
+        visitor.ae_title, visitor.quota = ae_title, quota
+        self._count(visitor, 1)
         return ""
 
     def dismiss(self, visitor: Visitor) -> None:
@@ -127,13 +123,18 @@ class Admission:
     def _end(self, visitor: Visitor) -> bool:
         if visitor.ae_title is None:
             return False
-        for limit, value in _kinds(visitor.host, visitor.ae_title):
-            self._associations.change(limit, value, -1)
-        visitor.ae_title = None
-        if visitor.quota is not None:
-            visitor.quota.used -= 1
-            visitor.quota = None
+        self._count(visitor, -1)
+        visitor.ae_title = visitor.quota = None
         return True
+
+    def _count(self, visitor: Visitor, by: int) -> None:
+        for limit, value in _kinds(visitor.host, visitor.ae_title or ""):
+            self._associations.change(limit, value, by)
+        if visitor.quota is not None:
+            self._associations.change(_QUOTA, visitor.quota.key, by)
+
+
+_QUOTA = "quota"
 
 
 def _kinds(host: str, ae_title: str) -> tuple[tuple[str, str], ...]:

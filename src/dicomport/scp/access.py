@@ -14,7 +14,7 @@ from typing import Any, Final, Self, TypeAlias
 from dicomport.core import AcceptorPolicy, Negotiation
 from dicomport.net import check_ae_title
 from dicomport.scp.sinks import Storage
-from dicomport.standard import VERIFICATION, sop_classes
+from dicomport.standard import sop_classes
 from dicomport.wire import AssociateRJ, AssociateRQ, RejectReason, SOPClassCommonExtendedNegotiation
 
 __all__ = ["Network", "Peer", "Refusal", "certificate_names", "decide", "network", "shown_certificate"]
@@ -39,7 +39,8 @@ class Peer:
     the certificate itself, "sha256:" and the digest of its DER in hexadecimal digits, with colons or without. A
     certificate that was not verified names nobody."""
     sop_classes: Collection[str] | None = None
-    """UIDs of those that are taken, of all that the server takes. Verification always is."""
+    """UIDs of the storage classes that are taken, of all that the server takes. What is none, such as Verification, is
+    not restricted."""
     transfer_syntaxes: Collection[str] | None = None
     """UIDs of those that are taken, of all that the server takes."""
     associations: int | None = None
@@ -93,7 +94,7 @@ class Peer:
         )
 
     def _takes(self, uid: str) -> bool:
-        if self.sop_classes is None or uid == VERIFICATION or uid in self.sop_classes:
+        if self.sop_classes is None or uid in self.sop_classes or sop_classes.known_as_other(uid) is not None:
             return True
         meant = sop_classes.misprint_of(uid)
         return meant is not None and meant.uid in self.sop_classes

@@ -23,8 +23,8 @@ class Gate:
         self._identities = identities
         self._policy = policy
         self._quotas = {
-            id(peer): Quota(f"by rule {peer.rule}", peer.associations)
-            for peer in peers
+            id(peer): Quota(str(number), f"by rule {peer.rule}", peer.associations)
+            for number, peer in enumerate(peers)
             if peer.associations is not None
         }
         """By the identity of the rule: two may be equal."""
