@@ -167,3 +167,28 @@ def test_the_sender_logs_each_association_and_each_instance(tmp_path: Path) -> N
     }
     [failed] = [event for event in events if event["event"] == "instance_not_sent"]
     assert (failed["status"], failed["attempts"]) == ("", 0)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("demo", "--keep", "file"),
+        ("storescp", "--archive", "file"),
+        ("storescu", "127.0.0.1", "1", "file", "-ta", "x"),
+        ("echoscu", "127.0.0.1", "0"),
+        ("archive", "ls"),
+        ("archive", "show", "1.2.3"),
+        ("archive", "verify"),
+        ("archive", "reindex"),
+        ("archive", "export", "1.2.3", "there"),
+        ("password", "#"),
+    ],
+    ids=" ".join,
+)
+def test_every_command_tells_in_json_what_is_wrong(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = dicomport(*arguments, "--log-format", "json", cwd=tmp_path, given="x\n")
+    assert done.returncode in {1, 2}
+    [event] = events_in_json(done.stderr)
+    assert event["event"] == "told"
+    assert event["text"]

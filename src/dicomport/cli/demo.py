@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from dicomport.cli.options import ExitCode
+from dicomport.cli.options import ExitCode, log_format_option
 from dicomport.cli.text import amount, count, print_table
 from dicomport.files import read_part10
 from dicomport.scp import StorageSCP, StoreRequest
@@ -23,6 +23,7 @@ _CHUNK_BYTES = 1 << 20
 
 
 @click.command()
+@log_format_option
 @click.option(
     "--keep", type=click.Path(path_type=Path, file_okay=False), help="Folder for the received files, else thrown away."
 )

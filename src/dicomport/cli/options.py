@@ -18,6 +18,7 @@ __all__ = [
     "called_ae_title_option",
     "configure_logging",
     "json_option",
+    "log_format_option",
     "maximum_length_option",
     "verbosity_options",
 ]
@@ -72,18 +73,26 @@ json_option = click.option(
 )
 
 
+def _set_log_format(_context: click.Context, _parameter: click.Parameter, value: LogFormat) -> None:
+    set_log_format(value)
+
+
+log_format_option = click.option(
+    "--log-format",
+    type=click.Choice(LogFormat, case_sensitive=False),
+    default=LogFormat.TEXT,
+    show_default=LogFormat.TEXT.value,
+    expose_value=False,
+    # Before all others: what is wrong with them is told in this format.
+    is_eager=True,
+    callback=_set_log_format,
+    help="How stderr is written: lines for people, or one JSON object per line.",
+)
+
+
 def verbosity_options(command: Command) -> Command:
-    """Add -q, -v and -d, the parameter `log_level`; and --log-format, which is seen to here."""
-    command = click.option(
-        "--log-format",
-        type=click.Choice(LogFormat, case_sensitive=False),
-        default=LogFormat.TEXT,
-        show_default=LogFormat.TEXT.value,
-        expose_value=False,
-        is_eager=True,
-        callback=_set_log_format,
-        help="How stderr is written: lines for people, or one JSON object per line.",
-    )(command)
+    """Add --log-format, and -q, -v and -d, the parameter `log_level`."""
+    command = log_format_option(command)
     for short, long, level, help_text in (
         ("-d", "--debug", logging.DEBUG, "Log all there is to log."),
         ("-v", "--verbose", logging.INFO, "Log each association and each instance."),
@@ -98,7 +107,3 @@ def configure_logging(level: int | None) -> bool:
     """Send the library's log to stderr; give whether a person wants to be told more than errors."""
     log_to_stderr(logging.WARNING if level is None else level)
     return level != logging.ERROR
-
-
-def _set_log_format(_context: click.Context, _parameter: click.Parameter, value: LogFormat) -> None:
-    set_log_format(value)

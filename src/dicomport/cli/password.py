@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from dicomport.cli.options import ExitCode
+from dicomport.cli.options import ExitCode, log_format_option
 from dicomport.scp import hash_password
 
 __all__ = ["password"]
@@ -14,6 +14,7 @@ __all__ = ["password"]
 
 @click.command()
 @click.argument("name")
+@log_format_option
 def password(*, name: str) -> int:
     """Hash a pass phrase for the user NAME, and print the line for the file of storescp's --passwords.
 
