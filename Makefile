@@ -27,6 +27,7 @@ check: .venv/installed-for-tests
 	$(BIN)/lint-imports
 	$(BIN)/python tools/generate_standard.py --check
 	$(BIN)/python tools/draw_state_machine.py --check
+	$(BIN)/python tools/list_limits.py --check
 	$(BIN)/python -m fuzz.seeds --check
 
 coverage: .venv/installed-for-tests

@@ -72,13 +72,13 @@ class Limits:
     """Longest data set, bytes. One that goes on beyond that fills the disk: it is refused with 0xA700, and what came of
     it thrown away. The longest that are known, whole slides, have some ten gigabytes."""
 
+    drained_bytes: int = 256 << 20
+    """What is read of a data set beyond `instance_bytes`, bytes, so that the refusal can be answered once its sender is
+    ready to hear it. Then the association is aborted."""
+
     memory_bytes: int = 128 << 20
     """What all instances that are being received may hold in memory, together, bytes: by default a megabyte for each of
     a hundred. Beyond that each is written to disk in shorter blocks, of 64 KiB, while its sender is held back."""
-
-    drained_bytes: int = 256 << 20
-    """What is read of a data set beyond that, bytes, so that the refusal can be answered once its sender is ready to
-    hear it. Then the association is aborted."""
 
 
 DEFAULT_LIMITS = Limits()
