@@ -82,7 +82,7 @@ def in_session(root: Path) -> list[str]:
 
 @pytest.mark.parametrize(("number", "answered"), ERRNOS.values(), ids=ERRNOS)
 @pytest.mark.parametrize("step", STEPS.values(), ids=STEPS)
-def test_a_fault_is_answered_and_leaves_nothing_and_the_next_store_works(
+def test_f6_f10_a_fault_is_answered_and_leaves_nothing_and_the_next_store_works(
     received: Receiver,
     monkeypatch: pytest.MonkeyPatch,
     step: tuple[str, str, int],
@@ -155,7 +155,7 @@ def test_a_parent_whose_fsync_failed_is_synced_by_the_next(received: Receiver, m
     ]
 
 
-def test_a_disk_that_became_read_only_does_not_stop_the_committer(
+def test_f6_a_disk_that_became_read_only_does_not_stop_the_committer(
     received: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not even the temporary file can be removed; the next start sweeps it."""
@@ -292,7 +292,7 @@ def test_what_the_index_never_took_is_recovered_at_the_next_open(
     assert list(tmp_path.glob(".dicomport/sessions/session-*")) == []
 
 
-def test_less_room_than_is_to_be_kept_is_refused_before_the_data_set_is_read(
+def test_f10_less_room_than_is_to_be_kept_is_refused_before_the_data_set_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(storage_module, "_ROOM_FOR_SECONDS", 0.0)

@@ -590,7 +590,7 @@ HOSTILE_DATA: Final = {
 
 
 @pytest.mark.parametrize(("data", "expected"), HOSTILE_DATA.values(), ids=HOSTILE_DATA)
-def test_hostile_data_sets_are_stored_or_quarantined_byte_for_byte(
+def test_d2_d3_d4_d5_d6_data_sets_are_stored_or_quarantined_byte_for_byte(
     received: Receiver, data: bytes, expected: int
 ) -> None:
     assert send_raw(received, "1.2.3.4", data) == expected

@@ -225,8 +225,7 @@ async def receive(
         archive.close()
 
 
-def test_what_peers_say_is_data_and_never_interpreted(tmp_path: Path) -> None:
-    """Row F7 of the robustness page."""
+def test_f7_what_peers_say_is_data_and_never_interpreted(tmp_path: Path) -> None:
     calling = (";id", "$(id)", "`id`", "|id", "&& id", "-rf", "--help", "$HOME", "*")
     patients = (";id", "$(id)", "`id`", "|id", "&& id", "a\nid", "-rf", "--help", "é")
     root, instances, studies = tmp_path / "archive", tmp_path / "instances", tmp_path / "studies"
@@ -256,8 +255,7 @@ def test_what_peers_say_is_data_and_never_interpreted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("accepted", [False, True])
-def test_uids_that_are_none_are_data_too_where_they_are_accepted(tmp_path: Path, *, accepted: bool) -> None:
-    """Row F7 of the robustness page."""
+def test_f7_uids_that_are_none_are_data_too_where_they_are_accepted(tmp_path: Path, *, accepted: bool) -> None:
     root, calls = tmp_path / "archive", tmp_path / "calls"
     uids = (";id", "$(id)", "`id`", "|id", "&& id", "-rf", "../../1.2", "/etc/1.2", "1.2.3\nid")
     options = ArchiveOptions(checks=Checks(dict.fromkeys(Check, Policy.ACCEPT) if accepted else {}))

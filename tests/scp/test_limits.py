@@ -176,8 +176,8 @@ def test_who_comes_from_another_address_is_not_the_one_who_makes_room() -> None:
         assert isinstance(slow.read(), AssociateAC)
 
 
-def test_500_idle_connections_and_100_stalled_handshakes_keep_no_sender_from_storing(tmp_path: Path) -> None:
-    """Robustness T1 and T2 at once, with the limits that there are by default."""
+def test_t1_t2_500_idle_connections_and_100_stalled_handshakes_keep_no_sender_from_storing(tmp_path: Path) -> None:
+    """With the limits that there are by default."""
     ca = trustme.CA()
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     ca.issue_cert("127.0.0.1").configure_cert(server)
