@@ -12,7 +12,7 @@ from typing import Final
 import pydicom
 from pydicom.uid import UID
 
-__all__ = ["CT", "FEW", "FIVES", "LARGE", "SINGLES", "SMALL", "STREAM", "Data", "Stock"]
+__all__ = ["CT", "FAR", "FIVES", "LARGE", "SINGLES", "SMALL", "STREAM", "Data", "Stock"]
 
 _UID: Final = "2.25.1{:019}"
 _PLACE_OF_UID: Final = _UID.format(0).encode()
@@ -40,7 +40,7 @@ FIVES: Final = Data("fives", 500, 32, 64, 5)
 """For senders of five files each."""
 SINGLES: Final = Data("singles", 1000, 32, 64, 6)
 """For associations of one instance each."""
-FEW: Final = Data("few", 100, 32, 64, 7)
+FAR: Final = Data("far", 300, 224, 224, 7)
 """For a link on which each takes long."""
 
 

@@ -6,7 +6,7 @@ import enum
 from dataclasses import dataclass
 from typing import Final
 
-from bench.data import CT, FEW, LARGE, SINGLES, SMALL, STREAM, Data
+from bench.data import CT, FAR, LARGE, SINGLES, SMALL, STREAM, Data
 from bench.peers import (
     ARCHIVE,
     ARCHIVE_CROWDED,
@@ -150,7 +150,7 @@ _STREAM: Final = send(OUR_STORESCU, STREAM)
 _LARGE: Final = Run(ARCHIVE, send(OUR_STORESCU, LARGE))
 _SINGLES: Final = send(ONE_EACH, SINGLES)
 _EIGHT: Final = send(STORESCU, CT, 8)
-_FAR: Final = 0.05
+_FAR_AWAY: Final = 0.05
 """A round trip, seconds."""
 
 LINES: Final = (
@@ -232,11 +232,13 @@ LINES: Final = (
     _sent("600 CT", (OUR_STORESCU, DCMSEND), CT, None),
     _sent("2,000 small", (OUR_STORESCU, DCMSEND), SMALL, None),
     Line(
-        work="send 100 small over a round trip of 50 ms",
+        work="send 300 of 100 KB over a round trip of 50 ms",
         against="DCMTK storescu",
         figure=Figure.WALL,
-        ours=Run(ARCHIVE, delayed(send(OUR_STORESCU, FEW), _FAR)),
-        theirs=Run(ARCHIVE, delayed(send(STORESCU, FEW), _FAR)),
+        ours=Run(ARCHIVE, delayed(send(OUR_STORESCU, FAR), _FAR_AWAY)),
+        theirs=Run(ARCHIVE, delayed(send(STORESCU, FAR), _FAR_AWAY)),
+        bound=0.1,
+        once=True,
     ),
 )
 
