@@ -192,3 +192,29 @@ def test_every_command_tells_in_json_what_is_wrong(arguments: tuple[str, ...], t
     [event] = events_in_json(done.stderr)
     assert event["event"] == "told"
     assert event["text"]
+
+
+def test_no_peer_can_forge_a_line_of_an_explanation() -> None:
+    def name_hostilely(peer: testing.Peer) -> None:
+        accepted = testing.acceptance(peer.expect(AssociateRQ))
+        items = replace(accepted.user_information, implementation_version_name=FORGED + ESCAPES)
+        peer.send(replace(accepted, user_information=items))
+        peer.serve()
+
+    with testing.ScriptedSCP(name_hostilely) as scp:
+        done = dicomport("echoscu", "--explain", "127.0.0.1", str(scp.port))
+    assert done.returncode == 0
+    assert done.stderr.isascii()
+    assert done.stderr.replace("\n", "").isprintable()
+    [line] = [line for line in done.stderr.splitlines() if "forged" in line]
+    assert line.startswith("  implementation: ")
+
+
+def test_no_file_name_can_forge_a_line(tmp_path: Path) -> None:
+    evil = tmp_path / "a\n2026-01-01T00:00:00.000Z ERROR forged"
+    evil.write_text("no image")
+    with receiver(tmp_path / "archive") as found:
+        done = dicomport("storescu", "-d", "127.0.0.1", found.port, evil)
+    assert done.returncode == 1
+    assert [line for line in done.stderr.splitlines() if line.startswith("2026-01-01")] == []
+    assert "forged" in done.stderr

@@ -138,7 +138,7 @@ async def _tell_steps(steps: AsyncGenerator[Step, None], *, as_json: bool, talka
             if as_json:
                 click.echo(json.dumps(describe_step(step)))
             if talkative or step.failure:
-                tell("\n".join(step_lines(step)))
+                tell(*step_lines(step))
             if isinstance(step, Associated) and step.outcome is not None:
                 code = ExitCode.FAILED
             if isinstance(step, Echoed) and not step.failure:

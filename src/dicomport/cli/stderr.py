@@ -54,12 +54,12 @@ def log_to_stderr(level: int) -> None:
     logging.getLogger("dicomport").setLevel(level)
 
 
-def tell(text: str) -> None:
-    """Tell a person something; what a peer or a file name may have put in can't move the terminal."""
+def tell(*lines: str) -> None:
+    """Tell a person something; what a peer or a file name may have put in makes no line and can't move the terminal."""
     if _handler.formatter is _FORMATTERS[LogFormat.JSON]:
-        _tell_in_json(text, logging.INFO)
+        _tell_in_json("\n".join(lines), logging.INFO)
     else:
-        click.echo("\n".join(map(printable, text.split("\n"))), err=True)
+        click.echo("\n".join(map(printable, lines)), err=True)
 
 
 def show_error(error: click.ClickException) -> None:
