@@ -36,6 +36,7 @@ import json
 import os
 import re
 import signal
+import ssl
 import subprocess
 import threading
 from collections import Counter
@@ -130,8 +131,10 @@ def event_of(line: str) -> Facts:
 class Target:
     """A running `dicomport storescp` with its archive, that has been used and is idle again."""
 
-    def __init__(self, root: Path, *options: str | Path) -> None:
+    def __init__(self, root: Path, *options: str | Path, tls: ssl.SSLContext | None = None) -> None:
+        """Start it; `tls` is what a client needs where the options have it speak TLS."""
         self.archive = root
+        self._tls = tls
         self.process = start(
             "storescp", "0", "--archive", root, "-v", "--log-format", "json", *OPTIONS, *map(str, options)
         )
@@ -156,7 +159,7 @@ class Target:
     def association(self, calling: str) -> Iterator[blocking.BlockingAssociation]:
         """Open an association as anybody does."""
         with blocking.associate(
-            "127.0.0.1", self.port, contexts=[VERIFICATION, (CT, EXPLICIT)], ae_title=calling
+            "127.0.0.1", self.port, contexts=[VERIFICATION, (CT, EXPLICIT)], ae_title=calling, tls=self._tls
         ) as association:
             yield association
 
@@ -200,9 +203,9 @@ class Target:
 
 
 @contextlib.contextmanager
-def receiver(root: Path, *options: str | Path) -> Iterator[Target]:
+def receiver(root: Path, *options: str | Path, tls: ssl.SSLContext | None = None) -> Iterator[Target]:
     """Run a receiver, and see that it ends as it should."""
-    target = Target(root, *options)
+    target = Target(root, *options, tls=tls)
     try:
         yield target
         target.close()
@@ -248,10 +251,21 @@ class Attack:
     @contextlib.contextmanager
     def connect(self, *, receive_buffer: int | None = None) -> Iterator[ScriptedSCU]:
         """Connect. At the end of the block others go on, and then the connection is closed."""
-        with ScriptedSCU("127.0.0.1", self.port, receive_buffer=receive_buffer) as peer:
-            self._addresses[peer] = "{}:{}".format(*peer.socket.getsockname())
+        with self._connected(receive_buffer) as peer:
             yield peer
             self.others_go_on()
+
+    @contextlib.contextmanager
+    def crowd(self, count: int) -> Iterator[list[ScriptedSCU]]:
+        """Connect so many times, and see only then that others go on."""
+        with contextlib.ExitStack() as stack:
+            yield [stack.enter_context(self._connected()) for _ in range(count)]
+            self.others_go_on()
+
+    def _connected(self, receive_buffer: int | None = None) -> ScriptedSCU:
+        peer = ScriptedSCU("127.0.0.1", self.port, receive_buffer=receive_buffer)
+        self._addresses[peer] = "{}:{}".format(*peer.socket.getsockname())
+        return peer
 
     @contextlib.contextmanager
     def associated(self, *proposals: Proposal, window: int | None = None) -> Iterator[ScriptedSCU]:
