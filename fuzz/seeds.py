@@ -20,8 +20,10 @@ from tests.core.peer import (
     COMMAND,
     DATA,
     POLICY,
+    RELEASE_RP,
     REQUEST,
     STORE_PDU,
+    associate_rq,
     command_set,
     number,
     p_data,
@@ -81,7 +83,12 @@ _NAMES: Final = (
     b"/" * 41 + b"\n" + b"/" * 42,
 )
 
-FOUND: Final[dict[str, dict[str, bytes]]] = {}
+FOUND: Final[dict[str, dict[str, bytes]]] = {
+    "association": {
+        # It was answered with an A-ASSOCIATE-RJ.
+        "request of another version after an abort": data_of(Program("Sta2", (RELEASE_RP, associate_rq(version=2)))),
+    },
+}
 """What a fuzzer found, by target and what it was."""
 
 

@@ -327,6 +327,30 @@ def test_a_protocol_version_is_not_looked_at_where_a_request_is_out_of_place() -
     assert output(core) == UNEXPECTED
 
 
+@pytest.mark.parametrize("first", [associate_ac(), REJECT, RELEASE_RQ, RELEASE_RP, ECHO_PDU], ids=bytes.hex)
+def test_a_request_after_something_else_is_out_of_place(first: bytes) -> None:
+    """Its header says so: after an abort there is no A-ASSOCIATE-RJ, whatever its version, and ARTIM goes on."""
+    core = opened()
+    feed(core, first)
+    assert (output(core), core.state) == (USER_ABORT, State.STA13)
+    before = core.artim
+    assert feed(core, associate_rq(version=2)[:6]) == []
+    assert (output(core), core.state, core.artim) == (UNEXPECTED, State.STA13, before)
+
+
+def test_an_acceptance_that_an_abort_has_crossed_is_passed_over() -> None:
+    """Aborted while the first part of it is there: what its parameters are does not matter any more (AA-6)."""
+    core = proposing()
+    acceptance = associate_ac(maximum_length=3)
+    assert feed(core, acceptance[:20]) == []
+    core.abort()
+    assert output(core) == USER_ABORT
+    assert feed(core, acceptance[20:] + associate_ac(maximum_length=3)) == []
+    assert (output(core), core.state, core.contexts) == (b"", State.STA13, {})
+    assert feed(core, USER_ABORT) == []
+    assert core.closing
+
+
 # ARTIM (PS3.8 9.1.5): a number for each start.
 
 

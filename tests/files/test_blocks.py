@@ -89,11 +89,11 @@ class FickleDisk(Disk):
 @given(st.lists(st.tuples(st.binary(max_size=20), st.booleans())))
 def test_bytes_stay_in_order_however_the_disk_changes(pieces: list[tuple[bytes, bool]]) -> None:
     written = bytearray()
-    writer = BlockWriter(written.extend, 16, FickleDisk(quick for _, quick in pieces))
+    writer = BlockWriter(16, FickleDisk(quick for _, quick in pieces))
 
     async def write() -> None:
         for data, _ in pieces:
-            await writer.write(memoryview(data))
+            await writer.write(memoryview(data), written.extend)
 
     asyncio.run(write())
     assert bytes(written + writer.pending) == b"".join(data for data, _ in pieces)
@@ -101,8 +101,8 @@ def test_bytes_stay_in_order_however_the_disk_changes(pieces: list[tuple[bytes, 
 
 def test_a_quick_disk_has_nothing_collected_for_it() -> None:
     written = bytearray()
-    writer = BlockWriter(written.extend, 1 << 20, Disk(patience=NEVER))
-    asyncio.run(writer.write(memoryview(b"0123")))
+    writer = BlockWriter(1 << 20, Disk(patience=NEVER))
+    asyncio.run(writer.write(memoryview(b"0123"), written.extend))
     assert (bytes(written), bytes(writer.pending)) == (b"0123", b"")
 
 
@@ -121,11 +121,11 @@ class Blocks:
 
 def test_blocks_are_as_long_as_they_may_be_while_there_is_memory() -> None:
     written, memory = Blocks(), Memory(10 * KIB)
-    writer = BlockWriter(written.append, 4 * KIB, memory=memory)
+    writer = BlockWriter(4 * KIB, memory=memory)
 
     async def scenario() -> None:
         for _ in range(9):
-            await writer.write(bytes(KIB))
+            await writer.write(bytes(KIB), written.append)
 
     asyncio.run(scenario())
     assert [len(block) for block in written.blocks] == [4 * KIB, 4 * KIB]
@@ -137,17 +137,17 @@ def test_blocks_are_as_long_as_they_may_be_while_there_is_memory() -> None:
 
 def test_where_memory_is_scarce_blocks_are_short() -> None:
     written, memory = Blocks(), Memory(200 * KIB)
-    others = BlockWriter(written.append, memory=memory)
-    writer = BlockWriter(written.append, memory=memory)
+    others = BlockWriter(memory=memory)
+    writer = BlockWriter(memory=memory)
 
     async def scenario() -> None:
-        await others.write(bytes(200 * KIB))
+        await others.write(bytes(200 * KIB), written.append)
         for _ in range(70):
-            await writer.write(bytes(KIB))
+            await writer.write(bytes(KIB), written.append)
         # What others hold is theirs; once they are through there is memory again.
         others.take()
         for _ in range(70):
-            await writer.write(bytes(KIB))
+            await writer.write(bytes(KIB), written.append)
 
     asyncio.run(scenario())
     assert [len(block) for block in written.blocks] == [64 * KIB]
@@ -163,7 +163,7 @@ def test_memory_is_held_until_it_is_written() -> None:
         assert go.wait(60)
 
     async def scenario() -> None:
-        writing = asyncio.create_task(BlockWriter(append, KIB, memory=memory).write(bytes(KIB)))
+        writing = asyncio.create_task(BlockWriter(KIB, memory=memory).write(bytes(KIB), append))
         await asyncio.to_thread(entered.wait, 60)
         assert memory.held == KIB
         go.set()
@@ -180,14 +180,14 @@ def fail(_block: Buffer) -> None:
 @pytest.mark.parametrize("append", [fail, Blocks().append])
 def test_whatever_becomes_of_a_block_it_is_held_no_more(append: Callable[[Buffer], None]) -> None:
     memory = Memory()
-    writer = BlockWriter(append, KIB, memory=memory)
+    writer = BlockWriter(KIB, memory=memory)
 
     async def scenario() -> None:
         if append is fail:
             with pytest.raises(OSError, match=r"^$"):
-                await writer.write(bytes(KIB))
+                await writer.write(bytes(KIB), append)
         else:
-            writing = asyncio.create_task(writer.write(bytes(KIB)))
+            writing = asyncio.create_task(writer.write(bytes(KIB), append))
             asyncio.get_running_loop().call_soon(writing.cancel)
             with pytest.raises(asyncio.CancelledError):
                 await writing

@@ -106,14 +106,14 @@ def test_the_timer_bounds_each_wait_and_not_all_of_it() -> None:
     """Twenty waits, each of them begun anew by the peer's reading, on a clock that the test turns."""
     clock = Clock()
     expired: list[TimerExpiredError] = []
-    expiry = _Expiry(cast("asyncio.AbstractEventLoop", clock), expired.append)
+    expiry = _Expiry(cast("asyncio.AbstractEventLoop", clock))
 
     for _ in range(20):
-        expiry.start(Timer("network", 10.0))
+        expiry.start(Timer("network", 10.0), expired.append)
         clock.turn(9.0)
         expiry.stop()
     assert expired == []
-    expiry.start(Timer("network", 10.0))
+    expiry.start(Timer("network", 10.0), expired.append)
     clock.turn(9.9)
     assert expired == []
     clock.turn(0.2)
@@ -369,10 +369,10 @@ class Handle:
 def test_a_timer_that_is_set_for_every_read_is_armed_once_in_a_while() -> None:
     clock = Clock()
     expired: list[TimerExpiredError] = []
-    expiry = _Expiry(cast("asyncio.AbstractEventLoop", clock), expired.append)
+    expiry = _Expiry(cast("asyncio.AbstractEventLoop", clock))
 
     for _ in range(10_000):
-        expiry.start(Timer("network", 10.0))
+        expiry.start(Timer("network", 10.0), expired.append)
         clock.turn(0.01)
         expiry.stop()
 
@@ -389,13 +389,13 @@ def test_a_timer_that_is_set_for_every_read_is_armed_once_in_a_while() -> None:
 def test_a_timer_expires_when_it_should_and_not_otherwise(steps: list[tuple[str, float]]) -> None:
     clock = Clock()
     expired: list[TimerExpiredError] = []
-    expiry = _Expiry(cast("asyncio.AbstractEventLoop", clock), expired.append)
+    expiry = _Expiry(cast("asyncio.AbstractEventLoop", clock))
     deadline: float | None = None
     wanted = 0
 
     for step, seconds in steps:
         if step == "start":
-            expiry.start(Timer("any", seconds))
+            expiry.start(Timer("any", seconds), expired.append)
             deadline = clock.now + seconds
         elif step == "turn":
             clock.turn(seconds)

@@ -223,7 +223,7 @@ class ArchiveSink:
         self._digest = blake3()
         self._size = 0
         self._disk = disk
-        self._writer = BlockWriter(self._append, disk=disk, memory=operation.memory)
+        self._writer = BlockWriter(disk=disk, memory=operation.memory)
         self._file: TemporaryFile | None = None
 
     async def write(self, data: Buffer) -> None:
@@ -231,7 +231,7 @@ class ArchiveSink:
         self._size += len(data)
         self._digest.update(data)
         self._scanner.feed(data)
-        await self._writer.write(data)
+        await self._writer.write(data, self._append)
 
     async def commit(self) -> Status:
         """Judge the data set; store it, or put it into quarantine."""

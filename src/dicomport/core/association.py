@@ -51,6 +51,7 @@ from dicomport.wire import (
     ReleaseRQ,
     decode,
     encode_command,
+    without_frames,
 )
 
 __all__ = ["Association", "Role"]
@@ -157,7 +158,7 @@ class Association:
                     return None
                 self._take(frame)
             except ProtocolError as error:
-                self.error = self.error or error
+                self.error = self.error or without_frames(error)
                 self._machine.step(Event.EVT19, reason=error.reason, detail=str(error))
         return indications.popleft()
 
@@ -211,6 +212,7 @@ class Association:
             self._machine.step(Event.EVT15)
         except StateError:
             self._machine.closing = True
+        self._framer.unexpected = _ASSOCIATE
 
     # What the peer's frames mean.
 
@@ -221,18 +223,18 @@ class Association:
                 event = self._assembler.take(frame)
                 if event is not None:
                     self._machine.indications.append(event)
-        elif isinstance(frame, PDataHeader):
+            return
+        # Whatever comes first decides about the association: after it neither A-ASSOCIATE PDU has a place (Table 9-10).
+        unexpected, self._framer.unexpected = self._framer.unexpected, _ASSOCIATE
+        if isinstance(frame, PDataHeader):
             self._step(Event.EVT10)
+        elif frame.kind in unexpected:
+            # What is wrong is that it came, whatever is in it.
+            self._step(Event.EVT6 if frame.kind == AssociateRQ.KIND else Event.EVT3)
         else:
             self._take_pdu(frame)
 
     def _take_pdu(self, frame: ControlPdu) -> None:
-        if frame.kind in self._framer.unexpected:
-            # What is wrong is that it came, whatever is in it (Table 9-10).
-            self._step(Event.EVT6 if frame.kind == AssociateRQ.KIND else Event.EVT3)
-            return
-        if frame.kind in _ASSOCIATE:
-            self._framer.unexpected = _ASSOCIATE
         match decode(frame.data, limits=self._limits, notes=self.deviations):
             case AssociateRQ() as request:
                 self._take_request(request)

@@ -41,7 +41,7 @@ _ASSOCIATE = frozenset((AssociateRQ.KIND, AssociateAC.KIND))
 
 @dataclass(frozen=True, slots=True)
 class ControlPdu:
-    """A whole PDU other than P-DATA-TF, header included, as bytes of its own; the header alone of an unexpected one."""
+    """A whole PDU other than P-DATA-TF, as bytes of its own, header included; of an unexpected one, how it begins."""
 
     kind: int
     data: bytes
@@ -140,7 +140,7 @@ class Framer:
                 f"PDU type {kind:02X}H: a length of {size} bytes, {most} at most", "associate_pdu_bytes"
             )
         if kind in self.unexpected:
-            self._unwanted = size
+            self._unwanted = PDU_HEADER.size + size - len(self._partial)
         elif not self._gather(PDU_HEADER.size + size):
             return None
         data = bytes(self._partial)

@@ -21,6 +21,7 @@ from dicomport.wire import (
     PDataTF,
     ProtocolError,
     decode_command,
+    without_frames,
 )
 
 __all__ = ["MessageAssembler", "fragments"]
@@ -102,7 +103,7 @@ class MessageAssembler:
             command = decode_command(data, self._notes)
             event, has_data_set = CommandReceived(context, command), command.has_data_set
         except CommandError as error:
-            event, has_data_set = CommandMalformed(context, error), error.command.has_data_set
+            event, has_data_set = CommandMalformed(context, without_frames(error)), error.command.has_data_set
         if has_data_set:
             self._data_context = context.context_id
         else:

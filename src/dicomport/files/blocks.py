@@ -98,31 +98,29 @@ class Memory:
 
 
 class BlockWriter:
-    """Collects bytes and has `append` called for each block of them, in a thread; a short one where memory is scarce.
+    """Collects bytes and has them appended block by block, in a thread; short ones where memory is scarce.
 
-    With a disk that is quick nothing is collected: then `append` is called with the bytes as they come. Whoever made a
-    writer takes out what is left in it at the end, whatever the end is.
+    With a disk that is quick nothing is collected: bytes are appended as they come. Whoever made a writer takes out
+    what is left in it at the end, whatever the end is.
     """
 
     def __init__(
-        self,
-        append: Callable[[Buffer], None],
-        block_bytes: int = BLOCK_BYTES,
-        disk: Disk | None = None,
-        *,
-        memory: Memory | None = None,
+        self, block_bytes: int = BLOCK_BYTES, disk: Disk | None = None, *, memory: Memory | None = None
     ) -> None:
-        self._append = append
         self._block_bytes = block_bytes
         self._disk = disk
         self._memory = Memory() if memory is None else memory
         self.pending = bytearray()
         """What was not written yet."""
 
-    async def write(self, data: Buffer) -> None:
-        """Take bytes. Waits while a block is written, so that the peer is held back and memory stays bounded."""
+    async def write(self, data: Buffer, append: Callable[[Buffer], None]) -> None:
+        """Take bytes. Waits while a block is written, so that the peer is held back and memory stays bounded.
+
+        `append` is not kept. It is a method of whoever has this writer: the two would hold on to each other, and to
+        what is pending, until the garbage collector comes.
+        """
         if self._disk is not None and self._disk.quick:
-            self._disk.at_once(self._append_all, data)
+            self._disk.at_once(self._append_all, data, append)
             return
         self.pending += data
         self._memory.hold(len(data))
@@ -130,7 +128,7 @@ class BlockWriter:
         if len(self.pending) >= enough:
             block, self.pending = self.pending, bytearray()
             try:
-                await in_thread(self._append, block)
+                await in_thread(append, block)
             finally:
                 self._memory.hold(-len(block))
 
@@ -140,7 +138,7 @@ class BlockWriter:
         self._memory.hold(-len(pending))
         return pending
 
-    def _append_all(self, data: Buffer) -> None:
+    def _append_all(self, data: Buffer, append: Callable[[Buffer], None]) -> None:
         if self.pending:
-            self._append(self.take())
-        self._append(data)
+            append(self.take())
+        append(data)

@@ -56,7 +56,8 @@ class Connection:
                 try:
                     await self._await(wait)
                 except TimerExpiredError as expired:
-                    self.expired = expired
+                    # Another one, as this one is on its way through frames that have this connection in them.
+                    self.expired = TimerExpiredError(expired.timer)
                     self.counters.timer(expired.timer)
                     wait = steps.throw(expired)
                 except OSError as error:

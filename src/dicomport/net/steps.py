@@ -14,6 +14,7 @@ from typing import Final, TypeAlias, TypeVar
 from dicomport.core import Association, CoreEvent, State
 from dicomport.net.errors import TimerExpiredError
 from dicomport.net.timers import ARTIM, Bound, Timer
+from dicomport.wire import without_frames
 
 __all__ = ["FLUSH", "Flush", "Receive", "Steps", "Wait", "next_event"]
 
@@ -59,7 +60,7 @@ def next_event(core: Association, timer: Bound) -> Steps[CoreEvent | None]:
             return event
         if core.closing or core.state is State.STA1:
             if unsent is not None:
-                core.transport_closed(unsent)
+                core.transport_closed(without_frames(unsent))
             # The last word, if there is one, is the loss of the connection that the flush has just found out.
             return core.next_event()
         try:
@@ -69,4 +70,4 @@ def next_event(core: Association, timer: Bound) -> Steps[CoreEvent | None]:
                 raise
             core.artim_expired()
         except OSError as error:
-            core.transport_closed(error)
+            core.transport_closed(without_frames(error))

@@ -43,7 +43,7 @@ class Stream:
         """How often it may still be read before the event loop has announced that there is something."""
         self._buffers = Buffers.for_one() if buffers is None else buffers
         self._borrowed = _NOTHING
-        self._expiry = _Expiry(self._loop, self.interrupt)
+        self._expiry = _Expiry(self._loop)
         sock.setblocking(False)
         prepare(sock)
 
@@ -140,7 +140,7 @@ class Stream:
             if not self._reader_added:
                 self._loop.add_reader(self._sock.fileno(), self._on_readable)
                 self._reader_added = True
-            self._expiry.start(timer)
+            self._expiry.start(timer, self.interrupt)
             try:
                 return await self._waiter
             except ssl.SSLWantWriteError:
@@ -163,6 +163,8 @@ class Stream:
             return
         except OSError as error:
             waiter.set_exception(error)
+            # This frame is in the error's traceback: with the waiter in it, they would hold on to one another.
+            del waiter
         else:
             self._reads_left = _READS_IN_A_TURN
             waiter.set_result(count)
@@ -171,7 +173,7 @@ class Stream:
         descriptor = self._sock.fileno()
         self._waiter = self._loop.create_future()
         self._loop.add_writer(descriptor, _resolve, self._waiter)
-        self._expiry.start(timer)
+        self._expiry.start(timer, self.interrupt)
         try:
             await self._waiter
         finally:
@@ -191,17 +193,21 @@ def _resolve(waiter: asyncio.Future[int]) -> None:
 
 
 class _Expiry:
-    """A timer that is set for every wait and hardly ever fires: it is armed anew only when it fires too early."""
+    """A timer that is set for every wait and hardly ever fires: it is armed anew only when it fires too early.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, expired: Callable[[TimerExpiredError], None]) -> None:
+    Between waits it does not hold on to whom it would tell, and who holds on to it.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._expired = expired
         self._timer: Bound | None = None
+        self._expired: Callable[[TimerExpiredError], None] | None = None
         self._deadline = 0.0
         self._handle: asyncio.TimerHandle | None = None
 
-    def start(self, timer: Bound) -> None:
+    def start(self, timer: Bound, expired: Callable[[TimerExpiredError], None]) -> None:
         self._timer = timer
+        self._expired = expired
         self._deadline = self._loop.time() + timer.left
         if self._handle is not None and self._handle.when() > self._deadline:
             self._handle.cancel()
@@ -210,7 +216,7 @@ class _Expiry:
             self._handle = self._loop.call_at(self._deadline, self._fire)
 
     def stop(self) -> None:
-        self._timer = None
+        self._timer = self._expired = None
 
     def cancel(self) -> None:
         self.stop()
@@ -220,7 +226,7 @@ class _Expiry:
 
     def _fire(self) -> None:
         self._handle = None
-        if self._timer is None:
+        if self._timer is None or self._expired is None:
             return
         if self._loop.time() < self._deadline:
             self._handle = self._loop.call_at(self._deadline, self._fire)

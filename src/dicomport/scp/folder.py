@@ -21,12 +21,12 @@ class FolderSink:
         self._operation = operation
         self._durability = durability
         self._disk = disk
-        self._writer = BlockWriter(self._append, disk=disk, memory=operation.memory)
+        self._writer = BlockWriter(disk=disk, memory=operation.memory)
         self._partial: PartialFile | None = None
 
     async def write(self, data: Buffer) -> None:
         """Take bytes; a small instance stays in memory until it is complete."""
-        await self._writer.write(data)
+        await self._writer.write(data, self._append)
 
     async def commit(self) -> Status:
         """Finish the file."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import logging
 from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass
@@ -94,6 +95,11 @@ class _Woken(Exception):  # noqa: N818
     """Something is to be sent while the peer asks nothing."""
 
 
+def _wake(connection: Connection) -> None:
+    """Let `_next_request` see to what is to be sent."""
+    connection.interrupt(_Woken())
+
+
 @dataclass(frozen=True, slots=True)
 class _Answer:
     """The answer to a C-STORE request."""
@@ -125,8 +131,10 @@ class StorageService:
         self._gate = gate
         self._storage = storage
         self._normalized = normalized
-        self._notifications = Notifications(self._core, self._wake)
-        self._answers: Answers[_Answer] = Answers(self._wake)
+        # No method of this object: they would hold on to one another, and to all that there is of the association.
+        wake = functools.partial(_wake, connection)
+        self._notifications = Notifications(self._core, wake)
+        self._answers: Answers[_Answer] = Answers(wake)
         self._on_answer = on_answer
         self._on_over = on_over
         self._visitor = visitor
@@ -144,10 +152,6 @@ class StorageService:
         """End the association as soon as nothing is in flight on it."""
         self._stopping = True
         self._connection.interrupt(_Stopping())
-
-    def _wake(self) -> None:
-        """Let `_next_request` see to what is to be sent."""
-        self._connection.interrupt(_Woken())
 
     async def serve(self) -> None:
         """Serve the association until it is over."""

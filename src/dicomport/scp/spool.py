@@ -23,7 +23,7 @@ class Spool:
         self.size = 0
         """Length of the data set, bytes."""
         self._folder = folder
-        self._writer = BlockWriter(self._append, memory_bytes, memory=memory)
+        self._writer = BlockWriter(memory_bytes, memory=memory)
         self._descriptor: int | None = None
         self._closed = False
         self._reading = threading.Lock()
@@ -32,7 +32,7 @@ class Spool:
     async def write(self, data: Buffer) -> None:
         """Take some bytes of the data set. Raises `OSError`."""
         self.size += len(data)
-        await self._writer.write(data)
+        await self._writer.write(data, self._append)
 
     def chunks(self) -> Iterator[memoryview]:
         """Give the data set a piece at a time; a piece is dead once the next is asked for.

@@ -24,7 +24,7 @@ from dicomport.wire.commands import (
 from dicomport.wire.commitment import CommitmentDataSetError, CommitmentRequest, CommitmentResult, SOPReference
 from dicomport.wire.cursor import Buffer
 from dicomport.wire.deviations import Deviation
-from dicomport.wire.errors import AbortReason, EncodeError, LimitExceededError, ProtocolError
+from dicomport.wire.errors import AbortReason, EncodeError, LimitExceededError, ProtocolError, without_frames
 from dicomport.wire.filemeta import (
     FileMeta,
     FileMetaError,
@@ -134,4 +134,5 @@ __all__ = [
     "encode_command",
     "encode_file_meta",
     "spoken",
+    "without_frames",
 ]

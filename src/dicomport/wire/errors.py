@@ -11,8 +11,11 @@ Decoding raises nothing else: any other exception out of this room is a defect i
 from __future__ import annotations
 
 import enum
+from typing import TypeVar
 
-__all__ = ["AbortReason", "EncodeError", "LimitExceededError", "ProtocolError"]
+__all__ = ["AbortReason", "EncodeError", "LimitExceededError", "ProtocolError", "without_frames"]
+
+ErrorT = TypeVar("ErrorT", bound=Exception)
 
 
 class AbortReason(enum.Enum):
@@ -67,3 +70,13 @@ class LimitExceededError(ProtocolError):
 
 class EncodeError(ValueError):
     """A value that the standard's field can't hold was to be written."""
+
+
+def without_frames(error: ErrorT) -> ErrorT:
+    """Make an error fit to be kept: forget the frames that it has passed through, and the errors before it.
+
+    In those frames is whatever keeps it: they would hold on to one another until the garbage collector comes, and what
+    hostile peers left would pile up.
+    """
+    error.__context__ = error.__cause__ = None
+    return error.with_traceback(None)
