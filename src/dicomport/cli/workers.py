@@ -7,7 +7,6 @@ import signal
 import socket
 import sys
 import time
-import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import FrameType
@@ -16,6 +15,7 @@ from typing import Final, NoReturn
 import click
 
 from dicomport.cli.options import ExitCode
+from dicomport.cli.stderr import show_error
 from dicomport.logs import get_logger
 from dicomport.net import SharedCounts, listening_sockets
 
@@ -100,10 +100,10 @@ class _Parent:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
             code = self._work(number, self._alive)
         except click.ClickException as error:
-            error.show()
+            show_error(error)
             code = error.exit_code
-        except BaseException:  # noqa: BLE001  # nothing of the parent's may run here
-            traceback.print_exc()
+        except BaseException:  # nothing of the parent's may run here
+            log.exception("worker_failed", worker=number)
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
