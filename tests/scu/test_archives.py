@@ -22,7 +22,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.scu.data import CT, CT_FILE, DEFLATED, FILES, IMPLICIT, bare, data_set_of
 
-from dicomport.scu import Instance, InstanceResult, archives, tars
+from dicomport import StorageSCP, StoreRequest, blocking
+from dicomport.scu import Instance, InstanceResult, archives, desk, tars
 from dicomport.scu.finding import Found
 from dicomport.scu.inputs import find
 from dicomport.scu.sources import FileRegion, stamp_of
@@ -577,6 +578,26 @@ def test_their_room_is_free_again_before_the_archive_has_been_read(
 
     assert len(taken) == 100
     assert max(taken) < 400_000
+
+
+def test_an_archive_is_not_unpacked_faster_than_it_is_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "copies"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    monkeypatch.setattr(tars, "_SPOOL_BYTES", 1 << 20)
+    monkeypatch.setattr(desk, "_MOST_MEMORY", 1 << 20)
+    path = MAKE["tar.gz"](tmp_path / "archive", {str(n): file(n, bytes(200_000)) for n in range(80)})
+    taken: list[int] = []
+
+    def handle(_: StoreRequest) -> int:
+        taken.append(sum(copies(folder)))
+        return 0x0000
+
+    with StorageSCP(handle, port=0).in_thread() as scp:
+        report = blocking.send([path], "127.0.0.1", scp.port, associations=1, window=1)
+
+    assert (len(report.accepted), len(taken)) == (80, 80)
+    assert max(taken) < 8 << 20
 
 
 @pytest.mark.parametrize("make", COMPRESSED)

@@ -21,7 +21,7 @@ OnResult: TypeAlias = Callable[[InstanceResult], object]
 """Called with each result as soon as it is known."""
 
 _MOST_MEMORY: Final = 64 << 20
-"""Data sets in memory, bytes, with which no more are taken in until some have gone."""
+"""Data sets in memory and in temporary files, bytes, with which no more are taken in until some have gone."""
 
 _LINGER_SECONDS: Final = 2.0
 """How long an association with nothing to do is kept for what may still be found, or tried again."""
@@ -74,7 +74,7 @@ class Desk:
             self._tell(result_of(one, status=status, reason="accepted in an earlier run", earlier=True))
             return
         self.unsettled += 1
-        self._memory += _memory(one)
+        self._memory += one.held_bytes
         self._plan.add(one)
         self._pulse()
 
@@ -183,7 +183,7 @@ class Desk:
             asyncio.get_running_loop().call_later(self._retry.delay(delivery.attempts), self._put_back_late, delivery)
             return
         self.unsettled -= 1
-        self._memory -= _memory(delivery.instance)
+        self._memory -= delivery.instance.held_bytes
         if result.accepted:
             self._remember(delivery.instance, result)
         elif self._fail_fast:
@@ -224,10 +224,6 @@ class Desk:
         self.results.append(result)
         if self._on_result is not None:
             self._on_result(result)
-
-
-def _memory(instance: Instance) -> int:
-    return instance.size if instance.path is None else 0
 
 
 def result_of(

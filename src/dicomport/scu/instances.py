@@ -70,6 +70,11 @@ class Instance:
         return None if isinstance(self.source, bytes) else self.source.stamp
 
     @property
+    def held_bytes(self) -> int:
+        """What it takes of memory, or of the room for temporary files, as long as it is there; 0 for one in a file."""
+        return len(self.source) if isinstance(self.source, bytes) else self.source.held_bytes
+
+    @property
     def sent_size(self) -> int:
         """Length of the data set as it is sent, bytes.
 

@@ -32,6 +32,10 @@ class Source(Protocol):
     def stamp(self) -> Stamp | None:
         """What the file on disk was like when the instance was found; None for what is in no file."""
 
+    @property
+    def held_bytes(self) -> int:
+        """What it takes of memory, or of the room for temporary files, as long as it is there."""
+
     def chunks(self, chunk_bytes: int) -> Iterator[memoryview]:
         """Give the data set in chunks of `chunk_bytes`, the last one shorter; one is dead once the next is asked for.
 
@@ -52,6 +56,11 @@ class InMemory:
         """Length of the data set, bytes."""
         return len(self.data)
 
+    @property
+    def held_bytes(self) -> int:
+        """All of it."""
+        return len(self.data)
+
     def chunks(self, chunk_bytes: int) -> Iterator[memoryview]:
         """Give the data set in pieces."""
         view = memoryview(self.data)
@@ -67,6 +76,11 @@ class FileRegion:
     """Where the data set begins, bytes."""
     size: int
     stamp: Stamp
+
+    @property
+    def held_bytes(self) -> int:
+        """Nothing: it is where it was."""
+        return 0
 
     def chunks(self, chunk_bytes: int) -> Iterator[memoryview]:
         """Read the data set, unless the file has changed since it was found, or does so meanwhile."""

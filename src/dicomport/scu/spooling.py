@@ -37,6 +37,11 @@ class SpooledRegion:
     stamp: Stamp | None
     """Of the file that it came from."""
 
+    @property
+    def held_bytes(self) -> int:
+        """All of it."""
+        return self.size
+
     def chunks(self, chunk_bytes: int) -> Iterator[memoryview]:
         """Read the data set."""
         # A generator of its own: it holds the file while it is read.

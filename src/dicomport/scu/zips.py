@@ -47,6 +47,11 @@ class ZipMember:
         """Length of the data set, bytes."""
         return self.member_size - self.offset
 
+    @property
+    def held_bytes(self) -> int:
+        """Nothing: it is where it was."""
+        return 0
+
     def chunks(self, chunk_bytes: int) -> Iterator[memoryview]:
         """Read and inflate the data set, unless the archive has changed since it was found, or does so meanwhile."""
         with OpenUnchanged(self.path, self.stamp) as file:
