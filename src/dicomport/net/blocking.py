@@ -7,11 +7,12 @@ import ssl
 from typing import Final
 
 from dicomport.core import Association
+from dicomport.net.backlog import Backlog
 from dicomport.net.dialling import Address, explain
 from dicomport.net.errors import ConnectError, TimerExpiredError, unexpired
 from dicomport.net.gather import Gather, prepare, quick_ack
 from dicomport.net.handshake import Handshake
-from dicomport.net.steps import Flush, Steps, T, Wait
+from dicomport.net.steps import Flush, Receive, Steps, T, Wait
 from dicomport.net.timers import ArtimClock, Bound, Timeouts, Timer
 
 __all__ = ["BlockingConnection", "connect_blocking"]
@@ -81,6 +82,7 @@ class BlockingConnection:
     def __init__(self, sock: socket.socket, core: Association, timeouts: Timeouts) -> None:
         self.core = core
         self._sock = sock
+        self._backlog = Backlog(sock)
         self._buffer = memoryview(bytearray(_BUFFER_BYTES))
         self._torn = False
         """Whether a PDU was sent in part: what is sent after that, an A-ABORT too, would be read as its rest."""
@@ -107,27 +109,47 @@ class BlockingConnection:
         self._sock.close()
 
     def _await(self, wait: Wait) -> None:
-        timer = (wait.timer or self._stall) if isinstance(wait, Flush) else unexpired(self._artim.bound(wait.timer))
-        self._sock.settimeout(_at_least(timer))
-        try:
-            if isinstance(wait, Flush):
-                self._flush()
+        if isinstance(wait, Flush):
+            self._flush(wait.timer or self._stall)
+            return
+        while True:
+            try:
+                self._receive(unexpired(self._artim.bound(wait.timer)))
+            except TimerExpiredError as expired:
+                # Who waits for a response waits from when its request has left, not from when the system took it.
+                if not (isinstance(expired.timer, Timer) and self.core.artim == 0 and self._backlog.shrank()):
+                    raise
+                wait = Receive(expired.timer.started())
             else:
-                self._receive()
-        except TimeoutError:
-            raise TimerExpiredError(timer) from None
+                return
 
-    def _flush(self) -> None:
+    def _flush(self, timer: Bound) -> None:
         output = self.core.take_output()
         if output and not self._torn:
             self._torn = True
             gather = Gather(output, self._sock)
-            while gather.send_some():
+            while self._send_some(gather, timer):
                 pass
             self._torn = False
+            self._backlog.note_message()
 
-    def _receive(self) -> None:
-        count = self._sock.recv_into(self._buffer)
+    def _send_some(self, gather: Gather, timer: Bound) -> bool:
+        """Send some, as long as the peer goes on taking what there is before it."""
+        self._backlog.note()
+        while True:
+            self._sock.settimeout(_at_least(timer))
+            try:
+                return gather.send_some()
+            except TimeoutError:
+                if timer.left <= 0 or not self._backlog.shrank():
+                    raise TimerExpiredError(timer) from None
+
+    def _receive(self, timer: Bound) -> None:
+        self._sock.settimeout(_at_least(timer))
+        try:
+            count = self._sock.recv_into(self._buffer)
+        except TimeoutError:
+            raise TimerExpiredError(timer) from None
         if count:
             quick_ack(self._sock)
             self.core.receive(self._buffer[:count])

@@ -8,12 +8,12 @@ import time
 from collections.abc import Iterator
 from typing import Final
 
-from dicomport.core import Association, CoreEvent
+from dicomport.core import Association, CoreEvent, Role
 from dicomport.net.counters import Counters
 from dicomport.net.errors import TimerExpiredError, unexpired
-from dicomport.net.steps import Flush, Steps, T, Wait, next_event
+from dicomport.net.steps import Flush, Receive, Steps, T, Wait, next_event
 from dicomport.net.stream import Stream
-from dicomport.net.timers import ArtimClock, Bound, Timeouts
+from dicomport.net.timers import ArtimClock, Bound, Timeouts, Timer
 
 __all__ = ["Connection"]
 
@@ -79,6 +79,8 @@ class Connection:
             self._torn = True
             await self.stream.send(output, timer or self._stall)
             self._torn = False
+            if self.core.role is Role.REQUESTOR:
+                self.stream.backlog.note_message()
 
     @contextlib.contextmanager
     def interruptible(self) -> Iterator[None]:
@@ -113,7 +115,23 @@ class Connection:
                 self._events = 0
                 await asyncio.sleep(0)
             return
-        bound = unexpired(self._artim.bound(wait.timer))
+        while True:
+            try:
+                await self._receive(wait.timer)
+            except TimerExpiredError as expired:
+                # Who waits for a response waits from when its request has left, not from when the system took it.
+                if not (isinstance(expired.timer, Timer) and self._is_sending()):
+                    raise
+                wait = Receive(expired.timer.started())
+            else:
+                return
+
+    def _is_sending(self) -> bool:
+        """Whether the peer still takes what a requestor has sent."""
+        return self.core.role is Role.REQUESTOR and self.core.artim == 0 and self.stream.backlog.shrank()
+
+    async def _receive(self, timer: Bound) -> None:
+        bound = unexpired(self._artim.bound(timer))
         began = time.monotonic()
         if self._interruption is not None:
             raise self._interruption

@@ -14,6 +14,7 @@ import ssl
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from dicomport.net.backlog import Backlog
 from dicomport.net.buffers import Buffers
 from dicomport.net.errors import TimerExpiredError
 from dicomport.net.gather import Gather, prepare, quick_ack
@@ -44,6 +45,8 @@ class Stream:
         self._buffers = Buffers.for_one() if buffers is None else buffers
         self._borrowed = _NOTHING
         self._expiry = _Expiry(self._loop)
+        self.backlog = Backlog(sock)
+        """Of bytes that the peer has not taken yet."""
         sock.setblocking(False)
         prepare(sock)
 
@@ -64,6 +67,7 @@ class Stream:
             self._sock, server_side=server_side, server_hostname=server_hostname, do_handshake_on_connect=False
         )
         self._sock = tls
+        self.backlog = Backlog(tls)
         handshake = Handshake(tls)
 
         def shake() -> int:
@@ -170,6 +174,18 @@ class Stream:
             waiter.set_result(count)
 
     async def _writable(self, timer: Bound) -> None:
+        """Wait until there is room for more, as long as the peer goes on taking what there is before it."""
+        self.backlog.note()
+        while True:
+            try:
+                await self._room(timer)
+            except TimerExpiredError:
+                if timer.left <= 0 or not self.backlog.shrank():
+                    raise
+            else:
+                return
+
+    async def _room(self, timer: Bound) -> None:
         descriptor = self._sock.fileno()
         self._waiter = self._loop.create_future()
         self._loop.add_writer(descriptor, _resolve, self._waiter)

@@ -83,7 +83,7 @@ class Timeouts:
     release: float | None = None
     """For the answer to an A-RELEASE-RQ. None is `acse`."""
     dimse: float = 60.0
-    """For the response to a request, from the moment that its last byte has left."""
+    """For the response to a request, once its last byte has left: on a slow line long after the system has taken it."""
     network: float = 60.0
     """For the network as a whole: `idle`, `progress` and `write` follow it."""
     idle: float | None = None
@@ -95,7 +95,7 @@ class Timeouts:
     slowest: float = 256.0
     """The rate that a data set must not fall below, bytes per second: a slow modem's."""
     write: float | None = None
-    """For the peer to take any of what is sent to it. None is `network`."""
+    """For the peer to take any of what is sent to it, little as it may be. None is `network`."""
     abort: float = 5.0
     """For an A-ABORT to leave: who is aborted may be no longer reading."""
     shutdown: float = 10.0
