@@ -120,8 +120,8 @@ def test_silence_is_told_once_the_timer_expires(dial: Callable[..., None]) -> No
                 break
 
         assert why_not(dial, Address("127.0.0.1", port_of(sock)), IMPATIENT) == (
-            f"127.0.0.1:{port_of(sock)} did not answer in time: is the address right, and does a firewall let it "
-            "through?"
+            f"127.0.0.1:{port_of(sock)} did not answer in time (the connect timer expired after 0.05 s): is the "
+            "address right, and does a firewall let it through?"
         )
 
 

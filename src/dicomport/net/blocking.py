@@ -47,6 +47,7 @@ def _dial(address: Address, timer: Timer) -> socket.socket:
             raise
         else:
             return sock
+    unexpired(timer)
     raise last or OSError("the name has no address")
 
 

@@ -131,7 +131,8 @@ def explain(address: Address, error: Exception) -> str:
         case TimerExpiredError() if error.timer.name == "tls":
             reason = f"{address}: no TLS connection ({error}): does the peer speak TLS on this port?"
         case TimeoutError() | TimerExpiredError():
-            reason = f"{address} did not answer in time: is the address right, and does a firewall let it through?"
+            why = f" ({error})" if isinstance(error, TimerExpiredError) else ""
+            reason = f"{address} did not answer in time{why}: is the address right, and does a firewall let it through?"
         case ConnectionResetError() if address.tls is not None:
             reason = f"{address}: no TLS connection (the peer reset it): does the peer speak TLS on this port?"
         case _:
