@@ -15,7 +15,6 @@ from dicomport import Address, CommitmentSCP, SOPReference, Status, StorageSCP
 from dicomport.core import AcceptedContext
 from dicomport.testing import Message, Peer, ScriptedSCU
 from dicomport.wire import (
-    DEFAULT_LIMITS,
     CommitmentRequest,
     CommitmentResult,
     NActionRQ,
@@ -95,8 +94,8 @@ def serving(keeper: Any, folder: Path, *, port: int | None = None, **options: An
     """Serve; `port` is where the SCU "SCRIPTED" listens."""
     report_to = {} if port is None else {"SCRIPTED": Address("127.0.0.1", port)}
     commitment = CommitmentSCP(keeper, folder, report_to=report_to, ae_title="ARCHIVE", **options)
-    limits = options.get("limits", DEFAULT_LIMITS)
-    with StorageSCP(Recorder(), port=0, commitment=commitment, limits=limits).in_thread() as scp:
+    shared = {name: options[name] for name in ("limits", "timeouts") if name in options}
+    with StorageSCP(Recorder(), port=0, commitment=commitment, **shared).in_thread() as scp:
         yield Serving(scp, folder)
 
 

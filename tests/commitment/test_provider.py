@@ -145,6 +145,18 @@ def test_a_custody_that_fails_commits_nothing(tmp_path: Path, error: Exception |
     assert "look_up_failed" in log.events
 
 
+def test_who_waits_in_silence_is_not_idle(tmp_path: Path) -> None:
+    keeper = Keeper()
+    keeper.may_look.clear()
+    with serving(keeper, tmp_path, timeouts=Timeouts(idle=0.05)) as served, SCU(served.port) as scu:
+        assert scu.ask("1.2.3", "1.2.1") == 0x0000
+        while served.scp.counters.get("timer.idle", 0) < 3:
+            threading.Event().wait(0.01)
+        keeper.may_look.set()
+        assert expect_report(scu) == (1, result("1.2.3", "1.2.1"))
+        scu.expect(Abort)
+
+
 # Requests that are refused.
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import errno
 import functools
@@ -226,7 +227,9 @@ class CommitmentSCP:
         try:
             async with asyncio.timeout(max(0.0, pending.requested + self._retry_for - time.time())):
                 if pending.failures is None:
-                    pending.failures = await self._look_up(pending)
+                    operation = pending.operation
+                    with contextlib.nullcontext() if operation is None else operation.notifications.expecting():
+                        pending.failures = await self._look_up(pending)
                 status = await self._report(pending)
         except StoppedError:
             return

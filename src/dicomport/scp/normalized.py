@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -131,6 +132,17 @@ class Notifications:
         self._outstanding: _Notification | None = None
         self._message_id = 0
         self._over = False
+        self.expected = 0
+        """How many are still being made: a peer that is silent may be waiting for them."""
+
+    @contextlib.contextmanager
+    def expecting(self) -> Iterator[None]:
+        """Say that one is being made."""
+        self.expected += 1
+        try:
+            yield
+        finally:
+            self.expected -= 1
 
     async def send(self, operation: NormalizedOperation, event_type_id: int, data: bytes) -> Status | None:
         """Report an event of an operation's SOP Instance, as `NormalizedOperation.notify` has it."""

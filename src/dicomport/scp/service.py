@@ -314,8 +314,8 @@ class StorageService:
             except (_Woken, _Stopping):
                 continue
             except TimerExpiredError:
-                # The peer may wait in silence for answers that are still being made.
-                if not self._answers:
+                # The peer may wait in silence for answers and notifications that are still being made.
+                if not (self._answers or self._notifications.expected):
                     raise
 
     def _is_normalized(self, context: AcceptedContext) -> bool:
