@@ -88,6 +88,7 @@ class CommitOptions(TypedDict, total=False):
     listen_port: int | None
     listen_host: str | None
     tls: ssl.SSLContext | None
+    listen_tls: ssl.SSLContext | None
     timeouts: Timeouts | None
 
 
@@ -102,6 +103,7 @@ async def commit(
     listen_port: int | None = None,
     listen_host: str | None = None,
     tls: ssl.SSLContext | None = None,
+    listen_tls: ssl.SSLContext | None = None,
     timeouts: Timeouts | None = None,
 ) -> CommitmentReport:
     """Ask a peer to commit itself to keeping instances, and tell what it says of each (PS3.4 Annex J).
@@ -109,7 +111,7 @@ async def commit(
     Reports are taken over the association that asks, which is held open, and with `listen_port` also over associations
     that the peer opens to that port. `listen_host` is the address to listen on: by default loopback for a peer on
     loopback, else every interface. `wait` is how long reports are waited for, seconds, once all has been asked for.
-    `tls` is a client-side context, for the association that asks.
+    `tls` is a client-side context for the association that asks, `listen_tls` a server-side one for the others.
 
     Nothing is raised for what happens on the way: it is in the report. Raises `ValueError` for AE titles that are none,
     and `OSError` where `listen_port` can't be had.
@@ -121,7 +123,8 @@ async def commit(
         if listen_port is not None:
             if listen_host is None:
                 listen_host = host if is_loopback(host) else ""
-            await stack.enter_async_context(_listening(desk, ae_title, listen_host, listen_port, timeouts))
+            listening = _listening(desk, ae_title, listen_host, listen_port, tls=listen_tls, timeouts=timeouts)
+            await stack.enter_async_context(listening)
         try:
             association = await CommitmentAssociation.open(
                 address, ae_title=ae_title, called_ae_title=called_ae_title, timeouts=timeouts, take=desk.take
@@ -281,7 +284,9 @@ class _NoStorage:
 
 
 @contextlib.asynccontextmanager
-async def _listening(desk: _Desk, ae_title: str, host: str, port: int, timeouts: Timeouts) -> AsyncIterator[None]:
+async def _listening(
+    desk: _Desk, ae_title: str, host: str, port: int, *, tls: ssl.SSLContext | None, timeouts: Timeouts
+) -> AsyncIterator[None]:
     receiver = _Receiver(desk)
     scp = StorageSCP(
         _NoStorage(),
@@ -292,6 +297,7 @@ async def _listening(desk: _Desk, ae_title: str, host: str, port: int, timeouts:
         allow_any=True,
         abstract_syntaxes=lambda uid, _kind: uid == VERIFICATION,
         timeouts=timeouts,
+        tls=tls,
         on_over=receiver.over,
         commitment=receiver,
     )
