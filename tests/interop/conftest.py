@@ -173,7 +173,7 @@ class DCMTK:
         """Run a storescp that writes into a folder, each instance in a file of its own."""
         folder.mkdir()
         for _ in range(_STARTS):
-            port = _free_port()
+            port = free_port()
             process = subprocess.Popen(
                 ["storescp", "+uf", *options, "-od", folder, str(port)],
                 stdout=subprocess.DEVNULL,
@@ -190,7 +190,7 @@ class DCMTK:
         pytest.fail("storescp did not start")
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         port: int = probe.getsockname()[1]
