@@ -55,7 +55,7 @@ class Listener:
     """An SCU's listener: takes reports, and hands them to the test's thread."""
 
     def __init__(self, *answers: int) -> None:
-        self.may_answer = threading.Event()
+        self.begun, self.may_answer = threading.Event(), threading.Event()
         self.may_answer.set()
         self.reports: queue.SimpleQueue[tuple[AssociateRQ, int, CommitmentResult]] = queue.SimpleQueue()
         self._answers = iter(answers)
@@ -65,6 +65,7 @@ class Listener:
         for message in peer.requests():
             assert isinstance(message.command, NEventReportRQ)
             event, told = said(peer, message)  # type: ignore[arg-type]
+            self.begun.set()
             self.may_answer.wait(PATIENCE)
             peer.answer(message, next(self._answers, 0))
             self.reports.put((request, event, told))
@@ -567,6 +568,22 @@ def test_what_nobody_could_be_told_makes_room_for_others(tmp_path: Path, log: Lo
             scu.release()
     assert served.kept() == []
     assert "report_given_up" in log.events
+
+
+def test_the_end_waits_for_the_answer_to_a_report(tmp_path: Path) -> None:
+    listener = Listener()
+    listener.may_answer.clear()
+    with ScriptedSCP(listener) as peer, serving(Keeper(), tmp_path, port=peer.port) as served:
+        ask_and_go(served.port, "1.2.3", "1.2.1")
+        assert listener.begun.wait(PATIENCE)
+
+        def answer_once_it_ends() -> None:
+            while served.scp._listener is not None:
+                threading.Event().wait(0.01)
+            listener.may_answer.set()
+
+        threading.Thread(target=answer_once_it_ends).start()
+    assert served.kept() == []
 
 
 def test_an_answer_in_the_moment_of_the_end_counts(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final, Never
+from typing import Final
 
 from dicomport.commitment.association import CommitmentAssociation
 from dicomport.logs import get_logger
@@ -48,7 +48,7 @@ class Courier:
         self._timeouts = timeouts
         self._errands: deque[_Errand] = deque()
         self._called = asyncio.Event()
-        self._stopped = False
+        self._stopped = self._reporting = False
 
     async def deliver(self, make: Callable[[], Awaitable[CommitmentResult]]) -> Status:
         """Report what `make` gives, which is asked for once there is an association, and give the peer's answer.
@@ -66,8 +66,14 @@ class Courier:
             if errand in self._errands:
                 self._errands.remove(errand)
 
-    async def run(self) -> Never:
-        """Deliver whatever there is, until it is cancelled; where that fails, again and again, less and less often."""
+    def stop(self) -> bool:
+        """Let `run` end; give whether a report is under way, for whose answer it waits first."""
+        self._stopped = True
+        self._called.set()
+        return self._reporting
+
+    async def run(self) -> None:
+        """Deliver whatever there is, until it is stopped; where that fails, again and again, less and less often."""
         self._stopped = False
         try:
             await self._run()
@@ -77,9 +83,9 @@ class Courier:
                 if not errand.answer.done():
                     errand.answer.set_exception(StoppedError())
 
-    async def _run(self) -> Never:
+    async def _run(self) -> None:
         delay = _FIRST_DELAY
-        while True:
+        while not self._stopped:
             if not self._errands:
                 self._called.clear()
                 await self._called.wait()
@@ -95,6 +101,8 @@ class Courier:
                     reason=str(error),
                     again_after_s=delay,
                 )
+                if self._stopped:
+                    return
                 # A peer that asks anew may well be there again.
                 self._called.clear()
                 with contextlib.suppress(TimeoutError):
@@ -107,7 +115,7 @@ class Courier:
             self._address, ae_title=self._ae_title, called_ae_title=self._called_ae_title, timeouts=self._timeouts
         )
         try:
-            while self._errands:
+            while self._errands and not self._stopped:
                 await self._deliver(association, self._errands[0])
         except BaseException:
             await association.abort()
@@ -120,14 +128,23 @@ class Courier:
         try:
             result = await errand.make()
         except Exception as error:  # noqa: BLE001  # it is raised again where the report is waited for
-            self._errands.remove(errand)
-            errand.answer.set_exception(error)
+            self._end(errand, error)
             return
-        status = await association.report(result)
+        self._reporting = True
+        try:
+            status = await association.report(result)
+        finally:
+            self._reporting = False
         if status.code in _TRY_AGAIN:
             self._errands.rotate(-1)
             raise LostError(f"the peer could not take a report: {status}")
-        if errand in self._errands:
-            # Else nobody waits for it any more.
-            self._errands.remove(errand)
-            errand.answer.set_result(status)
+        self._end(errand, status)
+
+    def _end(self, errand: _Errand, outcome: Status | Exception) -> None:
+        if errand not in self._errands:
+            return  # Nobody waits for it any more.
+        self._errands.remove(errand)
+        if isinstance(outcome, Status):
+            errand.answer.set_result(outcome)
+        else:
+            errand.answer.set_exception(outcome)

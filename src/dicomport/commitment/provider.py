@@ -130,12 +130,12 @@ class CommitmentSCP:
         }
         self._pending: dict[Path, _Pending] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._couriering: list[asyncio.Task[Any]] = []
+        self._couriering: dict[Courier, asyncio.Task[Any]] = {}
 
     async def start(self) -> None:
         """Take up what a process before this one has left. Raises `OSError`."""
         self._transactions = await asyncio.to_thread(Transactions, self._folder)
-        self._couriering = [self._spawn(courier.run()) for courier in self._couriers.values()]
+        self._couriering = {courier: self._spawn(courier.run()) for courier in self._couriers.values()}
         for path in await asyncio.to_thread(self._transactions.paths):
             try:
                 transaction = await asyncio.to_thread(self._transactions.read, path)
@@ -145,11 +145,15 @@ class CommitmentSCP:
                 self._begin(_pending(path, transaction))
 
     async def stop(self) -> None:
-        """Leave what is not reported on yet on the disk."""
-        looking_up = [pending.task for pending in self._pending.values() if pending.failures is None]
-        for task in (*self._couriering, *looking_up):
-            if task is not None:
-                task.cancel()
+        """Leave what is not reported on yet on the disk; a report that is under way may still be answered."""
+        for pending in self._pending.values():
+            if pending.failures is None and pending.task is not None:
+                pending.task.cancel()
+        under_way = [task for courier, task in self._couriering.items() if courier.stop()]
+        if under_way:
+            await asyncio.wait(under_way, timeout=self._timeouts.shutdown)
+        for task in self._couriering.values():
+            task.cancel()
         # What is answered in this moment is still forgotten, lest it be reported again.
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._pending.clear()
