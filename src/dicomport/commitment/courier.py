@@ -86,9 +86,8 @@ class Courier:
     async def _run(self) -> None:
         delay = _FIRST_DELAY
         while not self._stopped:
-            if not self._errands:
-                self._called.clear()
-                await self._called.wait()
+            await self._called.wait()
+            self._called.clear()
             try:
                 await self._deliver_all()
                 delay = _FIRST_DELAY
@@ -101,16 +100,16 @@ class Courier:
                     reason=str(error),
                     again_after_s=delay,
                 )
-                if self._stopped:
-                    return
                 # A peer that asks anew may well be there again.
-                self._called.clear()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(delay):
                         await self._called.wait()
+                self._called.set()
                 delay = min(2 * delay, _LONGEST_DELAY)
 
     async def _deliver_all(self) -> None:
+        if not self._errands or self._stopped:
+            return
         association = await CommitmentAssociation.open(
             self._address, ae_title=self._ae_title, called_ae_title=self._called_ae_title, timeouts=self._timeouts
         )
