@@ -3,13 +3,14 @@
 # make serve   run the receiver
 # make bench   measure against DCMTK, pynetdicom and Orthanc, and judge the ratios
 # make kill    kill the receiver 200 times under load and the sender 50 times, and look at what arrived and was kept
+# make soak    100,000 associations of each kind, and senders by the dozen: nothing is left of them
 # make fuzz    fuzz each target for FUZZ_SECONDS (60); findings come into .fuzz/findings
 
 PYTHON ?= python3
 BIN := .venv/bin
 FUZZ_SECONDS ?= 60
 
-.PHONY: demo test check serve bench kill fuzz fuzz-short coverage clean
+.PHONY: demo test check serve bench kill fuzz fuzz-short soak soak-short coverage clean
 
 demo: .venv/installed
 	$(BIN)/dicomport demo
@@ -39,6 +40,12 @@ bench: .venv/installed
 
 kill: .venv/installed-for-tests
 	DICOMPORT_KILLS=200 $(BIN)/pytest tests/archive/test_kill.py tests/scu/test_kill.py --timeout 1200
+
+soak: .venv/installed-for-tests
+	DICOMPORT_SOAK=100000 $(BIN)/pytest tests/robustness/test_s_soak.py --timeout 36000
+
+soak-short: .venv/installed-for-tests
+	DICOMPORT_SOAK=2000 $(BIN)/pytest tests/robustness/test_s_soak.py --timeout 1200
 
 fuzz: .venv/installed-for-fuzzing
 	$(BIN)/python -m fuzz --seconds $(FUZZ_SECONDS)
