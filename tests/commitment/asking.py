@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import ssl
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -102,8 +103,16 @@ def serving(keeper: Any, folder: Path, *, port: int | None = None, **options: An
 class SCU(ScriptedSCU):
     """Asks for commitment."""
 
-    def __init__(self, port: int, calling: str = "SCRIPTED", transfer_syntaxes: Sequence[str] = ()) -> None:
-        super().__init__("127.0.0.1", port)
+    def __init__(
+        self,
+        port: int,
+        calling: str = "SCRIPTED",
+        transfer_syntaxes: Sequence[str] = (),
+        *,
+        host: str = "127.0.0.1",
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        super().__init__(host, port, tls=tls)
         self.associate(
             (COMMITMENT, transfer_syntaxes) if transfer_syntaxes else COMMITMENT, CT, calling=calling, called="ARCHIVE"
         )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import ssl
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -13,6 +15,7 @@ from dicomport.commitment import CommitmentSCP
 from dicomport.net import Address, Timeouts, check_ae_title
 from dicomport.scp import NormalizedOperation
 from dicomport.standard import Status
+from dicomport.wire import Limits
 
 __all__ = ["Commitments", "commit_to_option"]
 
@@ -53,12 +56,26 @@ class Commitments:
     is_user: Final = False
 
     def __init__(
-        self, archives: Iterable[Archive], report_to: Mapping[str, Address], ae_title: str, timeouts: Timeouts
+        self,
+        archives: Iterable[Archive],
+        report_to: Iterable[tuple[str, Address]],
+        *,
+        ae_title: str,
+        timeouts: Timeouts,
+        limits: Limits,
+        tls: ssl.SSLContext | None,
     ) -> None:
+        """`tls` is a client-side context for all that is reported to `report_to`."""
+        addresses = {peer: dataclasses.replace(address, tls=tls) for peer, address in report_to}
         self._running = contextlib.AsyncExitStack()
         self._of: Mapping[object, CommitmentSCP] = {
             archive: CommitmentSCP(
-                archive, archive.paths.commitments, report_to=report_to, ae_title=ae_title, timeouts=timeouts
+                archive,
+                archive.paths.commitments,
+                report_to=addresses,
+                ae_title=ae_title,
+                timeouts=timeouts,
+                limits=limits,
             )
             for archive in archives
         }

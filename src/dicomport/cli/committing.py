@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import ssl
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any, TypeAlias
 
 import click
 
+from dicomport.cli.identity_options import IdentityItem
 from dicomport.cli.text import count, tell
 from dicomport.commitment import Commitment, commit
 from dicomport.net import Address, Timeouts
@@ -77,6 +79,8 @@ def ask(
     ae_title: str,
     called_ae_title: str,
     timeouts: Timeouts,
+    listen_tls: ssl.SSLContext | None,
+    identity: IdentityItem,
 ) -> Commitments:
     """Ask for storage commitment of what was accepted. Raises `click.ClickException` where the port can't be had."""
     if not results:
@@ -92,7 +96,9 @@ def ask(
                 wait=committing.seconds,
                 listen_port=committing.port,
                 tls=address.tls,
+                listen_tls=listen_tls,
                 timeouts=timeouts,
+                **identity,
             )
         )
     except OSError as error:

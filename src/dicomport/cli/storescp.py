@@ -114,6 +114,8 @@ def storescp(
     """
     talkative = configure_logging(log_level)
     context = tls_context(security)
+    # Who wants TLS wants it both ways.
+    reporting = tls_context(security.reversed()) if security and report_to else None
     access.check(bind_address, tls=context is not None)
     hooks_of = functools.partial(
         command_hooks,
@@ -141,7 +143,14 @@ def storescp(
                 tls=context,
                 on_answer=_print_json if as_json else None,
                 on_over=archives.association_over,
-                commitment=Commitments(archives.archives, dict(report_to), ae_title, timeouts),
+                commitment=Commitments(
+                    archives.archives,
+                    report_to,
+                    ae_title=ae_title,
+                    timeouts=timeouts,
+                    limits=affordable,
+                    tls=reporting,
+                ),
                 sockets=seat.sockets if seat else None,
                 associations=seat.associations if seat else None,
             )

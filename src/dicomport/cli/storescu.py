@@ -102,6 +102,8 @@ def storescu(
         records = files.enter_context(_opened(report)) if report else None
         outlets = _Outlets(records, as_json=as_json, holds=committing is not None)
         address = Address(host, port, tls_context(security))
+        # Who wants TLS wants it both ways.
+        listen_tls = tls_context(security.reversed()) if security and committing and committing.port else None
         sending = send(
             paths,
             host,
@@ -133,6 +135,8 @@ def storescu(
                     ae_title=ae_title,
                     called_ae_title=called_ae_title,
                     timeouts=timeouts,
+                    listen_tls=listen_tls,
+                    identity=identity,
                 )
         finally:
             outlets.give(commitments)

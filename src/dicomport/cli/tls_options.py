@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import functools
 import os
 import signal
@@ -63,6 +64,12 @@ class TLSOptions:
             profile=self.profile,
             anonymous_clients=self.lenient,
         )
+
+    def reversed(self) -> TLSOptions:
+        """Give the options for connections that go the other way."""
+        if self.side is Side.ACCEPTOR:
+            return dataclasses.replace(self, side=Side.REQUESTOR, lenient=False)
+        return dataclasses.replace(self, side=Side.ACCEPTOR, lenient=self.authorities is None)
 
     def _passphrase(self) -> str | None:
         if self.passphrase_file is None:

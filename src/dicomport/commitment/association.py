@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Self, TypeAlias
+from typing import Final, Self, TypeAlias, Unpack
 
 from dicomport.core import (
     AcceptedContext,
@@ -18,7 +18,7 @@ from dicomport.core import (
     ReleaseRequested,
 )
 from dicomport.net import FLUSH, Address, AssociationError, Connection, LostError, Steps, Timeouts, Timer, connect
-from dicomport.scu import NoContextError, Requestor, association_request
+from dicomport.scu import NegotiationItems, NoContextError, Requestor, association_request
 from dicomport.standard import STORAGE_COMMITMENT, STORAGE_COMMITMENT_INSTANCE, Status
 from dicomport.wire import (
     DEFAULT_LIMITS,
@@ -209,11 +209,13 @@ class CommitmentAssociation:
         called_ae_title: str,
         timeouts: Timeouts,
         take: TakeReport | None = None,
+        **negotiation: Unpack[NegotiationItems],
     ) -> Self:
         """Connect and negotiate: with `take` as the SCU, without it as the SCP (PS3.7 D.3.3.4)."""
-        roles = () if take is not None else (RoleSelection(STORAGE_COMMITMENT, scu=False, scp=True),)
+        if take is None:
+            negotiation["roles"] = (RoleSelection(STORAGE_COMMITMENT, scu=False, scp=True),)
         request = association_request(
-            [STORAGE_COMMITMENT], ae_title=ae_title, called_ae_title=called_ae_title, roles=roles
+            [STORAGE_COMMITMENT], ae_title=ae_title, called_ae_title=called_ae_title, **negotiation
         )
         stream = await connect(address, timeouts)
         requestor = _Requestor(request, timeouts, take)

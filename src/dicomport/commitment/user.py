@@ -8,12 +8,13 @@ import ssl
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
-from typing import Final, TypedDict
+from typing import Final, Unpack
 
 from dicomport.commitment.association import ALL_COMMITTED, SOME_FAILED, CommitmentAssociation
 from dicomport.logs import get_logger
 from dicomport.net import Address, AssociationError, Timeouts
 from dicomport.scp import AssociationInfo, NormalizedOperation, Sink, StorageSCP, StoreOperation, is_loopback
+from dicomport.scu import NegotiationItems
 from dicomport.standard import (
     INVALID_ARGUMENT_VALUE,
     NO_SUCH_EVENT_TYPE,
@@ -79,7 +80,7 @@ class CommitmentReport:
         return tuple(commitment for commitment in self.commitments if not commitment.committed)
 
 
-class CommitOptions(TypedDict, total=False):
+class CommitOptions(NegotiationItems, total=False):
     """The keyword arguments of `commit`."""
 
     ae_title: str
@@ -105,13 +106,15 @@ async def commit(
     tls: ssl.SSLContext | None = None,
     listen_tls: ssl.SSLContext | None = None,
     timeouts: Timeouts | None = None,
+    **negotiation: Unpack[NegotiationItems],
 ) -> CommitmentReport:
     """Ask a peer to commit itself to keeping instances, and tell what it says of each (PS3.4 Annex J).
 
     Reports are taken over the association that asks, which is held open, and with `listen_port` also over associations
     that the peer opens to that port. `listen_host` is the address to listen on: by default loopback for a peer on
     loopback, else every interface. `wait` is how long reports are waited for, seconds, once all has been asked for.
-    `tls` is a client-side context for the association that asks, `listen_tls` a server-side one for the others.
+    `tls` is a client-side context for the association that asks, `listen_tls` a server-side one for the others. What
+    else is negotiated for the association that asks goes in by name, as in `associate`.
 
     Nothing is raised for what happens on the way: it is in the report. Raises `ValueError` for AE titles that are none,
     and `OSError` where `listen_port` can't be had.
@@ -127,7 +130,12 @@ async def commit(
             await stack.enter_async_context(listening)
         try:
             association = await CommitmentAssociation.open(
-                address, ae_title=ae_title, called_ae_title=called_ae_title, timeouts=timeouts, take=desk.take
+                address,
+                ae_title=ae_title,
+                called_ae_title=called_ae_title,
+                timeouts=timeouts,
+                take=desk.take,
+                **negotiation,
             )
         except AssociationError as error:
             return desk.report(f"no association: {error}")

@@ -5,7 +5,7 @@ Explaining one is in `explaining` and `steps`, which a sender has no time to imp
 
 from dicomport.scu import blocking
 from dicomport.scu.client import ClientAssociation, associate
-from dicomport.scu.contexts import ContextLike, association_request
+from dicomport.scu.contexts import ContextLike, NegotiationItems, association_request
 from dicomport.scu.desk import OnResult
 from dicomport.scu.feed import Sendables, feed
 from dicomport.scu.inputs import Sendable, find
@@ -25,6 +25,7 @@ __all__ = [
     "InstanceResult",
     "Journal",
     "JournalError",
+    "NegotiationItems",
     "NoContextError",
     "NotSendableError",
     "OnResult",
