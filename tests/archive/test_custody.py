@@ -149,13 +149,29 @@ def test_a_file_in_trouble_is_not_answered_for(
 
 
 def test_it_is_on_the_disk_before_it_is_answered_for(received: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
-    received.send(instance())
+    received.send(instance(), instance("1.2.3.5"))
     disk = Disk(received.root, monkeypatch)
-    assert look_up(received.archive, reference()) == [0x0000]
+    assert look_up(received.archive, reference(), reference("1.2.3.5")) == [0x0000, 0x0000]
     synced = [name for call, name in disk.calls if call == "fsync"]
-    assert synced == [NAME, str(Path(NAME).parent)]
+    assert synced == [NAME, "1.2.3/1.2.3.1", "1.2.3/1.2.3.1/1.2.3.5.dcm"]
     disk.fail(Fault("fsync", errno.EIO, "1.2.3.1"))
     assert look_up(received.archive, reference()) == [0x0110]
+
+
+def test_what_was_on_the_disk_when_it_was_acknowledged_is_not_synced_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with receiver(tmp_path) as received:
+        received.send(instance())
+        with monkeypatch.context() as patched:
+            disk = Disk(tmp_path, patched)
+            assert look_up(received.archive, reference()) == [0x0000]
+            assert "fsync" not in [call for call, _ in disk.calls]
+    # The next one does not know how it came.
+    with contextlib.closing(Archive(tmp_path)) as archive:
+        disk = Disk(tmp_path, monkeypatch)
+        assert look_up(archive, reference()) == [0x0000]
+        assert [name for call, name in disk.calls if call == "fsync"] == [NAME, "1.2.3/1.2.3.1"]
 
 
 def test_of_two_in_conflict_both_have_to_be_whole(received: Receiver) -> None:

@@ -7,6 +7,7 @@ import concurrent.futures
 import threading
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -15,7 +16,7 @@ from dicomport.archive.index import Index
 from dicomport.archive.paths import Paths
 from dicomport.archive.records import Record
 from dicomport.archive.sessions import unindexed
-from dicomport.files import sync
+from dicomport.files import Durability, sync
 from dicomport.logs import get_logger, reason_of
 from dicomport.standard import (
     CLASS_INSTANCE_CONFLICT,
@@ -30,6 +31,8 @@ __all__ = ["Custody"]
 
 _AT_ONCE: Final = 500
 """Instances that the index is asked for in one query."""
+
+_NEVER: Final = "9999"
 
 log = get_logger("archive")
 
@@ -49,6 +52,7 @@ class _Known:
 
     sop_class_uid: str
     digest: str
+    received: str
 
 
 class Custody:
@@ -57,9 +61,12 @@ class Custody:
     It has one thread: reading whatever a peer asks for must not keep the instances of others from the disk.
     """
 
-    def __init__(self, paths: Paths, index: Index) -> None:
+    def __init__(self, paths: Paths, index: Index, durability: Durability) -> None:
         self._paths = paths
         self._index = index
+        opened = datetime.now(UTC).isoformat(timespec="microseconds")
+        self._durable_since = opened if durability is Durability.FSYNC else _NEVER
+        """What has come since was on stable storage before it was acknowledged. Of what came before nobody knows."""
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "dicomport-custody")
         self._closing = threading.Event()
 
@@ -77,10 +84,12 @@ class Custody:
         for start in range(0, len(references), _AT_ONCE):
             some = references[start : start + _AT_ONCE]
             known = self._known({reference.sop_instance_uid for reference in some})
+            # All that is known is visible by now: a folder is synced once.
+            synced: set[Path] = set()
             for reference in some:
                 if self._closing.is_set():
                     raise RuntimeError("the archive is being closed")
-                statuses.append(self._judge(reference, known.get(reference.sop_instance_uid, {})))
+                statuses.append(self._judge(reference, known.get(reference.sop_instance_uid, {}), synced))
         return statuses
 
     def _known(self, uids: Collection[str]) -> dict[str, dict[str, _Known]]:
@@ -91,40 +100,41 @@ class Custody:
             facts = record.facts
             if facts.sop_instance_uid in uids and _is_there(self._paths.root / record.path, record):
                 by_path = known.setdefault(facts.sop_instance_uid, {})
-                by_path[record.path] = _Known(facts.sop_class_uid, record.digest)
+                by_path[record.path] = _Known(facts.sop_class_uid, record.digest, record.received)
         for row in self._index.find_all(uids):
             by_path = known.setdefault(row["sop_instance_uid"], {})
-            by_path.setdefault(row["path"], _Known(row["sop_class_uid"], row["digest"]))
+            by_path.setdefault(row["path"], _Known(row["sop_class_uid"], row["digest"], row["received"]))
         return known
 
-    def _judge(self, reference: Reference, known: Mapping[str, _Known]) -> Status:
+    def _judge(self, reference: Reference, known: Mapping[str, _Known], synced: set[Path]) -> Status:
         if not known:
             return NO_SUCH_SOP_INSTANCE
         meant = {path: one for path, one in known.items() if _is_same(one.sop_class_uid, reference.sop_class_uid)}
         if not meant:
             return CLASS_INSTANCE_CONFLICT
-        return next(
-            (status for path, one in meant.items() if (status := self._check(path, one, reference)) is not SUCCESS),
-            SUCCESS,
-        )
+        for path, one in meant.items():
+            try:
+                if self._is_whole(self._paths.root / path, one, synced):
+                    continue
+                status, problem = PROCESSING_FAILURE, "the data set is not the one that was received"
+            except OSError as error:
+                status = NO_SUCH_SOP_INSTANCE if isinstance(error, FileNotFoundError) else PROCESSING_FAILURE
+                problem = reason_of(error)
+            log.error("instance_lost", sop_instance_uid=reference.sop_instance_uid, reason=problem)
+            return status
+        return SUCCESS
 
-    def _check(self, path: str, known: _Known, reference: Reference) -> Status:
-        """Read a file, and see that it is what was received."""
-        where = self._paths.root / path
-        try:
-            whole = data_set_digest(where) == known.digest
-            # A promise to keep something is more than what an answer to a C-STORE may have been.
-            sync(where)
-            sync(where.parent)
-        except OSError as error:
-            status = NO_SUCH_SOP_INSTANCE if isinstance(error, FileNotFoundError) else PROCESSING_FAILURE
-            problem = reason_of(error)
-        else:
-            if whole:
-                return SUCCESS
-            status, problem = PROCESSING_FAILURE, "the data set is not the one that was received"
-        log.error("instance_lost", sop_instance_uid=reference.sop_instance_uid, reason=problem)
-        return status
+    def _is_whole(self, path: Path, known: _Known, synced: set[Path]) -> bool:
+        """Read a file, and see that it is what was received, and on stable storage. Raises `OSError`."""
+        if data_set_digest(path) != known.digest:
+            return False
+        if known.received < self._durable_since:
+            # A promise to keep something is more than what the answer to its C-STORE was.
+            sync(path)
+            if path.parent not in synced:
+                sync(path.parent)
+                synced.add(path.parent)
+        return True
 
 
 def _is_there(path: Path, record: Record) -> bool:

@@ -134,7 +134,7 @@ class Archive:
             committed=self._indexer.put,
             busy=self._indexer.busy,
         )
-        self._custody = Custody(self.paths, self.index)
+        self._custody = Custody(self.paths, self.index, durability)
         self._is_closed = False
         self._models = Models()
         self._room = _Room(self.paths.root, self._options.min_free_bytes)
