@@ -38,9 +38,10 @@ def dicomport(*arguments: str | Path, cwd: Path | None = None, given: str = "") 
 def start(*arguments: str | Path, wrapper: tuple[str, ...] = ()) -> subprocess.Popen[str]:
     """Start a command, by way of another one if asked."""
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        # The background jobs of a shell ignore it, and so would what they start: a command could not be interrupted.
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    # The background jobs of a shell, and what nohup starts, ignore them, and so would what they start in their turn.
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
     return subprocess.Popen(
         (*wrapper, *_COMMAND, *map(str, arguments)),
         stdout=subprocess.PIPE,

@@ -72,7 +72,8 @@ class _Parent:
     def run(self) -> int:
         signal.signal(signal.SIGTERM, self._stop)
         signal.signal(signal.SIGINT, self._stop)
-        signal.signal(signal.SIGHUP, self._pass_on)
+        if not _is_ignored(signal.SIGHUP):
+            signal.signal(signal.SIGHUP, self._pass_on)
         for number in range(self._count):
             self._start(number)
         while self._workers:
@@ -96,7 +97,8 @@ class _Parent:
             os.setpgid(0, 0)
             os.close(self._held)
             for known in _SIGNALS:
-                signal.signal(known, signal.SIG_DFL)
+                if not _is_ignored(known):
+                    signal.signal(known, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
             code = self._work(number, self._alive)
         except click.ClickException as error:
@@ -127,6 +129,11 @@ class _Parent:
     def _pass_on(self, number: int, _frame: FrameType | None = None) -> None:
         for process in self._workers:
             os.kill(process, number)
+
+
+def _is_ignored(number: signal.Signals) -> bool:
+    """Tell whether whoever has started this process wants it to ignore a signal, as nohup does with SIGHUP."""
+    return signal.getsignal(number) is signal.SIG_IGN
 
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
