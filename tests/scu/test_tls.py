@@ -57,7 +57,7 @@ def test_instances_arrive_whole_over_tls(api: Api, tmp_path: Path) -> None:
             async with api.associate(HOST, scp.port, contexts=[CT], tls=client_context(showing=True)) as association:
                 for what in (path, CT_FILE):
                     assert (await association.c_store(what)).accepted
-            report = await api.send([path, instance(2)], HOST, scp.port, tls=client_context(showing=True))
+            report = await api.send([path, instance(2)], HOST, scp.port, tls=client_context(showing=True), window=1)
             assert (len(report.accepted), report.error) == (2, "")
 
         api.run(scenario())
