@@ -312,7 +312,7 @@ def test_a_uid_of_more_than_64_characters_is_refused(tmp_path: Path, field: str,
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.data())
 def test_whatever_a_file_holds_there_is_an_instance_or_a_reason(tmp_path: Path, data: st.DataObject) -> None:
-    """Law 14: no other error comes out, whatever is done to a file."""
+    """No other error comes out, whatever is done to a file."""
     name = data.draw(st.sampled_from([*BARE, "CT_small.dcm", "image_dfl.dcm", "no_meta.dcm", "nested_priv_SQ.dcm"]))
     content = bytearray((FILES / name).read_bytes())
     early = st.integers(0, min(700, len(content) - 1))
