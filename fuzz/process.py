@@ -11,7 +11,7 @@ import sys
 
 import atheris
 
-with atheris.instrument_imports(include=["dicomport.wire", "dicomport.core", "dicomport.archive", "dicomport.files"]):
+with atheris.instrument_imports(include=[f"dicomport.{room}" for room in ("wire", "core", "archive", "files", "scu")]):
     from fuzz.targets import TARGETS
 
 

@@ -7,14 +7,19 @@ They come from the golden bytes of the tests. What a fuzzer found is a seed too:
 
 from __future__ import annotations
 
+import io
 import itertools
 import re
 import struct
 import sys
+import tarfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from tests.archive.encoding import BIG, Element, Items
+from tests.archive.encoding import encode as encode_data_set
 from tests.archive.goldens import GOLDENS as DATA_SETS
 from tests.core.peer import (
     COMMAND,
@@ -41,6 +46,7 @@ from dicomport.core import Role, negotiate
 from dicomport.wire import FileMeta, encode, encode_command, encode_file_meta
 from fuzz.archive import SYNTAXES
 from fuzz.association import CANNED, CONVERSATION, STARTS, Program, data_of
+from fuzz.sender import SOURCES
 from fuzz.targets import TARGETS
 from fuzz.wire import COMMITMENTS, ITEMS
 
@@ -49,6 +55,8 @@ __all__ = ["CORPUS", "seeds"]
 CORPUS: Final = Path(__file__).with_name("corpus")
 
 _DATA_SET: Final = bytes.fromhex("08 00 18 00 55 49 08 00") + b"1.2.3.4\0"
+
+_PLAIN: Final = tuple(syntax.uid for syntax in SOURCES)
 
 _CHARACTER_SETS: Final = (
     b"\nBuc^J\xe9r\xf4me",
@@ -84,6 +92,10 @@ _NAMES: Final = (
 )
 
 FOUND: Final[dict[str, dict[str, bytes]]] = {
+    "conversion": {
+        # It was converted, though it is none of a data set.
+        "sequence of group 0000": b"\1" + bytes.fromhex("0000 0110 554e 0000 ffffffff feff dde0 00000000"),
+    },
     "association": {
         # It was answered with an A-ASSOCIATE-RJ.
         "request of another version after an abort": data_of(Program("Sta2", (RELEASE_RP, associate_rq(version=2)))),
@@ -182,6 +194,61 @@ def _programs() -> Iterator[tuple[str, bytes]]:
         yield f"endless {name}", data_of(Program(acceptor, (STORE_PDU, *[again] * 9), sizes=(40,)))
 
 
+def _conversions() -> Iterator[tuple[str, bytes]]:
+    for name, (uid, golden, _) in DATA_SETS.items():
+        if uid in _PLAIN:
+            yield name, bytes((_PLAIN.index(uid),)) + golden.data
+    for uid in _PLAIN:
+        elements = [
+            Element(0x00080000, "UL", b"\4\0\0\0"),
+            Element(0x00080018, "UI", b"1.2.3.4\0"),
+            Element(0x00090010, "LO", b"SOMEBODY"),
+            Element(0x00091001, "UN" if uid != BIG else "LO", b"private "),
+            Element(0x00280100, "US", b"\x10\0"),
+            Element(0x00280103, "US", b"\1\0"),
+            Element(0x00280106, "SS", b"\xff\xff"),
+            Element(0x00409096, "SQ", Items(((Element(0x00409211, "SS", b"\1\0"),),), undefined=False)),
+            Element(0x7FE00010, "OW", bytes(range(8))),
+        ]
+        yield f"numbers and sequences {_PLAIN.index(uid)}", bytes((_PLAIN.index(uid),)) + encode_data_set(uid, elements)
+
+
+def _tars() -> Iterator[tuple[str, bytes]]:
+    part10 = encode_file_meta(
+        FileMeta(
+            media_storage_sop_class_uid="1.2.840.10008.5.1.4.1.1.2",
+            media_storage_sop_instance_uid="1.2.3.4",
+            transfer_syntax_uid="1.2.840.10008.1.2.1",
+        )
+    )
+    members = {
+        "one": {"1.dcm": part10 + _DATA_SET, "../2.dcm": part10 + _DATA_SET},
+        "long name, posix": {f"{'long/' * 30}ä.dcm": part10 + _DATA_SET},
+        "long name, gnu": {f"{'long/' * 30}ä.dcm": part10 + _DATA_SET},
+    }
+    for name, files in members.items():
+        made = io.BytesIO()
+        format_ = tarfile.GNU_FORMAT if "gnu" in name else tarfile.PAX_FORMAT
+        with tarfile.open(fileobj=made, mode="w", format=format_) as archive:
+            for member, data in files.items():
+                info = tarfile.TarInfo(member)
+                info.size = len(data)
+                archive.addfile(info, io.BytesIO(data))
+            link = tarfile.TarInfo("link")
+            link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+            archive.addfile(link)
+        # Without the empty blocks that fill it up.
+        tar = made.getvalue().rstrip(b"\0") + bytes(512)
+        yield name, b"\0" + tar
+        yield f"{name}, in gzip", b"\1" + bytes.fromhex("1f8b0800000000000003") + _stored(tar)
+
+
+def _stored(data: bytes) -> bytes:
+    """Write the rest of a gzip file, in blocks that are not compressed (RFC 1951 3.2.4, RFC 1952 2.3)."""
+    blocks = struct.pack("<BHH", 1, len(data), len(data) ^ 0xFFFF) + data
+    return blocks + struct.pack("<LL", zlib.crc32(data), len(data))
+
+
 _MADE: Final = {
     "pdu": _pdus,
     "item": _items,
@@ -192,6 +259,8 @@ _MADE: Final = {
     "character_set": lambda: ((f"example {number}", data) for number, data in enumerate(_CHARACTER_SETS)),
     "name": lambda: ((f"pair {number}", data) for number, data in enumerate(_NAMES)),
     "association": _programs,
+    "conversion": _conversions,
+    "tar": _tars,
 }
 
 

@@ -7,6 +7,7 @@ from typing import Final, TypeAlias
 
 from fuzz.archive import character_set, name, scanner
 from fuzz.association import association
+from fuzz.sender import conversion, tar
 from fuzz.wire import command_set, commitment, file_meta, item, pdu
 
 __all__ = ["TARGETS", "Target"]
@@ -16,5 +17,9 @@ Target: TypeAlias = Callable[[bytes], object]
 
 TARGETS: Final[Mapping[str, Target]] = {
     target.__name__: target
-    for target in (pdu, item, command_set, file_meta, commitment, scanner, character_set, name, association)
+    for target in (
+        *(pdu, item, command_set, file_meta, commitment),
+        *(scanner, character_set, name, association),
+        *(conversion, tar),
+    )
 }

@@ -446,9 +446,10 @@ END: Final = struct.pack("<HHL", 0xFFFE, 0xE0DD, 0)
         (long(0x00081115, b"SQ", END), "something else is where an item belongs, at byte 12"),
         (long(0x00081115, b"SQ", b"", length=0xFFFFFFFF), "it ends within an element's header, at byte 12"),
         (long(0x00081115, b"SQ", ITEM, length=8)[:-4] + b"\4\0\0\0", "it ends within an element, at byte 20"),
-        (short(0x00020010, b"UI", b"1.2\0"), "an element of group 0002 is none of a data set, at byte 12"),
-        (short(0x00000002, b"UI", b"1.2\0"), "an element of group 0000 is none of a data set, at byte 12"),
-        (END, "(FFFE,E0DD) has no VR that is known, at byte 0"),
+        (short(0x00020010, b"UI", b"1.2\0"), "an element of group 0002 is none of a data set, at byte 0"),
+        (short(0x00000002, b"UI", b"1.2\0"), "an element of group 0000 is none of a data set, at byte 0"),
+        (long(0x00001001, b"UN", END, length=0xFFFFFFFF), "an element of group 0000 is none of a data set, at byte 0"),
+        (END, "an element of group FFFE is none of a data set, at byte 0"),
     ],
 )
 def test_what_is_damaged_is_not_guessed_at(data: bytes, reason: str) -> None:

@@ -148,6 +148,8 @@ class _Transcoder:
         facts: dict[int, int] = {}
         while not self._over(limit, _ITEM_END if delimited else None):
             tag = self._tag(limit)
+            if tag >> 16 in _NO_GROUPS:
+                raise self._damaged(f"an element of group {tag >> 16:04X} is none of a data set")
             vr, length = self._vr_and_length(tag, limit)
             if tag in replacements:
                 self._replace(written, tag, replacements[tag])
@@ -172,8 +174,6 @@ class _Transcoder:
             written.write(self._target.header(tag, vr, len(value)), value)
 
     def _element(self, written: _Written, tag: int, vr: bytes, value: memoryview, facts: dict[int, int]) -> None:
-        if tag >> 16 in _NO_GROUPS:
-            raise self._damaged(f"an element of group {tag >> 16:04X} is none of a data set")
         if vr == _US_OR_SS:
             header = self._target.header(tag, b"US", len(value))
             if not self._target.implicit and len(value) <= _LONGEST_SHORT:

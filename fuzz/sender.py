@@ -1,0 +1,77 @@
+"""What comes of bytes on the sender's disk, in `dicomport.scu`: instances, or why there are none."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from pathlib import PurePath
+from typing import Final
+
+from dicomport.archive.scanner import Scanner
+from dicomport.scu.archives import ArchiveKind
+from dicomport.scu.instances import Instance, NotSendableError
+from dicomport.scu.tars import tar_members
+from dicomport.scu.transcoding import transcode
+from dicomport.standard import (
+    EXPLICIT_VR_BIG_ENDIAN,
+    EXPLICIT_VR_LITTLE_ENDIAN,
+    IMPLICIT_VR_LITTLE_ENDIAN,
+    TransferSyntax,
+)
+from dicomport.wire import FileMetaError
+
+__all__ = ["KINDS", "SOURCES", "conversion", "tar"]
+
+SOURCES: Final = (IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_BIG_ENDIAN)
+"""What is converted; the first byte of the target's data picks one."""
+
+KINDS: Final = (ArchiveKind.TAR, ArchiveKind.GZIP, ArchiveKind.BZIP2, ArchiveKind.XZ)
+"""How the archive is compressed; the first byte of the target's data picks one."""
+
+_FIRST_GROUP: Final = b"\x08\0"
+
+
+def conversion(data: bytes) -> None:
+    """Convert a data set to either plain encoding, and on from there.
+
+    Either `NotSendableError`; or a data set that is whole in its transfer syntax, and that converted once more is what
+    it was, by way of the other encoding too where that knows all that this one says.
+    """
+    source, octets = SOURCES[(data[0] if data else 0) % len(SOURCES)], data[1:]
+    implicit = _converted(octets, source, IMPLICIT_VR_LITTLE_ENDIAN)
+    explicit = _converted(octets, source, EXPLICIT_VR_LITTLE_ENDIAN)
+    if explicit is not None:
+        assert _converted(explicit, EXPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN) == explicit
+    if implicit is not None:
+        again = _converted(implicit, IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN)
+        assert again is None or _converted(again, EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN) == implicit
+
+
+def _converted(octets: bytes, source: TransferSyntax, target: TransferSyntax) -> bytes | None:
+    try:
+        converted = transcode(octets, source, target)
+    except NotSendableError:
+        return None
+    # What begins with another group may look to the scanner like another encoding.
+    if converted.startswith(_FIRST_GROUP):
+        scanner = Scanner(target.uid)
+        scanner.feed(converted)
+        assert scanner.finish().problem is None
+    return converted
+
+
+def tar(data: bytes) -> None:
+    """Find and read the instances in a tar archive.
+
+    Nothing is raised but `FileMetaError` and `OSError` where an instance is read. No name leads out of the archive.
+    """
+    kind = KINDS[(data[0] if data else 0) % len(KINDS)]
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(data[1:])
+        file.flush()
+        for found in tar_members(file.name, kind):
+            if isinstance(found, Instance):
+                assert PurePath(found.name).is_relative_to(file.name)
+                assert ".." not in PurePath(found.name).parts
+                with contextlib.suppress(FileMetaError, OSError):
+                    assert sum(map(len, found.chunks(1 << 16))) == found.sent_size
