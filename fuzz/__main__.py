@@ -27,17 +27,17 @@ from fuzz.seeds import CORPUS
 from fuzz.targets import TARGETS
 
 SHORT: Final = {
-    "pdu": 40_000,
+    "pdu": 30_000,
     "item": 40_000,
-    "command_set": 60_000,
-    "file_meta": 60_000,
-    "commitment": 60_000,
-    "scanner": 8_000,
-    "character_set": 40_000,
+    "command_set": 40_000,
+    "file_meta": 40_000,
+    "commitment": 20_000,
+    "scanner": 6_000,
+    "character_set": 30_000,
     "name": 15_000,
-    "association": 4_000,
-    "conversion": 10_000,
-    "tar": 6_000,
+    "association": 3_000,
+    "conversion": 8_000,
+    "tar": 5_000,
 }
 """Runs of each target that take it some seconds."""
 

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from fuzz.__main__ import SHORT
 from fuzz.seeds import CORPUS
+from fuzz.targets import TARGETS
 
 ROOT: Final = CORPUS.parents[1]
 
@@ -69,3 +71,7 @@ def test_a_finding_is_kept_and_can_be_seen_again(tmp_path: Path) -> None:
     assert "AssertionError" in output
     code, output = python(tmp_path, "fuzz.process", "pdu", finding)
     assert code == 0
+
+
+def test_each_target_has_a_short_round() -> None:
+    assert SHORT.keys() == TARGETS.keys()
