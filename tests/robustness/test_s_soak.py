@@ -124,7 +124,8 @@ def test_s1_tasks_threads_and_objects_are_what_they_were() -> None:
             before = await settled(scp.port, await counted(scp.port))
             for end in ENDS.values():
                 await asyncio.to_thread(repeat, scp.port, end, min(TIMES, IN_PROCESS))
-            assert await settled(scp.port, before) == before
+            found = await settled(scp.port, before)
+            assert no_more(found, before), (found, before)
 
     async def counted(port: int) -> tuple[int, int, Counter[str]]:
         await asyncio.to_thread(repeat, port, released, 1)
@@ -133,12 +134,16 @@ def test_s1_tasks_threads_and_objects_are_what_they_were() -> None:
         return len(asyncio.all_tasks()), len(threads), alive()
 
     async def settled(port: int, wanted: tuple[int, int, Counter[str]]) -> tuple[int, int, Counter[str]]:
-        """Count until it is as wanted, for a good many round trips."""
+        """Count until there is no more than is wanted, for a good many round trips."""
         for _ in range(100):
             found = await counted(port)
-            if found == wanted:
+            if no_more(found, wanted):
                 break
         return found
+
+    def no_more(found: tuple[int, int, Counter[str]], wanted: tuple[int, int, Counter[str]]) -> bool:
+        # Fewer there may be: what other tests in this process have left may be swept at any time.
+        return found[0] <= wanted[0] and found[1] <= wanted[1] and found[2] <= wanted[2]
 
     asyncio.run(soak())
 
