@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -84,9 +85,15 @@ def encode_file_meta(meta: FileMeta) -> bytes:
     for number, vr, name in _FIELDS:
         text = getattr(meta, name)
         if text:
-            parts.append(_encode_element(number, vr, encode_uid(text) if vr == b"UI" else encode_text(text)))
+            parts.append(_encode_text(number, vr, text))
     body = b"".join(parts)
     return _PREAMBLE + _PREFIX + _encode_element(0x0000, b"UL", _U32.pack(len(body))) + body
+
+
+@functools.lru_cache(maxsize=256)
+def _encode_text(number: int, vr: bytes, text: str) -> bytes:
+    """Encode an element; of an association's instances all but one are the same."""
+    return _encode_element(number, vr, encode_uid(text) if vr == b"UI" else encode_text(text))
 
 
 def _encode_element(number: int, vr: bytes, value: bytes) -> bytes:
