@@ -80,7 +80,7 @@ def running(command: Sequence[str], environment: Mapping[str, str], log: Path) -
         log.open("w", encoding="utf-8") as errors,
         subprocess.Popen(
             command,
-            env=os.environ | environment,
+            env=_as_users_have_it(os.environ) | environment,
             cwd=_ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -131,6 +131,11 @@ def ended(programs: Sequence[Running]) -> list[Spent]:
                 # What the kernel tells of a process that has ended counts the memory of its parent, before it ran.
                 peaks[index] = _memory_mib(programs[index].process.pid, "VmHWM") or peaks[index]
     return [_reaped(program, peaks[index]) for index, program in enumerate(programs)]
+
+
+def _as_users_have_it(environment: Mapping[str, str]) -> dict[str, str]:
+    """Let Python keep what it has compiled: developers switch that off, and would measure the compiler."""
+    return {name: value for name, value in environment.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 def _reaped(program: Running, peak: float) -> Spent:

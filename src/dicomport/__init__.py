@@ -11,8 +11,10 @@ Status          what a C-STORE is answered with
 wire            PDUs, command sets and file meta as values: `wire.decode`, `wire.encode`
 """
 
-from dicomport import blocking, wire
-from dicomport.commitment import Commitment, CommitmentReport, CommitmentSCP, Custody, commit
+import importlib
+from typing import TYPE_CHECKING, Any, Final
+
+from dicomport import wire
 from dicomport.core import ContextOutcome, Outcome
 from dicomport.files import Durability
 from dicomport.net import (
@@ -27,18 +29,6 @@ from dicomport.net import (
     TLSProfile,
     tls_client_context,
     tls_server_context,
-)
-from dicomport.scp import (
-    AssociationInfo,
-    FolderStorage,
-    Handler,
-    Peer,
-    Sink,
-    Storage,
-    StorageSCP,
-    StoreOperation,
-    StoreRequest,
-    UndecodableDataSetError,
 )
 from dicomport.scu import (
     ClientAssociation,
@@ -58,6 +48,22 @@ from dicomport.scu import (
 )
 from dicomport.standard import Category, SOPClass, Status, TransferSyntax, sop_classes, transfer_syntaxes
 from dicomport.wire import Limits, Priority, SOPReference
+
+if TYPE_CHECKING:
+    from dicomport import blocking
+    from dicomport.commitment import Commitment, CommitmentReport, CommitmentSCP, Custody, commit
+    from dicomport.scp import (
+        AssociationInfo,
+        FolderStorage,
+        Handler,
+        Peer,
+        Sink,
+        Storage,
+        StorageSCP,
+        StoreOperation,
+        StoreRequest,
+        UndecodableDataSetError,
+    )
 
 __version__ = "0.1.0"
 
@@ -118,3 +124,34 @@ __all__ = [
     "transfer_syntaxes",
     "wire",
 ]
+
+_LATER: Final = {
+    "dicomport.commitment": ("Commitment", "CommitmentReport", "CommitmentSCP", "Custody", "commit"),
+    "dicomport.scp": (
+        "AssociationInfo",
+        "FolderStorage",
+        "Handler",
+        "Peer",
+        "Sink",
+        "Storage",
+        "StorageSCP",
+        "StoreOperation",
+        "StoreRequest",
+        "UndecodableDataSetError",
+    ),
+}
+"""What a sender does not need. Its process is a short one, so this is imported when it is first asked for."""
+
+
+def __getattr__(name: str) -> Any:
+    if name == "blocking":
+        return importlib.import_module("dicomport.blocking")
+    for room, names in _LATER.items():
+        if name in names:
+            value = globals()[name] = getattr(importlib.import_module(room), name)
+            return value
+    raise AttributeError(f"module 'dicomport' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

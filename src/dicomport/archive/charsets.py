@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Final
 
 __all__ = ["codec_of", "decode_text"]
@@ -66,6 +67,7 @@ def codec_of(character_set: str) -> str:
     return _CODECS.get(words[-1], _DEFAULT) if words else _DEFAULT
 
 
+@functools.lru_cache(maxsize=512)
 def decode_text(raw: bytes, codec: str) -> str:
     r"""Decode a value and take its padding off. Bytes that mean nothing in the character set become "\xNN".
 

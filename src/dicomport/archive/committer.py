@@ -8,7 +8,6 @@ stable storage, and associations that store at the same time share the waiting.
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import contextlib
 import enum
 import errno
@@ -28,7 +27,7 @@ from dicomport.archive.layout import Layout
 from dicomport.archive.records import Record
 from dicomport.archive.scanner import InstanceFacts
 from dicomport.archive.sessions import Session
-from dicomport.files import Disk, Durability, TemporaryFile, make_folder, read_part10, sync
+from dicomport.files import BLOCK_BYTES, Disk, Durability, TemporaryFile, make_folder, read_part10, sync
 from dicomport.standard import SUCCESS, Status
 from dicomport.wire import FileMetaError
 
@@ -107,18 +106,17 @@ class Committer:
 
         Nothing is where the instance was there already. Raises `OSError`; then nothing of it is left.
         """
-        waiting = _Waiting(commission, concurrent.futures.Future())
-        # Whoever waits may be cancelled; what is waited for may not, as its thread is about to answer it.
-        waiting.done.set_running_or_notify_cancel()
+        waiting = _Waiting(commission)
         if self._durability is Durability.FSYNC or not self._commit_at_once(waiting):
             self._waiting.put(waiting)
-        if not waiting.done.done():
-            return await asyncio.wrap_future(waiting.done)
-        return waiting.done.result()
+        return await waiting.answer
 
     def _commit_at_once(self, waiting: _Waiting) -> bool:
         """Commit an instance here and now, if nobody has to wait for that; give whether it was tried."""
-        if not self._disk.quick or self._busy() or not self._turn.acquire(blocking=False):
+        # What is there already has to be read, and a long instance takes long.
+        if waiting.commission.size > BLOCK_BYTES or not self._disk.quick or self._busy():
+            return False
+        if not self._turn.acquire(blocking=False):
             return False
         try:
             self._disk.at_once(self._commit, [waiting])
@@ -196,8 +194,9 @@ class Committer:
         commission.file.stamp(round(received.timestamp() * 1_000_000))
         if self._durability is Durability.FSYNC:
             commission.file.sync()
-        make_folder(waiting.path.parent, self._durability)
-        self._check_inside(folder)
+        if not waiting.path.parent.is_dir():
+            make_folder(waiting.path.parent, self._durability)
+            self._check_inside(folder)
         waiting.record = Record(
             path=relative,
             inode=commission.file.inode,
@@ -226,7 +225,7 @@ class Committer:
 
     def _link(self, waiting: _Waiting) -> bool:
         """Make a file visible; give whether it is."""
-        if waiting.done.done():
+        if waiting.settled:
             return False
         try:
             if self._duplicates is Duplicates.REPLACE:
@@ -246,26 +245,39 @@ class Committer:
 class _Waiting:
     """A commission that somebody waits for."""
 
-    def __init__(self, commission: Commission, done: concurrent.futures.Future[tuple[Status, Record | None]]) -> None:
+    def __init__(self, commission: Commission) -> None:
         self.commission = commission
-        self.done = done
+        self.settled = False
+        """Whether there is an answer, even if its way into the event loop is still to go."""
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+        self.answer: asyncio.Future[tuple[Status, Record | None]] = self._loop.create_future()
         self.path = Path()
         self.record: Record | None = None
 
     def finish(self, status: Status, stored: Record | None = None) -> None:
-        if not self.done.done():
-            self._discard()
-            self.done.set_result((status, stored))
+        if not self.settled:
+            self._settle(lambda: self.answer.set_result((status, stored)))
 
     def fail(self, error: Exception) -> None:
-        if not self.done.done():
-            self._discard()
-            self.done.set_exception(error)
+        if not self.settled:
+            self._settle(lambda: self.answer.set_exception(error))
 
-    def _discard(self) -> None:
+    def _settle(self, tell: Callable[[], None]) -> None:
+        self.settled = True
         # On a disk that can only be read by now, the temporary file stays; it is swept once this process has ended.
         with contextlib.suppress(OSError):
             self.commission.file.discard()
+
+        def tell_whoever_waits() -> None:
+            if not self.answer.done():
+                tell()
+
+        if threading.get_ident() == self._thread:
+            tell_whoever_waits()
+        else:
+            with contextlib.suppress(RuntimeError):  # The event loop has ended, and whoever waited with it.
+                self._loop.call_soon_threadsafe(tell_whoever_waits)
 
 
 @contextlib.contextmanager

@@ -1,19 +1,18 @@
 """A walk by example: a data set that is built like the last one is not walked element by element.
 
-The instances of a series have the same elements in the same order, and most of their values have the same length. So
-the headers of one are compared with those of the last one, all at once, as one long number under a mask. Where they
-are the same, every element is where it was. Where a header differs by its length alone, the comparison goes on behind
-that element. Nothing is assumed: every byte of every header is compared, and of such elements only of which the walk
-would have nothing to say but where they end.
+The instances of a series have the same elements in the same order, and most of their values have the same length, as
+long as nobody counts to ten. So the headers of many elements in a row are taken out of a data set in one go and
+compared with those of the last one: where they are the same, so is where each element ends. An element whose length has
+differed once is looked at on its own from then on. Nothing is assumed: every byte of every header is compared, and of
+such elements only of which the walk would have nothing to say but where they end.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
+import struct
 from collections import OrderedDict
-from collections.abc import Collection, Hashable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Collection, Hashable, Sequence
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from dicomport.archive.elements import LONG_HEADER, Coding, Passed, Value, ordinary_element
 
@@ -22,48 +21,113 @@ __all__ = ["Model", "Models"]
 _PIXELS: Final = 0x7FE00000
 _MOST_BYTES: Final = 1 << 16
 """How much of a data set is compared, bytes. Beyond that, and from the pixels on, it is walked."""
+_MOST_ELEMENTS: Final = 1000
 _MOST_DIFFERENCES: Final = 32
-"""Values whose length may differ before it is as cheap to walk."""
+"""Values whose length may differ for the first time before it is as cheap to walk."""
 _MOST_MODELS: Final = 64
-_NO_MOVE: Final = (_MOST_BYTES, 0)
 
 
-@dataclass(frozen=True, slots=True)
-class _Example:
-    """The first elements of a data set."""
+class _Element(NamedTuple):
+    tag: int
+    vr: bytes
+    header: bytes
+    size: int
+    """Of the value."""
+    wanted: bool
 
-    starts: list[int]
-    """Where each begins."""
-    kinds: list[tuple[int, bytes]]
-    """Its tag and VR."""
-    wanted: list[tuple[int, int, bytes, int, int]]
-    """Of those that are wanted: which they are, tag and VR, and where their values begin and end."""
-    end: int
-    mask: int
-    """A number, its lowest byte the first of the data set, with FFH for each byte of a header."""
-    headers: int
-    """The data set under the mask."""
+
+class _Run:
+    """Elements in a row, each with a value as long as it was in the example."""
+
+    __slots__ = ("_headers", "_values", "elements", "headers", "size", "wanted")
+
+    def __init__(self, elements: Sequence[_Element]) -> None:
+        self.elements = elements
+        self.headers = tuple(element.header for element in elements)
+        self.wanted = tuple((element.tag, element.vr) for element in elements if element.wanted)
+        self._headers = struct.Struct("".join(f"{len(element.header)}s{element.size}x" for element in elements))
+        self._values = struct.Struct(
+            "".join(f"{len(element.header)}x{element.size}{'s' if element.wanted else 'x'}" for element in elements)
+        )
+        self.size = self._headers.size
+
+    def headers_of(self, view: memoryview, at: int) -> tuple[Any, ...]:
+        """Take out what has to be the headers, if this is such a run."""
+        return self._headers.unpack_from(view, at)
+
+    def values_of(self, view: memoryview, at: int) -> tuple[Any, ...]:
+        """Take out the wanted values."""
+        return self._values.unpack_from(view, at)
+
+
+_Part: TypeAlias = _Run | _Element
+"""Elements in a row, or one whose length differs from one data set to the next."""
 
 
 class Model:
     """What the last data set was built like."""
 
-    __slots__ = ("_example",)
+    __slots__ = ("_parts",)
 
     def __init__(self) -> None:
-        self._example: _Example | None = None
+        self._parts: list[_Part] = []
 
     def passed(self, coding: Coding, view: memoryview, wanted: Collection[int], most: int) -> Passed | None:
         """Find the first elements of a data set, if it is built like the last one, and all of them are in `view`.
 
         No wanted value has more than `most` bytes. Where nothing is found, this data set is the next one's example.
         """
-        if self._example is not None:
-            found = _follow(self._example, coding, view, most)
-            if found is not None:
-                return found
-        self._example = _example(coding, view, wanted, most) or self._example
-        return None
+        found = self._follow(coding, view, most) if self._parts else None
+        if found is None:
+            elements = _first_elements(coding, view, wanted, most)
+            if elements:
+                self._parts = [_Run(elements)]
+        return found
+
+    def _follow(self, coding: Coding, view: memoryview, most: int) -> Passed | None:
+        at = number = last = index = splits = 0
+        values: dict[int, Value] = {}
+        while index < len(self._parts):
+            part = self._parts[index]
+            if isinstance(part, _Run):
+                if len(view) - at < part.size or part.headers_of(view, at) != part.headers:
+                    splits += 1
+                    if splits > _MOST_DIFFERENCES or not self._split(index, part, coding, view[at:]):
+                        return None
+                    continue
+                for (tag, vr), raw in zip(part.wanted, part.values_of(view, at), strict=True):
+                    values[tag] = Value(vr, raw)
+                at += part.size
+                number += len(part.elements)
+                last = part.elements[-1].tag
+            else:
+                element = ordinary_element(coding, view, at)
+                if element is None:
+                    return None
+                last, vr, body, at = element
+                if (last, vr) != (part.tag, part.vr) or at > len(view) or at - body > most:
+                    return None
+                number += 1
+                if part.wanted:
+                    values[last] = Value(vr, bytes(view[body:at]))
+            index += 1
+        return Passed(at, last, number, values)
+
+    def _split(self, index: int, run: _Run, coding: Coding, view: memoryview) -> bool:
+        """Split a run at the first element that has another length here; give whether it is that which differs."""
+        at = 0
+        for place, element in enumerate(run.elements):
+            body = at + len(element.header)
+            if view[at:body] != element.header:
+                found = ordinary_element(coding, view, at)
+                if found is None or found[:2] != (element.tag, element.vr):
+                    return False
+                halves = run.elements[:place], run.elements[place + 1 :]
+                before, behind = ([_Run(half)] if half else [] for half in halves)
+                self._parts[index : index + 1] = [*before, element, *behind]
+                return True
+            at = body + element.size
+        return False  # It ends inside the last one.
 
 
 class Models:
@@ -81,28 +145,19 @@ class Models:
         return model
 
 
-def _example(coding: Coding, view: memoryview, wanted: Collection[int], most: int) -> _Example | None:
-    """Take the first elements of a data set; None where `view` ends among them, as the next one may show more."""
-    starts: list[int] = []
-    kinds: list[tuple[int, bytes]] = []
-    found: list[tuple[int, int, bytes, int, int]] = []
-    size = min(len(view), _MOST_BYTES)
-    mask = bytearray(size)
+def _first_elements(coding: Coding, view: memoryview, wanted: Collection[int], most: int) -> list[_Element]:
+    """Take the first elements of a data set; none where `view` ends among them, as the next one may show more."""
+    elements: list[_Element] = []
     at, last = 0, -1
     while (element := ordinary_element(coding, view, at)) is not None:
         tag, vr, body, end = element
-        if tag <= last or tag >= _PIXELS or end > size or (tag in wanted and end - body > most):
+        if tag <= last or tag >= _PIXELS or end > min(len(view), _MOST_BYTES) or (tag in wanted and end - body > most):
             break
-        if tag in wanted:
-            found.append((len(starts), tag, vr, body, end))
-        starts.append(at)
-        kinds.append((tag, vr))
-        mask[at:body] = b"\xff" * (body - at)
+        if len(elements) == _MOST_ELEMENTS:
+            return elements
+        elements.append(_Element(tag, vr, bytes(view[at:body]), end - body, tag in wanted))
         at, last = end, tag
-    if at == 0 or _is_cut(coding, view, at):
-        return None
-    covered = int.from_bytes(mask[:at], "little")
-    return _Example(starts, kinds, found, at, covered, covered & int.from_bytes(view[:at], "little"))
+    return [] if _is_cut(coding, view, at) else elements
 
 
 def _is_cut(coding: Coding, view: memoryview, at: int) -> bool:
@@ -111,50 +166,3 @@ def _is_cut(coding: Coding, view: memoryview, at: int) -> bool:
         return False
     element = ordinary_element(coding, view, at)
     return len(view) - at < LONG_HEADER or (element is not None and element[0] < _PIXELS and element[3] > len(view))
-
-
-def _follow(example: _Example, coding: Coding, view: memoryview, most: int) -> Passed | None:
-    """Pass over the first elements of a data set that is built like the example, but for the length of some values."""
-    at = index = 0
-    moves: list[tuple[int, int]] = []
-    resized: dict[int, tuple[int, int]] = {}
-    for _ in range(_MOST_DIFFERENCES):
-        start = example.starts[index] if index < len(example.starts) else example.end
-        there = view[at : at + example.end - start]
-        if len(there) < example.end - start:
-            return None
-        moves.append((index, at - start))
-        differs = int.from_bytes(there, "little") & example.mask >> 8 * start ^ example.headers >> 8 * start
-        if not differs:
-            end = at + len(there)
-            values = _values(example, bytes(view[:end]), moves, resized)
-            return Passed(end, example.kinds[-1][0], len(example.kinds), values)
-        # The lowest bit that differs tells the first header that does.
-        first = start + ((differs & -differs).bit_length() - 1 >> 3)
-        index = bisect_right(example.starts, first) - 1
-        element = ordinary_element(coding, view, example.starts[index] + at - start)
-        if element is None:
-            return None
-        tag, vr, body, at = element
-        if (tag, vr) != example.kinds[index] or at - body > most or at > len(view):
-            return None
-        resized[index] = body, at
-        index += 1
-    return None
-
-
-def _values(
-    example: _Example, data: bytes, moves: Sequence[tuple[int, int]], resized: Mapping[int, tuple[int, int]]
-) -> dict[int, Value]:
-    """Cut out the wanted values. A move says from which element on all is how many bytes further on."""
-    values: dict[int, Value] = {}
-    later = iter(moves[1:])
-    by = 0
-    following, then_by = next(later, _NO_MOVE)
-    for index, tag, vr, body, end in example.wanted:
-        while following <= index:
-            by = then_by
-            following, then_by = next(later, _NO_MOVE)
-        first, last = resized.get(index) or (body + by, end + by)
-        values[tag] = Value(vr, data[first:last])
-    return values

@@ -8,20 +8,22 @@ import ssl
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
 from dicomport.cli.identity_options import IdentityItem
 from dicomport.cli.text import count, tell
-from dicomport.commitment import Commitment, commit
 from dicomport.net import Address, Timeouts
 from dicomport.scu import InstanceResult
 from dicomport.wire import SOPReference
 
+if TYPE_CHECKING:
+    from dicomport.commitment import Commitment
+
 __all__ = ["Commitments", "Committing", "ask", "commit_options", "describe", "tell_commitments"]
 
-Commitments: TypeAlias = Mapping[SOPReference, Commitment]
+Commitments: TypeAlias = Mapping[SOPReference, "Commitment"]
 """What the peer says of each instance that it was asked for."""
 
 
@@ -85,6 +87,8 @@ def ask(
     """Ask for storage commitment of what was accepted. Raises `click.ClickException` where the port can't be had."""
     if not results:
         return {}
+    from dicomport.commitment import commit  # noqa: PLC0415  # a sender that does not ask for it need not wait for it
+
     try:
         report = asyncio.run(
             commit(

@@ -12,14 +12,16 @@ import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from dicomport.cli.timeout_options import Side
 from dicomport.logs import get_logger
 from dicomport.net import TLSProfile, tls_client_context, tls_server_context
-from dicomport.scp import StorageSCP
+
+if TYPE_CHECKING:
+    from dicomport.scp import StorageSCP
 
 __all__ = ["TLSOptions", "renewing", "tls_context", "tls_options"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dicomport.files import BlockWriter, Disk, Durability, PartialFile, in_thread
+from dicomport.files import BLOCK_BYTES, BlockWriter, Disk, Durability, PartialFile, in_thread
 from dicomport.scp.requests import StoreOperation
 from dicomport.scp.sinks import Sink
 from dicomport.standard import SUCCESS, Status
@@ -21,17 +21,22 @@ class FolderSink:
         self._operation = operation
         self._durability = durability
         self._disk = disk
+        self._size = 0
         self._writer = BlockWriter(disk=disk, memory=operation.memory)
         self._partial: PartialFile | None = None
 
     async def write(self, data: Buffer) -> None:
         """Take bytes; a small instance stays in memory until it is complete."""
+        self._size += len(data)
         await self._writer.write(data, self._append)
 
     async def commit(self) -> Status:
         """Finish the file."""
-        finish = in_thread if self._durability is Durability.FSYNC else self._disk.run
-        await finish(self._finish)
+        # A file that has the name already is read, and a long one takes long.
+        if self._durability is Durability.FSYNC or self._size > BLOCK_BYTES:
+            await in_thread(self._finish)
+        else:
+            await self._disk.run(self._finish)
         return SUCCESS
 
     async def discard(self) -> None:
