@@ -49,7 +49,7 @@ class Stock:
 
     def __init__(self, root: Path, divisor: int) -> None:
         """Keep them under `root`. All numbers and the longest instance are divided by `divisor`, for a quick run."""
-        self._root = root
+        self.root = root
         self._divisor = divisor
 
     def scaled(self, number: int) -> int:
@@ -58,7 +58,7 @@ class Stock:
 
     def folder(self, data: Data) -> Path:
         """Give the folder of all instances."""
-        folder = self._root / data.name
+        folder = self.root / data.name
         if not folder.exists():
             folder.mkdir()
             rows = data.rows if data.instances > 1 else self.scaled(data.rows)
@@ -76,7 +76,7 @@ class Stock:
         folder = self.folder(data)
         if number == 1:
             return [folder]
-        parts = [self._root / f"{data.name} {part} of {number}" for part in range(number)]
+        parts = [self.root / f"{data.name} {part} of {number}" for part in range(number)]
         if not parts[0].exists():
             for part in parts:
                 part.mkdir()

@@ -80,7 +80,7 @@ def running(command: Sequence[str], environment: Mapping[str, str], log: Path) -
         log.open("w", encoding="utf-8") as errors,
         subprocess.Popen(
             command,
-            env=_as_users_have_it(os.environ) | environment,
+            env={**_as_users_have_it(os.environ), **environment},
             cwd=_ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -1,0 +1,151 @@
+"""Keep the hot paths as fast as they are: python -m bench.guard [--update].
+
+For each hot path the instructions of one instance are counted (by valgrind, so that it does not matter what else the
+machine does) and compared with the figures in guard.json: more than a tenth above them fails. A count says nothing of
+time that is slept away or waited for: so each path is run once more without valgrind, and fails where it takes much
+longer than its processor time. Counts depend on the build of Python; where that is another one than the figures were
+taken with, they are taken in proportion to those of a reference that has nothing to do with us.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+from unittest import mock
+
+from bench.data import Stock
+from bench.hot_paths import PATHS, HotPath
+
+from dicomport.files import Disk
+
+_FIGURES: Final = Path(__file__).with_suffix(".json")
+_TOLERANCE: Final = 1.1
+_MOST_WAITING: Final = 2.0
+"""Elapsed time by processor time. Both ends share one process, so that hardly anything is waited for."""
+_ATTEMPTS: Final = 5
+"""The best one counts: somebody else may have had the processor."""
+_DIVISOR: Final = 5
+"""Of the number of instances that the benchmark sends: so many more than enough are here."""
+_REFERENCE: Final = "reference"
+_COUNTED: Final = re.compile(r"I\s+refs:\s+([\d,]+)")
+
+
+def _reference(times: int) -> None:
+    """Do what interpreters do: calls, attributes, dictionaries, integers, bytes."""
+    table = {str(number): number for number in range(100)}
+    total = 0
+    for _ in range(1000 * times):
+        for key in ("7", "42", "99"):
+            total += table[key] + len(key.encode() + b"-")
+
+
+def _count_inside(stock: Path) -> None:
+    """Do each path in two lengths, each in a process of its own that has all imported already; print which is which."""
+    jobs: dict[tuple[str, int], Callable[[], None]] = {}
+    for times in (1, 2):
+        jobs[_REFERENCE, times] = functools.partial(_reference, times)
+        jobs |= {(path.name, times): path.work(Stock(stock, _DIVISOR), times) for path in PATHS}
+    # An emulated processor is slow, the disk is not.
+    with mock.patch.object(Disk, "quick", new=True):
+        for path in PATHS:
+            jobs[path.name, 1]()  # What is imported late is there for all that follow.
+        for (name, times), job in jobs.items():
+            pid = os.fork()
+            if not pid:
+                job()
+                os._exit(0)
+            _, status = os.waitpid(pid, 0)
+            if status:
+                raise SystemExit(f"{name}: failed")
+            print(json.dumps([name, times, pid]), flush=True)
+
+
+def _counts(stock: Path) -> dict[str, float]:
+    """Count the instructions of one instance on each path, and of one round of the reference."""
+    with tempfile.TemporaryDirectory() as logs:
+        counted = subprocess.run(
+            (
+                *("valgrind", "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null"),
+                *(f"--log-file={logs}/%p", sys.executable, "-m", "bench.guard", "--inside", str(stock)),
+            ),
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"PYTHONHASHSEED": "0"},
+        )
+        totals: dict[str, dict[int, int]] = {}
+        for name, times, pid in map(json.loads, counted.stdout.splitlines()):
+            found = _COUNTED.search((Path(logs) / str(pid)).read_text(encoding="utf-8"))
+            if found is None:
+                raise SystemExit(f"{name}: valgrind has counted nothing")
+            totals.setdefault(name, {})[times] = int(found[1].replace(",", ""))
+    instances = {path.name: path.instances for path in PATHS}
+    return {name: (total[2] - total[1]) / instances.get(name, 1) for name, total in totals.items()}
+
+
+def _waiting(path: HotPath, stock: Stock) -> float:
+    """Give the elapsed time of a path by its processor time, at its best."""
+    ratios = []
+    work = path.work(stock, 1)
+    for _ in range(_ATTEMPTS):
+        began, spent = time.perf_counter(), time.process_time()
+        work()
+        ratios.append((time.perf_counter() - began) / (time.process_time() - spent))
+    return min(ratios)
+
+
+def _judge(counts: Mapping[str, float], figures: Mapping[str, float], waiting: Mapping[str, float]) -> bool:
+    """Print each path's count beside the figure that it is kept to; give whether all are well."""
+    scale = counts[_REFERENCE] / figures[_REFERENCE]
+    well = True
+    for path in PATHS:
+        ratio = counts[path.name] / figures[path.name] / scale
+        verdicts = [
+            *(["more than it was"] if ratio > _TOLERANCE else []),
+            *(["waits"] if waiting[path.name] > _MOST_WAITING else []),
+        ]
+        well = well and not verdicts
+        print(
+            f"{path.name:32} {counts[path.name]:12,.0f} instructions, {ratio:5.2f} of the figure,"
+            f" elapsed by processor time {waiting[path.name]:4.2f}: {', '.join(verdicts) or 'held'}"
+        )
+    if not well:
+        print("Where it is worth what it costs, python -m bench.guard --update takes the new figures.")
+    return well
+
+
+def main() -> int:
+    """Count, compare and print."""
+    parser = argparse.ArgumentParser(prog="python -m bench.guard", description=__doc__)
+    parser.add_argument("--update", action="store_true", help="write the figures instead of comparing with them")
+    parser.add_argument("--inside", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.inside is not None:
+        _count_inside(options.inside)
+        return 0
+    if shutil.which("valgrind") is None:
+        raise SystemExit("valgrind is missing (Debian: apt install valgrind)")
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
+        stock = Stock(Path(folder), _DIVISOR)
+        waiting = {path.name: _waiting(path, stock) for path in PATHS}
+        counts = _counts(Path(folder))
+    if options.update:
+        _FIGURES.write_text(json.dumps({name: round(count) for name, count in counts.items()}, indent=2) + "\n")
+        return 0
+    return 0 if _judge(counts, json.loads(_FIGURES.read_text(encoding="utf-8")), waiting) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
