@@ -28,7 +28,7 @@ from dicomport.core.events import (
     ReleaseConfirmed,
     ReleaseRequested,
 )
-from dicomport.core.framing import ControlPdu, Fragment, Frame, Framer, PDataHeader
+from dicomport.core.framing import ControlPdu, Fragment, Framer, PDataHeader
 from dicomport.core.machine import Machine, out_of_place
 from dicomport.core.messages import MessageAssembler, fragments
 from dicomport.core.negotiation import SMALLEST_USEFUL_LENGTH, AcceptedContext, Negotiation, Outcome, settle
@@ -148,15 +148,21 @@ class Association:
 
     def next_event(self) -> CoreEvent | None:
         """Give the next event, or None where more bytes are needed."""
-        indications = self._machine.indications
+        machine = self._machine
+        indications = machine.indications
         while not indications:
-            if self._machine.state is State.STA1 or self._machine.closing:
+            if machine.state is State.STA1 or machine.closing:
                 return None
+            in_transfer = machine.state in _DATA_TRANSFER
             try:
-                frame = self._framer.next_frame()
+                frame = self._framer.next_frame(in_transfer=in_transfer)
                 if frame is None:
                     return None
-                self._take(frame)
+                if not isinstance(frame, Fragment):
+                    self._take(frame)
+                # In any other state the P-DATA-TF was refused or passed over when its header came.
+                elif in_transfer and (event := self._assembler.take(frame)) is not None:
+                    return event
             except ProtocolError as error:
                 self.error = self.error or without_frames(error)
                 self._machine.step(Event.EVT19, reason=error.reason, detail=str(error))
@@ -216,14 +222,7 @@ class Association:
 
     # What the peer's frames mean.
 
-    def _take(self, frame: Frame) -> None:
-        if isinstance(frame, Fragment):
-            # In any other state the P-DATA-TF was refused or passed over when its header came.
-            if self._machine.state in _DATA_TRANSFER:
-                event = self._assembler.take(frame)
-                if event is not None:
-                    self._machine.indications.append(event)
-            return
+    def _take(self, frame: ControlPdu | PDataHeader) -> None:
         # Whatever comes first decides about the association: after it neither A-ASSOCIATE PDU has a place (Table 9-10).
         unexpected, self._framer.unexpected = self._framer.unexpected, _ASSOCIATE
         if isinstance(frame, PDataHeader):

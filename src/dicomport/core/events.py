@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from dicomport.core.negotiation import AcceptedContext, Outcome
 from dicomport.wire import (
@@ -68,8 +68,7 @@ class CommandMalformed:
     error: CommandError
 
 
-@dataclass(frozen=True, slots=True)
-class DataReceived:
+class DataReceived(NamedTuple):
     """Some bytes of a data set. The view is of the receive buffer: it is dead once the core is fed again."""
 
     data: Buffer

@@ -85,6 +85,8 @@ class Framer:
         self._limits = limits
         self._notes = notes
         self._data = memoryview(b"")
+        self._at = 0
+        """How much of what was lent has been read."""
         self._partial = bytearray()
         """A header or a control PDU of which only the beginning has come."""
         self._broken = False
@@ -94,41 +96,53 @@ class Framer:
         """Bytes of the current P-DATA-TF that are still to come."""
         self._fragment_left = 0
         """Bytes of the current fragment that are still to come."""
-        self._fragment = (0, 0)
-        """Presentation context id and message control header of the current fragment."""
+        self._fragment = (0, False, False)
+        """Presentation context id, whether it is of a command, and whether it is the last one: the current fragment."""
         self._idle = 0
         """P-DATA-TFs and fragments in a row without a byte of data."""
 
     def feed(self, data: memoryview) -> None:
         """Lend a buffer. All that was lent before must have been read."""
         self._data = data
+        self._at = 0
 
-    def next_frame(self) -> Frame | None:
-        """Read one frame, or None where more bytes are needed. Raises `ProtocolError`."""
+    def next_frame(self, *, in_transfer: bool = False) -> Frame | None:
+        """Read one frame, or None where more bytes are needed. Raises `ProtocolError`.
+
+        While data is transferred (`in_transfer`), a P-DATA-TF is in its place, and its header is no frame of its own.
+        """
         if self._broken:
             return None
         if self._unwanted:
             self._pass_over()
         try:
-            if self._fragment_left:
-                return self._continue_fragment()
-            return self._start_fragment() if self._pdu_left else self._start_pdu()
+            while True:
+                if self._fragment_left:
+                    return self._continue_fragment()
+                if self._pdu_left:
+                    return self._start_fragment()
+                frame = self._start_pdu()
+                if frame is not _P_DATA_HEADER or not in_transfer:
+                    return frame
         except ProtocolError:
             self._broken = True
             raise
 
     def _start_pdu(self) -> Frame | None:
-        if not (self._partial or self._data):
-            return None
         # The type is judged by its byte alone: what speaks another protocol says no length (PS3.8 9.3.1).
-        kind = self._partial[0] if self._partial else self._data[0]
+        if self._partial:
+            kind = self._partial[0]
+        elif self._at < len(self._data):
+            kind = self._data[self._at]
+        else:
+            return None
+        if kind == PDataTF.KIND:
+            return self._start_p_data()
         if kind not in _KNOWN:
-            self.foreign = bytes(self._partial + self._data[:FOREIGN_BYTES])
+            self.foreign = bytes(self._partial + self._data[self._at : self._at + FOREIGN_BYTES])
             protocol = spoken(bytes((kind,)))
             hint = f": is {protocol} spoken here?" if protocol else ""
             raise ProtocolError(f"PDU type {kind:02X}H is unknown{hint}", AbortReason.UNRECOGNIZED_PDU)
-        if kind == PDataTF.KIND:
-            return self._start_p_data()
         if not self._gather(PDU_HEADER.size):
             return None
         size = PDU_HEADER.unpack_from(self._partial)[1]
@@ -177,7 +191,8 @@ class Framer:
         # The PDV's own length counts the two bytes of context id and control header (PS3.8 9.3.5.1).
         if not 2 <= size <= self._pdu_left + 2:
             raise ProtocolError(f"PDV length {size} with {self._pdu_left + 2} bytes left in its P-DATA-TF")
-        self._fragment = (context_id, control)
+        is_command, is_last = bool(control & COMMAND), bool(control & LAST)
+        self._fragment = context_id, is_command, is_last
         self._fragment_left = size - 2
         if size % 2:
             self._notes[Deviation.ODD_FRAGMENT] += 1
@@ -186,17 +201,15 @@ class Framer:
             return self._continue_fragment()
         self._notes[Deviation.EMPTY_FRAGMENT] += 1
         self._count_idle()
-        return Fragment(context_id, bool(control & COMMAND), bool(control & LAST), True, memoryview(b""))
+        return Fragment(context_id, is_command, is_last, True, memoryview(b""))
 
     def _continue_fragment(self) -> Frame | None:
-        data = self._data[: self._fragment_left]
+        data = self._read(self._fragment_left)
         if not data:
             return None
-        self._data = self._data[len(data) :]
         self._fragment_left -= len(data)
         self._pdu_left -= len(data)
-        context_id, control = self._fragment
-        return Fragment(context_id, bool(control & COMMAND), bool(control & LAST), not self._fragment_left, data)
+        return Fragment(*self._fragment, not self._fragment_left, data)
 
     def _count_idle(self) -> None:
         self._idle += 1
@@ -204,15 +217,13 @@ class Framer:
             raise LimitExceededError(f"{self._idle} fragments in a row without data", "idle_fragments")
 
     def _pass_over(self) -> None:
-        passed = min(self._unwanted, len(self._data))
-        self._unwanted -= passed
-        self._data = self._data[passed:]
+        self._unwanted -= len(self._read(self._unwanted))
 
     def _header(self, layout: struct.Struct) -> tuple[int, ...] | None:
         """Read a header, once all of it is there."""
-        if not self._partial and len(self._data) >= layout.size:
-            header = layout.unpack_from(self._data)
-            self._data = self._data[layout.size :]
+        if not self._partial and len(self._data) - self._at >= layout.size:
+            header = layout.unpack_from(self._data, self._at)
+            self._at += layout.size
             return header
         if not self._gather(layout.size):
             return None
@@ -224,9 +235,14 @@ class Framer:
         """Bring the partial frame to `size` bytes, as far as what was lent allows."""
         missing = size - len(self._partial)
         if missing > 0:
-            self._partial += self._data[:missing]
-            self._data = self._data[missing:]
+            self._partial += self._read(missing)
         return len(self._partial) >= size
+
+    def _read(self, most: int) -> memoryview:
+        """Take up to so many bytes of what was lent."""
+        data = self._data[self._at : self._at + most]
+        self._at += len(data)
+        return data
 
 
 _P_DATA_HEADER = PDataHeader()

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
-from collections.abc import Iterator
 from typing import Final
 
 from dicomport.core import Association, CoreEvent, Role
 from dicomport.net.counters import Counters
 from dicomport.net.errors import TimerExpiredError, unexpired
-from dicomport.net.steps import Flush, Receive, Steps, T, Wait, next_event
+from dicomport.net.steps import Receive, Steps, T, next_event
 from dicomport.net.stream import Stream
 from dicomport.net.timers import ArtimClock, Bound, Timeouts, Timer
 
@@ -43,8 +41,9 @@ class Connection:
         self._events = 0
         self._torn = False
         """Whether a PDU was sent in part: what is sent after that, an A-ABORT too, would be read as its rest."""
-        self._interruptible = self._receiving = False
-        self._interruption: Exception | None = None
+        self.is_interruptible = self._receiving = False
+        self.interruption: Exception | None = None
+        """What the next wait for bytes ends with."""
         self._stall = timeouts.timer("write")
         self._artim = ArtimClock(core, timeouts.timer("artim").seconds)
 
@@ -54,7 +53,10 @@ class Connection:
             wait = next(steps)
             while True:
                 try:
-                    await self._await(wait)
+                    if isinstance(wait, Receive):
+                        await self._receive_in_time(wait.timer)
+                    elif self.core.has_output:
+                        await self.flush(wait.timer)
                 except TimerExpiredError as expired:
                     # Another one, as this one is on its way through frames that have this connection in them.
                     self.expired = TimerExpiredError(expired.timer)
@@ -70,7 +72,15 @@ class Connection:
 
     async def next_event(self, timer: Bound) -> CoreEvent | None:
         """Wait for the next event of the core, as `steps.next_event` has it."""
-        return await self.run(next_event(self.core, timer))
+        self._events += 1
+        if self._events == _EVENTS_IN_A_TURN:
+            self._events = 0
+            await asyncio.sleep(0)
+        event = self.core.next_event()
+        if event is None or self.core.has_output:
+            return await self.run(next_event(self.core, timer, event))
+        # It has come with the one before, and there is nothing to wait for.
+        return event
 
     async def flush(self, timer: Bound | None = None) -> None:
         """Send what the core wants to send; raises `OSError` and `TimerExpiredError`."""
@@ -82,23 +92,17 @@ class Connection:
             if self.core.role is Role.REQUESTOR:
                 self.stream.backlog.note_message()
 
-    @contextlib.contextmanager
-    def interruptible(self) -> Iterator[None]:
-        """Let `interrupt` end waits for bytes of the peer within this block; anywhere else it does nothing."""
-        self._interruptible = True
-        try:
-            yield
-        finally:
-            self._interruptible = False
-            self._interruption = None
+    def interruptible(self) -> _Interruptible:
+        """Let `interrupt` end waits for bytes of the peer within a `with` block; anywhere else it does nothing."""
+        return _Interruptible(self)
 
     def interrupt(self, error: Exception) -> None:
         """Let the wait for bytes that goes on, or else the next one, end with `error`. What is being sent still is.
 
         To be called from callbacks of the same event loop.
         """
-        if self._interruptible:
-            self._interruption = error
+        if self.is_interruptible:
+            self.interruption = error
             if self._receiving:
                 self.stream.interrupt(error)
 
@@ -106,23 +110,15 @@ class Connection:
         """Close the transport connection."""
         self.stream.close()
 
-    async def _await(self, wait: Wait) -> None:
-        if isinstance(wait, Flush):
-            if self.core.has_output:
-                await self.flush(wait.timer)
-            self._events += 1
-            if self._events >= _EVENTS_IN_A_TURN:
-                self._events = 0
-                await asyncio.sleep(0)
-            return
+    async def _receive_in_time(self, timer: Bound) -> None:
         while True:
             try:
-                await self._receive(wait.timer)
+                await self._receive(timer)
             except TimerExpiredError as expired:
                 # Who waits for a response waits from when its request has left, not from when the system took it.
                 if not (isinstance(expired.timer, Timer) and self._is_sending()):
                     raise
-                wait = Receive(expired.timer.started())
+                timer = expired.timer.started()
             else:
                 return
 
@@ -133,8 +129,8 @@ class Connection:
     async def _receive(self, timer: Bound) -> None:
         bound = unexpired(self._artim.bound(timer))
         began = time.monotonic()
-        if self._interruption is not None:
-            raise self._interruption
+        if self.interruption is not None:
+            raise self.interruption
         self._receiving = True
         try:
             data = await self.stream.receive(bound)
@@ -145,3 +141,19 @@ class Connection:
             self.core.receive(data)
         else:
             self.core.transport_closed()
+
+
+class _Interruptible:
+    """A block in which waits can be interrupted. There is one for each message: no generator, that takes longer."""
+
+    __slots__ = ("_connection",)
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def __enter__(self) -> None:
+        self._connection.is_interruptible = True
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.is_interruptible = False
+        self._connection.interruption = None

@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import functools
 import logging
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Final, Never, TypeAlias
 
@@ -140,6 +140,7 @@ class StorageService:
         self._visitor = visitor
         self._limits = limits
         self._memory = memory
+        self._idle = connection.timeouts.timer("idle")
         self._log = get_logger("scp").bind(address=visitor.address)
         self._requested = False
         """Whether the peer has asked for an association."""
@@ -341,11 +342,13 @@ class StorageService:
     async def _whole_data_set(self, command: NActionRQ | NEventReportRQ) -> bytes | None:
         """Take a data set to its end; None for one that is longer than what is kept in memory."""
         self._received = 0
+        self._connection.progress.restart()
         data = bytearray()
-        if command.has_data_set:
-            async for part in self._data_set():
-                if self._received <= self._limits.normalized_bytes:
-                    data += part
+        last = not command.has_data_set
+        while not last:
+            part, last = await self._next_data()
+            if self._received <= self._limits.normalized_bytes:
+                data += part
         return bytes(data) if self._received <= self._limits.normalized_bytes else None
 
     async def _echo(self, context: AcceptedContext, command: CEchoRQ) -> None:
@@ -439,8 +442,11 @@ class StorageService:
 
     async def _receive(self, target: Sink | Status) -> Sink | Status:
         """Take a data set to its end and give what has it; where the target is a status, the bytes go nowhere."""
+        self._connection.progress.restart()
+        last = False
         try:
-            async for data in self._data_set():
+            while not last:
+                data, last = await self._next_data()
                 if self._received > self._limits.instance_bytes:
                     target = await self._refuse_length(target)
                 target = await self._write(target, data)
@@ -449,18 +455,15 @@ class StorageService:
             raise
         return target
 
-    async def _data_set(self) -> AsyncIterator[Buffer]:
-        last = False
-        self._connection.progress.restart()
-        while not last:
-            event = await self._next(self._connection.progress)
-            if not isinstance(event, DataReceived):
-                raise _Over(event)
-            self._received += len(event.data)
-            if self._received > self._limits.instance_bytes + self._limits.drained_bytes:
-                raise LimitExceededError(f"a data set of more than {self._received} bytes", "drained_bytes")
-            yield event.data
-            last = event.last
+    async def _next_data(self) -> DataReceived:
+        """Take the next bytes of a data set."""
+        event = await self._next(self._connection.progress)
+        if not isinstance(event, DataReceived):
+            raise _Over(event)
+        self._received += len(event.data)
+        if self._received > self._limits.instance_bytes + self._limits.drained_bytes:
+            raise LimitExceededError(f"a data set of more than {self._received} bytes", "drained_bytes")
+        return event
 
     async def _refuse_length(self, target: Sink | Status) -> Status:
         """Refuse a data set that is too long, unless it was refused before; the rest of it is passed over."""
@@ -511,7 +514,7 @@ class StorageService:
 
     def _idle_timer(self) -> Bound:
         """Bound the wait for a whole command: nobody keeps an association by a byte now and then."""
-        return self._connection.timeouts.timer("idle").started()
+        return self._idle.started()
 
     async def _next(self, bound: Bound) -> CoreEvent:
         """Send what is to be sent and wait for the next event; raises `_Over` once the association is over."""

@@ -21,6 +21,7 @@ NO_DATA_SET: Final = 0x0101
 """The one value of Command Data Set Type that says that none follows (PS3.7 E.1)."""
 
 _HEADER = struct.Struct("<HHL")
+_HEADER_BYTES: Final = _HEADER.size
 _US = struct.Struct("<H")
 _UL = struct.Struct("<L")
 _AT = struct.Struct("<HH")
@@ -114,7 +115,7 @@ class RawCommand:
     def encode(self) -> bytes:
         """Write the command set, elements in order, the group length first (PS3.7 6.3.1)."""
         try:
-            body = b"".join(_HEADER.pack(0, number, len(raw)) + raw for number, raw in sorted(self.elements.items()))
+            body = b"".join([_HEADER.pack(0, number, len(raw)) + raw for number, raw in sorted(self.elements.items())])
         except struct.error:
             raise EncodeError(f"{sorted(self.elements)} are not all element numbers") from None
         return _HEADER.pack(0, Element.GROUP_LENGTH, 4) + _UL.pack(len(body)) + body
@@ -123,13 +124,14 @@ class RawCommand:
     def decode(cls, data: bytes, notes: Counter[Deviation]) -> Self:
         """Read a whole command set. A wrong group length, wrong order and repetition are put up with and counted."""
         elements: dict[int, bytes] = {}
+        unpack = _HEADER.unpack_from
         at, last, end = 0, -1, len(data)
         while at < end:
-            if end - at < _HEADER.size:
+            start = at + _HEADER_BYTES
+            if start > end:
                 raise ProtocolError(f"command set: {end - at} bytes are left over at offset {at}")
-            group, number, size = _HEADER.unpack_from(data, at)
-            start = at + _HEADER.size
-            if group != 0 or size > end - start:
+            group, number, size = unpack(data, at)
+            if group or size > end - start:
                 raise ProtocolError(f"command set: no element at offset {at}: ({group:04X},{number:04X}), {size} bytes")
             at = start + size
             if number in elements:

@@ -304,7 +304,7 @@ def decode_command(data: bytes, notes: Counter[Deviation] | None = None) -> Comm
         return raw
     if command is CStoreRQ and not raw.elements.get(Element.PRIORITY):
         notes[Deviation.PRIORITY_MISSING] += 1
-    if any(_is_padded_wrongly(raw.elements.get(element, b"")) for element in _UIDS):
+    if any(_is_padded_wrongly(raw.elements[element]) for element in _UIDS if element in raw.elements):
         notes[Deviation.UID_PADDING] += 1
     return command.from_raw(raw)
 
