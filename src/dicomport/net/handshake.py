@@ -14,6 +14,9 @@ __all__ = ["Handshake", "NotTLSError", "tls_reason", "tls_words"]
 _RECORD_HEADER_BYTES: Final = 5
 """What TLS has read of a record when it finds that it is none (RFC 8446 5.1)."""
 
+_HTTP: Final = frozenset(("HTTP_REQUEST", "HTTPS_PROXY_REQUEST"))
+"""What OpenSSL itself knows the beginning of."""
+
 
 class NotTLSError(OSError):
     """The peer speaks something else than TLS: `protocol`, where it is known."""
@@ -44,6 +47,8 @@ class Handshake:
             elif error.reason == "WRONG_VERSION_NUMBER":
                 # The answer came while the question was being sent, and its beginning is gone.
                 protocol = spoken(self._look(), missing=_RECORD_HEADER_BYTES)
+            elif error.reason in _HTTP:
+                protocol = "HTTP"
             else:
                 raise
             if protocol == "TLS":
