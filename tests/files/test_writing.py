@@ -43,7 +43,7 @@ def store(
     except BaseException:
         partial.discard()
         raise
-    return partial.commit(uid)
+    return Path(partial.commit(uid))
 
 
 def open_descriptors() -> list[str]:
@@ -294,7 +294,7 @@ def test_many_at_once_never_share_or_tear_a_file(
         partial = PartialFile(tmp_path, META, Durability.FLUSH)
         partial.write(content)
         barrier.wait()
-        paths.append(partial.commit(UID))
+        paths.append(Path(partial.commit(UID)))
 
     with monkeypatch.context() as patch:
         if not hard_links:
@@ -331,7 +331,7 @@ LIMITED: Final = """
         except OSError as error:
             partial.discard()
             return errno.errorcode[error.errno]
-        return partial.commit("1.2.3").name
+        return os.path.basename(partial.commit("1.2.3"))
 
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
     print(store(bytes(200_000)), sorted(os.listdir(folder)))

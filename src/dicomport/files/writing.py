@@ -50,7 +50,7 @@ class TemporaryFile:
         """Create it in a folder that is there, and write the File Meta Information."""
         header = encode_file_meta(meta)
         self._data_offset = len(header)
-        self._path = folder / f".{os.urandom(_RANDOM_BYTES).hex()}{TEMPORARY_SUFFIX}"
+        self._path = f"{folder}/.{os.urandom(_RANDOM_BYTES).hex()}{TEMPORARY_SUFFIX}"
         self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE)
         try:
             os.fchmod(self._descriptor, _MODE)
@@ -78,7 +78,7 @@ class TemporaryFile:
         """Make the bytes durable."""
         os.fsync(self._descriptor)
 
-    def claim(self, path: Path) -> None:
+    def claim(self, path: str | Path) -> None:
         """Give the file a name that nobody has, atomically, or raise FileExistsError."""
         try:
             os.link(self._path, path)
@@ -90,22 +90,23 @@ class TemporaryFile:
             try:
                 self.replace(path)
             except BaseException:
-                path.unlink()
+                os.unlink(path)
                 raise
 
-    def replace(self, path: Path) -> None:
+    def replace(self, path: str | Path) -> None:
         """Give the file a name, whoever has it now."""
-        self._path.replace(path)
+        os.replace(self._path, path)
 
     def discard(self) -> None:
         """Remove the temporary name. To be called once, last."""
         with contextlib.suppress(OSError):
             os.close(self._descriptor)
-        self._path.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._path)
 
-    def has_data_set_of(self, path: Path) -> bool:
+    def has_data_set_of(self, path: str | Path) -> bool:
         """Compare with a file that is there, group 0002 aside: it tells the way of a data set, not what it is."""
-        if path.is_symlink():
+        if os.path.islink(path):
             return False
         try:
             other = read_part10(path)
@@ -128,15 +129,18 @@ class PartialFile:
         """Create it; the folder is made where it is missing. Raises `OSError`."""
         self._folder = folder
         self._durability = durability
-        make_folder(folder, durability)
-        self._file = TemporaryFile(folder, meta)
+        try:
+            self._file = TemporaryFile(folder, meta)
+        except FileNotFoundError:
+            make_folder(folder, durability)
+            self._file = TemporaryFile(folder, meta)
 
     def write(self, data: Buffer) -> None:
         """Append bytes. Raises `OSError`."""
         self._file.write(data)
 
-    def commit(self, sop_instance_uid: str) -> Path:
-        """Give the file its name, made of the SOP Instance UID, and return it.
+    def commit(self, sop_instance_uid: str) -> str:
+        """Give the file its name, made of the SOP Instance UID, and return its path.
 
         A file of that name is never overwritten: with the same data set it stands for this one too, with another one
         this file gets the next free name, "UID~2.dcm" and so on.
@@ -158,8 +162,8 @@ class PartialFile:
         """Remove the temporary file. To be called once; `commit` does it itself."""
         self._file.discard()
 
-    def _named(self, stem: str) -> Path:
-        path = self._folder / f"{stem}.dcm"
+    def _named(self, stem: str) -> str:
+        path = f"{self._folder}/{stem}.dcm"
         number = 1
         while True:
             try:
@@ -170,7 +174,7 @@ class PartialFile:
                         sync(path)  # Whoever wrote it may not have waited for the disk.
                     return path
                 number += 1
-                path = self._folder / f"{stem}~{number}.dcm"
+                path = f"{self._folder}/{stem}~{number}.dcm"
             else:
                 return path
 
@@ -193,7 +197,7 @@ def make_folder(folder: Path, durability: Durability) -> None:
             raise
 
 
-def sync(path: Path) -> None:
+def sync(path: str | Path) -> None:
     """Make a file durable, or the names in a folder."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:

@@ -124,7 +124,7 @@ class StoreRequest(StoreOperation):
         except BaseException:
             partial.discard()
             raise
-        return partial.commit(self.sop_instance_uid)
+        return Path(partial.commit(self.sop_instance_uid))
 
     def dataset(self) -> pydicom.FileDataset:
         """Decode the data set with pydicom, pixel data included, and give it with its file meta.

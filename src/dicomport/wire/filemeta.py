@@ -7,6 +7,7 @@ import functools
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, Final
 
 from dicomport.wire.command_sets import decode_text, encode_text, encode_uid
@@ -33,6 +34,7 @@ _LONG_VRS: Final = frozenset(
 _TAG = struct.Struct("<HH")
 _SHORT = struct.Struct("<HH2sH")
 _U32 = struct.Struct("<L")
+_GROUP_LENGTH = struct.Struct("<HH2sHL")
 
 
 class FileMetaError(ValueError):
@@ -70,10 +72,11 @@ class FileMeta:
     """Where the file came from, a URI: "dicom:192.0.2.7" (PS3.10 7.1.1.1)."""
 
 
-_FIELDS: Final = tuple(
-    (field.metadata["number"], field.metadata["vr"], field.name) for field in dataclasses.fields(FileMeta)
-)
-_NAMES: Final = {number: name for number, _, name in _FIELDS}
+_FIELDS: Final = dataclasses.fields(FileMeta)
+_NUMBERS: Final = tuple(field.metadata["number"] for field in _FIELDS)
+_VRS: Final = tuple(field.metadata["vr"] for field in _FIELDS)
+_NAMES: Final = {field.metadata["number"]: field.name for field in _FIELDS}
+_texts_of: Final = attrgetter(*_NAMES.values())
 
 
 def encode_file_meta(meta: FileMeta) -> bytes:
@@ -81,18 +84,15 @@ def encode_file_meta(meta: FileMeta) -> bytes:
 
     The preamble is zeroed, whatever a peer sent: it is where files of other formats hide.
     """
-    parts = [_encode_element(0x0001, b"OB", b"\0\1")]
-    for number, vr, name in _FIELDS:
-        text = getattr(meta, name)
-        if text:
-            parts.append(_encode_text(number, vr, text))
-    body = b"".join(parts)
-    return _PREAMBLE + _PREFIX + _encode_element(0x0000, b"UL", _U32.pack(len(body))) + body
+    elements = b"".join((_VERSION, *map(_encode_text, _NUMBERS, _VRS, _texts_of(meta))))
+    return b"".join((_PREAMBLE, _PREFIX, _GROUP_LENGTH.pack(_GROUP, 0x0000, b"UL", 4, len(elements)), elements))
 
 
 @functools.lru_cache(maxsize=256)
 def _encode_text(number: int, vr: bytes, text: str) -> bytes:
-    """Encode an element; of an association's instances all but one are the same."""
+    """Encode an element, unless it is empty; of an association's instances all but one are the same."""
+    if not text:
+        return b""
     return _encode_element(number, vr, encode_uid(text) if vr == b"UI" else encode_text(text))
 
 
@@ -102,6 +102,10 @@ def _encode_element(number: int, vr: bytes, value: bytes) -> bytes:
     if len(value) > 0xFFFF:
         raise EncodeError(f"(0002,{number:04X}) of {len(value)} bytes is too long")
     return _SHORT.pack(_GROUP, number, vr, len(value)) + value
+
+
+_VERSION: Final = _encode_element(0x0001, b"OB", b"\0\1")
+"""Of the File Meta Information."""
 
 
 def decode_file_meta(data: bytes) -> tuple[FileMeta, int]:
