@@ -33,8 +33,6 @@ from dicomport.net import (
 from dicomport.scu import (
     ClientAssociation,
     InstanceResult,
-    Journal,
-    JournalError,
     NoContextError,
     NotSendableError,
     Preparation,
@@ -64,6 +62,7 @@ if TYPE_CHECKING:
         StoreRequest,
         UndecodableDataSetError,
     )
+    from dicomport.scu.journal import Journal, JournalError
 
 __version__ = "0.1.0"
 
@@ -139,8 +138,9 @@ _LATER: Final = {
         "StoreRequest",
         "UndecodableDataSetError",
     ),
+    "dicomport.scu.journal": ("Journal", "JournalError"),
 }
-"""What a sender does not need. Its process is a short one, so this is imported when it is first asked for."""
+"""What a plain sender does not need. Its process is a short one, so this is imported when it is first asked for."""
 
 
 def __getattr__(name: str) -> Any:

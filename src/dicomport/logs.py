@@ -7,12 +7,11 @@ anything: `TextFormatter` and `JsonFormatter` give its type and where it was rai
 
 from __future__ import annotations
 
-import json
 import logging
 import re
+import time
 import traceback
 from collections.abc import Iterator, Mapping, MutableMapping
-from datetime import UTC, datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
@@ -117,12 +116,14 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Write the line, in ASCII."""
+        import json  # noqa: PLC0415  # seldom needed
+
         head = {"timestamp": _time(record), "level": record.levelname.lower(), "logger": record.name}
         return json.dumps(head | _fields(record), default=str)
 
 
 def _time(record: logging.LogRecord) -> str:
-    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(record.created))}.{int(record.created % 1 * 1000):03}Z"
 
 
 def _fields(record: logging.LogRecord) -> dict[str, object]:
@@ -185,8 +186,12 @@ def _told(value: object) -> str:
 
 
 def _quoted(text: str) -> str:
+    if _PLAIN.fullmatch(text):
+        return text
+    import json  # noqa: PLC0415  # seldom needed
+
     # JSON's quotes, in ASCII: what is in them can neither end the line nor look like another field.
-    return text if _PLAIN.fullmatch(text) else json.dumps(text)
+    return json.dumps(text)
 
 
 def _bounded(value: object) -> object:

@@ -7,8 +7,7 @@ import functools
 import ssl
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import click
 
@@ -27,8 +26,7 @@ Commitments: TypeAlias = Mapping[SOPReference, "Commitment"]
 """What the peer says of each instance that it was asked for."""
 
 
-@dataclass(frozen=True, slots=True)
-class Committing:
+class Committing(NamedTuple):
     """How the reports are waited for."""
 
     port: int | None

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import click
 
 from dicomport.cli.committing import Commitments, Committing, ask, commit_options, describe, tell_commitments
-from dicomport.cli.dry_run import dry_run
 from dicomport.cli.identity_options import IdentityItem, user_identity_options
 from dicomport.cli.options import (
     ExitCode,
@@ -33,8 +31,6 @@ from dicomport.cli.tls_options import TLSOptions, tls_context, tls_options
 from dicomport.net import Address, Timeouts
 from dicomport.scu import (
     InstanceResult,
-    Journal,
-    JournalError,
     Plan,
     Preparation,
     RetryPolicy,
@@ -44,6 +40,9 @@ from dicomport.scu import (
     send,
 )
 from dicomport.wire import Priority
+
+if TYPE_CHECKING:
+    from dicomport.scu.journal import Journal
 
 __all__ = ["storescu"]
 
@@ -97,6 +96,8 @@ def storescu(
     """
     talkative = configure_logging(log_level)
     if plan_only:
+        from dicomport.cli.dry_run import dry_run  # noqa: PLC0415  # seldom needed
+
         return dry_run(find(paths), Plan(preparation.alternatives), as_json=as_json)
     with contextlib.ExitStack() as files:
         records = files.enter_context(_opened(report)) if report else None
@@ -157,14 +158,16 @@ class _Outlets:
         self.advance: Advance = lambda _: None
         self._records = records
         self._as_json = as_json
+        self._wanted = as_json or records is not None
         self._holds = holds
         self._held: list[InstanceResult] = []
 
     def take(self, result: InstanceResult) -> None:
-        if self._holds:
-            self._held.append(result)
-        else:
-            self._write(result.describe())
+        if self._wanted:
+            if self._holds:
+                self._held.append(result)
+            else:
+                self._write(result.describe())
         self.advance(result)
 
     def give(self, commitments: Commitments) -> None:
@@ -173,6 +176,8 @@ class _Outlets:
         self._held.clear()
 
     def _write(self, facts: Mapping[str, object]) -> None:
+        import json  # noqa: PLC0415  # seldom needed
+
         line = json.dumps(facts)
         if self._as_json:
             click.echo(line)
@@ -209,6 +214,8 @@ def _opened(path: Path) -> IO[str]:
 
 
 def _journal(path: Path, address: Address, called_ae_title: str) -> Journal:
+    from dicomport.scu.journal import Journal, JournalError  # noqa: PLC0415  # seldom needed
+
     try:
         return Journal(path, address, called_ae_title)
     except OSError as error:

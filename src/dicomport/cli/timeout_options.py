@@ -5,8 +5,7 @@ from __future__ import annotations
 import enum
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import click
 
@@ -28,8 +27,7 @@ class Side(enum.Flag):
 _BOTH: Final = Side.REQUESTOR | Side.ACCEPTOR
 
 
-@dataclass(frozen=True, slots=True)
-class _Flag:
+class _Flag(NamedTuple):
     """The option for one field of `Timeouts`."""
 
     names: tuple[str, ...]

@@ -1,6 +1,6 @@
 """Asking: associations as their requestor, and sending many instances over them.
 
-Explaining one is in `explaining` and `steps`, which a sender has no time to import.
+Explaining one is in `explaining` and `steps`, the journal in `journal`: a plain sender has no time to import them.
 """
 
 from dicomport.scu import blocking
@@ -10,7 +10,6 @@ from dicomport.scu.desk import OnResult
 from dicomport.scu.feed import Sendables, feed
 from dicomport.scu.inputs import Sendable, find
 from dicomport.scu.instances import Instance, NotSendableError, instance_from_dataset, instance_from_path
-from dicomport.scu.journal import Journal, JournalError
 from dicomport.scu.plan import Plan, PlannedAssociation
 from dicomport.scu.preparation import Preparation
 from dicomport.scu.report import InstanceResult, SendReport
@@ -23,8 +22,6 @@ __all__ = [
     "ContextLike",
     "Instance",
     "InstanceResult",
-    "Journal",
-    "JournalError",
     "NegotiationItems",
     "NoContextError",
     "NotSendableError",

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
-from typing import Final, TypeAlias, TypedDict, Unpack
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import TYPE_CHECKING, Final, TypeAlias, TypedDict, Unpack
 
 from dicomport.logs import get_logger
+from dicomport.scu.finding import Found
 from dicomport.scu.instances import Instance
-from dicomport.scu.journal import Journal
 from dicomport.scu.plan import Delivery, Plan, PlannedAssociation
 from dicomport.scu.report import InstanceResult
 from dicomport.scu.retry import RetryPolicy
 from dicomport.standard import Status
+
+if TYPE_CHECKING:
+    from dicomport.scu.journal import Journal
 
 __all__ = ["Desk", "OnResult", "result_of"]
 
@@ -62,8 +65,13 @@ class Desk:
 
     # What is found.
 
-    def add(self, one: Instance | InstanceResult) -> None:
-        """Take in what was found: an instance, or the result of a file that holds none."""
+    def add(self, batch: Sequence[Found]) -> None:
+        """Take in what was found: instances, and the results of files that hold none."""
+        for one in batch:
+            self._add(one)
+        self._pulse()
+
+    def _add(self, one: Found) -> None:
         self.found += 1
         if isinstance(one, InstanceResult):
             self._tell(one)
@@ -76,7 +84,6 @@ class Desk:
         self.unsettled += 1
         self._memory += one.held_bytes
         self._plan.add(one)
-        self._pulse()
 
     async def wait_for_room(self) -> None:
         """Wait until more may be taken in: files wait on disk, data sets in memory do not."""

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, TypeAlias, TypeVar
 
-from dicomport.scu.inputs import Sendable, find
-from dicomport.scu.instances import Instance
-from dicomport.scu.report import InstanceResult
+from dicomport.scu.finding import Found
+from dicomport.scu.inputs import Sendable, find_batches
 
 __all__ = ["Sendables", "feed"]
 
@@ -20,17 +19,17 @@ Sendables: TypeAlias = "str | Path | Iterable[Sendable] | AsyncIterable[Sendable
 """One file or folder, or any number of what can be sent, also as they come."""
 
 _AHEAD: Final = 16
-"""Found things that wait to be taken at most."""
+"""Batches of found things that wait to be taken at most."""
 
 
-async def feed(what: Sendables) -> AsyncIterator[Instance | InstanceResult]:
+async def feed(what: Sendables) -> AsyncIterator[Sequence[Found]]:
     """Find the instances in what a caller has, those of the first while the rest is still looked for."""
     if isinstance(what, AsyncIterable):
         async for one in what:
-            async for found in _in_thread(find((one,))):
+            async for found in _in_thread(find_batches((one,))):
                 yield found
     else:
-        async for found in _in_thread(find((what,) if isinstance(what, str | Path) else what)):
+        async for found in _in_thread(find_batches((what,) if isinstance(what, str | Path) else what)):
             yield found
 
 

@@ -11,6 +11,7 @@ from dicomport.scu.report import InstanceResult
 __all__ = ["Found", "refused"]
 
 Found: TypeAlias = Instance | InstanceResult
+"""What is to be sent; a result stands for a file that can't be."""
 
 
 def refused(name: str, reason: str) -> InstanceResult:

@@ -5,17 +5,17 @@ Nothing is collected but the names of one folder at a time, and what the threads
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import itertools
 import os
 import stat
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from dicomport.files import open_regular, read_part10
 from dicomport.scu.archives import SNIFFED_BYTES, ArchiveKind, archive_kind
@@ -28,7 +28,7 @@ from dicomport.standard import MEDIA_STORAGE_DIRECTORY
 if TYPE_CHECKING:
     import pydicom
 
-__all__ = ["Sendable", "find"]
+__all__ = ["Sendable", "find", "find_batches"]
 
 Sendable: TypeAlias = "str | Path | Instance | pydicom.Dataset"
 """A path of a file, a folder (walked), a DICOMDIR or an archive, a glob, an instance, or a data set."""
@@ -40,7 +40,7 @@ _BATCH: Final = 32
 _BATCHES_AHEAD: Final = 16
 
 
-def find(what: Iterable[Sendable]) -> Iterator[Instance | InstanceResult]:
+def find(what: Iterable[Sendable]) -> Iterator[Found]:
     """Find the instances, in order and as they are asked for, and tell why each of the other files is none.
 
     A file is one instance; a folder stands for all files below it, in the order of their names (links to folders are
@@ -52,6 +52,13 @@ def find(what: Iterable[Sendable]) -> Iterator[Instance | InstanceResult]:
     Only headers are read, some hundred files ahead of what is asked for where they are in a folder, in several
     threads; `close` the iterator to end these early. Data sets are encoded when it is their turn. Nothing is raised.
     """
+    with contextlib.closing(find_batches(what)) as batches:
+        for batch in batches:
+            yield from batch
+
+
+def find_batches(what: Iterable[Sendable]) -> Generator[Sequence[Found], None, None]:
+    """Find the same, as many at a time as were read together."""
     with ThreadPoolExecutor(_THREADS, "dicomport-find") as pool:
         finder = _Finder(pool)
         # Whoever makes the items one after another may wait for what becomes of each.
@@ -71,8 +78,7 @@ class _Kind(enum.Enum):
     GLOB = "glob"
 
 
-@dataclass(frozen=True, slots=True)
-class _Container:
+class _Container(NamedTuple):
     """A path that stands for more than one instance."""
 
     path: str
@@ -88,54 +94,60 @@ class _Finder:
     def __init__(self, pool: ThreadPoolExecutor) -> None:
         self._pool = pool
 
-    def find(self, items: Iterable[Sendable]) -> Iterator[Found]:
+    def find(self, items: Iterable[Sendable]) -> Iterator[Sequence[Found]]:
         """Find what is meant by what the caller has given."""
         for find, group in itertools.groupby(items, self._way):
             yield from find(group)
 
-    def _way(self, item: Sendable) -> Callable[[Iterable[Any]], Iterator[Found]]:
+    def _way(self, item: Sendable) -> Callable[[Iterable[Any]], Iterator[Sequence[Found]]]:
         if not isinstance(item, str | Path):
             return self._made
         return self._listed if str(item) == "-" else self._named
 
-    def _made(self, items: Iterable[Instance | pydicom.Dataset]) -> Iterator[Found]:
+    def _made(self, items: Iterable[Instance | pydicom.Dataset]) -> Iterator[Sequence[Found]]:
         for item in items:
             try:
-                yield instance_of(item)
+                yield (instance_of(item),)
             except NotSendableError as error:
-                yield refused("", str(error))
+                yield (refused("", str(error)),)
 
-    def _listed(self, items: Iterable[str | Path]) -> Iterator[Found]:
+    def _listed(self, items: Iterable[str | Path]) -> Iterator[Sequence[Found]]:
         for item in items:
             try:
                 for paths in listed(sys.stdin.fileno()):
                     yield from self._read(paths, _look_at_named)
             except (OSError, ValueError) as error:
-                yield refused(str(item), str(error))
+                yield (refused(str(item), str(error)),)
 
-    def _named(self, items: Iterable[str | Path]) -> Iterator[Found]:
+    def _named(self, items: Iterable[str | Path]) -> Iterator[Sequence[Found]]:
         return self._read((str(item) for item in items), _look_at_named)
 
-    def _read(self, paths: Iterable[str | InstanceResult], look: _Look) -> Iterator[Found]:
+    def _read(self, paths: Iterable[str | InstanceResult], look: _Look) -> Iterator[Sequence[Found]]:
         """Look at files in order, and at what they stand for."""
-        for seen in self._read_ahead(iter(paths), look):
-            if isinstance(seen, _Container):
-                yield from self._contents(seen)
-            else:
-                yield seen
+        for batch in self._read_ahead(iter(paths), look):
+            found: list[Found] = []
+            for seen in batch:
+                if isinstance(seen, _Container):
+                    yield found
+                    found = []
+                    yield from self._contents(seen)
+                else:
+                    found.append(seen)
+            yield found
 
-    def _read_ahead(self, paths: Iterator[str | InstanceResult], look: _Look) -> Iterator[Found | _Container]:
+    def _read_ahead(self, paths: Iterator[str | InstanceResult], look: _Look) -> Iterator[list[Found | _Container]]:
         # The first ones are wanted at once, and often they are all.
-        yield from _look_at_all(itertools.islice(paths, _BATCH), look)
+        for path in itertools.islice(paths, _BATCH):
+            yield [_look_at(path, look)]
         ahead: deque[Future[list[Found | _Container]]] = deque()
         while batch := list(itertools.islice(paths, _BATCH)):
-            ahead.append(self._pool.submit(lambda batch: list(_look_at_all(batch, look)), batch))
+            ahead.append(self._pool.submit(lambda batch: [_look_at(path, look) for path in batch], batch))
             while ahead and (ahead[0].done() or len(ahead) >= _BATCHES_AHEAD):
-                yield from ahead.popleft().result()
+                yield ahead.popleft().result()
         while ahead:
-            yield from ahead.popleft().result()
+            yield ahead.popleft().result()
 
-    def _contents(self, container: _Container) -> Iterator[Found]:
+    def _contents(self, container: _Container) -> Iterator[Sequence[Found]]:
         path = container.path
         match container.kind:
             case _Kind.FOLDER:
@@ -151,16 +163,15 @@ class _Finder:
             case ArchiveKind.ZIP:
                 from dicomport.scu.zips import zip_members  # noqa: PLC0415  # seldom needed
 
-                yield from zip_members(path)
+                yield from ((member,) for member in zip_members(path))
             case kind:
                 from dicomport.scu.tars import tar_members  # noqa: PLC0415  # seldom needed
 
-                yield from tar_members(path, kind)
+                yield from ((member,) for member in tar_members(path, kind))
 
 
-def _look_at_all(paths: Iterable[str | InstanceResult], look: _Look) -> Iterator[Found | _Container]:
-    for path in paths:
-        yield look(path) if isinstance(path, str) else path
+def _look_at(path: str | InstanceResult, look: _Look) -> Found | _Container:
+    return look(path) if isinstance(path, str) else path
 
 
 def _look_at_named(path: str) -> Found | _Container:

@@ -6,8 +6,7 @@ import fnmatch
 import os
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 __all__ = ["is_glob", "listed", "matches", "walk"]
 
@@ -31,8 +30,7 @@ def walk(folder: str) -> Iterator[str]:
     yield from unlisted
 
 
-@dataclass(frozen=True, slots=True)
-class _Folder:
+class _Folder(NamedTuple):
     """What is in a folder, in the order of names."""
 
     path: str

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from dicomport.scu.client import ClientAssociation
-from dicomport.scu.conversion import alternatives, convert
 from dicomport.scu.instances import Instance
 from dicomport.scu.plan import uncompressed_default
 
@@ -39,13 +38,19 @@ class Preparation:
     def alternatives(self, transfer_syntax_uid: str) -> tuple[str, ...]:
         """Give the transfer syntaxes that are proposed beside an instance's own, in the order of preference."""
         default = uncompressed_default(transfer_syntax_uid)
-        return tuple(dict.fromkeys((*alternatives(transfer_syntax_uid), *default))) if self._converts else default
+        if not self._converts:
+            return default
+        from dicomport.scu.conversion import alternatives  # noqa: PLC0415  # seldom needed
+
+        return tuple(dict.fromkeys((*alternatives(transfer_syntax_uid), *default)))
 
     async def prepare(self, instance: Instance, association: ClientAssociation) -> Instance:
         """Give what is to be sent in an instance's place over an association. Raises `NotSendableError`."""
         if self._editor is not None:
             instance = await asyncio.to_thread(self._editor.edit, instance)
         if self._converts and not _is_taken(association, instance, instance.transfer_syntax_uid):
+            from dicomport.scu.conversion import alternatives, convert  # noqa: PLC0415  # seldom needed
+
             for syntax in alternatives(instance.transfer_syntax_uid):
                 if _is_taken(association, instance, syntax):
                     return await asyncio.to_thread(convert, instance, syntax)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from dataclasses import dataclass
 from typing import Final
 
@@ -38,6 +37,8 @@ class RetryPolicy:
         Each delay is twice the one before, give or take a half: those who were turned away together do not come back
         together.
         """
+        import random  # noqa: PLC0415  # seldom needed
+
         average = min(self.first_delay * 2.0 ** min(failures - 1, 64), self.longest_delay)
         return average * random.uniform(0.5, 1.5)  # noqa: S311  # it spreads load and guards no secret
 

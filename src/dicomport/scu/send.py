@@ -6,18 +6,20 @@ import asyncio
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Generator
 from types import TracebackType
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from dicomport.net import Address, Timeouts, check_ae_title
 from dicomport.scu.contexts import NegotiationItems
 from dicomport.scu.desk import OnResult
 from dicomport.scu.feed import Sendables, feed
-from dicomport.scu.journal import Journal
 from dicomport.scu.preparation import Preparation
 from dicomport.scu.report import InstanceResult, SendReport
 from dicomport.scu.retry import RetryPolicy
 from dicomport.scu.sender import Sender, Settings
 from dicomport.wire import Priority
+
+if TYPE_CHECKING:
+    from dicomport.scu.journal import Journal
 
 __all__ = ["SendOptions", "Sending", "send"]
 

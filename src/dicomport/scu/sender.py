@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final
 
 from dicomport.logs import get_logger
 from dicomport.net import AbortedError, Address, AssociationError, ConnectError, LostError, Timeouts
@@ -15,19 +15,18 @@ from dicomport.scu.client import ClientAssociation, open_association
 from dicomport.scu.contexts import NegotiationItems, association_request
 from dicomport.scu.desk import Desk, OnResult, result_of
 from dicomport.scu.exchange import Exchange
-from dicomport.scu.instances import Instance
-from dicomport.scu.journal import Journal
+from dicomport.scu.finding import Found
 from dicomport.scu.plan import Plan, PlannedAssociation
 from dicomport.scu.preparation import Preparation
-from dicomport.scu.report import InstanceResult, SendReport
+from dicomport.scu.report import SendReport
 from dicomport.scu.requestor import Spent
 from dicomport.scu.retry import RetryPolicy, may_pass
 from dicomport.wire import AssociateRQ, AsynchronousOperationsWindow, Priority
 
-__all__ = ["Found", "Sender", "Settings"]
+if TYPE_CHECKING:
+    from dicomport.scu.journal import Journal
 
-Found: TypeAlias = AsyncIterator["Instance | InstanceResult"]
-"""What is to be sent, as it is found; a result stands for a file that can't be."""
+__all__ = ["Sender", "Settings"]
 
 _HEAD_START_INSTANCES: Final = 500
 _HEAD_START_SECONDS: Final = 0.25
@@ -117,8 +116,8 @@ class Sender:
             spent=self._spent,
         )
 
-    async def run(self, found: Found) -> None:
-        """Send it all. Nothing is raised for what happens on the way, but by `found` and `on_result`."""
+    async def run(self, found: AsyncIterator[Sequence[Found]]) -> None:
+        """Send all that is found. Nothing is raised for what happens on the way, but by `found` and `on_result`."""
         self._started = time.monotonic()
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -128,12 +127,12 @@ class Sender:
         except BaseExceptionGroup as group:
             raise group.exceptions[0] from None
 
-    async def _feed(self, found: Found) -> None:
+    async def _feed(self, found: AsyncIterator[Sequence[Found]]) -> None:
         head_start = asyncio.get_running_loop().call_later(_HEAD_START_SECONDS, self._may_start.set)
         try:
-            async for one in found:
-                self.desk.add(one)
-                if self.desk.found == _HEAD_START_INSTANCES:
+            async for batch in found:
+                self.desk.add(batch)
+                if self.desk.found >= _HEAD_START_INSTANCES:
                     self._may_start.set()
                 await self.desk.wait_for_room()
                 if self.desk.over:
