@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Unpack
+from typing import TYPE_CHECKING, Unpack
 
-from dicomport.commitment import CommitmentReport, CommitOptions
-from dicomport.commitment import commit as commit_in_loop
 from dicomport.scu.blocking import BlockingAssociation, associate, run, send
 from dicomport.wire import SOPReference
+
+if TYPE_CHECKING:
+    from dicomport.commitment import CommitmentReport, CommitOptions
 
 __all__ = ["BlockingAssociation", "associate", "commit", "send"]
 
@@ -20,4 +21,6 @@ def commit(
 
     It runs an event loop of its own, in another thread where the caller's has one already.
     """
+    from dicomport.commitment import commit as commit_in_loop  # noqa: PLC0415  # a sender need not wait for it
+
     return run(commit_in_loop(references, host, port, **options))

@@ -1,33 +1,58 @@
 """What sending costs before it begins: storing and forwarding bytes needs no library for data sets or terminals."""
 
-import json
+import ast
 import subprocess
 import sys
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
 
 from tests.scu.data import CT_FILE, FILES
 
 from dicomport.testing import ScriptedSCP, healthy
 
-HEAVY: Final = ("pydicom", "numpy", "rich", "click", "sqlalchemy")
+HEAVY: Final = {"pydicom", "numpy", "rich", "click", "sqlalchemy", "structlog"}
+
+SELDOM: Final = {
+    *("json", "random", "tempfile", "tarfile", "zipfile", "dicomport.archive", "dicomport.scp"),
+    *(
+        f"dicomport.scu.{name}"
+        for name in ("bare", "conversion", "dicomdir", "editing", "explaining", "journal", "tars", "zips")
+    ),
+}
+"""What no plain send needs."""
 
 PROGRAM: Final = """
-import json, sys
+import sys
 import dicomport
 after_import = sorted(sys.modules)
 report = dicomport.blocking.send(sys.argv[2:], "127.0.0.1", int(sys.argv[1]))
-print(json.dumps([after_import, sorted(sys.modules), [result.reason for result in report.results]]))
+print([after_import, sorted(sys.modules), [result.reason for result in report.results]])
 """
+
+COMMAND: Final = """
+import sys
+from dicomport.cli.main import main
+try:
+    main(["storescu", "127.0.0.1", *sys.argv[1:]])
+except SystemExit as end:
+    print([int(end.code), sorted(sys.modules)])
+"""
+
+
+def run(program: str, *arguments: str) -> list[Any]:
+    """Run it against a peer that takes everything, and give what it prints."""
+    with ScriptedSCP(healthy) as scp:
+        done = subprocess.run(
+            [sys.executable, "-c", program, str(scp.port), *arguments], check=True, capture_output=True, text=True
+        )
+    printed: list[Any] = ast.literal_eval(done.stdout)
+    return printed
 
 
 def imported(*paths: str) -> tuple[set[str], set[str], list[str]]:
     """Give what was imported after `import dicomport` and after sending these files, and what became of them."""
-    with ScriptedSCP(healthy) as scp:
-        done = subprocess.run(
-            [sys.executable, "-c", PROGRAM, str(scp.port), *paths], check=True, capture_output=True, text=True
-        )
-    after_import, after_sending, reasons = json.loads(done.stdout)
-    return set(after_import).intersection(HEAVY), set(after_sending).intersection(HEAVY), reasons
+    after_import, after_sending, reasons = run(PROGRAM, *paths)
+    return HEAVY.intersection(after_import), HEAVY.intersection(after_sending), reasons
 
 
 def test_neither_importing_nor_sending_a_file_takes_a_heavy_library() -> None:
@@ -47,3 +72,20 @@ def test_a_file_that_is_plainly_none_does_not() -> None:
 
     assert (after_import, after_sending - {"numpy", "pydicom"}) == (set(), set())
     assert [bool(reason) for reason in reasons] == [True, False]
+
+
+def test_what_is_seldom_needed_is_not_imported_for_a_plain_send() -> None:
+    _, after_sending, reasons = run(PROGRAM, str(CT_FILE))
+
+    assert SELDOM.intersection(after_sending) == set()
+    assert reasons == [""]
+
+
+def test_nor_is_it_by_the_command(tmp_path: Path) -> None:
+    for name in "123":
+        (tmp_path / name).symlink_to(CT_FILE)
+
+    code, modules = run(COMMAND, str(tmp_path))
+
+    assert code == 0
+    assert (SELDOM | HEAVY - {"click"}).intersection(modules) == set()
