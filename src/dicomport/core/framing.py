@@ -165,9 +165,8 @@ class Framer:
         header = self._header(PDU_HEADER)
         if header is None:
             return None
-        _, size = header
-        self._judge_p_data(size)
-        self._pdu_left = size
+        self._pdu_left = header[1]
+        self._judge_p_data(self._pdu_left)
         return _P_DATA_HEADER
 
     def _judge_p_data(self, size: int) -> None:
@@ -181,22 +180,23 @@ class Framer:
             self._count_idle()
 
     def _start_fragment(self) -> Frame | None:
-        if self._pdu_left < PDV_HEADER.size:
+        left = self._pdu_left - PDV_HEADER.size
+        if left < 0:
             raise ProtocolError(f"P-DATA-TF: {self._pdu_left} bytes are no PDV")
         header = self._header(PDV_HEADER)
         if header is None:
             return None
         size, context_id, control = header
-        self._pdu_left -= PDV_HEADER.size
         # The PDV's own length counts the two bytes of context id and control header (PS3.8 9.3.5.1).
-        if not 2 <= size <= self._pdu_left + 2:
-            raise ProtocolError(f"PDV length {size} with {self._pdu_left + 2} bytes left in its P-DATA-TF")
+        if not 2 <= size <= left + 2:
+            raise ProtocolError(f"PDV length {size} with {left + 2} bytes left in its P-DATA-TF")
         is_command, is_last = bool(control & COMMAND), bool(control & LAST)
         self._fragment = context_id, is_command, is_last
         self._fragment_left = size - 2
+        self._pdu_left = left
         if size % 2:
             self._notes[Deviation.ODD_FRAGMENT] += 1
-        if self._fragment_left:
+        if size > 2:
             self._idle = 0
             return self._continue_fragment()
         self._notes[Deviation.EMPTY_FRAGMENT] += 1
@@ -204,12 +204,16 @@ class Framer:
         return Fragment(context_id, is_command, is_last, True, memoryview(b""))
 
     def _continue_fragment(self) -> Frame | None:
-        data = self._read(self._fragment_left)
-        if not data:
+        at, left = self._at, self._fragment_left
+        data = self._data[at : at + left]
+        size = len(data)
+        if not size:
             return None
-        self._fragment_left -= len(data)
-        self._pdu_left -= len(data)
-        return Fragment(*self._fragment, not self._fragment_left, data)
+        self._at = at + size
+        self._fragment_left = left = left - size
+        self._pdu_left -= size
+        context_id, is_command, is_last = self._fragment
+        return Fragment(context_id, is_command, is_last, not left, data)
 
     def _count_idle(self) -> None:
         self._idle += 1
@@ -221,10 +225,11 @@ class Framer:
 
     def _header(self, layout: struct.Struct) -> tuple[int, ...] | None:
         """Read a header, once all of it is there."""
-        if not self._partial and len(self._data) - self._at >= layout.size:
-            header = layout.unpack_from(self._data, self._at)
-            self._at += layout.size
-            return header
+        at = self._at
+        end = at + layout.size
+        if end <= len(self._data) and not self._partial:
+            self._at = end
+            return layout.unpack_from(self._data, at)
         if not self._gather(layout.size):
             return None
         header = layout.unpack_from(self._partial)

@@ -127,18 +127,18 @@ class Command:
         that.
         """
         values: dict[str, Any] = {"has_data_set": raw.has_data_set}
+        elements = raw.elements
         for name, field in _FIELDS[cls]:
-            data = raw.elements.get(field.element)
-            if not data:
-                if field.required:
-                    raise cls._error(raw, field, "is missing")
-                continue
-            try:
-                values[name] = value = field.decode(data)
-            except (struct.error, ValueError):
-                raise cls._error(raw, field, "is malformed") from None
-            if field.required and value == "":
-                raise cls._error(raw, field, "is nothing but padding")
+            data = elements.get(field.element)
+            if data:
+                try:
+                    values[name] = value = field.decode(data)
+                except (struct.error, ValueError):
+                    raise cls._error(raw, field, "is malformed") from None
+                if value == "" and field.required:
+                    raise cls._error(raw, field, "is nothing but padding")
+            elif field.required:
+                raise cls._error(raw, field, "is missing")
         return cls(**values)
 
     @classmethod
