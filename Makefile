@@ -2,6 +2,7 @@
 # make test    all checks and tests
 # make serve   run the receiver
 # make bench   measure against DCMTK, pynetdicom and Orthanc, and judge the ratios
+# make guard   count the instructions of the hot paths, and compare them with the figures that they are kept to
 # make kill    kill the receiver 200 times under load and the sender 50 times, and look at what arrived and was kept
 # make soak    100,000 associations of each kind, and senders by the dozen: nothing is left of them
 # make fuzz    fuzz each target for FUZZ_SECONDS (60); findings come into .fuzz/findings
@@ -10,7 +11,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 FUZZ_SECONDS ?= 60
 
-.PHONY: demo test check serve bench kill fuzz fuzz-short soak soak-short coverage clean
+.PHONY: demo test check serve bench guard kill fuzz fuzz-short soak soak-short coverage clean
 
 demo: .venv/installed
 	$(BIN)/dicomport demo
@@ -37,6 +38,9 @@ coverage: .venv/installed-for-tests
 
 bench: .venv/installed
 	$(BIN)/python -m bench
+
+guard: .venv/installed-for-tests
+	$(BIN)/python -m bench.guard
 
 kill: .venv/installed-for-tests
 	DICOMPORT_KILLS=200 $(BIN)/pytest tests/archive/test_kill.py tests/scu/test_kill.py --timeout 1200

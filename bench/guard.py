@@ -1,7 +1,7 @@
 """Keep the hot paths as fast as they are: python -m bench.guard [--update].
 
 For each hot path the instructions of one instance are counted (by valgrind, so that it does not matter what else the
-machine does) and compared with the figures in guard.json: more than a tenth above them fails. A count says nothing of
+machine does) and compared with the figures in guard.json: more than 15 % above them fails. A count says nothing of
 time that is slept away or waited for: so each path is run once more without valgrind, and fails where it takes much
 longer than its processor time. Counts depend on the build of Python; where that is another one than the figures were
 taken with, they are taken in proportion to those of a reference that has nothing to do with us.
@@ -30,11 +30,12 @@ from bench.hot_paths import PATHS, HotPath
 from dicomport.files import Disk
 
 _FIGURES: Final = Path(__file__).with_suffix(".json")
-_TOLERANCE: Final = 1.1
+_TOLERANCE: Final = 1.15
+"""Counts differ by up to 8 % from one run to the next: what comes with one read depends on when it is read."""
 _MOST_WAITING: Final = 2.0
 """Elapsed time by processor time. Both ends share one process, so that hardly anything is waited for."""
-_ATTEMPTS: Final = 5
-"""The best one counts: somebody else may have had the processor."""
+_ATTEMPTS: Final = 3
+"""The best one counts: threads meet in other places each time, and somebody else may have had the processor."""
 _DIVISOR: Final = 5
 """Of the number of instances that the benchmark sends: so many more than enough are here."""
 _REFERENCE: Final = "reference"
@@ -60,7 +61,7 @@ def _count_inside(stock: Path) -> None:
     with mock.patch.object(Disk, "quick", new=True):
         for path in PATHS:
             jobs[path.name, 1]()  # What is imported late is there for all that follow.
-        for (name, times), job in jobs.items():
+        for (name, times), job in _ATTEMPTS * list(jobs.items()):
             pid = os.fork()
             if not pid:
                 job()
@@ -89,7 +90,9 @@ def _counts(stock: Path) -> dict[str, float]:
             found = _COUNTED.search((Path(logs) / str(pid)).read_text(encoding="utf-8"))
             if found is None:
                 raise SystemExit(f"{name}: valgrind has counted nothing")
-            totals.setdefault(name, {})[times] = int(found[1].replace(",", ""))
+            total = totals.setdefault(name, {})
+            count = int(found[1].replace(",", ""))
+            total[times] = min(count, total.get(times, count))
     instances = {path.name: path.instances for path in PATHS}
     return {name: (total[2] - total[1]) / instances.get(name, 1) for name, total in totals.items()}
 
