@@ -131,6 +131,17 @@ def _sent(work: str, senders: tuple[Program, Program], data: Data, bound: float 
     )
 
 
+def _floor(work: str, data: Data, sent: Work) -> Line:
+    """Compare a bare copy in Python with DCMTK's receiver."""
+    return Line(
+        work=f"bare copy of {work}, socket to files in Python",
+        against=DCMTK.name,
+        figure=Figure.SERVER_CPU,
+        ours=Run(BARE_RECEIVER, send(BARE_SENDER, data)),
+        theirs=Run(DCMTK, sent),
+    )
+
+
 def _receivers(sent: Work) -> tuple[tuple[str, Run], ...]:
     in_memory = [(server.name, Run(server, sent)) for server in (FOLDER, ARCHIVE, DCMTK, PYNETDICOM)]
     on_disk = [(f"{server.name} (disk)", Run(server, sent, Place.DISK)) for server in (ARCHIVE_FSYNC, ORTHANC)]
@@ -222,6 +233,9 @@ LINES: Final = (
         theirs=Run(PYNETDICOM, echoes(PYNETDICOM_ECHO, 500)),
         bound=0.1,
     ),
+    # What a receiver in Python can't be below: the bytes of the files alone, with nothing said and nothing answered.
+    _floor("600 CT", CT, _CT_FROM_DCMTK),
+    _floor("2,000 small", SMALL, _SMALL_FROM_DCMTK),
     _received("600 CT", Figure.WALL, (ARCHIVE, DCMTK), _CT_FROM_DCMTK, None),
     _received("2,000 small", Figure.WALL, (ARCHIVE, DCMTK), _SMALL_FROM_DCMTK, None),
     _received("600 CT, on disk", Figure.WALL, (ARCHIVE, DCMTK), _CT_FROM_DCMTK, None, place=Place.DISK),
