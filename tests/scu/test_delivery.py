@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import dataclasses
 import json
+import os
+import queue
 import signal
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -19,6 +21,7 @@ from tests.cli.commands import start
 from tests.scu.data import CT, IMPLICIT, MR, instance, part10
 
 import dicomport
+from dicomport.files import open_regular
 from dicomport.scu import RetryPolicy
 from dicomport.testing import Peer, ScriptedSCP, in_turn, response
 from dicomport.wire import Abort, AssociateRJ, AssociateRQ, CStoreRQ, RejectReason, ReleaseRQ
@@ -464,6 +467,35 @@ def test_two_associations_share_the_work(tmp_path: Path, storescu: Storescu) -> 
     assert {association for (association,) in done.facts("association")} == {1, 2}
     sent = [uid for peer in scp.peers for uid in uids(peer)]
     assert sorted(sent) == sorted(f"1.2.3.{number}" for number in range(1, 81))
+
+
+def test_the_next_file_is_read_while_an_answer_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    what = files(tmp_path, 3)
+    opened: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    def noting(path: str) -> tuple[int, os.stat_result]:
+        opened.put(path)
+        return open_regular(path)
+
+    monkeypatch.setattr("dicomport.scu.sources.open_regular", noting)
+
+    def script(peer: Peer) -> None:
+        peer.accept()
+        first = peer.expect(CStoreRQ)
+        assert [opened.get(timeout=30) for _ in range(2)] == list(map(str, what[:2]))
+        # What was read is not sent where the file is another one by then.
+        what[1].unlink()
+        peer.answer(first)
+        peer.serve()
+
+    with ScriptedSCP(script) as scp:
+        report = dicomport.blocking.send(what, HOST, scp.port, window=1)
+
+    assert [result.path for result in report.accepted] == [what[0], what[2]]
+    [failed] = report.failed
+    assert (failed.path, failed.attempts) == (what[1], 0)
+    assert failed.reason.startswith("can't be read: ")
+    assert report.associations == 1
 
 
 # Ends.

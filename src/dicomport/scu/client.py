@@ -78,6 +78,10 @@ class ClientAssociation:
         """Give the accepted Presentation Context for a SOP Class in a transfer syntax, if there is one."""
         return self._requestor.context_for(sop_class_uid, transfer_syntax_uid)
 
+    def read_ahead(self, instance: Instance) -> None:
+        """Read the beginning of the instance that is submitted next."""
+        self._requestor.read_ahead(instance)
+
     async def submit(self, instance: Instance, *, priority: Priority = Priority.MEDIUM) -> int:
         """Send one instance and give the message id of the answer, without waiting for it; raises as `c_store` does.
 

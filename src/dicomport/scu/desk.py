@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING, Final, TypeAlias, TypedDict, Unpack
 
@@ -126,12 +127,15 @@ class Desk:
                 return planned
         return None
 
-    def take(self, planned: PlannedAssociation, *, alone: bool) -> Delivery | None:
+    def take(self, planned: PlannedAssociation, *, alone: bool, early: bool = False) -> Delivery | None:
         """Give the next instance for an association, if one waits.
 
-        One with which an association was lost goes `alone`: should it be the cause, it takes no other with it.
+        One with which an association was lost goes `alone`: should it be the cause, it takes no other with it. Who
+        can't send it yet is too `early` where it would be missing elsewhere.
         """
         if self._stopped or not planned.waiting or (planned.waiting[0].lost and not alone):
+            return None
+        if early and len(planned.waiting) < planned.open:
             return None
         return planned.waiting.popleft()
 
@@ -178,7 +182,7 @@ class Desk:
 
     def settle(self, delivery: Delivery, result: InstanceResult, *, may_pass: bool) -> None:
         """Write down the fate of an instance; where a failure `may_pass`, it waits for another try while it has one."""
-        elapsed = asyncio.get_running_loop().time() - delivery.since
+        elapsed = time.monotonic() - delivery.since
         if may_pass and not self._stopped and self._retry.allows(delivery.attempts, elapsed):
             log.info(
                 "instance_waits",

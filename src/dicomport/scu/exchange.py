@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import time
 from dataclasses import dataclass
 from typing import Final
 
@@ -33,7 +33,8 @@ class _Flight:
     delivery: Delivery
     instance: Instance
     """What is sent: the delivery's instance, or what was made of it."""
-    started: float
+    started: float = 0.0
+    """When, on the monotonic clock."""
 
 
 class Exchange:
@@ -60,14 +61,16 @@ class Exchange:
         self._preparation = preparation
         self._priority = priority
         self._flights: dict[int, _Flight] = {}
+        self._next: _Flight | None = None
+        """What is ready to be sent, as soon as there is room for it."""
 
     async def run(self) -> None:
         """Send until nothing waits, then release. Raises `AssociationError` when the association is lost."""
         try:
             while self._association.open:
-                delivery = self._next()
-                if delivery is not None:
-                    await self._send(delivery)
+                await self._get_ready()
+                if self._next is not None and self._has_room:
+                    await self._send(self._next)
                 elif self._flights:
                     await self._take_answer()
                 elif not await self._desk.wait_for_more(self._planned):
@@ -75,6 +78,7 @@ class Exchange:
             if self._flights:
                 raise LostError("a file that was being sent could not be read to its end")
         finally:
+            self._give_back()
             await self._association.abort()
 
     def lose(self, error: AssociationError, *, blameless: bool = False) -> None:
@@ -95,19 +99,41 @@ class Exchange:
             self._report(flight, reason="interrupted: whether the peer has it is not known")
         self._flights.clear()
 
-    def _next(self) -> Delivery | None:
-        if len(self._flights) >= self._window or any(flight.delivery.lost for flight in self._flights.values()):
-            return None
-        return self._desk.take(self._planned, alone=not self._flights)
+    @property
+    def _has_room(self) -> bool:
+        return len(self._flights) < self._window
 
-    async def _send(self, delivery: Delivery) -> None:
-        now = asyncio.get_running_loop().time()
-        delivery.since = delivery.since or now
-        delivery.attempts += 1
-        flight = self._flights[_BEING_SENT] = _Flight(delivery, delivery.instance, now)
+    async def _get_ready(self) -> None:
+        """Fetch what goes next, before there is room for it: it is read while the peer deals with those in flight."""
+        if self._desk.over:
+            self._give_back()
+        if self._next is not None or any(flight.delivery.lost for flight in self._flights.values()):
+            return
+        delivery = self._desk.take(self._planned, alone=not self._flights, early=not self._has_room)
+        if delivery is None:
+            return
+        flight = self._next = _Flight(delivery, delivery.instance)
         try:
             flight.instance = await self._preparation.prepare(delivery.instance, self._association)
-            flight.started = asyncio.get_running_loop().time()
+        except NotSendableError as error:
+            self._next = None
+            self._report(flight, reason=str(error))
+        else:
+            self._association.read_ahead(flight.instance)
+
+    def _give_back(self) -> None:
+        if self._next is not None:
+            self._desk.put_back(self._next.delivery)
+            self._next = None
+
+    async def _send(self, flight: _Flight) -> None:
+        delivery = flight.delivery
+        flight.started = time.monotonic()
+        delivery.since = delivery.since or flight.started
+        delivery.attempts += 1
+        self._flights[_BEING_SENT] = flight
+        self._next = None
+        try:
             message_id = await self._association.submit(flight.instance, priority=self._priority)
         except (NotSendableError, NoContextError) as error:
             del self._flights[_BEING_SENT]
@@ -132,7 +158,7 @@ class Exchange:
             association=self._number if flight.delivery.attempts else 0,
             context_id=context.context_id if context else 0,
             attempts=flight.delivery.attempts,
-            seconds=asyncio.get_running_loop().time() - flight.started,
+            seconds=time.monotonic() - flight.started if flight.started else 0.0,
         )
         self._desk.settle(flight.delivery, result, may_pass=passing)
 

@@ -34,7 +34,7 @@ class Delivery:
     attempts: int = 0
     """How often it was sent, whole or in part."""
     since: float = 0.0
-    """When it was sent first, on the event loop's clock."""
+    """When it was sent first, on the monotonic clock."""
     lost: bool = False
     """Whether an association was lost with it."""
 

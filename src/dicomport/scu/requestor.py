@@ -38,6 +38,7 @@ from dicomport.net import (
     tls_words,
 )
 from dicomport.scu.instances import Instance, NotSendableError
+from dicomport.scu.sources import FileRegion
 from dicomport.standard import UNRECOGNIZED_OPERATION, VERIFICATION, Category, Status, describe
 from dicomport.wire import (
     DEFAULT_LIMITS,
@@ -130,6 +131,8 @@ class Requestor:
         self._timeouts = timeouts
         self._by_syntaxes: dict[tuple[str, str], AcceptedContext] = {}
         self._chunk_bytes = _CHUNK_BYTES
+        self._ahead: tuple[FileRegion, memoryview, Iterator[memoryview]] | None = None
+        """The beginning of the instance that is submitted next."""
         self._message_id = 0
         self._outstanding: dict[int, type[Response]] = {}
         """The requests that wait for their responses, by message id."""
@@ -206,9 +209,8 @@ class Requestor:
         context = self.context_for(instance.sop_class_uid, instance.transfer_syntax_uid)
         if context is None:
             raise NoContextError(self._why_not(instance))
-        chunks = self._read(instance)
         # Before anything is sent: a file that can't be read at all costs no association.
-        first = next(chunks)
+        first, chunks = self._begin(instance)
         message_id = self._next_message_id()
         self.core.send_command(
             context.context_id,
@@ -229,6 +231,15 @@ class Requestor:
             raise
         self._await_response(message_id, CStoreRSP)
         return message_id
+
+    def read_ahead(self, instance: Instance) -> None:
+        """Read the beginning of the instance that is submitted next, where it is in a file.
+
+        What is wrong with the file is told when it is submitted. Then it is read anew, should it have changed.
+        """
+        if isinstance(instance.source, FileRegion):
+            with contextlib.suppress(NotSendableError):
+                self._ahead = (instance.source, *self._begin(instance))
 
     def next_response(self) -> Steps[tuple[int, Status]]:
         """Wait for the response to any request that is outstanding; give its message id and the status.
@@ -280,6 +291,16 @@ class Requestor:
         except (OSError, AssociationError):
             # Whom it was meant for has gone, or does not read: that is what an abort is about.
             return
+
+    def _begin(self, instance: Instance) -> tuple[memoryview, Iterator[memoryview]]:
+        """Give an instance's first chunk, and the others. Raises `NotSendableError` when it can't be read."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None:
+            source, first, rest = ahead
+            if source is instance.source and source.unchanged:
+                return first, rest
+        chunks = self._read(instance)
+        return next(chunks), chunks
 
     def _read(self, instance: Instance) -> Iterator[memoryview]:
         """Give an instance's chunks. Raises `NotSendableError` when it can't be read."""

@@ -82,6 +82,14 @@ class FileRegion:
         """Nothing: it is where it was."""
         return 0
 
+    @property
+    def unchanged(self) -> bool:
+        """Whether the file is there and still what it was when the instance was found."""
+        try:
+            return stamp_of(os.stat(self.path)) == self.stamp
+        except OSError:
+            return False
+
     def chunks(self, chunk_bytes: int) -> Iterator[memoryview]:
         """Read the data set, unless the file has changed since it was found, or does so meanwhile."""
         with OpenUnchanged(self.path, self.stamp) as file:
