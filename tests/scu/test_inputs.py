@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from tests.scu.data import CT_FILE, EXPLICIT, FILES, data_set_of, instance, part
 from dicomport.scu import Instance, InstanceResult, NotSendableError, instance_from_path
 from dicomport.scu.finding import Found
 from dicomport.scu.inputs import find
+from dicomport.scu.instances import read_instance
 from dicomport.scu.sources import stamp_of
 from dicomport.wire import FileMetaError
 
@@ -89,6 +91,38 @@ def test_only_so_much_is_read_as_is_asked_for_and_a_little_ahead(tmp_path: Path)
     assert names(list(found)[-2:], tmp_path) == ["1998", f"1999: {NO_FILE}"]
 
 
+def test_several_threads_read_from_a_slow_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    some(tmp_path, *(f"{number:03}" for number in range(200)))
+    together = threading.Barrier(2)
+
+    def meeting(path: str) -> Instance:
+        if path.endswith(("/100", "/150")):  # further apart than what one thread is asked for
+            together.wait(30)
+        return read_instance(path)
+
+    monkeypatch.setattr("dicomport.scu.inputs.read_instance", meeting)
+    monkeypatch.setattr("dicomport.scu.inputs._SLOW_SECONDS", -1.0)
+
+    assert len(list(find([tmp_path]))) == 200
+
+
+def test_one_at_a_time_reads_from_a_fast_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    some(tmp_path, *(f"{number:03}" for number in range(200)))
+    reading = threading.Lock()
+
+    def alone(path: str) -> Instance:
+        assert reading.acquire(blocking=False)
+        try:
+            return read_instance(path)
+        finally:
+            reading.release()
+
+    monkeypatch.setattr("dicomport.scu.inputs.read_instance", alone)
+    monkeypatch.setattr("dicomport.scu.inputs._SLOW_SECONDS", 3600.0)
+
+    assert len(list(find([tmp_path]))) == 200
+
+
 def test_whoever_makes_the_items_one_by_one_is_asked_for_one_at_a_time(tmp_path: Path) -> None:
     some(tmp_path, "1", "2", "3")
     asked: list[str] = []
@@ -106,8 +140,6 @@ def test_whoever_makes_the_items_one_by_one_is_asked_for_one_at_a_time(tmp_path:
 
 
 def test_closed_early_it_leaves_no_thread(tmp_path: Path) -> None:
-    import threading
-
     some(tmp_path, *(f"{number:04}" for number in range(300)))
     found = find([tmp_path])
     for _ in range(100):

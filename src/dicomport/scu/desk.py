@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING, Final, TypeAlias, TypedDict, Unpack
@@ -221,20 +222,25 @@ class Desk:
             log.warning("journal_failed", sop_instance_uid=result.sop_instance_uid, reason=str(error))
 
     def _tell(self, result: InstanceResult) -> None:
-        log.info(
-            "instance_sent" if result.accepted else "instance_not_sent",
-            association=result.association,
-            sop_class_uid=result.sop_class_uid,
-            sop_instance_uid=result.sop_instance_uid,
-            transfer_syntax_uid=result.transfer_syntax_uid,
-            size=result.size,
-            attempts=result.attempts,
-            # Not the reason, which the report has: it may be pydicom's, and quote values.
-            status="" if result.status is None else str(result.status),
-        )
+        if log.wants(logging.INFO):
+            _log(result)
         self.results.append(result)
         if self._on_result is not None:
             self._on_result(result)
+
+
+def _log(result: InstanceResult) -> None:
+    log.info(
+        "instance_sent" if result.accepted else "instance_not_sent",
+        association=result.association,
+        sop_class_uid=result.sop_class_uid,
+        sop_instance_uid=result.sop_instance_uid,
+        transfer_syntax_uid=result.transfer_syntax_uid,
+        size=result.size,
+        attempts=result.attempts,
+        # Not the reason, which the report has: it may be pydicom's, and quote values.
+        status="" if result.status is None else str(result.status),
+    )
 
 
 def result_of(

@@ -63,6 +63,8 @@ class Exchange:
         self._flights: dict[int, _Flight] = {}
         self._next: _Flight | None = None
         """What is ready to be sent, as soon as there is room for it."""
+        self._alone = False
+        """Whether nothing else may be in flight with what was sent last."""
 
     async def run(self) -> None:
         """Send until nothing waits, then release. Raises `AssociationError` when the association is lost."""
@@ -107,7 +109,7 @@ class Exchange:
         """Fetch what goes next, before there is room for it: it is read while the peer deals with those in flight."""
         if self._desk.over:
             self._give_back()
-        if self._next is not None or any(flight.delivery.lost for flight in self._flights.values()):
+        if self._next is not None or (self._alone and self._flights):
             return
         delivery = self._desk.take(self._planned, alone=not self._flights, early=not self._has_room)
         if delivery is None:
@@ -132,6 +134,7 @@ class Exchange:
         delivery.since = delivery.since or flight.started
         delivery.attempts += 1
         self._flights[_BEING_SENT] = flight
+        self._alone = delivery.lost
         self._next = None
         try:
             message_id = await self._association.submit(flight.instance, priority=self._priority)

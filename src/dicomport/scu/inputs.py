@@ -11,6 +11,7 @@ import itertools
 import os
 import stat
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -34,10 +35,12 @@ Sendable: TypeAlias = "str | Path | Instance | pydicom.Dataset"
 """A path of a file, a folder (walked), a DICOMDIR or an archive, a glob, an instance, or a data set."""
 
 _THREADS: Final = 8
-"""How many headers are read at a time: on a slow disk, reading is waiting."""
+"""How many headers are read at a time from a slow disk, where reading is waiting."""
 _BATCH: Final = 32
 """How many files a thread is asked for at once: on a fast disk, asking costs as much as reading."""
 _BATCHES_AHEAD: Final = 16
+_SLOW_SECONDS: Final = 0.05
+"""What a batch takes from a slow disk. From a fast one, threads would only take the interpreter from one another."""
 
 
 def find(what: Iterable[Sendable]) -> Iterator[Found]:
@@ -49,8 +52,8 @@ def find(what: Iterable[Sendable]) -> Iterator[Found]:
     stands for any number of folders. "-" stands for the paths that the standard input lists: one a line, or each
     followed by a NUL. DICOMDIRs and archives that are met within folders are not opened.
 
-    Only headers are read, some hundred files ahead of what is asked for where they are in a folder, in several
-    threads; `close` the iterator to end these early. Data sets are encoded when it is their turn. Nothing is raised.
+    Only headers are read, from a slow disk in several threads and some hundred files ahead of what is asked for;
+    `close` the iterator to end these early. Data sets are encoded when it is their turn. Nothing is raised.
     """
     with contextlib.closing(find_batches(what)) as batches:
         for batch in batches:
@@ -140,10 +143,15 @@ class _Finder:
         for path in itertools.islice(paths, _BATCH):
             yield [_look_at(path, look)]
         ahead: deque[Future[list[Found | _Container]]] = deque()
+        most_ahead = 1
         while batch := list(itertools.islice(paths, _BATCH)):
             ahead.append(self._pool.submit(lambda batch: [_look_at(path, look) for path in batch], batch))
-            while ahead and (ahead[0].done() or len(ahead) >= _BATCHES_AHEAD):
-                yield ahead.popleft().result()
+            while ahead and (ahead[0].done() or len(ahead) >= most_ahead):
+                began = time.monotonic()
+                seen = ahead.popleft().result()
+                if time.monotonic() - began > _SLOW_SECONDS:
+                    most_ahead = _BATCHES_AHEAD
+                yield seen
         while ahead:
             yield ahead.popleft().result()
 

@@ -80,7 +80,8 @@ class Instance:
 
         Fragments are of even length (PS3.8 E.1): a deflated stream that is not gets one NUL at its end (PS3.5 A.5).
         """
-        return self.size + self.size % 2
+        size = self.size
+        return size + size % 2
 
     def chunks(self, chunk_bytes: int) -> Iterator[memoryview]:
         """Give the data set as it is sent, a piece at a time; a piece is dead once the next is asked for.
@@ -188,9 +189,9 @@ def checked(meta: FileMeta, source: Source, name: str) -> Instance:
         raise NotSendableError("a DICOMDIR: it lists instances and is none itself")
     if not sop_classes.is_storage(instance.sop_class_uid) and sop_classes.known_as_other(instance.sop_class_uid):
         raise NotSendableError(f"{describe(instance.sop_class_uid)} is no storage SOP Class")
-    if instance.size == 0:
+    if source.size == 0:
         raise NotSendableError("the data set is empty")
     syntax = find_transfer_syntax(instance.transfer_syntax_uid)
-    if instance.size % 2 and not (syntax and syntax.deflated):
+    if source.size % 2 and not (syntax and syntax.deflated):
         raise NotSendableError("the data set is of odd length: it is truncated or damaged")
     return instance

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
@@ -77,7 +77,7 @@ class InstanceResult:
 class SendReport:
     """The fate of everything that was to be sent."""
 
-    results: tuple[InstanceResult, ...]
+    results: tuple[InstanceResult, ...] = field(repr=False)
     associations: int
     """How many associations were established."""
     error: str = ""

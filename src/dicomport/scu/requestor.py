@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import ssl
 import time
 from collections.abc import Iterator
@@ -67,6 +68,10 @@ _CHUNK_PDUS: Final = 2048
 """Into how many P-DATA-TFs that is cut at most: each costs memory of its own, and a peer may ask for tiny ones."""
 
 _LAST_MESSAGE_ID: Final = 0xFFFF
+
+
+_plain: Final = functools.lru_cache(maxsize=64)(Status.of)
+"""Statuses without a comment: the same for nearly all instances."""
 
 
 class NoContextError(AssociationError):
@@ -252,10 +257,7 @@ class Requestor:
                 event = yield from self._next(self._patience)
                 match event:
                     case CommandReceived(_, Response() as command) if self._is_awaited(command):
-                        del self._outstanding[command.message_id_being_responded_to]
-                        self._patience = self._patience.started()
-                        status = Status.of(command.status, command.error_comment, command.offending_element)
-                        return command.message_id_being_responded_to, status
+                        return self._settle(command)
                     case CommandReceived(context, command):
                         self._answer_unexpected(context, command)
                     case CommandMalformed(context, error):
@@ -320,8 +322,8 @@ class Requestor:
             yield chunk
 
     def _send_data(self, context_id: int, first: memoryview, rest: Iterator[memoryview], size: int) -> Steps[None]:
-        chunk: memoryview | None = first
-        while chunk is not None:
+        chunk = first
+        while True:
             size -= len(chunk)
             self.core.send_data(context_id, chunk, last=size == 0)
             started = time.perf_counter()
@@ -332,7 +334,19 @@ class Requestor:
                 return
             finally:
                 self.spent.sending += time.perf_counter() - started
-            chunk = next(rest, None)
+            if not size:
+                return
+            chunk = next(rest)
+
+    def _settle(self, response: Response) -> tuple[int, Status]:
+        """Give the message id and the status of a response that was awaited."""
+        message_id = response.message_id_being_responded_to
+        del self._outstanding[message_id]
+        if self._outstanding:
+            self._patience = self._patience.started()
+        if response.error_comment or response.offending_element:
+            return message_id, Status.of(response.status, response.error_comment, response.offending_element)
+        return message_id, _plain(response.status)
 
     def _await_response(self, message_id: int, kind: type[Response]) -> None:
         self._outstanding[message_id] = kind

@@ -47,7 +47,8 @@ class Sending(Coroutine[Any, Any, SendReport]):
     def __init__(self, what: Sendables, address: Address, settings: Settings, on_result: OnResult | None) -> None:
         self._what = what
         self._on_result = on_result
-        self._arrived: asyncio.Queue[InstanceResult | None] = asyncio.Queue()
+        self._arrived: asyncio.Queue[InstanceResult | None] | None = None
+        """Where results wait that are iterated over."""
         self._sender = Sender(address, settings, self._tell)
         self._running: Coroutine[Any, Any, SendReport] | None = None
 
@@ -103,10 +104,11 @@ class Sending(Coroutine[Any, Any, SendReport]):
 
     async def results(self) -> AsyncGenerator[InstanceResult, None]:
         """Send, and give the results as they come; closing the generator before its end aborts the associations."""
+        arrived = self._arrived = asyncio.Queue()
         running = asyncio.create_task(self._run())
-        running.add_done_callback(lambda _: self._arrived.put_nowait(None))
+        running.add_done_callback(lambda _: arrived.put_nowait(None))
         try:
-            while (result := await self._arrived.get()) is not None:
+            while (result := await arrived.get()) is not None:
                 yield result
             await running
         finally:
@@ -118,7 +120,8 @@ class Sending(Coroutine[Any, Any, SendReport]):
         return self._sender.report()
 
     def _tell(self, result: InstanceResult) -> None:
-        self._arrived.put_nowait(result)
+        if self._arrived is not None:
+            self._arrived.put_nowait(result)
         if self._on_result is not None:
             self._on_result(result)
 
