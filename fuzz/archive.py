@@ -64,7 +64,7 @@ def _scan(uid: str, limits: ScanLimits, octets: bytes, size: int) -> Scan:
             assert len(walk._stack) <= limits.depth
             assert len(walk._header) < 12
             assert len(walk._kept) <= limits.value_bytes + 1
-            assert all(len(value.raw) <= limits.value_bytes + 1 for value in walk.values.values())
+            assert all(len(value[1]) <= limits.value_bytes + 1 for value in walk.values.values())
     return scan.finish()
 
 

@@ -138,13 +138,37 @@ def test_what_the_walk_would_have_to_say_something_of_is_walked(other: bytes) ->
     assert passed(model, other) is None
 
 
-def test_pixels_and_what_comes_after_them_are_walked() -> None:
+def test_what_comes_after_the_pixels_is_walked() -> None:
     model = Model()
-    pixels = encode(EXPLICIT, [Element(0x7FE00010, "OW", bytes(2000)), Element(0xFFFCFFFC, "OB", b"")])
-    passed(model, data_set(more=pixels))
-    found = passed(model, data_set(more=pixels))
+    pixels = encode(EXPLICIT, [Element(0x7FE00010, "OW", bytes(2000))])
+    padding = encode(EXPLICIT, [Element(0xFFFCFFFC, "OB", b"")])
+    passed(model, data_set(more=pixels + padding))
+    found = passed(model, data_set(more=pixels + padding))
     assert found is not None
-    assert found.end == len(data_set())
+    assert found.end == len(data_set(more=pixels))
+
+
+@pytest.mark.parametrize("there", [0, 1, 2000, 100_000])
+def test_pixels_need_not_be_there_yet(there: int) -> None:
+    model = Model()
+    whole = data_set(more=encode(EXPLICIT, [Element(0x7FE00010, "OW", bytes(100_000))]))
+    begun = whole[: len(whole) - 100_000 + there]
+    passed(model, begun)
+    found = passed(model, begun)
+    assert found is not None
+    assert (found.end, found.number) == (len(whole), 5)
+    for size in (there, 100_000):
+        other = whole[: len(whole) - 100_000 + size]
+        assert scan(EXPLICIT, other, model, len(begun)) == scan(EXPLICIT, other)
+
+
+def test_pixels_of_another_length_are_passed_over() -> None:
+    model = Model()
+    for size in (2000, 100_000, 0, 70_000):
+        whole = data_set(more=encode(EXPLICIT, [Element(0x7FE00010, "OW", bytes(size))]))
+        found = passed(model, whole[:1000])
+    assert found is not None
+    assert found.end == len(whole)
 
 
 def test_only_the_beginning_of_a_data_set_is_no_example() -> None:

@@ -60,6 +60,7 @@ _DELIMITERS: Final = (b"\\", b"^", b"=", b"\t", b"\n", b"\f", b"\r")
 _PADDING: Final = " \0"
 
 
+@functools.lru_cache(maxsize=64)
 def codec_of(character_set: str) -> str:
     r"""Find the codec for (0008,0005), its values with "\" between them: that of the first, or Latin 1."""
     # As written by many: "ISO-IR 100", "ISO IR 100", "iso_ir 100".
@@ -67,7 +68,6 @@ def codec_of(character_set: str) -> str:
     return _CODECS.get(words[-1], _DEFAULT) if words else _DEFAULT
 
 
-@functools.lru_cache(maxsize=512)
 def decode_text(raw: bytes, codec: str) -> str:
     r"""Decode a value and take its padding off. Bytes that mean nothing in the character set become "\xNN".
 

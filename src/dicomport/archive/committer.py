@@ -15,7 +15,7 @@ import os
 import queue
 import stat
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -88,11 +88,13 @@ class Committer:
 
         While `busy` says so, `committed` may have to wait.
         """
-        self._root = root
+        self._root = str(root)
         self._session = session
         self._layout = layout
         self._duplicates = duplicates
+        self._replaces = duplicates is Duplicates.REPLACE
         self._durability = durability
+        self._syncs = durability is Durability.FSYNC
         self._disk = disk
         self._committed = committed
         self._busy = busy
@@ -107,7 +109,7 @@ class Committer:
         Nothing is where the instance was there already. Raises `OSError`; then nothing of it is left.
         """
         waiting = _Waiting(commission)
-        if self._durability is Durability.FSYNC or not self._commit_at_once(waiting):
+        if self._syncs or not self._commit_at_once(waiting):
             self._waiting.put(waiting)
         return await waiting.answer
 
@@ -148,14 +150,14 @@ class Committer:
     def _commit(self, batch: Sequence[_Waiting]) -> None:
         placed: dict[str, _Waiting] = {}
         for waiting in batch:
-            with _failing([waiting]):
+            with _Failing([waiting]):
                 self._place(waiting, placed)
-        with _failing(placed.values()):
+        with _Failing(placed.values()):
             self._session.append([waiting.record for waiting in placed.values() if waiting.record is not None])
         linked = [waiting for waiting in placed.values() if self._link(waiting)]
-        with _failing(linked):
-            if self._durability is Durability.FSYNC:
-                for folder in {waiting.path.parent for waiting in linked}:
+        with _Failing(linked):
+            if self._syncs:
+                for folder in {waiting.folder for waiting in linked}:
                     sync(folder)
         # What is visible is in the archive, even if its sender must be told that the disk is in trouble.
         self._committed([waiting.record for waiting in linked if waiting.record is not None])
@@ -166,37 +168,38 @@ class Committer:
         """Write the file to the end, find its place and make its record; or finish it, if it needs none."""
         commission = waiting.commission
         folder, stem = self._layout.place(commission.facts, commission.calling_ae_title)
-        self._check_inside(folder)
+        there = self._is_there(folder)
+        waiting.folder = f"{self._root}/{folder}"
         number = 1
         while True:
             relative = f"{folder}/{stem}.dcm" if number == 1 else f"{folder}/{stem}~{number}.dcm"
-            waiting.path = self._root / relative
+            waiting.path = f"{self._root}/{relative}"
             if relative in placed:
                 self._waiting.put(waiting)  # After this batch it can be told what there is.
                 return
             if not os.path.lexists(waiting.path):
                 break
-            if not waiting.path.is_symlink() and data_set_digest(waiting.path) == commission.digest:
-                if self._durability is Durability.FSYNC:
+            if not os.path.islink(waiting.path) and data_set_digest(waiting.path) == commission.digest:
+                if self._syncs:
                     # Whoever wrote it may not have come that far yet.
                     sync(waiting.path)
-                    sync(waiting.path.parent)
+                    sync(waiting.folder)
                 waiting.finish(SUCCESS)
                 return
             if self._duplicates is Duplicates.REJECT:
                 waiting.finish(DUPLICATE_REFUSED)
                 return
-            if self._duplicates is Duplicates.REPLACE:
+            if self._replaces:
                 break
             number += 1
         # In whole microseconds, as the time of the file's last change has to say the same when the index is made anew.
         received = datetime.now(UTC)
         commission.file.stamp(round(received.timestamp() * 1_000_000))
-        if self._durability is Durability.FSYNC:
+        if self._syncs:
             commission.file.sync()
-        if not waiting.path.parent.is_dir():
-            make_folder(waiting.path.parent, self._durability)
-            self._check_inside(folder)
+        if not there:
+            make_folder(Path(waiting.folder), self._durability)
+            self._is_there(folder)
         waiting.record = Record(
             path=relative,
             inode=commission.file.inode,
@@ -211,24 +214,28 @@ class Committer:
         )
         placed[relative] = waiting
 
-    def _check_inside(self, folder: str) -> None:
-        """Raise `OSError` where a folder is not in the archive: names can't lead out of it, but a planted link can."""
-        path = str(self._root)
+    def _is_there(self, folder: str) -> bool:
+        """Tell whether a folder is there.
+
+        Raises `OSError` where it is not in the archive: names can't lead out of it, but a planted link can.
+        """
+        path = self._root
         for name in folder.split("/"):
             path = f"{path}/{name}"
             try:
                 entry = os.lstat(path)
             except FileNotFoundError:
-                return
+                return False
             if stat.S_ISLNK(entry.st_mode) and not Path(path).resolve().is_relative_to(self._root):
                 raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+        return True
 
     def _link(self, waiting: _Waiting) -> bool:
         """Make a file visible; give whether it is."""
         if waiting.settled:
             return False
         try:
-            if self._duplicates is Duplicates.REPLACE:
+            if self._replaces:
                 waiting.commission.file.replace(waiting.path)
             else:
                 waiting.commission.file.claim(waiting.path)
@@ -252,7 +259,8 @@ class _Waiting:
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self.answer: asyncio.Future[tuple[Status, Record | None]] = self._loop.create_future()
-        self.path = Path()
+        self.folder = ""
+        self.path = ""
         self.record: Record | None = None
 
     def finish(self, status: Status, stored: Record | None = None) -> None:
@@ -280,17 +288,24 @@ class _Waiting:
                 self._loop.call_soon_threadsafe(tell_whoever_waits)
 
 
-@contextlib.contextmanager
-def _failing(waiting: Iterable[_Waiting]) -> Iterator[None]:
-    """Hand an error on to all who wait for what it happened to."""
-    try:
-        yield
-    except Exception as error:  # noqa: BLE001  # it is raised again where the instances are waited for
-        for one in waiting:
+class _Failing:
+    """Hands an error on to all who wait for what it happened to: there it is raised again."""
+
+    def __init__(self, waiting: Iterable[_Waiting]) -> None:
+        self._waiting = waiting
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> bool:
+        if not isinstance(error, Exception):
+            return False
+        for one in self._waiting:
             one.fail(error)
+        return True
 
 
-def data_set_digest(path: Path) -> str:
+def data_set_digest(path: str | Path) -> str:
     """Give the digest of a stored data set; "" for a file that has none. Raises `OSError`."""
     try:
         file = read_part10(path)

@@ -10,7 +10,7 @@ import enum
 import struct
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Final, NamedTuple, NoReturn
+from typing import Final, NamedTuple, NoReturn, TypeAlias
 
 __all__ = [
     "DEFAULT_SCAN_LIMITS",
@@ -153,18 +153,15 @@ IMPLICIT_LITTLE: Final = Coding(
 )
 
 
-class Value(NamedTuple):
-    """A wanted value as it came: its VR, empty in Implicit VR, and no more than a byte above what is kept of it."""
-
-    vr: bytes
-    raw: bytes
+Value: TypeAlias = tuple[bytes, bytes]
+"""A wanted value as it came: its VR, empty in Implicit VR, and no more than a byte above what is kept of it."""
 
 
 class Passed(NamedTuple):
     """The first elements of a data set, passed over without a walk."""
 
     end: int
-    """Where the walk is to go on, bytes from the start of the data set."""
+    """Where the last one ends, bytes from the start of the data set; there need not be as many yet."""
     last: int
     """The tag of the last one."""
     number: int
@@ -237,9 +234,11 @@ class ElementWalk:
         """Whether more bytes change nothing: there is a problem, or a limit was met."""
         return self._over
 
-    def begin_after(self, passed: Passed) -> None:
-        """Begin behind elements that were found to be whole and in order; what is fed begins there."""
-        self._base, self._last, self._walked, self.values = passed.end, passed.last, passed.number, passed.values
+    def begin_after(self, passed: Passed, size: int) -> None:
+        """Begin behind elements that were found to be in order in the first `size` bytes; what is fed begins there."""
+        self._base = min(passed.end, size)
+        self._left = passed.end - self._base
+        self._last, self._walked, self.values = passed.last, passed.number, passed.values
 
     def feed(self, view: memoryview | bytes) -> None:
         """Walk on through `view`, of which nothing is kept but a header or a wanted value cut short."""
@@ -317,7 +316,7 @@ class ElementWalk:
             self._room -= len(piece)
             if not self._left:
                 tag, vr = self._taking
-                self.values[tag] = Value(vr, bytes(self._kept))
+                self.values[tag] = vr, bytes(self._kept)
                 self._taking = None
         return end
 
@@ -360,7 +359,7 @@ class ElementWalk:
         if size >= most:
             self.flags.add(ScanFlag.OVER_LONG_VALUE)
         if len(there) == size:
-            self.values[tag] = Value(vr, bytes(there[:most]))
+            self.values[tag] = vr, bytes(there[:most])
         else:
             self._taking = tag, vr
             self._kept[:] = there[:most]

@@ -20,7 +20,7 @@ __all__ = ["Model", "Models"]
 
 _PIXELS: Final = 0x7FE00000
 _MOST_BYTES: Final = 1 << 16
-"""How much of a data set is compared, bytes. Beyond that, and from the pixels on, it is walked."""
+"""How much of a data set is compared, bytes. Beyond that, and behind the pixels, it is walked."""
 _MOST_ELEMENTS: Final = 1000
 _MOST_DIFFERENCES: Final = 32
 """Values whose length may differ for the first time before it is as cheap to walk."""
@@ -39,21 +39,26 @@ class _Element(NamedTuple):
 class _Run:
     """Elements in a row, each with a value as long as it was in the example."""
 
-    __slots__ = ("_headers", "_values", "elements", "headers", "size", "wanted")
+    __slots__ = ("_headers", "_joined", "_least", "_values", "elements", "size", "wanted")
 
     def __init__(self, elements: Sequence[_Element]) -> None:
         self.elements = elements
-        self.headers = tuple(element.header for element in elements)
         self.wanted = tuple((element.tag, element.vr) for element in elements if element.wanted)
-        self._headers = struct.Struct("".join(f"{len(element.header)}s{element.size}x" for element in elements))
+        self.size = sum(len(element.header) + element.size for element in elements)
+        *others, last = elements
+        # Of the last value nothing has to be there, unless it is wanted.
+        headers = [f"{len(element.header)}s{element.size}x" for element in others]
+        self._headers = struct.Struct("".join((*headers, f"{len(last.header)}s")))
+        values = [f"{len(element.header)}x{element.size}{'s' if element.wanted else 'x'}" for element in others]
         self._values = struct.Struct(
-            "".join(f"{len(element.header)}x{element.size}{'s' if element.wanted else 'x'}" for element in elements)
+            "".join((*values, f"{len(last.header)}x{last.size}s" if last.wanted else f"{len(last.header)}x"))
         )
-        self.size = self._headers.size
+        self._least = max(self._headers.size, self._values.size)
+        self._joined = b"".join(element.header for element in elements)
 
-    def headers_of(self, view: memoryview, at: int) -> tuple[Any, ...]:
-        """Take out what has to be the headers, if this is such a run."""
-        return self._headers.unpack_from(view, at)
+    def begins(self, view: memoryview, at: int) -> bool:
+        """Tell whether there is such a run."""
+        return len(view) - at >= self._least and b"".join(self._headers.unpack_from(view, at)) == self._joined
 
     def values_of(self, view: memoryview, at: int) -> tuple[Any, ...]:
         """Take out the wanted values."""
@@ -73,7 +78,7 @@ class Model:
         self._parts: list[_Part] = []
 
     def passed(self, coding: Coding, view: memoryview, wanted: Collection[int], most: int) -> Passed | None:
-        """Find the first elements of a data set, if it is built like the last one, and all of them are in `view`.
+        """Find the first elements of a data set, if it is built like the last one; the last value may be beyond `view`.
 
         No wanted value has more than `most` bytes. Where nothing is found, this data set is the next one's example.
         """
@@ -87,16 +92,16 @@ class Model:
     def _follow(self, coding: Coding, view: memoryview, most: int) -> Passed | None:
         at = number = last = index = splits = 0
         values: dict[int, Value] = {}
-        while index < len(self._parts):
+        while index < len(self._parts) and at < len(view):
             part = self._parts[index]
             if isinstance(part, _Run):
-                if len(view) - at < part.size or part.headers_of(view, at) != part.headers:
+                if not part.begins(view, at):
                     splits += 1
                     if splits > _MOST_DIFFERENCES or not self._split(index, part, coding, view[at:]):
                         return None
                     continue
                 for (tag, vr), raw in zip(part.wanted, part.values_of(view, at), strict=True):
-                    values[tag] = Value(vr, raw)
+                    values[tag] = vr, raw
                 at += part.size
                 number += len(part.elements)
                 last = part.elements[-1].tag
@@ -105,11 +110,13 @@ class Model:
                 if element is None:
                     return None
                 last, vr, body, at = element
-                if (last, vr) != (part.tag, part.vr) or at > len(view) or at - body > most:
+                if (last, vr) != (part.tag, part.vr):
                     return None
                 number += 1
                 if part.wanted:
-                    values[last] = Value(vr, bytes(view[body:at]))
+                    if at > len(view) or at - body > most:
+                        return None
+                    values[last] = vr, bytes(view[body:at])
             index += 1
         return Passed(at, last, number, values)
 
@@ -151,11 +158,15 @@ def _first_elements(coding: Coding, view: memoryview, wanted: Collection[int], m
     at, last = 0, -1
     while (element := ordinary_element(coding, view, at)) is not None:
         tag, vr, body, end = element
-        if tag <= last or tag >= _PIXELS or end > min(len(view), _MOST_BYTES) or (tag in wanted and end - body > most):
+        if tag <= last or (tag in wanted and end - body > most):
+            break
+        if tag < _PIXELS and end > min(len(view), _MOST_BYTES):
             break
         if len(elements) == _MOST_ELEMENTS:
             return elements
         elements.append(_Element(tag, vr, bytes(view[at:body]), end - body, tag in wanted))
+        if tag >= _PIXELS:
+            return elements
         at, last = end, tag
     return [] if _is_cut(coding, view, at) else elements
 

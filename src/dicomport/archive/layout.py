@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import string
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from dicomport.archive.scanner import InstanceFacts
@@ -24,7 +25,9 @@ FIELDS: Final[Mapping[str, Callable[[InstanceFacts], str]]] = {
     "accession_number": lambda facts: facts.accession_number,
     "series_number": lambda facts: facts.series_number,
 }
-"""What a template may name beside `calling`, the calling AE title."""
+"""What a template may name beside the calling AE title."""
+
+_CALLING: Final = "calling"
 
 
 class Layout:
@@ -38,25 +41,39 @@ class Layout:
     def __init__(self, template: str = DEFAULT_LAYOUT) -> None:
         """Check the template. Raises `ValueError`, which says what is wrong with it."""
         parts = template.split("/")
-        used: set[str] = set()
         for part in parts:
-            fields = [field for _, field, spec, conversion in string.Formatter().parse(part) if field is not None]
-            unknown = [field for field in fields if field not in FIELDS and field != "calling"]
+            unknown = [field for field in _fields_of(part) if field not in FIELDS and field != _CALLING]
             if unknown:
                 raise ValueError(
-                    f"{{{unknown[0]}}} is no field of a layout; there are {', '.join((*FIELDS, 'calling'))}"
+                    f"{{{unknown[0]}}} is no field of a layout; there are {', '.join((*FIELDS, _CALLING))}"
                 )
-            used.update(fields)
             if not part or part.startswith(".") or "\\" in part:
                 raise ValueError(f"{part!r} can't be a part of a layout: it is empty, hidden or not portable")
         if "{instance}" not in parts[-1]:
             raise ValueError("the last part of a layout needs {instance}: without it files would meet")
         self._folder = "/".join(parts[:-1])
         self._stem = parts[-1]
-        self._used = [(name, field) for name, field in FIELDS.items() if name in used]
+        self._in_folder = _fields_of(self._folder)
+        self._in_stem = _fields_of(self._stem)
 
     def place(self, facts: InstanceFacts, calling_ae_title: str) -> tuple[str, str]:
         """Give the folder, relative to the archive, and the file's name without its suffix."""
-        values = {name: file_name(field(facts)) for name, field in self._used}
-        values["calling"] = file_name(calling_ae_title)
-        return self._folder.format(**values), self._stem.format(**values)
+        folder = tuple([(name, _said(name, facts, calling_ae_title)) for name in self._in_folder])
+        stem = [(name, _said(name, facts, calling_ae_title)) for name in self._in_stem]
+        return _filled_again(self._folder, folder), _filled(self._stem, stem)
+
+
+def _fields_of(template: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(field for _, field, _, _ in string.Formatter().parse(template) if field is not None))
+
+
+def _said(name: str, facts: InstanceFacts, calling_ae_title: str) -> str:
+    return calling_ae_title if name == _CALLING else FIELDS[name](facts)
+
+
+def _filled(template: str, texts: Iterable[tuple[str, str]]) -> str:
+    return template.format(**{name: file_name(text) for name, text in texts})
+
+
+_filled_again: Final = functools.lru_cache(maxsize=64)(_filled)
+"""For folders, which are those of the instance before."""

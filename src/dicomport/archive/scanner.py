@@ -5,13 +5,11 @@ pydicom needs 0.6 ms for the 258 elements of its CT image, more than all the res
 
 from __future__ import annotations
 
-import dataclasses
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-from dicomport.archive.charsets import codec_of, decode_text
 from dicomport.archive.elements import (
     DEFAULT_SCAN_LIMITS,
     EXPLICIT_BIG,
@@ -24,9 +22,9 @@ from dicomport.archive.elements import (
     ScanFlag,
     ScanLimits,
     ScanProblem,
-    Value,
 )
 from dicomport.archive.examples import Model
+from dicomport.archive.facts import WANTED, ByteOrder, InstanceFacts, decode_facts
 from dicomport.standard import TransferSyntax, find_transfer_syntax
 
 __all__ = [
@@ -40,9 +38,7 @@ __all__ = [
     "Scanner",
 ]
 
-_CHARACTER_SET: Final = 0x00080005
 _LONGEST_UID: Final = 64
-_LONGEST_INTEGER_STRING: Final = 12
 
 # PS3.6 Table A-1 has them among the transfer syntaxes, and what they encode is no data set.
 _MIME: Final = "1.2.840.10008.1.2.6.1"
@@ -57,59 +53,6 @@ _BIG_STARTS: Final = (b"\0\x08", b"\0\x02")
 # zlib hands back what it did not get to, which is copied with each piece that is inflated: hence little at a time.
 _DEFLATED_PIECE: Final = 16 << 10
 _INFLATED_PIECE: Final = 64 << 10
-
-
-def _uid(tag: int) -> Any:
-    return dataclasses.field(default="", metadata={"tag": tag, "kind": "uid"})
-
-
-def _text(tag: int) -> Any:
-    return dataclasses.field(default="", metadata={"tag": tag, "kind": "text"})
-
-
-def _integer_string(tag: int) -> Any:
-    return dataclasses.field(default=None, metadata={"tag": tag, "kind": "integer string"})
-
-
-def _number(tag: int) -> Any:
-    return dataclasses.field(default=None, metadata={"tag": tag, "kind": "number"})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InstanceFacts:
-    """What a data set says of its instance, series, study and patient: as written, without padding, decoded.
-
-    Text that is absent is empty, a number that is absent or none is None. It is a peer's, and to be treated as such.
-    """
-
-    sop_class_uid: str = _uid(0x00080016)
-    sop_instance_uid: str = _uid(0x00080018)
-    study_instance_uid: str = _uid(0x0020000D)
-    series_instance_uid: str = _uid(0x0020000E)
-    patient_id: str = _text(0x00100020)
-    patient_name: str = _text(0x00100010)
-    modality: str = _text(0x00080060)
-    study_date: str = _text(0x00080020)
-    series_date: str = _text(0x00080021)
-    acquisition_date: str = _text(0x00080022)
-    content_date: str = _text(0x00080023)
-    study_time: str = _text(0x00080030)
-    accession_number: str = _text(0x00080050)
-    study_description: str = _text(0x00081030)
-    series_description: str = _text(0x0008103E)
-    series_number: str = _text(0x00200011)
-    instance_number: str = _text(0x00200013)
-    number_of_frames: int | None = _integer_string(0x00280008)
-    rows: int | None = _number(0x00280010)
-    columns: int | None = _number(0x00280011)
-    specific_character_set: str = _text(_CHARACTER_SET)
-    r"""Its values with "\" between them."""
-
-
-_FACTS: Final = tuple(
-    (field.name, field.metadata["tag"], field.metadata["kind"]) for field in dataclasses.fields(InstanceFacts)
-)
-_WANTED: Final = frozenset(tag for _, tag, _ in _FACTS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,8 +180,8 @@ class Scanner:
                 self._flags.add(ScanFlag.TRAILING_BYTES)
         if not self._over:
             walk.end()
-        little_endian = self._syntax is None or self._syntax.little_endian
-        facts = _facts(walk.values, self._limits.value_bytes, little_endian=little_endian)
+        order: ByteOrder = "little" if self._syntax is None or self._syntax.little_endian else "big"
+        facts = decode_facts(walk.values, self._limits.value_bytes, order)
         flags = self._flags | walk.flags | _over_long_uids(facts)
         return Scan(facts=facts, problem=self._problem or walk.problem, flags=frozenset(flags))
 
@@ -284,10 +227,10 @@ class Scanner:
         """Pass over the first elements, if they are those of the model; give what is left to walk."""
         if self._model is None or self._over:
             return view
-        passed = self._model.passed(_coding(self._syntax), view, _WANTED, self._limits.value_bytes)
+        passed = self._model.passed(_coding(self._syntax), view, WANTED, self._limits.value_bytes)
         if passed is None:
             return view
-        walk.begin_after(passed)
+        walk.begin_after(passed, len(view))
         return view[passed.end :]
 
     def _begin(self, start: bytes) -> ElementWalk:
@@ -303,7 +246,7 @@ class Scanner:
             self._give_up(ProblemKind.UNDECODABLE, "begins in Explicit VR in a transfer syntax with Implicit VR")
         elif start[:2] in (_BIG_STARTS if coding.little_endian else _LITTLE_STARTS):
             self._give_up(ProblemKind.UNDECODABLE, "begins in the other byte order")
-        return ElementWalk(coding, _WANTED, self._limits)
+        return ElementWalk(coding, WANTED, self._limits)
 
 
 def _coding(syntax: TransferSyntax | None) -> Coding:
@@ -313,44 +256,6 @@ def _coding(syntax: TransferSyntax | None) -> Coding:
     return IMPLICIT_LITTLE if syntax.implicit_vr else EXPLICIT_BIG
 
 
-def _facts(values: Mapping[int, Value], most: int, *, little_endian: bool) -> InstanceFacts:
-    """Decode the values, of which no more than `most` bytes count."""
-    character_set = _decode_uid(values[_CHARACTER_SET].raw) if _CHARACTER_SET in values else ""
-    codec = codec_of(character_set)
-    facts: dict[str, Any] = {}
-    for name, tag, kind in _FACTS:
-        if tag not in values:
-            continue
-        vr, raw = values[tag]
-        if kind == "uid":
-            # A UID that was cut would be another one.
-            facts[name] = _decode_uid(raw) if len(raw) <= most else ""
-        elif kind == "text":
-            facts[name] = decode_text(raw[:most], codec)
-        elif kind == "number":
-            facts[name] = _decode_number(vr, raw, little_endian=little_endian)
-        else:
-            facts[name] = _decode_integer_string(raw)
-    return InstanceFacts(**facts)
-
-
 def _over_long_uids(facts: InstanceFacts) -> set[ScanFlag]:
     uids = facts.sop_class_uid, facts.sop_instance_uid, facts.study_instance_uid, facts.series_instance_uid
     return {ScanFlag.OVER_LONG_VALUE} if max(map(len, uids)) > _LONGEST_UID else set()
-
-
-def _decode_uid(raw: bytes) -> str:
-    return raw.decode("latin-1").strip("\0 ")
-
-
-def _decode_number(vr: bytes, raw: bytes, *, little_endian: bool) -> int | None:
-    """Decode a value of VR US (PS3.5 6.2); one in UN has lost its VR and nothing else."""
-    if len(raw) != 2 or vr not in (b"US", b"UN", b""):
-        return None
-    return int.from_bytes(raw, "little" if little_endian else "big")
-
-
-def _decode_integer_string(raw: bytes) -> int | None:
-    """Decode a value of VR IS (PS3.5 6.2) that counts something."""
-    text = raw.strip(b" \0").removeprefix(b"+")
-    return int(text) if text.isdigit() and len(text) <= _LONGEST_INTEGER_STRING else None

@@ -30,7 +30,7 @@ class Session:
 
     def __init__(self, sessions: Path, durability: Durability) -> None:
         """Make the folder and lock it. Raises `OSError`."""
-        self._durability = durability
+        self._syncs = durability is Durability.FSYNC
         with _gate(sessions):
             self.folder = Path(tempfile.mkdtemp(prefix="session-", dir=sessions))
             self._lock = lock_folder(self.folder, wait=False)
@@ -43,7 +43,7 @@ class Session:
         self._number = 0
         self._descriptor = self._open_segment()
         self._segment_bytes = 0
-        if durability is Durability.FSYNC:
+        if self._syncs:
             sync(sessions)
 
     def append(self, records: Sequence[Record]) -> None:
@@ -55,7 +55,7 @@ class Session:
         try:
             while view:
                 view = view[os.write(self._descriptor, view) :]
-            if self._durability is Durability.FSYNC:
+            if self._syncs:
                 os.fdatasync(self._descriptor)
         except OSError:
             # The last line may be torn; the next ones go into a segment of their own.
@@ -92,7 +92,7 @@ class Session:
 
     def _open_segment(self) -> int:
         descriptor = os.open(self._segment(), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        if self._durability is Durability.FSYNC:
+        if self._syncs:
             sync(self.folder)
         return descriptor
 

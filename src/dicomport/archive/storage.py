@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
 import os
-import queue
 import threading
 import time
 from collections.abc import Sequence
@@ -39,8 +37,8 @@ __all__ = ["Archive", "ArchiveOptions", "recover"]
 
 log = get_logger("archive")
 
-_MOST_WAITING: Final = 1000
-"""Batches of records that wait for the index; beyond that, committing waits too."""
+_MOST_WAITING: Final = 10_000
+"""Records that wait for the index; beyond that, committing waits too."""
 
 _GATHERING_SECONDS: Final = 0.05
 """How long what has been committed waits for more, to be indexed with it."""
@@ -310,18 +308,30 @@ class _Indexer:
         self._session = session
         self._complete = True
         self._closing = threading.Event()
-        self._waiting: queue.Queue[tuple[Sequence[Record], int] | None] = queue.Queue(maxsize=_MOST_WAITING)
+        self._changed = threading.Condition()
+        """Guards what follows. It is notified when something waits, when nothing does, and at the end."""
+        self._waiting: list[Record] = []
+        self._written = 0
+        """How many records the journal had with the last one that waits."""
+        self._ending = False
         self._thread = threading.Thread(target=self._run, name="dicomport-indexer", daemon=True)
         self._thread.start()
 
     def put(self, records: Sequence[Record]) -> None:
         """Have records indexed; waits while too many wait already."""
-        if records:
-            self._waiting.put((records, self._session.written))
+        if not records:
+            return
+        with self._changed:
+            while self.busy():
+                self._changed.wait()
+            if not self._waiting:
+                self._changed.notify_all()
+            self._waiting += records
+            self._written = self._session.written
 
     def busy(self) -> bool:
         """Tell whether too many wait."""
-        return self._waiting.full()
+        return len(self._waiting) >= _MOST_WAITING
 
     def hurry(self) -> None:
         """Gather and wait no more: what the database does not take at once is left to the journal."""
@@ -333,27 +343,37 @@ class _Indexer:
         What the database does not take now is left to the journal.
         """
         self.hurry()
-        self._waiting.put(None)
+        with self._changed:
+            self._ending = True
+            self._changed.notify_all()
         self._thread.join()
         return self._complete
 
     def _run(self) -> None:
-        ending = False
-        while not ending:
-            waiting = [self._waiting.get()]
+        while self._await_some():
             # One transaction for many costs little more than for one; what waits is in the journal.
             self._closing.wait(_GATHERING_SECONDS)
-            with contextlib.suppress(queue.Empty):
-                while True:
-                    waiting.append(self._waiting.get_nowait())
-            ending = waiting[-1] is None
-            self._add([item for item in waiting if item is not None])
+            self._add(*self._take())
 
-    def _add(self, items: Sequence[tuple[Sequence[Record], int]]) -> None:
+    def _await_some(self) -> bool:
+        """Wait until something waits; give whether it does, or the end has come."""
+        with self._changed:
+            while not self._waiting and not self._ending:
+                self._changed.wait()
+            return bool(self._waiting)
+
+    def _take(self) -> tuple[Sequence[Record], int]:
+        """Take all that waits, and how many records the journal had with it."""
+        with self._changed:
+            waiting, self._waiting = self._waiting, []
+            self._changed.notify_all()
+            return waiting, self._written
+
+    def _add(self, records: Sequence[Record], written: int) -> None:
         """Index records. While the database has trouble, such as a full disk, they wait; the journal has them too."""
-        while items:
+        while True:
             try:
-                self._index.add([record for records, _ in items for record in records])
+                self._index.add(records)
             except SQLAlchemyError as error:
                 log.warning("index_failed", error=_told(error), again_after_s=_AGAIN_AFTER)
                 if self._closing.wait(_AGAIN_AFTER):
@@ -361,7 +381,7 @@ class _Indexer:
                     return
             else:
                 # Some records of the journal have no instance, as its file could not be given its name.
-                self._session.indexed = items[-1][1]
+                self._session.indexed = written
                 return
 
 

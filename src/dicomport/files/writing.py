@@ -148,11 +148,12 @@ class PartialFile:
         Raises `OSError`; then nothing is left, unless the folder alone could not be synced: the file is whole then,
         and stays, as another sender may have been told already that this data set is here.
         """
+        syncs = self._durability is Durability.FSYNC
         try:
-            if self._durability is Durability.FSYNC:
+            if syncs:
                 self._file.sync()
             path = self._named(file_name(sop_instance_uid))
-            if self._durability is Durability.FSYNC:
+            if syncs:
                 sync(self._folder)
         finally:
             self._file.discard()
