@@ -151,7 +151,7 @@ class Association:
         machine = self._machine
         indications = machine.indications
         while not indications:
-            if machine.state is State.STA1 or machine.closing:
+            if machine.state is _IDLE or machine.closing:
                 return None
             in_transfer = machine.state in _DATA_TRANSFER
             try:
@@ -198,7 +198,7 @@ class Association:
         if context_id not in self._contexts:
             raise StateError(f"presentation context {context_id} was not accepted")
         cut = fragments(context_id, data, is_command=is_command, last=last, maximum_length=self._longest_sent)
-        self._machine.step(Event.EVT9, send=cut)
+        self._machine.step(_P_DATA_REQUEST, send=cut)
 
     def release(self) -> None:
         """Ask for the release (Evt11)."""
@@ -282,5 +282,9 @@ class Association:
 
 
 _ASSOCIATE = frozenset((AssociateRQ.KIND, AssociateAC.KIND))
+# A member of an enum takes ten times as long to look up as a name of the module (Python 3.11), and these are asked for
+# with each fragment and each message.
+_IDLE = State.STA1
+_P_DATA_REQUEST = Event.EVT9
 _DATA_TRANSFER = frozenset((State.STA6, State.STA7))
 _UNEXPECTED = frozenset((Action.AA_1, Action.AA_8))

@@ -73,6 +73,12 @@ _EFFECTS: Final[Mapping[Action, tuple[_Effect, ...]]] = {
 }
 
 
+_ABORTING: Final = frozenset(
+    action for action, effects in _EFFECTS.items() if _E.INDICATE_ABORT in effects or _E.PROVIDER_ABORT in effects
+)
+_REFUSE: Final = Action.REFUSE
+
+
 class Machine:
     """State, outbox, indications and ARTIM of one side of one association."""
 
@@ -105,11 +111,11 @@ class Machine:
         Raises `StateError`, with nothing changed, for a request of the local user that the state does not allow.
         """
         action, following = TRANSITIONS[self.state, event]
-        if action is Action.REFUSE:
+        if action is _REFUSE:
             raise StateError(f"{event.meaning}: not now, while {self.state.meaning}")
         effects = _EFFECTS[action]
         aborted = None
-        if _Effect.INDICATE_ABORT in effects or _Effect.PROVIDER_ABORT in effects:
+        if action in _ABORTING:
             aborted = Aborted(reason, by_peer=False, detail=detail or out_of_place(event, self.state))
         self._perform(effects, send, indicate, aborted)
         self.state = following

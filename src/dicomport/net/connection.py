@@ -38,6 +38,7 @@ class Connection:
         """How fast the peer's bytes come, whatever else they are waited for with."""
         self.expired: TimerExpiredError | None = None
         """The last timer that expired, ARTIM too, which the core deals with."""
+        self._asks = core.role is Role.REQUESTOR
         self._events = 0
         self._torn = False
         """Whether a PDU was sent in part: what is sent after that, an A-ABORT too, would be read as its rest."""
@@ -89,7 +90,7 @@ class Connection:
             self._torn = True
             await self.stream.send(output, timer or self._stall)
             self._torn = False
-            if self.core.role is Role.REQUESTOR:
+            if self._asks:
                 self.stream.backlog.note_message()
 
     def interruptible(self) -> _Interruptible:
@@ -124,7 +125,7 @@ class Connection:
 
     def _is_sending(self) -> bool:
         """Whether the peer still takes what a requestor has sent."""
-        return self.core.role is Role.REQUESTOR and self.core.artim == 0 and self.stream.backlog.shrank()
+        return self._asks and self.core.artim == 0 and self.stream.backlog.shrank()
 
     async def _receive(self, timer: Bound) -> None:
         bound = unexpired(self._artim.bound(timer))

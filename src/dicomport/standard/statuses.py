@@ -58,6 +58,9 @@ class Category(enum.Enum):
     PENDING = "Pending"
 
 
+_ACCEPTED = (Category.SUCCESS, Category.WARNING)
+
+
 @dataclass(frozen=True, slots=True)
 class Status:
     """A status: Status (0000,0900), Error Comment (0000,0902) and the tags of Offending Element (0000,0901).
@@ -103,8 +106,7 @@ class Status:
     @property
     def accepted(self) -> bool:
         """Whether the peer has done what it was asked: Success or Warning."""
-        category = _look_up(self.code)[0]
-        return category is Category.SUCCESS or category is Category.WARNING
+        return _look_up(self.code)[0] in _ACCEPTED
 
     def __int__(self) -> int:
         return self.code

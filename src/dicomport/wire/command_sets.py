@@ -50,6 +50,11 @@ class Element(enum.IntEnum):
     MOVE_ORIGINATOR_MESSAGE_ID = 0x1031
 
 
+# A member of an enum takes ten times as long to look up as a name of the module (Python 3.11).
+_GROUP_LENGTH: Final = Element.GROUP_LENGTH
+_COMMAND_FIELD: Final = Element.COMMAND_FIELD
+_COMMAND_DATA_SET_TYPE: Final = Element.COMMAND_DATA_SET_TYPE
+
 # An N-ACTION-RQ has Requested UIDs, its response has Affected ones (PS3.7 10.3.4.2).
 _ANSWERED_UIDS = {
     Element.REQUESTED_SOP_CLASS_UID: Element.AFFECTED_SOP_CLASS_UID,
@@ -68,7 +73,7 @@ class RawCommand:
     @property
     def command_field(self) -> int:
         """The Command Field (0000,0100)."""
-        return self._mandatory_number(Element.COMMAND_FIELD)
+        return self._mandatory_number(_COMMAND_FIELD)
 
     @property
     def is_response(self) -> bool:
@@ -83,7 +88,7 @@ class RawCommand:
     @property
     def has_data_set(self) -> bool:
         """Whether a data set follows (0000,0800)."""
-        return self._mandatory_number(Element.COMMAND_DATA_SET_TYPE) != NO_DATA_SET
+        return self._mandatory_number(_COMMAND_DATA_SET_TYPE) != NO_DATA_SET
 
     def _mandatory_number(self, element: Element) -> int:
         try:
@@ -118,7 +123,7 @@ class RawCommand:
             body = b"".join([_HEADER.pack(0, number, len(raw)) + raw for number, raw in sorted(self.elements.items())])
         except struct.error:
             raise EncodeError(f"{sorted(self.elements)} are not all element numbers") from None
-        return _HEADER.pack(0, Element.GROUP_LENGTH, 4) + _UL.pack(len(body)) + body
+        return _HEADER.pack(0, _GROUP_LENGTH, 4) + _UL.pack(len(body)) + body
 
     @classmethod
     def decode(cls, data: bytes, notes: Counter[Deviation]) -> Self:
@@ -141,7 +146,7 @@ class RawCommand:
                 if number < last:
                     notes[Deviation.ELEMENTS_UNSORTED] += 1
             last = number
-        if elements.pop(Element.GROUP_LENGTH, b"") != _UL.pack(max(0, len(data) - 12)):
+        if elements.pop(_GROUP_LENGTH, b"") != _UL.pack(max(0, len(data) - 12)):
             notes[Deviation.GROUP_LENGTH_WRONG] += 1
         return cls(elements)
 

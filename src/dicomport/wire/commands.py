@@ -50,6 +50,11 @@ __all__ = [
 
 _INVALID_OBJECT_INSTANCE = 0x0117
 _MISTYPED_ARGUMENT = 0x0212
+# A member of an enum takes ten times as long to look up as a name of the module (Python 3.11).
+_COMMAND_FIELD = Element.COMMAND_FIELD
+_COMMAND_DATA_SET_TYPE = Element.COMMAND_DATA_SET_TYPE
+_PRIORITY = Element.PRIORITY
+
 _NEEDED_TO_ANSWER = (Element.MESSAGE_ID, Element.MESSAGE_ID_BEING_RESPONDED_TO)
 
 
@@ -109,9 +114,9 @@ class Command:
     def to_raw(self) -> RawCommand:
         """Build the command set's elements."""
         elements: dict[int, bytes] = {
-            Element.COMMAND_FIELD: encode_number(self.COMMAND_FIELD),
+            _COMMAND_FIELD: encode_number(self.COMMAND_FIELD),
             # Any value but 0101H says that a data set follows (PS3.7 E.1); 0000H is what the peers know.
-            Element.COMMAND_DATA_SET_TYPE: encode_number(0 if self.has_data_set else NO_DATA_SET),
+            _COMMAND_DATA_SET_TYPE: encode_number(0 if self.has_data_set else NO_DATA_SET),
         }
         for name, field in _FIELDS[type(self)]:
             value = getattr(self, name)
@@ -302,7 +307,7 @@ def decode_command(data: bytes, notes: Counter[Deviation] | None = None) -> Comm
         if not raw.is_response:
             _ = raw.message_id
         return raw
-    if command is CStoreRQ and not raw.elements.get(Element.PRIORITY):
+    if command is CStoreRQ and not raw.elements.get(_PRIORITY):
         notes[Deviation.PRIORITY_MISSING] += 1
     if any(_is_padded_wrongly(raw.elements[element]) for element in _UIDS if element in raw.elements):
         notes[Deviation.UID_PADDING] += 1
