@@ -18,7 +18,7 @@ BLOCK_BYTES: Final = 1 << 20
 _SHORT_BLOCK_BYTES: Final = 1 << 16
 """What is collected where memory is scarce."""
 
-_QUICK: Final = 0.05
+_QUICK: Final = 0.02
 """Seconds that the event loop, and with it every other association, may be held up by a disk."""
 _SLOW_FOR: Final = 1.0
 """Seconds for which a disk that has held it up is left to threads."""
