@@ -22,7 +22,7 @@ _PIXELS: Final = 0x7FE00000
 _MOST_BYTES: Final = 1 << 16
 """How much of a data set is compared, bytes. Beyond that, and behind the pixels, it is walked."""
 _MOST_ELEMENTS: Final = 1000
-"""How many elements an example has: what is kept of 64 senders that mean harm stays at some megabytes."""
+"""How many elements an example has: what is kept of 64 senders that mean harm is 16 MB."""
 _MOST_DIFFERENCES: Final = 32
 """Values whose length may differ for the first time before it is as cheap to walk."""
 _MOST_MODELS: Final = 64
