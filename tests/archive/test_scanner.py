@@ -1,7 +1,9 @@
 """The scanner: golden data sets, splits, limits, and the rows of the robustness table that concern data sets."""
 
+import array
 import dataclasses
 import random
+import statistics
 import struct
 import tracemalloc
 import zlib
@@ -673,11 +675,15 @@ def test_d8_a_value_of_4_gib(uid: str) -> None:
     piece = bytes(1 << 20)
     scanner = Scanner(uid)
     scanner.feed(first + header(uid, 0x7FE00010, "OW", size))
+    peaks = array.array("q", bytes(8 * (size >> 20)))
     tracemalloc.start()
     try:
-        for _ in range(size >> 20):
+        for number in range(size >> 20):
+            tracemalloc.reset_peak()
             scanner.feed(piece)
-        assert tracemalloc.get_traced_memory()[1] < 10_000
+            peaks[number] = tracemalloc.get_traced_memory()[1]
+        # Most of them, as other threads of this process may want memory at any moment.
+        assert statistics.median(peaks) < 10_000
     finally:
         tracemalloc.stop()
     scanner.feed(piece[: size & 0xFFFFF] + last + b"\0")
