@@ -29,6 +29,10 @@ class Receiver:
 
     def __init__(self) -> None:
         self.received: Counter[str] = Counter()
+        self.written_down: set[str] = set()
+        """What the journal had when the sender was killed."""
+        self.again: set[str] = set()
+        """What was received though the journal had it."""
         self._lock = threading.Lock()
         self._left = 0
         self._reached = threading.Event()
@@ -43,10 +47,17 @@ class Receiver:
     def take(self, request: dicomport.StoreRequest) -> int:
         with self._lock:
             self.received[request.sop_instance_uid] += 1
+            self.again |= {request.sop_instance_uid} & self.written_down
             self._left -= 1
             if self._left == 0:
                 self._reached.set()
         return 0x0000
+
+
+def accepted(journal: Path) -> set[str]:
+    """Give the instances that a journal has; the last line may be torn."""
+    lines = journal.read_text().splitlines(keepends=True) if journal.exists() else []
+    return {json.loads(line)["sop_instance_uid"] for line in lines if line.endswith("}\n")}
 
 
 @pytest.mark.parametrize(("associations", "window"), [(1, 1), (2, 16)])
@@ -67,12 +78,15 @@ def test_a_run_that_is_killed_goes_on_where_it_stood(associations: int, window: 
             assert reached.wait(60)
             process.send_signal(signal.SIGKILL)
             process.communicate()
+            receiver.written_down |= accepted(journal)
         before = len(receiver.received)
         assert 0 < before < INSTANCES
         done = run_command(*command, *options)
 
     assert (done.returncode, "Traceback" in done.stderr) == (0, False)
     assert len(receiver.received) == INSTANCES
+    assert receiver.written_down
+    assert not receiver.again
     again = receiver.received.total() - INSTANCES
     assert again <= KILLS * associations * window
     rows = [json.loads(line) for line in report.read_text().splitlines()]
@@ -118,6 +132,50 @@ def test_another_file_is_never_taken_for_a_journal(content: bytes, complaint: st
 
     assert (done.returncode, complaint in done.stderr) == (2, True)
     assert journal.read_bytes() == content
+
+
+def test_what_is_no_regular_file_is_never_read_as_a_journal(tmp_path: Path) -> None:
+    # /dev/full and /dev/zero never end: whoever reads them to the end of a line has no memory left.
+    done = run_command("storescu", "127.0.0.1", "104", tmp_path, "--journal", "/dev/full")
+
+    assert (done.returncode, "/dev/full can't be the journal: it is no regular file" in done.stderr) == (2, True)
+
+
+def test_a_file_without_lines_is_not_taken_into_memory(tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+    with journal.open("wb") as file:
+        file.truncate(1 << 40)
+
+    done = run_command("storescu", "127.0.0.1", "104", tmp_path, "--journal", journal)
+
+    assert (done.returncode, "something else than a journal" in done.stderr) == (2, True)
+
+
+def test_a_disk_without_room_for_the_journal_is_told_once_and_fails_the_run(tmp_path: Path) -> None:
+    receiver = Receiver()
+    journal, folder = tmp_path / "journal", tmp_path / "files"
+    folder.mkdir()
+    for number in range(100):
+        part10(folder / f"{number:03}.dcm", sop_instance=f"1.2.3.{number}", size=1000)
+
+    with dicomport.StorageSCP(receiver.take, port=0).in_thread() as scp:
+        command = ("storescu", "127.0.0.1", str(scp.port), folder, "--journal", journal)
+        process = start(*command, wrapper=("prlimit", "--fsize=4000"))
+        _, err = process.communicate(timeout=60)
+        lines = journal.read_bytes().splitlines(keepends=True)
+        again = run_command(*command)
+
+    assert process.returncode == 1
+    assert "Traceback" not in err
+    assert "100 of 100 files accepted" in err
+    assert err.count("journal_failed") == 1
+    assert "the journal lacks some of what was accepted (No space left on device)" in err
+    assert 0 < len(lines) < 100
+    assert all(line.endswith(b"}\n") for line in lines)
+    # With room again, what is in it is not sent again.
+    assert again.returncode == 0
+    assert f"100 of 100 files accepted, {len(lines)} of them in an earlier run" in again.stderr
+    assert receiver.received.total() == 200 - len(lines)
 
 
 def test_a_torn_line_is_passed_over(tmp_path: Path) -> None:

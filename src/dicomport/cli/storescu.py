@@ -142,7 +142,7 @@ def storescu(
         finally:
             outlets.give(commitments)
     uncommitted = any(not commitment.committed for commitment in commitments.values())
-    if talkative or outcome.failed or uncommitted:
+    if talkative or outcome.failed or outcome.journal_error or uncommitted:
         summarize(outcome)
         if commitments:
             tell_commitments(commitments)
@@ -230,4 +230,4 @@ def _exit_code(report: SendReport) -> ExitCode:
         return ExitCode.FAILED
     if report.error and not report.associations:
         return ExitCode.NO_ASSOCIATION
-    return ExitCode.FAILED if report.failed or report.untried else ExitCode.OK
+    return ExitCode.FAILED if report.failed or report.untried or report.journal_error else ExitCode.OK

@@ -86,6 +86,11 @@ def summarize(report: SendReport) -> None:
     _tell_failures(report)
     if report.untried:
         tell(f"  {report.untried} not tried")
+    if report.journal_error:
+        tell(
+            f"  the journal lacks some of what was accepted ({report.journal_error}): "
+            "the same command, run again, would send it once more"
+        )
 
 
 def _tell_failures(report: SendReport) -> None:

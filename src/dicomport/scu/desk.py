@@ -53,6 +53,8 @@ class Desk:
         """Length of the instances among them."""
         self.unsettled = 0
         """Instances whose fate is open."""
+        self.journal_error = ""
+        """Why the journal lacks some of what was accepted; empty where it has all."""
         self._plan = plan
         self._retry = retry
         self._journal = journal
@@ -219,7 +221,9 @@ class Desk:
             self._journal.add(instance, result.status)
         except OSError as error:
             # The peer has it all the same; at worst it is sent once more.
-            log.warning("journal_failed", sop_instance_uid=result.sop_instance_uid, reason=str(error))
+            if not self.journal_error:
+                log.warning("journal_failed", sop_instance_uid=result.sop_instance_uid, reason=error.strerror)
+            self.journal_error = error.strerror or str(error)
 
     def _tell(self, result: InstanceResult) -> None:
         if log.wants(logging.INFO):

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
 import os
+import stat
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from dicomport.net import Address
 from dicomport.scu.instances import Instance
 from dicomport.standard import Status
 
 __all__ = ["Journal", "JournalError"]
+
+_LONGEST_LINE: Final = 1 << 20
+"""More than any path takes, bytes: what has no line's end within that is not collected in memory."""
 
 
 class JournalError(Exception):
@@ -35,6 +40,8 @@ class Journal:
         self._accepted: dict[bytes, int] = {}
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
         try:
+            if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):
+                raise JournalError("it is no regular file")
             try:
                 fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -63,7 +70,14 @@ class Journal:
                 "mtime_ns": changed,
                 "status": status.code,
             }
-            os.write(self._descriptor, json.dumps(line).encode() + b"\n")
+            self._write(json.dumps(line).encode() + b"\n")
+
+    def _write(self, line: bytes) -> None:
+        written = os.write(self._descriptor, line)
+        if written < len(line):
+            # Half a line would spoil the next one, for which there may be room again.
+            os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size - written)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def close(self) -> None:
         """Close the file."""
@@ -78,7 +92,8 @@ class Journal:
     def _load(self) -> None:
         line = b"\n"
         with open(self._descriptor, "rb", closefd=False) as file:
-            for line in file:
+            while part := file.readline(_LONGEST_LINE):
+                line = part
                 try:
                     entry = json.loads(line)
                     key = (entry["peer"], entry["path"], entry["sop_instance_uid"], entry["size"], entry["mtime_ns"])

@@ -82,6 +82,8 @@ class SendReport:
     """How many associations were established."""
     error: str = ""
     """Why the last association could not be had; empty where that did not happen."""
+    journal_error: str = ""
+    """Why the journal lacks some of what was accepted, which would be sent once more; empty where it has all."""
     untried: int = 0
     """Instances that were found and not sent, as the run was stopped before."""
     seconds: float

@@ -110,6 +110,7 @@ class Sender:
             results=tuple(self.desk.results),
             associations=self._associations,
             error=self._error,
+            journal_error=self.desk.journal_error,
             untried=self.desk.unsettled,
             seconds=time.monotonic() - self._started if self._started else 0.0,
             round_trip=self._round_trip,
