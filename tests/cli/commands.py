@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import pydicom
 
@@ -22,12 +23,15 @@ _COMMAND = (sys.executable, "-m", "dicomport")
 _PATIENCE = 60
 
 
-def dicomport(*arguments: str | Path, cwd: Path | None = None, given: str = "") -> subprocess.CompletedProcess[str]:
-    """Run a command to its end, with something on its stdin."""
+def dicomport(
+    *arguments: str | Path, cwd: Path | None = None, given: str = "", stdout: int | IO[str] = subprocess.PIPE
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, with something on its stdin; what it prints is kept, or goes elsewhere."""
     return subprocess.run(
         (*_COMMAND, *map(str, arguments)),
         check=False,
-        capture_output=True,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
         text=True,
         timeout=_PATIENCE,
         cwd=cwd,

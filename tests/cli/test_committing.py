@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import signal
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 
-from tests.cli.commands import FILES, dicomport, receiver
+import pytest
+from tests.cli.commands import FILES, dicomport, receiver, start
 
-from dicomport import StorageSCP, StoreRequest
+from dicomport import CommitmentSCP, FolderStorage, SOPReference, Status, StorageSCP, StoreRequest
 
 CT = FILES / "CT_small.dcm"
 MR = FILES / "MR_small.dcm"
@@ -70,3 +75,40 @@ def test_a_peer_that_knows_no_commitment_fails_the_run(tmp_path: Path) -> None:
 def test_a_port_to_listen_on_goes_with_asking() -> None:
     done = dicomport("storescu", "localhost", "104", CT, "--commit-port", "11113")
     assert (done.returncode, "--commit-port goes with --commit" in done.stderr) == (2, True)
+
+
+def test_a_port_that_is_taken_is_told_before_anything_is_sent(tmp_path: Path) -> None:
+    with receiver(tmp_path / "archive") as found:
+        done = dicomport("storescu", "127.0.0.1", found.port, CT, "--commit", "--commit-port", found.port)
+        kept = found.kept()
+
+    assert (done.returncode, kept) == (2, [])
+    assert f"--commit-port: can't listen on {found.port}: Address already in use" in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_while_it_waits_it_leaves_a_complete_report(number: signal.Signals, tmp_path: Path) -> None:
+    asked = threading.Event()
+
+    class Slow(FolderStorage):
+        async def look_up(self, references: Sequence[SOPReference]) -> list[Status]:
+            asked.set()
+            await asyncio.Event().wait()
+            raise NotImplementedError
+
+    report = tmp_path / "report.json"
+    slow = Slow(tmp_path / "incoming")
+    commitment = CommitmentSCP(slow, tmp_path / "transactions", ae_title="SLOW")
+    with StorageSCP(slow, port=0, commitment=commitment).in_thread() as scp:
+        process = start("storescu", "127.0.0.1", str(scp.port), CT, "--commit", "--report", report)
+        assert asked.wait(60)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+
+    assert process.returncode == 130
+    assert "1 of 1 file accepted" in err
+    assert "0 of 1 instance committed" in err
+    assert "Traceback" not in err
+    [row] = rows(report).values()
+    assert (row["accepted"], row["committed"]) == (True, False)
+    assert row["commitment"] == "interrupted before the peer's report was there"

@@ -95,6 +95,7 @@ def test_a_rejected_association_is_exit_code_3_with_the_reason(tmp_path: Path) -
         taken = dicomport("storescu", "-aet", "SCANNER", "localhost", found.port, CT)
     assert refused.returncode == 3
     assert "calling AE title not recognized" in refused.stderr
+    assert "echoscu --explain" in refused.stderr
     assert taken.returncode == 0
 
 
@@ -152,6 +153,48 @@ def test_ctrl_c_ends_it_with_130_and_says_how_far_it_came() -> None:
     assert "0 of 1 file accepted" in err
     assert "1 not tried" in err
     assert "Traceback" not in err
+
+
+FULL = pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
+
+
+@FULL
+def test_a_report_that_can_not_be_written_is_told_and_stops_nothing(running: Receiver) -> None:
+    done = dicomport("storescu", "localhost", running.port, CT, MR, "--report", "/dev/full", "--json")
+    assert done.returncode == 1
+    assert "2 of 2 files accepted" in done.stderr
+    assert "the report /dev/full is not complete: No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stdout.splitlines()) == len(running.kept()) == 2
+
+
+@FULL
+@pytest.mark.parametrize("option", ["--json", "--commit"])
+def test_results_that_can_not_be_printed_are_told_and_stop_nothing(
+    option: str, running: Receiver, tmp_path: Path
+) -> None:
+    report = tmp_path / "report.json"
+    arguments = ("storescu", "localhost", running.port, CT, MR, "--json", option, "--report", report)
+    with Path("/dev/full").open("w") as full:
+        done = dicomport(*arguments, stdout=full)
+    assert done.returncode == 1
+    assert "2 of 2 files accepted" in done.stderr
+    assert "the output is not complete: No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Exception" not in done.stderr
+    assert len(report.read_text().splitlines()) == 2
+
+
+def test_who_reads_the_results_may_go(running: Receiver) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as pipe:
+        done = dicomport("storescu", "localhost", running.port, CT, MR, "--json", stdout=pipe)
+    assert done.returncode == 1
+    assert "2 of 2 files accepted" in done.stderr
+    assert "the output is not complete: Broken pipe" in done.stderr
+    assert "Exception" not in done.stderr
+    assert len(running.kept()) == 2
 
 
 def test_a_plain_send_imports_neither_pydicom_nor_rich(running: Receiver) -> None:

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import signal
 import ssl
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import click
 
 from dicomport.cli.identity_options import IdentityItem
 from dicomport.cli.text import count, tell
-from dicomport.net import Address, Timeouts
+from dicomport.net import Address, Timeouts, listening_sockets
 from dicomport.scu import InstanceResult
 from dicomport.wire import SOPReference
 
 if TYPE_CHECKING:
-    from dicomport.commitment import Commitment
+    from dicomport.commitment import Commitment, CommitmentReport
 
-__all__ = ["Commitments", "Committing", "ask", "commit_options", "describe", "tell_commitments"]
+__all__ = ["Commitments", "Committing", "ask", "check_port", "commit_options", "describe", "tell_commitments"]
 
 Commitments: TypeAlias = Mapping[SOPReference, "Commitment"]
 """What the peer says of each instance that it was asked for."""
@@ -71,6 +72,19 @@ def _reference_of(result: InstanceResult) -> SOPReference:
     return SOPReference(result.sop_class_uid, result.sop_instance_uid)
 
 
+def check_port(committing: Committing, host: str) -> None:
+    """Raise `click.UsageError` where reports can't be listened for: before anything is sent rather than afterwards."""
+    if committing.port is None:
+        return
+    from dicomport.commitment import listening_host  # noqa: PLC0415  # a sender that asks for none need not wait for it
+
+    try:
+        for sock in listening_sockets(listening_host(host), committing.port):
+            sock.close()
+    except OSError as error:
+        raise click.UsageError(f"--commit-port: can't listen on {committing.port}: {error.strerror}") from None
+
+
 def ask(
     results: tuple[InstanceResult, ...],
     committing: Committing,
@@ -81,40 +95,55 @@ def ask(
     timeouts: Timeouts,
     listen_tls: ssl.SSLContext | None,
     identity: IdentityItem,
-) -> Commitments:
-    """Ask for storage commitment of what was accepted. Raises `click.ClickException` where the port can't be had."""
-    if not results:
-        return {}
-    from dicomport.commitment import commit  # noqa: PLC0415  # a sender that does not ask for it need not wait for it
+) -> tuple[bool, Commitments]:
+    """Ask for storage commitment of what was accepted; give whether that was interrupted, and what came of it.
 
+    Raises `click.ClickException` where the port can't be had.
+    """
+    if not results:
+        return False, {}
+    from dicomport.commitment import Commitment, commit  # noqa: PLC0415  # as above
+
+    references = dict.fromkeys(map(_reference_of, results))
+    asking = commit(
+        references,
+        address.host,
+        address.port,
+        ae_title=ae_title,
+        called_ae_title=called_ae_title,
+        wait=committing.seconds,
+        listen_port=committing.port,
+        tls=address.tls,
+        listen_tls=listen_tls,
+        timeouts=timeouts,
+        **identity,
+    )
     try:
-        report = asyncio.run(
-            commit(
-                dict.fromkeys(map(_reference_of, results)),
-                address.host,
-                address.port,
-                ae_title=ae_title,
-                called_ae_title=called_ae_title,
-                wait=committing.seconds,
-                listen_port=committing.port,
-                tls=address.tls,
-                listen_tls=listen_tls,
-                timeouts=timeouts,
-                **identity,
-            )
-        )
+        report = asyncio.run(_until_interrupted(asking))
+    except asyncio.CancelledError:
+        reason = "interrupted before the peer's report was there"
+        return True, {reference: Commitment(reference, reason=reason) for reference in references}
     except OSError as error:
         raise click.ClickException(f"can't listen on port {committing.port}: {error.strerror}") from None
-    return {commitment.reference: commitment for commitment in report.commitments}
+    return False, {commitment.reference: commitment for commitment in report.commitments}
+
+
+async def _until_interrupted(asking: Coroutine[Any, Any, CommitmentReport]) -> CommitmentReport:
+    """Wait for the reports. Raises `asyncio.CancelledError` where a signal ends that."""
+    running = asyncio.ensure_future(asking)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, running.cancel)
+    return await running
 
 
 def describe(result: InstanceResult, commitments: Commitments) -> dict[str, object]:
     """Give a result's facts with what the peer says of the instance."""
     commitment = commitments.get(_reference_of(result)) if result.accepted else None
+    not_asked = "the peer was not asked" if result.accepted else ""
     return {
         **result.describe(),
         "committed": commitment is not None and commitment.committed,
-        "commitment": "" if commitment is None else commitment.reason,
+        "commitment": not_asked if commitment is None else commitment.reason,
     }
 
 

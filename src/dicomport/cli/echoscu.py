@@ -121,7 +121,7 @@ def echoscu(
     try:
         status, round_trips = asyncio.run(echo())
     except AssociationError as error:
-        tell(f"no answer: {error}")
+        tell(f"no answer: {error}", "--explain tells at which step, and what to do")
         return ExitCode.NO_ASSOCIATION
     if as_json:
         facts = {"status": status.code, "category": status.category.value, "seconds": statistics.median(round_trips)}

@@ -6,13 +6,12 @@ import asyncio
 import contextlib
 import signal
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 import click
 
-from dicomport.cli.committing import Commitments, Committing, ask, commit_options, describe, tell_commitments
+from dicomport.cli.committing import Commitments, Committing, ask, check_port, commit_options, tell_commitments
 from dicomport.cli.identity_options import IdentityItem, user_identity_options
 from dicomport.cli.options import (
     ExitCode,
@@ -23,14 +22,14 @@ from dicomport.cli.options import (
     maximum_length_option,
     verbosity_options,
 )
+from dicomport.cli.outlets import outlets
 from dicomport.cli.sending_options import sending_options
-from dicomport.cli.summary import Advance, progress, summarize
+from dicomport.cli.summary import progress, summarize
 from dicomport.cli.text import tell
 from dicomport.cli.timeout_options import Side, timeout_options
 from dicomport.cli.tls_options import TLSOptions, tls_context, tls_options
 from dicomport.net import Address, Timeouts
 from dicomport.scu import (
-    InstanceResult,
     Plan,
     Preparation,
     RetryPolicy,
@@ -91,17 +90,18 @@ def storescu(
     Files go as they are, and one that fails does not stop the others. What may pass, such as a lost association, is
     tried again.
 
-    Exit code: 0 all were accepted; 1 some were not, or could not be sent; 2 wrong usage; 3 no association could be
-    had; 130 interrupted.
+    Exit code: 0 all were accepted; 1 some were not, or could not be sent or written down; 2 wrong usage; 3 no
+    association could be had; 130 interrupted.
     """
     talkative = configure_logging(log_level)
     if plan_only:
         from dicomport.cli.dry_run import dry_run  # noqa: PLC0415  # seldom needed
 
         return dry_run(find(paths), Plan(preparation.alternatives), as_json=as_json)
+    if committing is not None:
+        check_port(committing, host)
     with contextlib.ExitStack() as files:
-        records = files.enter_context(_opened(report)) if report else None
-        outlets = _Outlets(records, as_json=as_json, holds=committing is not None)
+        written = files.enter_context(outlets(report, as_json=as_json, holds=committing is not None))
         address = Address(host, port, tls_context(security))
         # Who wants TLS wants it both ways.
         listen_tls = tls_context(security.reversed()) if security and committing and committing.port else None
@@ -121,15 +121,17 @@ def storescu(
             preparation=preparation,
             journal=files.enter_context(_journal(journal, address, called_ae_title)) if journal else None,
             maximum_length=maximum_length,
-            on_result=outlets.take,
+            on_result=written.take,
             **identity,
         )
-        with progress(sending, wanted=talkative and sys.stderr.isatty()) as outlets.advance:
+        with progress(sending, wanted=talkative and sys.stderr.isatty()) as written.advance:
             interrupted, outcome = asyncio.run(_run(sending))
+        if talkative or outcome.failed or outcome.journal_error:
+            summarize(outcome)
         commitments: Commitments = {}
         try:
             if committing is not None and not interrupted:
-                commitments = ask(
+                interrupted, commitments = ask(
                     outcome.accepted,
                     committing,
                     address,
@@ -140,49 +142,14 @@ def storescu(
                     identity=identity,
                 )
         finally:
-            outlets.give(commitments)
+            written.give(commitments)
     uncommitted = any(not commitment.committed for commitment in commitments.values())
-    if talkative or outcome.failed or outcome.journal_error or uncommitted:
-        summarize(outcome)
-        if commitments:
-            tell_commitments(commitments)
+    if commitments and (talkative or uncommitted):
+        tell_commitments(commitments)
+    complete = written.complete()
     if interrupted:
         return ExitCode.INTERRUPTED
-    return _exit_code(outcome) or (ExitCode.FAILED if uncommitted else ExitCode.OK)
-
-
-class _Outlets:
-    """Where each result goes; those that wait for storage commitment are held until it is known."""
-
-    def __init__(self, records: IO[str] | None, *, as_json: bool, holds: bool) -> None:
-        self.advance: Advance = lambda _: None
-        self._records = records
-        self._as_json = as_json
-        self._wanted = as_json or records is not None
-        self._holds = holds
-        self._held: list[InstanceResult] = []
-
-    def take(self, result: InstanceResult) -> None:
-        if self._wanted:
-            if self._holds:
-                self._held.append(result)
-            else:
-                self._write(result.describe())
-        self.advance(result)
-
-    def give(self, commitments: Commitments) -> None:
-        for result in self._held:
-            self._write(describe(result, commitments))
-        self._held.clear()
-
-    def _write(self, facts: Mapping[str, object]) -> None:
-        import json  # noqa: PLC0415  # seldom needed
-
-        line = json.dumps(facts)
-        if self._as_json:
-            click.echo(line)
-        if self._records is not None:
-            self._records.write(f"{line}\n")
+    return _exit_code(outcome) or (ExitCode.FAILED if uncommitted or not complete else ExitCode.OK)
 
 
 async def _run(sending: Sending) -> tuple[bool, SendReport]:
@@ -206,13 +173,6 @@ async def _run(sending: Sending) -> tuple[bool, SendReport]:
     return interrupted, sending.report()
 
 
-def _opened(path: Path) -> IO[str]:
-    try:
-        return path.open("w", encoding="utf-8", buffering=1)
-    except OSError as error:
-        raise click.UsageError(f"the report can't be written to {path}: {error.strerror}") from None
-
-
 def _journal(path: Path, address: Address, called_ae_title: str) -> Journal:
     from dicomport.scu.journal import Journal, JournalError  # noqa: PLC0415  # seldom needed
 
@@ -226,8 +186,9 @@ def _journal(path: Path, address: Address, called_ae_title: str) -> Journal:
 
 def _exit_code(report: SendReport) -> ExitCode:
     if not report.results:
-        tell("there is nothing to send: the folders hold no files")
+        tell("there is nothing to send: no file was named or found")
         return ExitCode.FAILED
     if report.error and not report.associations:
+        tell("`dicomport echoscu --explain`, with the same host, port and options, tells what is wrong and what to do")
         return ExitCode.NO_ASSOCIATION
     return ExitCode.FAILED if report.failed or report.untried or report.journal_error else ExitCode.OK

@@ -125,7 +125,7 @@ async def commit(
     async with contextlib.AsyncExitStack() as stack:
         if listen_port is not None:
             if listen_host is None:
-                listen_host = host if is_loopback(host) else ""
+                listen_host = listening_host(host)
             listening = _listening(desk, ae_title, listen_host, listen_port, tls=listen_tls, timeouts=timeouts)
             await stack.enter_async_context(listening)
         try:
@@ -147,6 +147,11 @@ async def commit(
         finally:
             await association.abort()
     return desk.report(f"nothing was reported within {wait:g} s")
+
+
+def listening_host(host: str) -> str:
+    """Give the address at which reports of a peer are listened for: loopback for one there, else every interface."""
+    return host if is_loopback(host) else ""
 
 
 async def _ask_and_wait(desk: _Desk, association: CommitmentAssociation, wait: float, *, elsewhere: bool) -> None:
