@@ -51,6 +51,7 @@ def test_explain_tells_each_step(tmp_path: Path) -> None:
     assert "roles: it answered for 23 SOP Classes, and lets us send all of them" in told
     assert "storage: it keeps all attributes (level 2), and changes none" in told
     assert "contexts: 125 of 125 accepted" in told
+    assert "what to do" not in told
     assert "round trips: 3, N ms at least, N ms as a rule (median), N ms at most" in told
     assert done.stdout == ""
 
@@ -92,6 +93,11 @@ def test_explain_tells_which_contexts_were_refused_and_why() -> None:
     assert lines[lines.index("MR Image Storage") + 1] == (
         "the peer does not support the SOP Class: ExplicitVRLittleEndian, ImplicitVRLittleEndian"
     )
+    advice = [line.removeprefix("what to do: ") for line in lines if line.startswith("what to do: ")]
+    assert advice == [
+        "CT Image Storage: propose other transfer syntaxes (--context CLASS:SYNTAX,...), as storescu --convert does",
+        "MR Image Storage: have it configured at the peer",
+    ]
 
 
 def test_explain_tells_the_cause_and_what_to_do_in_any_case() -> None:

@@ -80,6 +80,19 @@ def test_an_image_compressed_without_loss_is_decompressed(tmp_path: Path) -> Non
     assert arrived.PixelData == pydicom.dcmread(FILES / "MR_small.dcm").PixelData
 
 
+def test_what_may_have_been_compressed_with_loss_is_not_converted_and_the_reason_says_so(tmp_path: Path) -> None:
+    paths, report = [FILES / "JPEG2000.dcm", FILES / "image_dfl.dcm"], tmp_path / "report.json"
+    with serving("1.2.840.10008.1.2.4.91", EXPLICIT, DEFLATED) as scp:
+        done = dicomport("storescu", HOST, str(scp.port), *paths, "--convert", "--report", report)
+
+    assert done.returncode == 1
+    assert [(row["accepted"], row["attempts"]) for row in rows(report)] == [(False, 0), (True, 1)]
+    assert rows(report)[0]["reason"] == (
+        "the peer does not take Secondary Capture Image Storage in JPEG 2000 Image Compression, only in Implicit VR "
+        "Little Endian: it can't be converted to that here without the risk of a loss"
+    )
+
+
 def test_what_the_peer_takes_as_it_is_goes_as_it_is(tmp_path: Path) -> None:
     report = tmp_path / "report.json"
     with serving() as scp:

@@ -10,6 +10,7 @@ from typing import Final
 from dicomport.core import Outcome
 from dicomport.net import Attempt
 from dicomport.net.certificates import Certificate
+from dicomport.scu.diagnosis import refused_classes
 from dicomport.scu.steps import Associated, Connected, Echoed, Released, Resolved, Secured, Step
 from dicomport.standard import describe, find_transfer_syntax
 from dicomport.wire import AssociateRQ
@@ -52,6 +53,8 @@ def _facts(step: Step) -> Iterator[str]:
             yield from _tls_facts(step)
         case Associated(outcome=Outcome() as outcome):
             yield from _association_facts(step.request, outcome)
+            if not step.failure:
+                yield from (f"what to do: {line}" for line in refused_classes(outcome))
             if step.left_out:
                 yield f"so the peer drops an association for proposing {step.left_out}: senders must not"
         case Echoed() if step.round_trips:
@@ -203,6 +206,7 @@ def _described_outcome(request: AssociateRQ, outcome: Outcome) -> dict[str, obje
         "extended": [
             {"sop_class_uid": item.sop_class_uid, "information": item.information.hex()} for item in outcome.extended
         ],
+        "refused_classes": list(refused_classes(outcome)),
         "user_identity_accepted": outcome.user_identity_response is not None,
         "contexts": [
             {

@@ -19,10 +19,10 @@ from dicomport.net import (
     tls_reason,
 )
 from dicomport.scu.steps import Failure
-from dicomport.standard import VERIFICATION, Status
+from dicomport.standard import VERIFICATION, Status, describe
 from dicomport.wire import AssociateRJ, AssociateRQ, ContextResult, RejectReason, spoken
 
-__all__ = ["SPEAKS_TLS", "diagnose", "diagnose_outcome", "diagnose_status"]
+__all__ = ["SPEAKS_TLS", "diagnose", "diagnose_outcome", "diagnose_status", "refused_classes"]
 
 SPEAKS_TLS: Final = Failure("the peer speaks TLS on this port, and was spoken to without", "Connect with --tls.")
 
@@ -110,6 +110,24 @@ def diagnose_outcome(outcome: Outcome) -> Failure | None:
             "Propose other transfer syntaxes: --context CLASS:SYNTAX,... Implicit VR Little Endian always has to do."
         )
     return Failure("the peer accepted the association, but none of the contexts", advice)
+
+
+def refused_classes(outcome: Outcome) -> tuple[str, ...]:
+    """Say what to do about SOP Classes of which nothing can be sent over an association."""
+    taken = {context.abstract_syntax for context in outcome.accepted.values()}
+    refused = [context for context in outcome.contexts if context.abstract_syntax not in taken]
+    known = {c.abstract_syntax for c in refused if c.result is ContextResult.TRANSFER_SYNTAXES_NOT_SUPPORTED}
+    lines = {
+        "propose other transfer syntaxes (--context CLASS:SYNTAX,...), as storescu --convert does": [
+            c for c in refused if c.abstract_syntax in known
+        ],
+        "have it configured at the peer": [c for c in refused if c.abstract_syntax not in known],
+    }
+    return tuple(
+        f"{', '.join(dict.fromkeys(describe(c.abstract_syntax) for c in contexts))}: {advice}"
+        for advice, contexts in lines.items()
+        if contexts
+    )
 
 
 def diagnose_status(status: Status) -> Failure | None:

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from dicomport.scu.client import ClientAssociation
-from dicomport.scu.instances import Instance
+from dicomport.scu.instances import Instance, NotSendableError
 from dicomport.scu.plan import uncompressed_default
+from dicomport.standard import describe
 
 if TYPE_CHECKING:
     from dicomport.scu.editing import Editor
@@ -54,6 +55,17 @@ class Preparation:
             for syntax in alternatives(instance.transfer_syntax_uid):
                 if _is_taken(association, instance, syntax):
                     return await asyncio.to_thread(convert, instance, syntax)
+            taken = [
+                describe(context.transfer_syntax)
+                for context in association.outcome.accepted.values()
+                if context.abstract_syntax == instance.sop_class_uid
+            ]
+            if taken:
+                what = f"{describe(instance.sop_class_uid)} in {describe(instance.transfer_syntax_uid)}"
+                raise NotSendableError(
+                    f"the peer does not take {what}, only in {', '.join(taken)}: it can't be converted to that here "
+                    "without the risk of a loss"
+                )
         return instance
 
 
