@@ -39,7 +39,9 @@ def dicomport(
     )
 
 
-def start(*arguments: str | Path, wrapper: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+def start(
+    *arguments: str | Path, wrapper: tuple[str, ...] = (), stdin: int | None = None, stderr: int = subprocess.PIPE
+) -> subprocess.Popen[str]:
     """Start a command, by way of another one if asked."""
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     # The background jobs of a shell, and what nohup starts, ignore them, and so would what they start in their turn.
@@ -48,8 +50,9 @@ def start(*arguments: str | Path, wrapper: tuple[str, ...] = ()) -> subprocess.P
             signal.signal(number, handler)
     return subprocess.Popen(
         (*wrapper, *_COMMAND, *map(str, arguments)),
+        stdin=stdin,
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=stderr,
         text=True,
         env=environment,
     )

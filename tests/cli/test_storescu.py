@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import pty
+import re
 import signal
 import socket
 import threading
@@ -153,6 +156,24 @@ def test_ctrl_c_ends_it_with_130_and_says_how_far_it_came() -> None:
     assert "0 of 1 file accepted" in err
     assert "1 not tried" in err
     assert "Traceback" not in err
+
+
+def test_on_a_terminal_there_is_progress(running: Receiver) -> None:
+    ours, terminal = pty.openpty()
+    process = start("storescu", "localhost", running.port, CT, MR, stderr=terminal)
+    os.close(terminal)
+    shown = b""
+    # A terminal that nobody has open any more is an error on this side.
+    with contextlib.suppress(OSError):
+        while part := os.read(ours, 4096):
+            shown += part
+    os.close(ours)
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    last = [line for line in shown.decode().splitlines() if "2/2" in line][-1]
+    # Instances, bytes, rate, and time left.
+    assert re.search(r"2/2 .*48\.4/48\.4 kB .*[0-9.?]+ .?B/s .*0:00:00", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", last))
+    assert "2 of 2 files accepted" in shown.decode()
 
 
 FULL = pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")

@@ -547,6 +547,24 @@ def test_ctrl_c_lets_what_is_in_flight_end(tmp_path: Path) -> None:
     assert len(report.read_text().splitlines()) == len(journal.read_text().splitlines()) == 1
 
 
+def test_ctrl_c_does_not_wait_for_a_list_that_goes_on(tmp_path: Path) -> None:
+    [path] = files(tmp_path, 1)
+    report = tmp_path / "report.json"
+    listing, more = os.pipe()
+    with ScriptedSCP(serve) as scp, os.fdopen(more, "wb", buffering=0) as pipe:
+        process = start("storescu", HOST, str(scp.port), "-", "--report", report, "--json", stdin=listing)
+        os.close(listing)
+        pipe.write(f"{path}\n".encode())
+        assert process.stdout is not None
+        assert json.loads(process.stdout.readline())["accepted"]
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+
+    assert process.returncode == 130
+    assert "1 of 1 file accepted" in err
+    assert len(report.read_text().splitlines()) == 1
+
+
 def test_a_second_ctrl_c_aborts(tmp_path: Path) -> None:
     in_flight = threading.Event()
     report = tmp_path / "report.json"
@@ -608,6 +626,33 @@ def test_a_run_is_stopped_from_inside() -> None:
         report = asyncio.run(scenario(scp.port))
 
     assert (len(report.accepted), report.failed, report.untried) == (1, (), 7)
+
+
+def test_who_is_stopped_does_not_wait_for_what_may_still_come() -> None:
+    async def scenario(port: int) -> dicomport.SendReport:
+        async def one_and_no_end() -> AsyncIterator[dicomport.Sendable]:
+            yield instance(1)
+            await asyncio.Event().wait()
+
+        sending = dicomport.send(one_and_no_end(), HOST, port, on_result=lambda _result: sending.stop())
+        return await asyncio.wait_for(sending, 30)
+
+    with ScriptedSCP(serve) as scp:
+        report = asyncio.run(scenario(scp.port))
+
+    assert (len(report.accepted), report.failed, report.untried) == (1, (), 0)
+
+
+def test_a_failure_of_what_is_to_be_sent_is_raised_be_it_a_timeout() -> None:
+    async def late() -> AsyncIterator[dicomport.Sendable]:
+        yield instance(1)
+        raise TimeoutError("the work list did not answer")
+
+    async def scenario(port: int) -> None:
+        await dicomport.send(late(), HOST, port)
+
+    with ScriptedSCP(serve) as scp, pytest.raises(TimeoutError, match="the work list did not answer"):
+        asyncio.run(scenario(scp.port))
 
 
 def test_leaving_the_iteration_aborts_the_association() -> None:

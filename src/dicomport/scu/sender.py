@@ -131,13 +131,18 @@ class Sender:
     async def _feed(self, found: AsyncIterator[Sequence[Found]]) -> None:
         head_start = asyncio.get_running_loop().call_later(_HEAD_START_SECONDS, self._may_start.set)
         try:
-            async for batch in found:
-                self.desk.add(batch)
-                if self.desk.found >= _HEAD_START_INSTANCES:
-                    self._may_start.set()
-                await self.desk.wait_for_room()
-                if self.desk.over:
-                    break
+            # Who is told to stop does not wait for what somebody may still name.
+            async with self.desk.until_over():
+                async for batch in found:
+                    self.desk.add(batch)
+                    if self.desk.found >= _HEAD_START_INSTANCES:
+                        self._may_start.set()
+                    await self.desk.wait_for_room()
+                    if self.desk.over:
+                        break
+        except TimeoutError:
+            if not self.desk.over:
+                raise
         finally:
             head_start.cancel()
             self._may_start.set()
