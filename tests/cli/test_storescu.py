@@ -110,6 +110,7 @@ def test_a_rejected_association_is_exit_code_3_with_the_reason(tmp_path: Path) -
         (("storescu", "localhost", "many", "x"), "'many' is not a valid integer"),
         (("storescu", "localhost", "104", "x", "-aet", "SEVENTEEN_LETTERS"), "longer than 16"),
         (("storescu", "localhost", "104", "x", "--nonsense"), "No such option"),
+        (("storescu", "localhost", "104", "x", "--report", "y", "--journal", "./y"), "are two files"),
         (("nonsense",), "No such command"),
     ],
 )
@@ -174,6 +175,25 @@ def test_on_a_terminal_there_is_progress(running: Receiver) -> None:
     # Instances, bytes, rate, and time left.
     assert re.search(r"2/2 .*48\.4/48\.4 kB .*[0-9.?]+ .?B/s .*0:00:00", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", last))
     assert "2 of 2 files accepted" in shown.decode()
+
+
+@pytest.mark.parametrize("content", [CT.read_bytes(), b"text\n", b'{"peer": "PACS@localhost:104"}\n'])
+def test_no_file_but_a_report_is_written_over(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "first.dcm"
+    path.write_bytes(content)
+
+    done = dicomport("storescu", "localhost", "104", CT, "--report", path)
+
+    assert (done.returncode, "it holds something else than a report" in done.stderr) == (2, True)
+    assert path.read_bytes() == content
+
+
+def test_a_report_takes_the_place_of_an_earlier_one(running: Receiver, tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    for what in ([CT, MR], [CT]):
+        path.touch()
+        assert dicomport("storescu", "localhost", running.port, *what, "--report", path).returncode == 0
+    assert [json.loads(line)["path"] for line in path.read_text().splitlines()] == [str(CT)]
 
 
 FULL = pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TextIO
+from typing import Final, TextIO
 
 import click
 
@@ -17,6 +17,9 @@ from dicomport.cli.text import tell
 from dicomport.scu import InstanceResult
 
 __all__ = ["Outlets", "outlets"]
+
+_BEGINNING: Final = b'{"path": '
+"""Of each report."""
 
 
 class Outlets:
@@ -70,6 +73,15 @@ def _let_go(file: TextIO) -> None:
     os.close(descriptor)
 
 
+def _spare(path: Path) -> None:
+    """Raise `click.UsageError` for a file that is no earlier report: `--report *.dcm` names an image."""
+    if path.is_file():
+        with path.open("rb") as file:
+            beginning = file.read(len(_BEGINNING))
+        if beginning not in (b"", _BEGINNING):
+            raise click.UsageError(f"{path} is not written over: it holds something else than a report")
+
+
 @contextlib.contextmanager
 def outlets(report: Path | None, *, as_json: bool, holds: bool) -> Iterator[Outlets]:
     """Open what is written to. Raises `click.UsageError` where the report can't be."""
@@ -78,6 +90,7 @@ def outlets(report: Path | None, *, as_json: bool, holds: bool) -> Iterator[Outl
         yield Outlets(files, holds=holds)
         return
     try:
+        _spare(report)
         file = report.open("w", encoding="utf-8")
     except OSError as error:
         raise click.UsageError(f"the report can't be written to {report}: {error.strerror}") from None

@@ -98,6 +98,8 @@ def storescu(
         from dicomport.cli.dry_run import dry_run  # noqa: PLC0415  # seldom needed
 
         return dry_run(find(paths), Plan(preparation.alternatives), as_json=as_json)
+    if report and journal and report.resolve() == journal.resolve():
+        raise click.UsageError("--report and --journal are two files")
     if committing is not None:
         check_port(committing, host)
     with contextlib.ExitStack() as files:

@@ -1,0 +1,59 @@
+"""What a run was limited by, in the report and in the summary."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from tests.cli.commands import dicomport as run_command
+from tests.scu.data import part10
+
+from dicomport import SendReport, Status, StorageSCP
+from dicomport.scu import InstanceResult
+from dicomport.scu.requestor import Spent
+from dicomport.testing import Link
+
+
+def report(spent: Spent, *results: InstanceResult, round_trip: float = 0.01) -> SendReport:
+    return SendReport(results=results, associations=1, seconds=1.0, round_trip=round_trip, spent=spent)
+
+
+ANSWERED = (InstanceResult(status=Status.of(0)), InstanceResult(status=Status.of(0xA700)))
+
+
+@pytest.mark.parametrize(
+    ("spent", "limit"),
+    [
+        (Spent(reading=0.5, sending=0.1, waiting=0.4), "disk"),
+        (Spent(reading=0.1, sending=0.5, waiting=0.4), "network"),
+        (Spent(reading=0.01, sending=0.01, waiting=0.039), "latency"),
+        (Spent(reading=0.01, sending=0.01, waiting=0.041), "peer"),
+    ],
+)
+def test_it_is_what_took_longest_and_waiting_is_the_peer_beyond_two_round_trips_an_answer(
+    spent: Spent, limit: str
+) -> None:
+    assert report(spent, *ANSWERED).limit == limit
+
+
+def test_instances_that_nobody_answered_do_not_count() -> None:
+    waiting = Spent(waiting=0.039)
+    assert report(waiting).limit == ""
+    earlier, lost = InstanceResult(status=Status.of(0), earlier=True), InstanceResult(reason="lost")
+    assert report(waiting, earlier, lost).limit == ""
+    assert report(waiting, *ANSWERED, earlier, lost).limit == "latency"
+    assert report(waiting, ANSWERED[0], earlier, lost).limit == "peer"
+
+
+def test_a_long_way_to_the_peer_is_told(tmp_path: Path) -> None:
+    paths = [part10(tmp_path / f"{number}.dcm", sop_instance=f"1.2.3.{number}", size=1000) for number in range(3)]
+    with StorageSCP(lambda _request: 0x0000, port=0).in_thread() as scp, Link(scp.port, delay=0.05) as link:
+        done = run_command("storescu", "127.0.0.1", str(link.port), *paths, "-j", "1", "--window", "1")
+
+    assert done.returncode == 0
+    told = re.search(r"3 of 3 files accepted: .* round trip ([0-9.]+) ms\n", done.stderr)
+    assert told is not None
+    # No byte is earlier than the link lets it be.
+    assert float(told[1]) >= 100
+    assert "the network's latency is the limit" in done.stderr
