@@ -309,8 +309,10 @@ def decode_command(data: bytes, notes: Counter[Deviation] | None = None) -> Comm
         return raw
     if command is CStoreRQ and not raw.elements.get(_PRIORITY):
         notes[Deviation.PRIORITY_MISSING] += 1
-    if any(_is_padded_wrongly(raw.elements[element]) for element in _UIDS if element in raw.elements):
-        notes[Deviation.UID_PADDING] += 1
+    for uid in map(raw.elements.get, _UIDS):
+        if uid and _is_padded_wrongly(uid):
+            notes[Deviation.UID_PADDING] += 1
+            break
     return command.from_raw(raw)
 
 
