@@ -174,14 +174,14 @@ class Association:
         """Ask for an association (Evt1); it is sent once the transport connection is there."""
         self._machine.step(Event.EVT1)
         self._request = request
-        self._framer.announced_length = request.user_information.maximum_length or 0
+        self._framer.announce(request.user_information.maximum_length or 0)
 
     def answer(self, negotiation: Negotiation) -> None:
         """Answer the peer's request (Evt7, Evt8)."""
         reply = negotiation.reply
         if isinstance(reply, AssociateAC) and negotiation.outcome is not None:
             self._machine.step(Event.EVT7, send=(reply.encode(),))
-            self._framer.announced_length = reply.user_information.maximum_length or 0
+            self._framer.announce(reply.user_information.maximum_length or 0)
             self._establish(negotiation.outcome)
         else:
             self._machine.step(Event.EVT8, send=(reply.encode(),))

@@ -15,6 +15,7 @@ from dicomport.wire import (
     COMMAND,
     FOREIGN_BYTES,
     LAST,
+    P_DATA_HEADERS,
     PDU_HEADER,
     PDV_HEADER,
     Abort,
@@ -76,8 +77,8 @@ class Framer:
     """
 
     def __init__(self, limits: Limits, notes: Counter[Deviation]) -> None:
-        self.announced_length = 0
-        """The maximum length that this side announced; 0 is no limit, or none announced yet."""
+        self._longest = limits.p_data_pdu_bytes
+        """Of a P-DATA-TF's body, bytes: more is at least noted."""
         self.unexpected: frozenset[int] = frozenset()
         """Kinds of A-ASSOCIATE PDU that have no place now: of one, the header is given, and the body passed over."""
         self.foreign = b""
@@ -85,15 +86,15 @@ class Framer:
         self._limits = limits
         self._notes = notes
         self._data = memoryview(b"")
-        self._at = 0
-        """How much of what was lent has been read."""
+        self._at = self._end = 0
+        """How much of what was lent has been read, and how much there is."""
         self._partial = bytearray()
         """A header or a control PDU of which only the beginning has come."""
         self._broken = False
         self._unwanted = 0
         """Bytes of a PDU that is passed over that are still to come."""
         self._pdu_left = 0
-        """Bytes of the current P-DATA-TF that are still to come."""
+        """Bytes of the current P-DATA-TF that are still to come after the current fragment."""
         self._fragment_left = 0
         """Bytes of the current fragment that are still to come."""
         self._fragment = (0, False, False)
@@ -105,22 +106,30 @@ class Framer:
         """Lend a buffer. All that was lent before must have been read."""
         self._data = data
         self._at = 0
+        self._end = len(data)
+
+    def announce(self, maximum_length: int) -> None:
+        """Take note of the maximum length that this side announced (PS3.8 D.1); 0 is no limit."""
+        if maximum_length:
+            self._longest = min(maximum_length, self._limits.p_data_pdu_bytes)
 
     def next_frame(self, *, in_transfer: bool = False) -> Frame | None:
         """Read one frame, or None where more bytes are needed. Raises `ProtocolError`.
 
         While data is transferred (`in_transfer`), a P-DATA-TF is in its place, and its header is no frame of its own.
         """
-        if self._broken:
+        if self._broken or self._at == self._end:
             return None
+        if self._fragment_left:
+            return self._continue_fragment()
         if self._unwanted:
             self._pass_over()
         try:
             while True:
-                if self._fragment_left:
-                    return self._continue_fragment()
                 if self._pdu_left:
                     return self._start_fragment()
+                if in_transfer and self._starts_as_usual():
+                    return self._continue_fragment()
                 frame = self._start_pdu()
                 if frame is not _P_DATA_HEADER or not in_transfer:
                     return frame
@@ -132,7 +141,7 @@ class Framer:
         # The type is judged by its byte alone: what speaks another protocol says no length (PS3.8 9.3.1).
         if self._partial:
             kind = self._partial[0]
-        elif self._at < len(self._data):
+        elif self._at < self._end:
             kind = self._data[self._at]
         else:
             return None
@@ -173,11 +182,25 @@ class Framer:
         if size > self._limits.p_data_pdu_bytes:
             most = self._limits.p_data_pdu_bytes
             raise LimitExceededError(f"P-DATA-TF of {size} bytes, {most} at most", "p_data_pdu_bytes")
-        if self.announced_length and size > self.announced_length:
+        if size > self._longest:
             self._notes[Deviation.PDU_LONGER_THAN_ANNOUNCED] += 1
         if size == 0:
             self._notes[Deviation.EMPTY_P_DATA] += 1
             self._count_idle()
+
+    def _starts_as_usual(self) -> bool:
+        """Read the headers of a P-DATA-TF and of its PDV at once, if both have come with nothing unusual in them."""
+        at = self._at
+        if self._partial or at + _BOTH_HEADERS >= self._end:
+            return False
+        kind, length, size, context_id, control = P_DATA_HEADERS.unpack_from(self._data, at)
+        left = length - PDV_HEADER.size
+        if kind != _P_DATA or length > self._longest or not 2 < size <= left + 2 or size % 2:
+            return False
+        self._at = at + _BOTH_HEADERS
+        self._idle = 0
+        self._begin_fragment(left, size - 2, context_id, control)
+        return True
 
     def _start_fragment(self) -> Frame | None:
         left = self._pdu_left - PDV_HEADER.size
@@ -190,28 +213,27 @@ class Framer:
         # The PDV's own length counts the two bytes of context id and control header (PS3.8 9.3.5.1).
         if not 2 <= size <= left + 2:
             raise ProtocolError(f"PDV length {size} with {left + 2} bytes left in its P-DATA-TF")
-        is_command, is_last = bool(control & COMMAND), bool(control & LAST)
-        self._fragment = context_id, is_command, is_last
-        self._fragment_left = size - 2
-        self._pdu_left = left
+        self._begin_fragment(left, size - 2, context_id, control)
         if size % 2:
             self._notes[Deviation.ODD_FRAGMENT] += 1
         if size > 2:
             self._idle = 0
-            return self._continue_fragment()
+            return self._continue_fragment() if self._at < self._end else None
         self._notes[Deviation.EMPTY_FRAGMENT] += 1
         self._count_idle()
-        return Fragment(context_id, is_command, is_last, True, memoryview(b""))
+        return Fragment(*self._fragment, True, memoryview(b""))
 
-    def _continue_fragment(self) -> Frame | None:
+    def _begin_fragment(self, pdu_left: int, size: int, context_id: int, control: int) -> None:
+        self._pdu_left = pdu_left - size
+        self._fragment_left = size
+        self._fragment = context_id, bool(control & COMMAND), bool(control & LAST)
+
+    def _continue_fragment(self) -> Fragment:
         at, left = self._at, self._fragment_left
         data = self._data[at : at + left]
         size = len(data)
-        if not size:
-            return None
         self._at = at + size
         self._fragment_left = left = left - size
-        self._pdu_left -= size
         context_id, is_command, is_last = self._fragment
         return Fragment(context_id, is_command, is_last, not left, data)
 
@@ -227,7 +249,7 @@ class Framer:
         """Read a header, once all of it is there."""
         at = self._at
         end = at + layout.size
-        if end <= len(self._data) and not self._partial:
+        if end <= self._end and not self._partial:
             self._at = end
             return layout.unpack_from(self._data, at)
         if not self._gather(layout.size):
@@ -251,4 +273,6 @@ class Framer:
 
 
 _P_DATA_HEADER = PDataHeader()
+_P_DATA = PDataTF.KIND
+_BOTH_HEADERS = P_DATA_HEADERS.size
 _KNOWN = _FIXED | _ASSOCIATE | {PDataTF.KIND}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Final
@@ -13,6 +12,7 @@ from dicomport.core.negotiation import AcceptedContext
 from dicomport.wire import (
     COMMAND,
     LAST,
+    P_DATA_HEADERS,
     Buffer,
     CommandError,
     Deviation,
@@ -27,8 +27,6 @@ from dicomport.wire import (
 __all__ = ["MessageAssembler", "fragments"]
 
 _PDV_OVERHEAD: Final = 6
-_HEADERS: Final = struct.Struct(">BxLLBB")
-"""The headers of a P-DATA-TF with one PDV: PDU type, PDU length, PDV length, context id, message control header."""
 
 
 class MessageAssembler:
@@ -124,5 +122,7 @@ def fragments(context_id: int, data: Buffer, *, is_command: bool, last: bool, ma
         part = view[start : start + step]
         ends = last and start + step >= len(view)
         size = len(part)
-        yield _HEADERS.pack(PDataTF.KIND, size + _PDV_OVERHEAD, size + 2, context_id, control | (LAST if ends else 0))
+        yield P_DATA_HEADERS.pack(
+            PDataTF.KIND, size + _PDV_OVERHEAD, size + 2, context_id, control | (LAST if ends else 0)
+        )
         yield part

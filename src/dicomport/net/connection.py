@@ -71,17 +71,23 @@ class Connection:
             result: T = done.value
             return result
 
+    def event_at_hand(self) -> CoreEvent | None:
+        """Give the next event if it has come with the one before and nothing is to be sent first, else None.
+
+        None comes every once in a while too, so that others have their turn in `next_event`. What the event makes the
+        core send, an A-ABORT, is sent with the next wait.
+        """
+        if self._events == _EVENTS_IN_A_TURN or self.core.has_output:
+            return None
+        self._events += 1
+        return self.core.next_event()
+
     async def next_event(self, timer: Bound) -> CoreEvent | None:
         """Wait for the next event of the core, as `steps.next_event` has it."""
-        self._events += 1
         if self._events == _EVENTS_IN_A_TURN:
             self._events = 0
             await asyncio.sleep(0)
-        event = self.core.next_event()
-        if event is None or self.core.has_output:
-            return await self.run(next_event(self.core, timer, event))
-        # It has come with the one before, and there is nothing to wait for.
-        return event
+        return await self.run(next_event(self.core, timer))
 
     async def flush(self, timer: Bound | None = None) -> None:
         """Send what the core wants to send; raises `OSError` and `TimerExpiredError`."""

@@ -42,15 +42,14 @@ T = TypeVar("T")
 Steps: TypeAlias = Generator[Wait, None, T]
 
 
-def next_event(core: Association, timer: Bound, event: CoreEvent | None = None) -> Steps[CoreEvent | None]:
+def next_event(core: Association, timer: Bound) -> Steps[CoreEvent | None]:
     """Wait for the core's next event; None once the association and its transport connection are over.
 
-    Where the core has given it already, it is `event`, and there is only the output to be sent. While ARTIM runs it
-    takes the place of `timer`; its expiry is the core's business (Evt18). An error of the transport connection is its
-    end (Evt17). Raises `TimerExpiredError`.
+    While ARTIM runs it takes the place of `timer`; its expiry is the core's business (Evt18). An error of the transport
+    connection is its end (Evt17). Raises `TimerExpiredError`.
     """
     while True:
-        event = event or core.next_event()
+        event = core.next_event()
         unsent: OSError | None = None
         try:
             yield FLUSH

@@ -457,7 +457,8 @@ class StorageService:
 
     async def _next_data(self) -> DataReceived:
         """Take the next bytes of a data set."""
-        event = await self._next(self._connection.progress)
+        connection = self._connection
+        event = connection.event_at_hand() or await connection.next_event(connection.progress)
         if not isinstance(event, DataReceived):
             raise _Over(event)
         self._received += len(event.data)
@@ -518,7 +519,7 @@ class StorageService:
 
     async def _next(self, bound: Bound) -> CoreEvent:
         """Send what is to be sent and wait for the next event; raises `_Over` once the association is over."""
-        event = await self._connection.next_event(bound)
+        event = self._connection.event_at_hand() or await self._connection.next_event(bound)
         if event is None or isinstance(event, Aborted | ConnectionLost):
             raise _Over(event)
         return event

@@ -52,6 +52,7 @@ from dicomport.wire.limits import DEFAULT_LIMITS, Limits
 from dicomport.wire.pdus import (
     COMMAND,
     LAST,
+    P_DATA_HEADERS,
     PDU_HEADER,
     PDV_HEADER,
     Abort,
@@ -76,6 +77,7 @@ __all__ = [
     "LAST",
     "PDU_HEADER",
     "PDV_HEADER",
+    "P_DATA_HEADERS",
     "Abort",
     "AbortReason",
     "AssociateAC",

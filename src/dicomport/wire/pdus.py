@@ -26,6 +26,7 @@ __all__ = [
     "LAST",
     "PDU_HEADER",
     "PDV_HEADER",
+    "P_DATA_HEADERS",
     "Abort",
     "AssociateAC",
     "AssociateRJ",
@@ -45,6 +46,9 @@ PDU_HEADER: Final = struct.Struct(">BxL")
 
 PDV_HEADER: Final = struct.Struct(">LBB")
 """PDV item length, presentation context id, message control header (PS3.8 9.3.5.1 and E.2)."""
+
+P_DATA_HEADERS: Final = struct.Struct(">BxLLBB")
+"""Both of them: how a P-DATA-TF with a PDV begins."""
 
 COMMAND: Final = 0x01
 """Bit 0 of the message control header: the fragment is of a command set (PS3.8 E.2)."""
