@@ -52,8 +52,7 @@ class AssociationRejected:
     rejection: AssociateRJ
 
 
-@dataclass(frozen=True, slots=True)
-class CommandReceived:
+class CommandReceived(NamedTuple):
     """A whole command set. Where it says that a data set follows, `DataReceived` events come next."""
 
     context: AcceptedContext

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Final, TypeAlias, TypeVar
+from typing import Final, NamedTuple, TypeAlias, TypeVar
 
 from dicomport.core import Association, CoreEvent, State
 from dicomport.net.errors import TimerExpiredError
@@ -26,8 +26,7 @@ class Flush:
     timer: Timer | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Receive:
+class Receive(NamedTuple):
     """Until bytes were lent to the core, or the transport connection has closed, or `timer` has expired."""
 
     timer: Bound

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from dicomport.core import Association
 
@@ -13,8 +13,7 @@ __all__ = ["ARTIM", "ArtimClock", "Bound", "Progress", "Timeouts", "Timer"]
 ARTIM: Final = "ARTIM"
 
 
-@dataclass(frozen=True, slots=True)
-class Timer:
+class Timer(NamedTuple):
     """A bound on waits for the peer: on each of them anew, or on all from one moment on once it is `started`."""
 
     name: str

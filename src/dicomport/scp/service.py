@@ -11,8 +11,7 @@ import dataclasses
 import functools
 import logging
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
-from typing import Final, Never, TypeAlias
+from typing import Final, NamedTuple, Never, TypeAlias
 
 from dicomport.core import (
     Aborted,
@@ -100,8 +99,7 @@ def _wake(connection: Connection) -> None:
     connection.interrupt(_Woken())
 
 
-@dataclass(frozen=True, slots=True)
-class _Answer:
+class _Answer(NamedTuple):
     """The answer to a C-STORE request."""
 
     operation: StoreOperation
