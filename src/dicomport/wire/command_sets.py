@@ -11,6 +11,7 @@ from typing import Final, Self
 
 from dicomport.wire.deviations import Deviation
 from dicomport.wire.errors import EncodeError, ProtocolError
+from dicomport.wire.layouts import Layouts
 
 __all__ = ["RESPONSE", "CommandError", "Element", "RawCommand"]
 
@@ -129,14 +130,18 @@ class RawCommand:
     def decode(cls, data: bytes, notes: Counter[Deviation]) -> Self:
         """Read a whole command set. A wrong group length, wrong order and repetition are put up with and counted."""
         layout = _layouts.get(len(data))
-        elements = (layout and layout.cut(data)) or _read(data, notes)
+        elements = (layout and layout.values(data)) or _read(data, notes)
         if elements.pop(_GROUP_LENGTH, b"") != _UL.pack(max(0, len(data) - 12)):
             notes[Deviation.GROUP_LENGTH_WRONG] += 1
         return cls(elements)
 
 
+_layouts: Final[Layouts[int, int]] = Layouts()
+"""Of command sets by their length."""
+
+
 def _read(data: bytes, notes: Counter[Deviation]) -> dict[int, bytes]:
-    """Read a command set's elements one by one, and remember where they lie if they lie as they should."""
+    """Read a command set's elements one by one; where there is nothing wrong with them, remember their layout."""
     elements: dict[int, bytes] = {}
     unpack = _HEADER.unpack_from
     in_order = True
@@ -158,38 +163,9 @@ def _read(data: bytes, notes: Counter[Deviation]) -> dict[int, bytes]:
                 notes[Deviation.ELEMENTS_UNSORTED] += 1
                 in_order = False
         last = number
-    if in_order and len(elements) <= _MOST_ELEMENTS:
-        if len(_layouts) == _MOST_LAYOUTS:
-            _layouts.clear()
-        _layouts[end] = _Layout(elements)
+    if in_order:
+        _layouts.add(end, [(number, _HEADER.pack(0, number, len(raw)), len(raw)) for number, raw in elements.items()])
     return elements
-
-
-class _Layout:
-    """Where the elements of a command set lie: those of an association's messages lie in one of a few ways.
-
-    One call cuts a command set of the same length, and one comparison tells whether it was cut where its elements are.
-    """
-
-    __slots__ = ("_cut", "_headers", "_numbers")
-
-    def __init__(self, elements: Mapping[int, bytes]) -> None:
-        self._numbers = tuple(elements)
-        self._headers = tuple(_HEADER.pack(0, number, len(raw)) for number, raw in elements.items())
-        self._cut = struct.Struct("".join(f"{_HEADER_BYTES}s{len(raw)}s" for raw in elements.values())).unpack
-
-    def cut(self, data: bytes) -> dict[int, bytes] | None:
-        """Give the elements of a command set that is as long as the example was; None where they lie otherwise."""
-        pieces = self._cut(data)
-        return dict(zip(self._numbers, pieces[1::2], strict=True)) if pieces[::2] == self._headers else None
-
-
-_MOST_ELEMENTS: Final = 32
-"""No command has more."""
-_MOST_LAYOUTS: Final = 128
-"""Lengths differ with the UIDs in them."""
-_layouts: Final[dict[int, _Layout]] = {}
-"""By the length of the command set."""
 
 
 class CommandError(ProtocolError):

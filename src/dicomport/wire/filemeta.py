@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Final
 
 from dicomport.wire.command_sets import decode_text, encode_text, encode_uid
 from dicomport.wire.errors import EncodeError
+from dicomport.wire.layouts import Layouts
 
 __all__ = [
     "FileMeta",
@@ -35,6 +36,8 @@ _TAG = struct.Struct("<HH")
 _SHORT = struct.Struct("<HH2sH")
 _U32 = struct.Struct("<L")
 _GROUP_LENGTH = struct.Struct("<HH2sHL")
+_FIRST_END: Final = _START + _GROUP_LENGTH.size
+"""Where the first element ends, if it is the group length."""
 
 
 class FileMetaError(ValueError):
@@ -85,7 +88,11 @@ def encode_file_meta(meta: FileMeta) -> bytes:
     The preamble is zeroed, whatever a peer sent: it is where files of other formats hide.
     """
     elements = b"".join((_VERSION, *map(_encode_text, _NUMBERS, _VRS, _texts_of(meta))))
-    return b"".join((_PREAMBLE, _PREFIX, _GROUP_LENGTH.pack(_GROUP, 0x0000, b"UL", 4, len(elements)), elements))
+    return b"".join((_PREAMBLE, _PREFIX, _group_length(len(elements)), elements))
+
+
+def _group_length(size: int) -> bytes:
+    return _GROUP_LENGTH.pack(_GROUP, 0x0000, b"UL", 4, size)
 
 
 @functools.lru_cache(maxsize=256)
@@ -120,12 +127,39 @@ def decode_file_meta(data: bytes) -> tuple[FileMeta, int]:
         raise NotPart10Error("shorter than a preamble and its prefix")
     if data[len(_PREAMBLE) : _START] != _PREFIX:
         raise NotPart10Error('no "DICM" after the preamble')
-    fields: dict[str, str] = {}
-    end = _START
+    layout = _layouts.get(data[_START:_FIRST_END])
+    if layout is not None and layout.size < len(data) - _FIRST_END:
+        values = layout.values(data, _FIRST_END)
+        if values is not None:
+            return _file_meta(values), _FIRST_END + layout.size
+    return _read(data)
+
+
+_layouts: Final[Layouts[bytes, int]] = Layouts()
+"""Of the elements after the group length, where that tells their end, by the group length."""
+
+
+def _read(data: bytes) -> tuple[FileMeta, int]:
+    """Read the elements one by one; where there is nothing wrong with them, remember their layout."""
+    values: dict[int, bytes] = {}
+    elements: list[tuple[int, bytes, int]] = []
+    at = _START
     for number, start, end in _elements(data):
-        if number in _NAMES:
-            fields.setdefault(_NAMES[number], decode_text(data[start:end]))
-    return FileMeta(**fields), end
+        values.setdefault(number, data[start:end])
+        elements.append((number, data[at:start], end - start))
+        at = end
+    group_length = data[_START:_FIRST_END]
+    if len(values) == len(elements) > 1 and group_length == _group_length(at - _FIRST_END):
+        _layouts.add(group_length, elements[1:])
+    return _file_meta(values), at
+
+
+def _file_meta(values: Mapping[int, bytes]) -> FileMeta:
+    return FileMeta(**{name: _decode_text(values[number]) for number, name in _NAMES.items() if number in values})
+
+
+_decode_text: Final = functools.lru_cache(maxsize=256)(decode_text)
+"""Of a series' files all texts but one are the same."""
 
 
 def _elements(data: bytes) -> Iterator[tuple[int, int, int]]:
