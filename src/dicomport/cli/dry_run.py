@@ -49,7 +49,7 @@ def _print(plan: Plan, refused: list[InstanceResult]) -> None:
         f"would go in {count(len(plan.associations), 'association')} or more at once; nothing was sent"
     )
     for result in refused:
-        tell(f"can't go: {result.path}: {result.reason}")
+        tell(f"can't go: {result.name}: {result.reason}")
 
 
 def _print_json(plan: Plan, refused: list[InstanceResult]) -> None:
@@ -64,4 +64,4 @@ def _print_json(plan: Plan, refused: list[InstanceResult]) -> None:
             }
             click.echo(json.dumps(facts))
     for result in refused:
-        click.echo(json.dumps({"path": str(result.path), "reason": result.reason}))
+        click.echo(json.dumps({"path": result.name, "reason": result.reason}))

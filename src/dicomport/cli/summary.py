@@ -100,6 +100,6 @@ def _tell_failures(report: SendReport) -> None:
     for reason, results in sorted(failures.items(), key=lambda item: -len(item[1])):
         tell(f"  {len(results)} not: {reason}")
         for result in results[:_NAMED]:
-            tell(f"      {result.path}")
+            tell(f"      {result.name}")
         if len(results) > _NAMED:
             tell(f"      and {len(results) - _NAMED} more; --report or --json names them all")

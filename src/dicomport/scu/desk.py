@@ -252,7 +252,7 @@ def result_of(
 ) -> InstanceResult:
     """Make the result of an instance."""
     return InstanceResult(
-        path=instance.path,
+        name=instance.name,
         sop_class_uid=instance.sop_class_uid,
         sop_instance_uid=instance.sop_instance_uid,
         transfer_syntax_uid=instance.transfer_syntax_uid,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TypeAlias
 
 from dicomport.scu.instances import Instance
@@ -16,4 +15,4 @@ Found: TypeAlias = Instance | InstanceResult
 
 def refused(name: str, reason: str) -> InstanceResult:
     """Say why what has this name can't be sent; the name is as `Instance.name` has it, empty for a data set."""
-    return InstanceResult(path=Path(name) if name else None, reason=reason)
+    return InstanceResult(name=name, reason=reason)

@@ -18,8 +18,8 @@ Facts: TypeAlias = "dict[str, str | int | float | bool | None]"
 class InstanceResult:
     """The fate of one file or data set."""
 
-    path: Path | None = None
-    """None for a data set in memory."""
+    name: str = ""
+    """Where it was found, as people write it; empty for a data set in memory."""
     sop_class_uid: str = ""
     """Empty, as the others are, where the file holds no instance."""
     sop_instance_uid: str = ""
@@ -45,6 +45,11 @@ class InstanceResult:
     """Whether the peer had accepted it in an earlier run, as the journal says: then it was not sent again."""
 
     @property
+    def path(self) -> Path | None:
+        """Its name as a path; None for a data set in memory."""
+        return Path(self.name) if self.name else None
+
+    @property
     def accepted(self) -> bool:
         """Whether the peer took the instance: a success or a warning."""
         return self.status is not None and self.status.accepted
@@ -53,7 +58,7 @@ class InstanceResult:
         """Give all there is to say as plain values, the keys as they are in a report's JSON."""
         status = self.status
         return {
-            "path": None if self.path is None else str(self.path),
+            "path": self.name or None,
             "sop_class_uid": self.sop_class_uid,
             "sop_instance_uid": self.sop_instance_uid,
             "transfer_syntax_uid": self.transfer_syntax_uid,
