@@ -11,20 +11,21 @@ import asyncio
 import contextlib
 import enum
 import errno
+import functools
+import itertools
 import os
 import queue
 import stat
 import threading
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple, TypeAlias
 
 from blake3 import blake3
 
 from dicomport.archive.layout import Layout
-from dicomport.archive.records import Record
+from dicomport.archive.records import Record, iso_time
 from dicomport.archive.scanner import InstanceFacts
 from dicomport.archive.sessions import Session
 from dicomport.files import BLOCK_BYTES, Disk, Durability, TemporaryFile, make_folder, read_part10, sync
@@ -52,8 +53,7 @@ class Duplicates(enum.StrEnum):
     """It is refused with 0x0111."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Commission:
+class Commission(NamedTuple):
     """A complete instance in a temporary file, and what is known of it."""
 
     file: TemporaryFile
@@ -148,59 +148,69 @@ class Committer:
                 self._commit(batch)
 
     def _commit(self, batch: Sequence[_Waiting]) -> None:
-        placed: dict[str, _Waiting] = {}
+        placed: dict[str, _Placed] = {}
         for waiting in batch:
-            with _Failing([waiting]):
+            try:
                 self._place(waiting, placed)
-        with _Failing(placed.values()):
-            self._session.append([waiting.record for waiting in placed.values() if waiting.record is not None])
-        linked = [waiting for waiting in placed.values() if self._link(waiting)]
-        with _Failing(linked):
-            if self._syncs:
-                for folder in {waiting.folder for waiting in linked}:
+            except Exception as error:  # noqa: BLE001  # whoever waits raises it again
+                waiting.settle(error)
+        try:
+            self._session.append([one.record for one in placed.values()])
+        except Exception as error:  # noqa: BLE001  # see above
+            for one in placed.values():
+                one.waiting.settle(error)
+            return
+        linked = [one for one in placed.values() if self._link(one)]
+        outcome: Exception | None = None
+        if self._syncs:
+            try:
+                for folder in {one.folder for one in linked}:
                     sync(folder)
+            except Exception as error:  # noqa: BLE001  # see above
+                outcome = error
         # What is visible is in the archive, even if its sender must be told that the disk is in trouble.
-        self._committed([waiting.record for waiting in linked if waiting.record is not None])
-        for waiting in linked:
-            waiting.finish(SUCCESS, waiting.record)
+        self._committed([one.record for one in linked])
+        for one in linked:
+            one.waiting.settle(outcome or (SUCCESS, one.record))
 
-    def _place(self, waiting: _Waiting, placed: dict[str, _Waiting]) -> None:
-        """Write the file to the end, find its place and make its record; or finish it, if it needs none."""
+    def _place(self, waiting: _Waiting, placed: dict[str, _Placed]) -> None:
+        """Write the file to the end, find its place and make its record; or settle it, if it needs none."""
         commission = waiting.commission
-        folder, stem = self._layout.place(commission.facts, commission.calling_ae_title)
-        there = self._is_there(folder)
-        waiting.folder = f"{self._root}/{folder}"
+        place, stem = self._layout.place(commission.facts, commission.calling_ae_title)
+        there = self._is_there(place)
+        folder = f"{self._root}/{place}"
+        name = f"{stem}.dcm"
         number = 1
         while True:
-            relative = f"{folder}/{stem}.dcm" if number == 1 else f"{folder}/{stem}~{number}.dcm"
-            waiting.path = f"{self._root}/{relative}"
+            relative, path = f"{place}/{name}", f"{folder}/{name}"
             if relative in placed:
                 self._waiting.put(waiting)  # After this batch it can be told what there is.
                 return
-            if not os.path.lexists(waiting.path):
+            if not os.path.lexists(path):
                 break
-            if not os.path.islink(waiting.path) and data_set_digest(waiting.path) == commission.digest:
+            if not os.path.islink(path) and data_set_digest(path) == commission.digest:
                 if self._syncs:
                     # Whoever wrote it may not have come that far yet.
-                    sync(waiting.path)
-                    sync(waiting.folder)
-                waiting.finish(SUCCESS)
+                    sync(path)
+                    sync(folder)
+                waiting.settle((SUCCESS, None))
                 return
             if self._duplicates is Duplicates.REJECT:
-                waiting.finish(DUPLICATE_REFUSED)
+                waiting.settle((DUPLICATE_REFUSED, None))
                 return
             if self._replaces:
                 break
             number += 1
+            name = f"{stem}~{number}.dcm"
         # In whole microseconds, as the time of the file's last change has to say the same when the index is made anew.
-        received = datetime.now(UTC)
-        commission.file.stamp(round(received.timestamp() * 1_000_000))
+        received = time.time_ns() // 1000
+        commission.file.stamp(received)
         if self._syncs:
             commission.file.sync()
         if not there:
-            make_folder(Path(waiting.folder), self._durability)
-            self._is_there(folder)
-        waiting.record = Record(
+            make_folder(Path(folder), self._durability)
+            self._is_there(place)
+        record = Record(
             path=relative,
             inode=commission.file.inode,
             facts=commission.facts,
@@ -209,19 +219,17 @@ class Committer:
             transfer_syntax_uid=commission.transfer_syntax_uid,
             calling_ae_title=commission.calling_ae_title,
             address=commission.address,
-            received=received.isoformat(timespec="microseconds"),
+            received=iso_time(received),
             suspect=commission.suspect,
         )
-        placed[relative] = waiting
+        placed[relative] = _Placed(waiting, record, folder, path)
 
     def _is_there(self, folder: str) -> bool:
         """Tell whether a folder is there.
 
         Raises `OSError` where it is not in the archive: names can't lead out of it, but a planted link can.
         """
-        path = self._root
-        for name in folder.split("/"):
-            path = f"{path}/{name}"
+        for path in _ways(self._root, folder):
             try:
                 entry = os.lstat(path)
             except FileNotFoundError:
@@ -230,23 +238,31 @@ class Committer:
                 raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
         return True
 
-    def _link(self, waiting: _Waiting) -> bool:
+    def _link(self, placed: _Placed) -> bool:
         """Make a file visible; give whether it is."""
-        if waiting.settled:
-            return False
+        waiting = placed.waiting
         try:
             if self._replaces:
-                waiting.commission.file.replace(waiting.path)
+                waiting.commission.file.replace(placed.path)
             else:
-                waiting.commission.file.claim(waiting.path)
+                waiting.commission.file.claim(placed.path)
         except FileExistsError:
             # Another process was faster; in the next batch this one looks again.
             self._waiting.put(waiting)
             return False
         except OSError as error:
-            waiting.fail(error)
+            waiting.settle(error)
             return False
         return True
+
+
+@functools.lru_cache(maxsize=64)
+def _ways(root: str, folder: str) -> tuple[str, ...]:
+    """Give the paths of a folder and of those that it is in, from the top."""
+    return tuple(f"{root}/{way}" for way in itertools.accumulate(folder.split("/"), "{}/{}".format))
+
+
+_Outcome: TypeAlias = tuple[Status, Record | None] | Exception
 
 
 class _Waiting:
@@ -254,55 +270,37 @@ class _Waiting:
 
     def __init__(self, commission: Commission) -> None:
         self.commission = commission
-        self.settled = False
-        """Whether there is an answer, even if its way into the event loop is still to go."""
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self.answer: asyncio.Future[tuple[Status, Record | None]] = self._loop.create_future()
-        self.folder = ""
-        self.path = ""
-        self.record: Record | None = None
 
-    def finish(self, status: Status, stored: Record | None = None) -> None:
-        if not self.settled:
-            self._settle(lambda: self.answer.set_result((status, stored)))
-
-    def fail(self, error: Exception) -> None:
-        if not self.settled:
-            self._settle(lambda: self.answer.set_exception(error))
-
-    def _settle(self, tell: Callable[[], None]) -> None:
-        self.settled = True
+    def settle(self, outcome: _Outcome) -> None:
+        """Remove the temporary name, and tell whoever waits. To be called once."""
         # On a disk that can only be read by now, the temporary file stays; it is swept once this process has ended.
         with contextlib.suppress(OSError):
             self.commission.file.discard()
-
-        def tell_whoever_waits() -> None:
-            if not self.answer.done():
-                tell()
-
         if threading.get_ident() == self._thread:
-            tell_whoever_waits()
+            self._tell(outcome)
         else:
             with contextlib.suppress(RuntimeError):  # The event loop has ended, and whoever waited with it.
-                self._loop.call_soon_threadsafe(tell_whoever_waits)
+                self._loop.call_soon_threadsafe(self._tell, outcome)
+
+    def _tell(self, outcome: _Outcome) -> None:
+        if self.answer.done():
+            return
+        if isinstance(outcome, Exception):
+            self.answer.set_exception(outcome)
+        else:
+            self.answer.set_result(outcome)
 
 
-class _Failing:
-    """Hands an error on to all who wait for what it happened to: there it is raised again."""
+class _Placed(NamedTuple):
+    """A commission that has its place."""
 
-    def __init__(self, waiting: Iterable[_Waiting]) -> None:
-        self._waiting = waiting
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> bool:
-        if not isinstance(error, Exception):
-            return False
-        for one in self._waiting:
-            one.fail(error)
-        return True
+    waiting: _Waiting
+    record: Record
+    folder: str
+    path: str
 
 
 def data_set_digest(path: str | Path) -> str:

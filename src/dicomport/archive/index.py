@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+import json
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, Final
 
 from sqlalchemy import (
     Column,
+    ColumnElement,
     Connection,
     Dialect,
     Engine,
@@ -21,10 +23,15 @@ from sqlalchemy import (
     Select,
     String,
     Table,
+    bindparam,
+    case,
     create_engine,
     event,
+    exists,
     func,
+    literal_column,
     select,
+    tuple_,
 )
 from sqlalchemy import Index as TableIndex
 from sqlalchemy.dialects.sqlite import insert
@@ -146,12 +153,16 @@ class Index:
         """Put records in, in one transaction; one whose path is there already takes its place."""
         if not records:
             return
+        # Of a patient, a study or a series the last record counts, of however many there are.
+        subjects: dict[object, Record] = {}
+        for record in reversed(records):
+            subjects.setdefault(_subjects_of(record.facts), record)
+        last = list(reversed(subjects.values()))
         with self._writing.begin() as connection:
-            states = _states(connection, records)
             for upsert in self._upserts:
-                upsert.put(connection, upsert.rows(records))
-            rows = self._upsert_instances.rows(records)
-            self._upsert_instances.put(connection, {path: (*row, states[path].value) for path, row in rows.items()})
+                upsert.put(connection, last)
+            self._upsert_instances.put(connection, records)
+            connection.execute(_TELL_CONFLICTS, {"paths": json.dumps([record.path for record in records])})
 
     def clear(self) -> None:
         """Take everything out."""
@@ -229,30 +240,35 @@ _SCHEMA_VERSION: Final = len(_MIGRATIONS)
 
 
 class _Upsert:
-    """Puts rows into one table; where one is there already, what has come last counts.
+    """Puts records into one table; where a row is there already, what has come last counts.
 
     The statement is compiled once: for SQLAlchemy to look at each row takes three times as long as to store it.
     """
 
     def __init__(self, table: Table, dialect: Dialect) -> None:
-        keys = [column.name for column in table.primary_key]
-        statement = insert(table)
+        values: dict[str, ColumnElement[Any]] = {column.name: bindparam(column.name) for column in table.c}
+        if table is _INSTANCES:
+            values["state"] = _FIRST_STATE
+        statement = insert(table).values(values)
         changed = {column.name: statement.excluded[column.name] for column in table.c if not column.primary_key}
-        upsert = statement.on_conflict_do_update(index_elements=keys, set_=changed)
-        self._statement = str(upsert.compile(dialect=dialect))
-        self._key = attrgetter(*map(_attribute, keys))
-        self._values = attrgetter(*(_attribute(column.name) for column in table.c if column is not _INSTANCES.c.state))
+        upsert = statement.on_conflict_do_update(index_elements=list(table.primary_key), set_=changed)
+        compiled = upsert.compile(dialect=dialect)
+        self._statement = str(compiled)
+        self._values = attrgetter(*map(_attribute, compiled.positiontup or ()))
 
-    def rows(self, records: Iterable[Record]) -> dict[Any, tuple[Any, ...]]:
-        """Give what records say of the table's subjects, by primary key; a row has all columns but the state."""
-        return {self._key(record): self._values(record) for record in records}
+    def put(self, connection: Connection, records: Iterable[Record]) -> None:
+        """Put in what records say."""
+        connection.exec_driver_sql(self._statement, list(map(self._values, records)))
 
-    def put(self, connection: Connection, rows: Mapping[Any, tuple[Any, ...]]) -> None:
-        """Put rows in."""
-        connection.exec_driver_sql(self._statement, list(rows.values()))
 
+_FIRST_STATE: Final = case(
+    (bindparam("suspect"), literal_column(f"'{State.SUSPECT}'")), else_=literal_column(f"'{State.STORED}'")
+)
+"""Until it is compared with its fellows."""
 
 _FACTS: Final = frozenset(field.name for field in dataclasses.fields(InstanceFacts))
+
+_subjects_of: Final = attrgetter("patient_id", "study_instance_uid", "series_instance_uid")
 
 
 def _attribute(column: str) -> str:
@@ -260,29 +276,23 @@ def _attribute(column: str) -> str:
     return f"facts.{column}" if column in _FACTS else column
 
 
-def _states(connection: Connection, records: Sequence[Record]) -> dict[str, State]:
-    """Tell conflicts, by path: an instance of the same UID with other bytes, under another name, was here first."""
-    uids = {record.facts.sop_instance_uid for record in records}
-    columns = (_INSTANCES.c.sop_instance_uid, _INSTANCES.c.path, _INSTANCES.c.digest, _INSTANCES.c.received)
-    known = {
-        (row[0], row[1]): (row[2], row[3]) for row in connection.execute(select(*columns).where(columns[0].in_(uids)))
-    }
-    known |= {(record.facts.sop_instance_uid, record.path): (record.digest, record.received) for record in records}
-    fellows: dict[str, list[tuple[str, str, str]]] = {}
-    for (uid, path), (digest, received) in known.items():
-        fellows.setdefault(uid, []).append((received, path, digest))
-    return {record.path: _state(record, fellows[record.facts.sop_instance_uid]) for record in records}
+_EARLIER: Final = _INSTANCES.alias("earlier")
 
-
-def _state(record: Record, fellows: Sequence[tuple[str, str, str]]) -> State:
-    if record.suspect:
-        return State.SUSPECT
-    earlier = (
-        digest != record.digest
-        for received, path, digest in fellows
-        if path != record.path and (received, path) < (record.received, record.path)
+_TELL_CONFLICTS: Final = (
+    _INSTANCES.update()
+    .where(
+        _INSTANCES.c.path.in_(select(func.json_each(bindparam("paths")).table_valued("value").c.value)),
+        _INSTANCES.c.state == State.STORED.value,
+        exists().where(
+            _EARLIER.c.sop_instance_uid == _INSTANCES.c.sop_instance_uid,
+            _EARLIER.c.digest != _INSTANCES.c.digest,
+            _EARLIER.c.path != _INSTANCES.c.path,
+            tuple_(_EARLIER.c.received, _EARLIER.c.path) < tuple_(_INSTANCES.c.received, _INSTANCES.c.path),
+        ),
     )
-    return State.CONFLICT if any(earlier) else State.STORED
+    .values(state=State.CONFLICT.value)
+)
+"""Of these instances: one of the same UID with other bytes, under another name, was here first."""
 
 
 def _filtered(query: Select[Any], filters: Filters) -> Select[Any]:

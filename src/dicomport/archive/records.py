@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 import json
 import os
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from typing import Final
 
 from dicomport.archive.scanner import InstanceFacts
 
-__all__ = ["Record", "State", "came_at"]
+__all__ = ["Record", "State", "came_at", "iso_time"]
 
 
 class State(enum.StrEnum):
@@ -48,25 +49,62 @@ class Record:
     """Whether its content did not pass the checks, and it was accepted all the same."""
 
     def to_json(self) -> str:
-        """Write the record as one line: its values, in the order of the fields, and those of the facts last."""
-        return _encode(_values_of(self))
+        """Write the record as one line: what is its own, and then what the instances of a series have in common."""
+        own = _quoted(self.path), _quoted(self.facts.sop_instance_uid), _quoted(self.facts.instance_number)
+        rest = _encoded(_common_of(self))
+        return f'[{",".join(own)},{self.inode},"{self.digest}",{self.size},"{self.received}",{rest}]'
 
     @classmethod
     def from_json(cls, line: str) -> Record:
         """Read a line. Raises `ValueError` for one that is none, such as the torn last line of a journal."""
         values = json.loads(line)
-        if not isinstance(values, list) or len(values) != len(_OTHERS) + len(_FACTS):
+        if not isinstance(values, list) or len(values) != _VALUES or not isinstance(values[-1], list):
             raise ValueError("not a record")
-        others = dict(zip(_OTHERS, values, strict=False))
-        return cls(**others, facts=InstanceFacts(**dict(zip(_FACTS, values[len(_OTHERS) :], strict=True))))
+        path, sop_instance_uid, instance_number, inode, digest, size, received, common = values
+        if len(common) != len(_COMMON):
+            raise ValueError("not a record")
+        others = dict(zip(_COMMON, common, strict=True))
+        facts = {name: others.pop(name) for name in _COMMON_FACTS}
+        return cls(
+            path=path,
+            inode=inode,
+            facts=InstanceFacts(sop_instance_uid=sop_instance_uid, instance_number=instance_number, **facts),
+            digest=digest,
+            size=size,
+            received=received,
+            **others,
+        )
 
 
-_FACTS: Final = tuple(field.name for field in dataclasses.fields(InstanceFacts))
-_OTHERS: Final = tuple(field.name for field in dataclasses.fields(Record) if field.name != "facts")
-_values_of: Final = attrgetter(*_OTHERS, *(f"facts.{name}" for name in _FACTS))
-_encode: Final = json.JSONEncoder(separators=(",", ":")).encode
+_VALUES: Final = 8
+"""Of a line."""
+_COMMON_FACTS: Final = tuple(
+    field.name
+    for field in dataclasses.fields(InstanceFacts)
+    if field.name not in ("sop_instance_uid", "instance_number")
+)
+_COMMON: Final = ("transfer_syntax_uid", "calling_ae_title", "address", "suspect", *_COMMON_FACTS)
+_common_of: Final = attrgetter(*_COMMON[:4], *(f"facts.{name}" for name in _COMMON_FACTS))
+_quoted: Final = json.JSONEncoder().encode
+
+
+@functools.lru_cache(maxsize=64)
+def _encoded(values: tuple[object, ...]) -> str:
+    """Encode values, unless that was done for an instance before."""
+    return json.dumps(values, separators=(",", ":"))
+
+
+def iso_time(microseconds: int) -> str:
+    """Write a time, in microseconds since 1970: in UTC, ISO 8601."""
+    seconds, rest = divmod(microseconds, 1_000_000)
+    return f"{_iso_second(seconds)}.{rest:06}+00:00"
+
+
+@functools.lru_cache(maxsize=8)
+def _iso_second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat()
 
 
 def came_at(entry: os.stat_result) -> str:
-    """Tell when an instance came, by the time of its file's last change: in UTC, to the microsecond, ISO 8601."""
-    return datetime.fromtimestamp(entry.st_mtime_ns // 1000 / 1_000_000, UTC).isoformat(timespec="microseconds")
+    """Tell when an instance came, by the time of its file's last change, as `iso_time` writes it."""
+    return iso_time(entry.st_mtime_ns // 1000)
