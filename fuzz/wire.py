@@ -10,9 +10,6 @@ from dicomport.wire import (
     AsynchronousOperationsWindow,
     Command,
     CommandError,
-    CommitmentDataSetError,
-    CommitmentRequest,
-    CommitmentResult,
     Deviation,
     EncodeError,
     FileMeta,
@@ -37,6 +34,7 @@ from dicomport.wire import (
     encode_command,
     encode_file_meta,
 )
+from dicomport.wire.commitment import CommitmentDataSetError, CommitmentRequest, CommitmentResult
 from dicomport.wire.cursor import Cursor
 
 __all__ = ["COMMITMENTS", "ITEMS", "command_set", "commitment", "file_meta", "item", "pdu"]

@@ -14,42 +14,24 @@ wire            PDUs, command sets and file meta as values: `wire.decode`, `wire
 import importlib
 from typing import TYPE_CHECKING, Any, Final
 
-from dicomport import wire
-from dicomport.core import ContextOutcome, Outcome
-from dicomport.files import Durability
-from dicomport.net import (
-    AbortedError,
-    Address,
-    AssociationError,
-    ConnectError,
-    LostError,
-    RejectedError,
-    Timeouts,
-    TimerExpiredError,
-    TLSProfile,
-    tls_client_context,
-    tls_server_context,
-)
-from dicomport.scu import (
-    ClientAssociation,
-    InstanceResult,
-    NoContextError,
-    NotSendableError,
-    Preparation,
-    RetryPolicy,
-    Sendable,
-    Sending,
-    SendReport,
-    StoreResponse,
-    associate,
-    send,
-)
-from dicomport.standard import Category, SOPClass, Status, TransferSyntax, sop_classes, transfer_syntaxes
-from dicomport.wire import Limits, Priority, SOPReference
-
 if TYPE_CHECKING:
-    from dicomport import blocking
+    from dicomport import blocking, wire
     from dicomport.commitment import Commitment, CommitmentReport, CommitmentSCP, Custody, commit
+    from dicomport.core import ContextOutcome, Outcome
+    from dicomport.files import Durability
+    from dicomport.net import (
+        AbortedError,
+        Address,
+        AssociationError,
+        ConnectError,
+        LostError,
+        RejectedError,
+        Timeouts,
+        TimerExpiredError,
+        TLSProfile,
+        tls_client_context,
+        tls_server_context,
+    )
     from dicomport.scp import (
         AssociationInfo,
         FolderStorage,
@@ -62,7 +44,31 @@ if TYPE_CHECKING:
         StoreRequest,
         UndecodableDataSetError,
     )
+    from dicomport.scu import (
+        ClientAssociation,
+        InstanceResult,
+        NoContextError,
+        NotSendableError,
+        Preparation,
+        RetryPolicy,
+        Sendable,
+        Sending,
+        SendReport,
+        StoreResponse,
+        associate,
+        send,
+    )
     from dicomport.scu.journal import Journal, JournalError
+    from dicomport.standard import (
+        Category,
+        SOPClass,
+        Status,
+        TransferSyntax,
+        sop_classes,
+        transfer_syntaxes,
+    )
+    from dicomport.wire import Limits, Priority
+    from dicomport.wire.commitment import SOPReference
 
 __version__ = "0.1.0"
 
@@ -124,8 +130,23 @@ __all__ = [
     "wire",
 ]
 
-_LATER: Final = {
+_ROOMS: Final = {
     "dicomport.commitment": ("Commitment", "CommitmentReport", "CommitmentSCP", "Custody", "commit"),
+    "dicomport.core": ("ContextOutcome", "Outcome"),
+    "dicomport.files": ("Durability",),
+    "dicomport.net": (
+        "AbortedError",
+        "Address",
+        "AssociationError",
+        "ConnectError",
+        "LostError",
+        "RejectedError",
+        "TLSProfile",
+        "Timeouts",
+        "TimerExpiredError",
+        "tls_client_context",
+        "tls_server_context",
+    ),
     "dicomport.scp": (
         "AssociationInfo",
         "FolderStorage",
@@ -138,15 +159,35 @@ _LATER: Final = {
         "StoreRequest",
         "UndecodableDataSetError",
     ),
+    "dicomport.scu": (
+        "ClientAssociation",
+        "InstanceResult",
+        "NoContextError",
+        "NotSendableError",
+        "Preparation",
+        "RetryPolicy",
+        "SendReport",
+        "Sendable",
+        "Sending",
+        "StoreResponse",
+        "associate",
+        "send",
+    ),
     "dicomport.scu.journal": ("Journal", "JournalError"),
+    "dicomport.standard": ("Category", "SOPClass", "Status", "TransferSyntax", "sop_classes", "transfer_syntaxes"),
+    "dicomport.wire": ("Limits", "Priority"),
+    "dicomport.wire.commitment": ("SOPReference",),
 }
-"""What a plain sender does not need. Its process is a short one, so this is imported when it is first asked for."""
+"""Where each name is. It is imported when it is first asked for: a sender does not wait for a receiver, nor a receiver
+for a sender."""
+
+_MODULES: Final = ("blocking", "wire")
 
 
 def __getattr__(name: str) -> Any:
-    if name == "blocking":
-        return importlib.import_module("dicomport.blocking")
-    for room, names in _LATER.items():
+    if name in _MODULES:
+        return importlib.import_module(f"dicomport.{name}")
+    for room, names in _ROOMS.items():
         if name in names:
             value = globals()[name] = getattr(importlib.import_module(room), name)
             return value

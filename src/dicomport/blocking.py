@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Unpack
 
 from dicomport.scu.blocking import BlockingAssociation, associate, run, send
-from dicomport.wire import SOPReference
 
 if TYPE_CHECKING:
     from dicomport.commitment import CommitmentReport, CommitOptions
+    from dicomport.wire.commitment import SOPReference
 
 __all__ = ["BlockingAssociation", "associate", "commit", "send"]
 

@@ -15,13 +15,8 @@ from tests.scp.storages import Recorder
 from dicomport import Address, CommitmentSCP, SOPReference, Status, StorageSCP
 from dicomport.core import AcceptedContext
 from dicomport.testing import Message, Peer, ScriptedSCU
-from dicomport.wire import (
-    CommitmentRequest,
-    CommitmentResult,
-    NActionRQ,
-    NActionRSP,
-    NEventReportRQ,
-)
+from dicomport.wire import NActionRQ, NActionRSP, NEventReportRQ
+from dicomport.wire.commitment import CommitmentRequest, CommitmentResult
 
 COMMITMENT: Final = "1.2.840.10008.1.20.1"
 INSTANCE: Final = "1.2.840.10008.1.20.1.1"

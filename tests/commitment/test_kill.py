@@ -17,7 +17,8 @@ from tests.commitment.asking import CT, MOST, SCU
 from dicomport import SOPReference, blocking
 from dicomport.scu import instance_from_path
 from dicomport.testing import Peer, ScriptedSCP
-from dicomport.wire import Abort, AbortReason, CommitmentRequest, CommitmentResult, NEventReportRQ
+from dicomport.wire import Abort, AbortReason, NEventReportRQ
+from dicomport.wire.commitment import CommitmentRequest, CommitmentResult
 
 KILLS: Final = int(os.environ.get("DICOMPORT_KILLS", "8")) // 2
 PATIENCE: Final = 60.0

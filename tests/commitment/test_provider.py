@@ -33,8 +33,6 @@ from dicomport.wire import (
     AbortReason,
     AssociateRJ,
     AssociateRQ,
-    CommitmentRequest,
-    CommitmentResult,
     NEventReportRQ,
     NEventReportRSP,
     RejectReason,
@@ -42,6 +40,7 @@ from dicomport.wire import (
     ReleaseRQ,
     RoleSelection,
 )
+from dicomport.wire.commitment import CommitmentRequest, CommitmentResult
 
 IMPLICIT: Final = "1.2.840.10008.1.2"
 EXPLICIT: Final = "1.2.840.10008.1.2.1"

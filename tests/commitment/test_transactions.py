@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.files.faults import Disk, Fault
 
 from dicomport.commitment.transactions import Transaction, Transactions
-from dicomport.wire import SOPReference
+from dicomport.wire.commitment import SOPReference
 
 ONE: Final = Transaction(
     uid="1.2.3",
@@ -29,7 +29,7 @@ KEEP: Final = """
 import sys
 from pathlib import Path
 from dicomport.commitment.transactions import Transaction, Transactions
-from dicomport.wire import SOPReference
+from dicomport.wire.commitment import SOPReference
 
 transactions = Transactions(Path(sys.argv[1]))
 for number in range(3):

@@ -28,8 +28,6 @@ from dicomport.wire import (
     AssociateRQ,
     CEchoRQ,
     CEchoRSP,
-    CommitmentRequest,
-    CommitmentResult,
     NActionRQ,
     NActionRSP,
     NEventReportRQ,
@@ -40,6 +38,7 @@ from dicomport.wire import (
     ReleaseRQ,
     RoleSelection,
 )
+from dicomport.wire.commitment import CommitmentRequest, CommitmentResult
 
 ONE, TWO, THREE = references("1.2.1", "1.2.2", "1.2.3")
 

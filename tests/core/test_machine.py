@@ -539,7 +539,7 @@ def test_nothing_can_be_sent_after_the_association() -> None:
 
 def test_an_acceptance_without_an_outcome_is_not_one() -> None:
     core = requested()
-    core.answer(replace(ACCEPTANCE, reply=REJECTION.reply, outcome=None))
+    core.answer(ACCEPTANCE._replace(reply=REJECTION.reply, outcome=None))
     assert state(core) is State.STA13
 
 

@@ -13,7 +13,8 @@ from dicomport.testing import ScriptedSCP, healthy
 HEAVY: Final = {"pydicom", "numpy", "rich", "click", "sqlalchemy", "structlog"}
 
 SELDOM: Final = {
-    *("json", "random", "tempfile", "tarfile", "zipfile", "dicomport.archive", "dicomport.scp"),
+    *("json", "random", "tempfile", "tarfile", "zipfile"),
+    *("dicomport.archive", "dicomport.commitment", "dicomport.scp", "dicomport.wire.commitment"),
     *(
         f"dicomport.scu.{name}"
         for name in ("bare", "conversion", "dicomdir", "editing", "explaining", "journal", "tars", "zips")
@@ -72,6 +73,12 @@ def test_a_file_that_is_plainly_none_does_not() -> None:
 
     assert (after_import, after_sending - {"numpy", "pydicom"}) == (set(), set())
     assert [bool(reason) for reason in reasons] == [True, False]
+
+
+def test_importing_the_package_takes_nothing_but_its_table_of_names() -> None:
+    after_import, _, _ = run(PROGRAM, str(CT_FILE))
+
+    assert {name for name in after_import if name.startswith(("dicomport", "asyncio"))} == {"dicomport"}
 
 
 def test_what_is_seldom_needed_is_not_imported_for_a_plain_send() -> None:

@@ -25,14 +25,8 @@ from tests.wire.commitment_goldens import (
 from tests.wire.golden import Golden, golden
 
 from dicomport.standard import Status
-from dicomport.wire import (
-    CommitmentDataSetError,
-    CommitmentRequest,
-    CommitmentResult,
-    FileMeta,
-    SOPReference,
-    encode_file_meta,
-)
+from dicomport.wire import FileMeta, encode_file_meta
+from dicomport.wire.commitment import CommitmentDataSetError, CommitmentRequest, CommitmentResult, SOPReference
 
 MOST: Final = 1 << 20
 SYNTAXES: Final = (IMPLICIT, EXPLICIT, BIG_ENDIAN, DEFLATED, JPEG, "1.2.3.4")

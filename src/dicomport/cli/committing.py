@@ -16,14 +16,14 @@ from dicomport.cli.identity_options import IdentityItem
 from dicomport.cli.text import count, tell
 from dicomport.net import Address, Timeouts, listening_sockets
 from dicomport.scu import InstanceResult
-from dicomport.wire import SOPReference
 
 if TYPE_CHECKING:
     from dicomport.commitment import Commitment, CommitmentReport
+    from dicomport.wire.commitment import SOPReference
 
 __all__ = ["Commitments", "Committing", "ask", "check_port", "commit_options", "describe", "tell_commitments"]
 
-Commitments: TypeAlias = Mapping[SOPReference, "Commitment"]
+Commitments: TypeAlias = "Mapping[SOPReference, Commitment]"
 """What the peer says of each instance that it was asked for."""
 
 
@@ -69,6 +69,8 @@ def commit_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _reference_of(result: InstanceResult) -> SOPReference:
+    from dicomport.wire.commitment import SOPReference  # noqa: PLC0415  # a sender that asks for none needs none
+
     return SOPReference(result.sop_class_uid, result.sop_instance_uid)
 
 

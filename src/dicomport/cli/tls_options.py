@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import functools
 import os
 import signal
 import ssl
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import click
 
@@ -30,8 +28,7 @@ _PASSPHRASE: Final = "DICOMPORT_TLS_PASSPHRASE"  # noqa: S105  # its name, not t
 log = get_logger("cli")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TLSOptions:
+class TLSOptions(NamedTuple):
     """What was said of TLS, where it is to be used."""
 
     side: Side
@@ -70,8 +67,8 @@ class TLSOptions:
     def reversed(self) -> TLSOptions:
         """Give the options for connections that go the other way."""
         if self.side is Side.ACCEPTOR:
-            return dataclasses.replace(self, side=Side.REQUESTOR, lenient=False)
-        return dataclasses.replace(self, side=Side.ACCEPTOR, lenient=self.authorities is None)
+            return self._replace(side=Side.REQUESTOR, lenient=False)
+        return self._replace(side=Side.ACCEPTOR, lenient=self.authorities is None)
 
     def _passphrase(self) -> str | None:
         if self.passphrase_file is None:

@@ -24,8 +24,6 @@ from dicomport.wire import (
     DEFAULT_LIMITS,
     AssociateRQ,
     Command,
-    CommitmentRequest,
-    CommitmentResult,
     NActionRQ,
     NActionRSP,
     NEventReportRQ,
@@ -33,6 +31,7 @@ from dicomport.wire import (
     RawCommand,
     RoleSelection,
 )
+from dicomport.wire.commitment import CommitmentRequest, CommitmentResult
 
 __all__ = ["ALL_COMMITTED", "REQUEST_STORAGE_COMMITMENT", "SOME_FAILED", "CommitmentAssociation", "TakeReport"]
 

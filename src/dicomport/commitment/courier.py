@@ -13,7 +13,7 @@ from dicomport.commitment.association import CommitmentAssociation
 from dicomport.logs import get_logger
 from dicomport.net import Address, AssociationError, LostError, Timeouts
 from dicomport.standard import PROCESSING_FAILURE, RESOURCE_LIMITATION, Status
-from dicomport.wire import CommitmentResult
+from dicomport.wire.commitment import CommitmentResult
 
 __all__ = ["Courier", "StoppedError"]
 

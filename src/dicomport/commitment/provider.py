@@ -34,15 +34,8 @@ from dicomport.standard import (
     UNRECOGNIZED_OPERATION,
     Status,
 )
-from dicomport.wire import (
-    DEFAULT_LIMITS,
-    CommitmentDataSetError,
-    CommitmentRequest,
-    CommitmentResult,
-    Limits,
-    NActionRQ,
-    SOPReference,
-)
+from dicomport.wire import DEFAULT_LIMITS, Limits, NActionRQ
+from dicomport.wire.commitment import CommitmentDataSetError, CommitmentRequest, CommitmentResult, SOPReference
 
 __all__ = ["CommitmentSCP", "Custody"]
 

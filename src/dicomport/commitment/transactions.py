@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from dicomport.files import TEMPORARY_SUFFIX, Durability, lock_folder, make_folder, sync
-from dicomport.wire import SOPReference
+from dicomport.wire.commitment import SOPReference
 
 __all__ = ["Transaction", "Transactions"]
 

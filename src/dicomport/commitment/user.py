@@ -28,14 +28,8 @@ from dicomport.standard import (
     VERIFICATION,
     Status,
 )
-from dicomport.wire import (
-    DEFAULT_LIMITS,
-    CommitmentDataSetError,
-    CommitmentRequest,
-    CommitmentResult,
-    NEventReportRQ,
-    SOPReference,
-)
+from dicomport.wire import DEFAULT_LIMITS, NEventReportRQ
+from dicomport.wire.commitment import CommitmentDataSetError, CommitmentRequest, CommitmentResult, SOPReference
 
 __all__ = ["CommitOptions", "Commitment", "CommitmentReport", "commit"]
 

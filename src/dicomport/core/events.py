@@ -31,22 +31,19 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class AssociationRequested:
+class AssociationRequested(NamedTuple):
     """A peer asks for an association: answer with `accept` or `reject`."""
 
     request: AssociateRQ
 
 
-@dataclass(frozen=True, slots=True)
-class AssociationAccepted:
+class AssociationAccepted(NamedTuple):
     """The peer accepted; `outcome` says what of."""
 
     outcome: Outcome
 
 
-@dataclass(frozen=True, slots=True)
-class AssociationRejected:
+class AssociationRejected(NamedTuple):
     """The peer rejected the association; the transport connection closes."""
 
     rejection: AssociateRJ
@@ -59,8 +56,7 @@ class CommandReceived(NamedTuple):
     command: Command | RawCommand
 
 
-@dataclass(frozen=True, slots=True)
-class CommandMalformed:
+class CommandMalformed(NamedTuple):
     """A whole command set with an element missing or malformed, to be refused once its data set, if any, is over."""
 
     context: AcceptedContext
@@ -84,8 +80,7 @@ class ReleaseConfirmed:
     """The peer confirmed the release."""
 
 
-@dataclass(frozen=True, slots=True)
-class Aborted:
+class Aborted(NamedTuple):
     """The association was aborted, by the peer or, because of what the peer sent, by this side."""
 
     reason: AbortReason

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from dicomport.standard import IMPLICIT_VR_LITTLE_ENDIAN, describe
 from dicomport.wire import (
@@ -50,16 +50,14 @@ _LONGEST_UID: Final = 64
 _INSIGNIFICANT: Final = IMPLICIT_VR_LITTLE_ENDIAN.uid
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(NamedTuple):
     """How this implementation names itself (PS3.7 D.3.3.2)."""
 
     class_uid: str
     version_name: str
 
 
-@dataclass(frozen=True, slots=True)
-class AcceptedContext:
+class AcceptedContext(NamedTuple):
     """A Presentation Context that both sides agreed on."""
 
     context_id: int
@@ -105,8 +103,7 @@ class Outcome:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Negotiation:
+class Negotiation(NamedTuple):
     """The acceptor's answer: what to send, and what it means. A rejection has no outcome, and says in `reason` why."""
 
     reply: AssociateAC | AssociateRJ

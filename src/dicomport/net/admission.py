@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from dicomport.logs import get_logger
 from dicomport.net.counters import Counters
@@ -20,8 +20,7 @@ __all__ = ["Admission", "Quota", "Visitor"]
 log = get_logger("net")
 
 
-@dataclass(frozen=True, slots=True)
-class Quota:
+class Quota(NamedTuple):
     """A bound on the associations of some of the visitors, beside those on the associations of all."""
 
     key: str

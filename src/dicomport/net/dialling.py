@@ -8,7 +8,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from dicomport.net.errors import ConnectError, TimerExpiredError
 from dicomport.net.handshake import NotTLSError, tls_words
@@ -36,8 +36,7 @@ class Address:
         return f"{host}:{self.port}"
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(NamedTuple):
     """One of the network addresses that a name has, with the port."""
 
     family: socket.AddressFamily
@@ -48,8 +47,7 @@ class Endpoint:
         return str(Address(host, port))
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(NamedTuple):
     """An endpoint that was tried in vain."""
 
     endpoint: Endpoint

@@ -8,7 +8,6 @@ socket (`blocking.py`): so each thing that a requestor or acceptor does is writt
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeAlias, TypeVar
 
 from dicomport.core import Association, CoreEvent, State
@@ -19,8 +18,7 @@ from dicomport.wire import without_frames
 __all__ = ["FLUSH", "Flush", "Receive", "Steps", "Wait", "next_event"]
 
 
-@dataclass(frozen=True, slots=True)
-class Flush:
+class Flush(NamedTuple):
     """Until the core's output has left; `timer`, by default the write timer, bounds each time without progress."""
 
     timer: Timer | None = None
@@ -41,14 +39,15 @@ T = TypeVar("T")
 Steps: TypeAlias = Generator[Wait, None, T]
 
 
-def next_event(core: Association, timer: Bound) -> Steps[CoreEvent | None]:
+def next_event(core: Association, timer: Bound, event: CoreEvent | None = None) -> Steps[CoreEvent | None]:
     """Wait for the core's next event; None once the association and its transport connection are over.
 
-    While ARTIM runs it takes the place of `timer`; its expiry is the core's business (Evt18). An error of the transport
-    connection is its end (Evt17). Raises `TimerExpiredError`.
+    Where the core has given it already, it is `event`, and there is only the output to be sent. While ARTIM runs it
+    takes the place of `timer`; its expiry is the core's business (Evt18). An error of the transport connection is its
+    end (Evt17). Raises `TimerExpiredError`.
     """
     while True:
-        event = core.next_event()
+        event = event or core.next_event()
         unsent: OSError | None = None
         try:
             yield FLUSH

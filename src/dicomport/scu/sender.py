@@ -7,7 +7,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from dicomport.logs import get_logger
 from dicomport.net import AbortedError, Address, AssociationError, ConnectError, LostError, Timeouts
@@ -38,8 +38,7 @@ _WORTH_ANOTHER: Final = 16
 log = get_logger("scu")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(NamedTuple):
     """How to send."""
 
     ae_title: str

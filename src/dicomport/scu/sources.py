@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
 from dicomport.files import open_regular, read_stretch
 from dicomport.wire import FileMetaError
@@ -43,8 +42,7 @@ class Source(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True)
-class InMemory:
+class InMemory(NamedTuple):
     """A data set in memory."""
 
     data: bytes
@@ -67,8 +65,7 @@ class InMemory:
         return (view[start : start + chunk_bytes] for start in range(0, len(view), chunk_bytes))
 
 
-@dataclass(frozen=True, slots=True)
-class FileRegion:
+class FileRegion(NamedTuple):
     """A data set in a file: the end of it, or of a member of a tar archive."""
 
     path: str

@@ -1,7 +1,7 @@
-"""Bytes to frozen values and back: PDUs, command sets, File Meta Information, the data sets of storage commitment.
+"""Bytes to frozen values and back: PDUs, command sets, File Meta Information.
 
 Nothing here knows a socket, a file or a clock. Reading bytes raises `ProtocolError` (or `FileMetaError`) and nothing
-else.
+else. The data sets of storage commitment are in `commitment`: a plain sender has no time to import them.
 """
 
 from dicomport.wire.command_sets import CommandError, Element, RawCommand
@@ -21,7 +21,6 @@ from dicomport.wire.commands import (
     decode_command,
     encode_command,
 )
-from dicomport.wire.commitment import CommitmentDataSetError, CommitmentRequest, CommitmentResult, SOPReference
 from dicomport.wire.cursor import Buffer
 from dicomport.wire.deviations import Deviation
 from dicomport.wire.errors import AbortReason, EncodeError, LimitExceededError, ProtocolError, without_frames
@@ -92,9 +91,6 @@ __all__ = [
     "CStoreRSP",
     "Command",
     "CommandError",
-    "CommitmentDataSetError",
-    "CommitmentRequest",
-    "CommitmentResult",
     "ContextResult",
     "Deviation",
     "Element",
@@ -123,7 +119,6 @@ __all__ = [
     "RoleSelection",
     "SOPClassCommonExtendedNegotiation",
     "SOPClassExtendedNegotiation",
-    "SOPReference",
     "TruncatedFileMetaError",
     "UnknownItem",
     "UserIdentityAC",
