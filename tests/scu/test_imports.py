@@ -34,7 +34,7 @@ COMMAND: Final = """
 import sys
 from dicomport.cli.main import main
 try:
-    main(["storescu", "127.0.0.1", *sys.argv[1:]])
+    main([sys.argv[2], "127.0.0.1", sys.argv[1], *sys.argv[3:]])
 except SystemExit as end:
     print([int(end.code), sorted(sys.modules)])
 """
@@ -92,7 +92,14 @@ def test_nor_is_it_by_the_command(tmp_path: Path) -> None:
     for name in "123":
         (tmp_path / name).symlink_to(CT_FILE)
 
-    code, modules = run(COMMAND, str(tmp_path))
+    code, modules = run(COMMAND, "storescu", str(tmp_path))
 
     assert code == 0
     assert (SELDOM | HEAVY - {"click"}).intersection(modules) == set()
+
+
+def test_nor_is_what_explains_an_association_by_a_plain_echo() -> None:
+    code, modules = run(COMMAND, "echoscu", "-q")
+
+    assert code == 0
+    assert (SELDOM | HEAVY - {"click"} | {"statistics"}).intersection(modules) == set()

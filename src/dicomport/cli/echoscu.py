@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
-import statistics
 import time
-from collections.abc import AsyncGenerator
 
 import click
 
 from dicomport.cli.contexts import CONTEXT
-from dicomport.cli.explaining import describe_step, round_trip_times, step_lines
 from dicomport.cli.identity_options import IdentityItem, user_identity_options
 from dicomport.cli.options import (
     ExitCode,
@@ -23,14 +18,11 @@ from dicomport.cli.options import (
     maximum_length_option,
     verbosity_options,
 )
-from dicomport.cli.text import tell
+from dicomport.cli.text import round_trip_times, tell
 from dicomport.cli.timeout_options import Side, timeout_options
 from dicomport.cli.tls_options import TLSOptions, tls_context, tls_options
 from dicomport.net import Address, AssociationError, Timeouts
 from dicomport.scu import ContextLike, associate
-from dicomport.scu.explaining import explain
-from dicomport.scu.proposals import USUAL_CONTEXTS
-from dicomport.scu.steps import Associated, Echoed, Step
 from dicomport.standard import VERIFICATION, Status
 
 __all__ = ["echoscu"]
@@ -82,6 +74,11 @@ def echoscu(
     talkative = configure_logging(log_level)
     context = tls_context(security)
     if explained:
+        # A plain C-ECHO need not wait for it.
+        from dicomport.cli.explaining import tell_steps  # noqa: PLC0415
+        from dicomport.scu.explaining import explain  # noqa: PLC0415
+        from dicomport.scu.proposals import USUAL_CONTEXTS  # noqa: PLC0415
+
         try:
             steps = explain(
                 Address(host, port, context),
@@ -95,7 +92,7 @@ def echoscu(
             )
         except ValueError as error:
             raise click.UsageError(str(error)) from None
-        return asyncio.run(_tell_steps(steps, as_json=as_json, talkative=talkative))
+        return asyncio.run(tell_steps(steps, as_json=as_json, talkative=talkative))
     if contexts:
         raise click.UsageError("--context goes with --explain")
 
@@ -124,23 +121,11 @@ def echoscu(
         tell(f"no answer: {error}", "--explain tells at which step, and what to do")
         return ExitCode.NO_ASSOCIATION
     if as_json:
+        import json  # noqa: PLC0415  # seldom needed
+        import statistics  # noqa: PLC0415
+
         facts = {"status": status.code, "category": status.category.value, "seconds": statistics.median(round_trips)}
         click.echo(json.dumps(facts))
     if talkative:
         tell(f"{host}:{port} answered {status} in {round_trip_times(round_trips)}")
     return ExitCode.OK if status.accepted else ExitCode.FAILED
-
-
-async def _tell_steps(steps: AsyncGenerator[Step, None], *, as_json: bool, talkative: bool) -> ExitCode:
-    code = ExitCode.NO_ASSOCIATION
-    async with contextlib.aclosing(steps):
-        async for step in steps:
-            if as_json:
-                click.echo(json.dumps(describe_step(step)))
-            if talkative or step.failure:
-                tell(*step_lines(step))
-            if isinstance(step, Associated) and step.outcome is not None:
-                code = ExitCode.FAILED
-            if isinstance(step, Echoed) and not step.failure:
-                code = ExitCode.OK
-    return code

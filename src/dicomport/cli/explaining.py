@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
-import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator
 from typing import Final
 
+import click
+
+from dicomport.cli.options import ExitCode
+from dicomport.cli.text import round_trip_times, tell
 from dicomport.core import Outcome
 from dicomport.net import Attempt
 from dicomport.net.certificates import Certificate
@@ -15,7 +20,7 @@ from dicomport.scu.steps import Associated, Connected, Echoed, Released, Resolve
 from dicomport.standard import describe, find_transfer_syntax
 from dicomport.wire import AssociateRQ
 
-__all__ = ["describe_step", "round_trip_times", "step_lines"]
+__all__ = ["tell_steps"]
 
 _TITLES: Final = {
     "resolve": "name",
@@ -27,7 +32,23 @@ _TITLES: Final = {
 }
 
 
-def step_lines(step: Step) -> Iterator[str]:
+async def tell_steps(steps: AsyncGenerator[Step, None], *, as_json: bool, talkative: bool) -> ExitCode:
+    """Tell each step as it is done; give how it ended."""
+    code = ExitCode.NO_ASSOCIATION
+    async with contextlib.aclosing(steps):
+        async for step in steps:
+            if as_json:
+                click.echo(json.dumps(_describe_step(step)))
+            if talkative or step.failure:
+                tell(*_step_lines(step))
+            if isinstance(step, Associated) and step.outcome is not None:
+                code = ExitCode.FAILED
+            if isinstance(step, Echoed) and not step.failure:
+                code = ExitCode.OK
+    return code
+
+
+def _step_lines(step: Step) -> Iterator[str]:
     """Tell a step to a person, a line at a time."""
     title = _TITLES[step.NAME]
     if isinstance(step, Associated) and step.left_out:
@@ -59,14 +80,6 @@ def _facts(step: Step) -> Iterator[str]:
                 yield f"so the peer drops an association for proposing {step.left_out}: senders must not"
         case Echoed() if step.round_trips:
             yield f"round trips: {len(step.round_trips)}, {round_trip_times(step.round_trips)}"
-
-
-def round_trip_times(seconds: Sequence[float]) -> str:
-    """Write how long C-ECHOs took."""
-    if len(seconds) == 1:
-        return f"{seconds[0] * 1000:.1f} ms"
-    low, middle, high = (value * 1000 for value in (min(seconds), statistics.median(seconds), max(seconds)))
-    return f"{low:.1f} ms at least, {middle:.1f} ms as a rule (median), {high:.1f} ms at most"
 
 
 def _why(attempt: Attempt) -> str:
@@ -143,7 +156,7 @@ def _short(uid: str) -> str:
     return uid if syntax is None else syntax.keyword
 
 
-def describe_step(step: Step) -> dict[str, object]:
+def _describe_step(step: Step) -> dict[str, object]:
     """Make the JSON object that stands for a step."""
     failure = step.failure
     return {

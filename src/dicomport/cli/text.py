@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dicomport.cli.stderr import tell
 from dicomport.logs import printable
 
-__all__ = ["amount", "count", "print_table", "tell"]
+__all__ = ["amount", "count", "print_table", "round_trip_times", "tell"]
 
 _PIPED_WIDTH = 160
 """Columns of a table where there is no terminal to fit it into."""
@@ -25,6 +25,16 @@ def amount(size: float) -> str:
 def count(number: int, noun: str) -> str:
     """Write a number of things: "1 instance", "2 instances"."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def round_trip_times(seconds: Sequence[float]) -> str:
+    """Write how long C-ECHOs took."""
+    if len(seconds) == 1:
+        return f"{seconds[0] * 1000:.1f} ms"
+    import statistics  # noqa: PLC0415  # seldom needed
+
+    low, middle, high = (value * 1000 for value in (min(seconds), statistics.median(seconds), max(seconds)))
+    return f"{low:.1f} ms at least, {middle:.1f} ms as a rule (median), {high:.1f} ms at most"
 
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -267,9 +267,10 @@ class PDataTF:
         return cls(tuple(values))
 
 
-@dataclass(frozen=True, slots=True)
 class _Release:
     """The two release PDUs carry nothing but their type."""
+
+    __slots__ = ()
 
     KIND: ClassVar[int]
 
