@@ -102,6 +102,7 @@ PYNETDICOM: Final = Program(
 )
 ORTHANC: Final = Program("Orthanc", (*_PYTHON, f"{_PROGRAMS}.orthanc", "{port}", "{folder}"), needs="Orthanc")
 BARE_RECEIVER: Final = _ours("bare copy", "bare_receiver", "{port}", "{folder}")
+BARE_SCP: Final = _ours("bare receiver", "bare_scp", "{port}", "{folder}")
 
 # Senders.
 OUR_STORESCU: Final = Program("dicomport storescu", (*_OURS, "storescu", "-q", "127.0.0.1", "{port}", "{folder}"))
