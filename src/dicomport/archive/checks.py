@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -84,7 +85,7 @@ class Checks:
         Gives None for one that passes, else the status to answer with, a warning where the policy is to accept; and the
         names of the checks that failed.
         """
-        findings = list(_findings(scan, sop_class_uid, sop_instance_uid))
+        findings = _findings(scan, sop_class_uid, sop_instance_uid)
         if not findings:
             return None, ""
         names = ", ".join(finding.check for finding in findings)
@@ -102,15 +103,27 @@ def _findings(scan: Scan, sop_class_uid: str, sop_instance_uid: str) -> list[Fin
     findings = []
     if facts.sop_instance_uid != sop_instance_uid:
         findings.append(_mismatch(Check.INSTANCE_UID, "SOP Instance UID is not the one of the request", 0x00080018))
-    asked, found = sop_classes.find(sop_class_uid), sop_classes.find(facts.sop_class_uid)
-    if facts.sop_class_uid != sop_class_uid and (asked is None or asked is not found):
-        findings.append(_mismatch(Check.SOP_CLASS, "SOP Class UID is not the one of the request", 0x00080016))
-    findings += _identity(facts)
+    if facts.sop_class_uid != sop_class_uid:
+        asked = sop_classes.find(sop_class_uid)
+        if asked is None or asked is not sop_classes.find(facts.sop_class_uid):
+            findings.append(_mismatch(Check.SOP_CLASS, "SOP Class UID is not the one of the request", 0x00080016))
+    if not (_is_uid(facts.sop_instance_uid) and _are_named(facts.study_instance_uid, facts.series_instance_uid)):
+        findings += _identity(facts)
     return findings
 
 
+def _is_uid(text: str) -> bool:
+    return _UID.fullmatch(text) is not None
+
+
+@functools.lru_cache(maxsize=64)
+def _are_named(study_instance_uid: str, series_instance_uid: str) -> bool:
+    """Tell whether study and series are named well, unless that was done for an instance before."""
+    return _is_uid(study_instance_uid) and _is_uid(series_instance_uid)
+
+
 def _identity(facts: InstanceFacts) -> list[Finding]:
-    if not _UID.fullmatch(facts.sop_instance_uid):
+    if not _is_uid(facts.sop_instance_uid):
         comment = "SOP Instance UID is missing or no UID"
         status = Status(INVALID_OBJECT_INSTANCE.code, comment, (0x00080018,))
         return [Finding(Check.IDENTITY, status)]
@@ -120,7 +133,7 @@ def _identity(facts: InstanceFacts) -> list[Finding]:
         (facts.study_instance_uid, 0x0020000D, "Study Instance UID"),
         (facts.series_instance_uid, 0x0020000E, "Series Instance UID"),
     ):
-        if (uid or needs_study) and not _UID.fullmatch(uid):
+        if (uid or needs_study) and not _is_uid(uid):
             return [_mismatch(Check.IDENTITY, f"{name} is missing or no UID", tag)]
     return []
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import string
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 from dicomport.archive.scanner import InstanceFacts
@@ -14,18 +14,18 @@ __all__ = ["DEFAULT_LAYOUT", "FIELDS", "Layout"]
 
 DEFAULT_LAYOUT: Final = "{study}/{series}/{instance}"
 
-FIELDS: Final[Mapping[str, Callable[[InstanceFacts], str]]] = {
-    "study": lambda facts: facts.study_instance_uid,
-    "series": lambda facts: facts.series_instance_uid,
-    "instance": lambda facts: facts.sop_instance_uid,
-    "class": lambda facts: facts.sop_class_uid,
-    "modality": lambda facts: facts.modality,
-    "study_date": lambda facts: facts.study_date,
-    "patient_id": lambda facts: facts.patient_id,
-    "accession_number": lambda facts: facts.accession_number,
-    "series_number": lambda facts: facts.series_number,
+FIELDS: Final[Mapping[str, str]] = {
+    "study": "study_instance_uid",
+    "series": "series_instance_uid",
+    "instance": "sop_instance_uid",
+    "class": "sop_class_uid",
+    "modality": "modality",
+    "study_date": "study_date",
+    "patient_id": "patient_id",
+    "accession_number": "accession_number",
+    "series_number": "series_number",
 }
-"""What a template may name beside the calling AE title."""
+"""What a template may name beside the calling AE title, and which of the facts that is."""
 
 _CALLING: Final = "calling"
 
@@ -58,21 +58,19 @@ class Layout:
 
     def place(self, facts: InstanceFacts, calling_ae_title: str) -> tuple[str, str]:
         """Give the folder, relative to the archive, and the file's name without its suffix."""
-        folder = tuple([(name, _said(name, facts, calling_ae_title)) for name in self._in_folder])
-        stem = [(name, _said(name, facts, calling_ae_title)) for name in self._in_stem]
-        return _filled_again(self._folder, folder), _filled(self._stem, stem)
+        folder, stem = [
+            tuple([calling_ae_title if name == _CALLING else getattr(facts, FIELDS[name]) for name in names])
+            for names in (self._in_folder, self._in_stem)
+        ]
+        return _filled_again(self._folder, self._in_folder, folder), _filled(self._stem, self._in_stem, stem)
 
 
 def _fields_of(template: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(field for _, field, _, _ in string.Formatter().parse(template) if field is not None))
 
 
-def _said(name: str, facts: InstanceFacts, calling_ae_title: str) -> str:
-    return calling_ae_title if name == _CALLING else FIELDS[name](facts)
-
-
-def _filled(template: str, texts: Iterable[tuple[str, str]]) -> str:
-    return template.format(**{name: file_name(text) for name, text in texts})
+def _filled(template: str, names: tuple[str, ...], texts: tuple[str, ...]) -> str:
+    return template.format(**dict(zip(names, map(file_name, texts), strict=True)))
 
 
 _filled_again: Final = functools.lru_cache(maxsize=64)(_filled)

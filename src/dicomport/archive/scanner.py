@@ -156,9 +156,7 @@ class Scanner:
 
     def feed(self, data: bytes | bytearray | memoryview) -> None:
         """Go on with the next bytes of the data set; `data` may be used again afterwards."""
-        view = memoryview(data)
-        if view.format != "B":
-            view = view.cast("B")
+        view = memoryview(data).cast("B")
         self._size += len(view)
         if self._inflater is None:
             self._read(view)
@@ -182,7 +180,9 @@ class Scanner:
             walk.end()
         order: ByteOrder = "little" if self._syntax is None or self._syntax.little_endian else "big"
         facts = decode_facts(walk.values, self._limits.value_bytes, order)
-        flags = self._flags | walk.flags | _over_long_uids(facts)
+        flags = self._flags | walk.flags
+        if _has_over_long_uids(facts):
+            flags.add(ScanFlag.OVER_LONG_VALUE)
         return Scan(facts=facts, problem=self._problem or walk.problem, flags=frozenset(flags))
 
     def _done(self) -> bool:
@@ -256,6 +256,6 @@ def _coding(syntax: TransferSyntax | None) -> Coding:
     return IMPLICIT_LITTLE if syntax.implicit_vr else EXPLICIT_BIG
 
 
-def _over_long_uids(facts: InstanceFacts) -> set[ScanFlag]:
+def _has_over_long_uids(facts: InstanceFacts) -> bool:
     uids = facts.sop_class_uid, facts.sop_instance_uid, facts.study_instance_uid, facts.series_instance_uid
-    return {ScanFlag.OVER_LONG_VALUE} if max(map(len, uids)) > _LONGEST_UID else set()
+    return max(map(len, uids)) > _LONGEST_UID

@@ -50,11 +50,11 @@ class Session:
         """Write records and, if the durability asks for it, wait until they are on the disk. Raises `OSError`."""
         if self._segment_bytes >= _SEGMENT_BYTES:
             self._next_segment()
-        data = "".join(f"{record.to_json()}\n" for record in records).encode()
-        view = memoryview(data)
+        data = "".join([f"{record.to_json()}\n" for record in records]).encode()
+        rest = data
         try:
-            while view:
-                view = view[os.write(self._descriptor, view) :]
+            while rest:
+                rest = rest[os.write(self._descriptor, rest) :]
             if self._syncs:
                 os.fdatasync(self._descriptor)
         except OSError:

@@ -239,7 +239,8 @@ class ArchiveSink:
         if status is not None and not status.accepted:
             await in_thread(self._refuse, status, reason)
             return status
-        file = await self._disk.run(self._finished)
+        is_written = self._file is not None and not self._writer.pending
+        file = self._finished() if is_written else await self._disk.run(self._finished)
         answer, stored = await self._committer.commit(
             Commission(
                 file=file,
