@@ -162,7 +162,9 @@ class Index:
             for upsert in self._upserts:
                 upsert.put(connection, last)
             self._upsert_instances.put(connection, records)
-            connection.execute(_TELL_CONFLICTS, {"paths": json.dumps([record.path for record in records])})
+            connection.execute(
+                _TELL_CONFLICTS, {"uids": json.dumps([record.facts.sop_instance_uid for record in records])}
+            )
 
     def clear(self) -> None:
         """Take everything out."""
@@ -281,7 +283,7 @@ _EARLIER: Final = _INSTANCES.alias("earlier")
 _TELL_CONFLICTS: Final = (
     _INSTANCES.update()
     .where(
-        _INSTANCES.c.path.in_(select(func.json_each(bindparam("paths")).table_valued("value").c.value)),
+        _INSTANCES.c.sop_instance_uid.in_(select(func.json_each(bindparam("uids")).table_valued("value").c.value)),
         _INSTANCES.c.state == State.STORED.value,
         exists().where(
             _EARLIER.c.sop_instance_uid == _INSTANCES.c.sop_instance_uid,
@@ -292,7 +294,7 @@ _TELL_CONFLICTS: Final = (
     )
     .values(state=State.CONFLICT.value)
 )
-"""Of these instances: one of the same UID with other bytes, under another name, was here first."""
+"""Among instances with these UIDs: one of the same UID with other bytes, under another name, was here first."""
 
 
 def _filtered(query: Select[Any], filters: Filters) -> Select[Any]:
