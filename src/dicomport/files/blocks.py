@@ -120,7 +120,9 @@ class BlockWriter:
         what is pending, until the garbage collector comes.
         """
         if self._disk is not None and self._disk.quick:
-            self._disk.at_once(self._append_all, data, append)
+            if self.pending:
+                self._disk.at_once(append, self.take())
+            self._disk.at_once(append, data)
             return
         self.pending += data
         self._memory.hold(len(data))
@@ -137,8 +139,3 @@ class BlockWriter:
         pending, self.pending = self.pending, bytearray()
         self._memory.hold(-len(pending))
         return pending
-
-    def _append_all(self, data: Buffer, append: Callable[[Buffer], None]) -> None:
-        if self.pending:
-            append(self.take())
-        append(data)
