@@ -113,6 +113,13 @@ def test_the_second_one_is_not_walked() -> None:
     assert passed(model, data_set(b"2 ")) == (len(data_set()), 0x00280010, 4, values)
 
 
+def test_now_and_then_there_is_another_example() -> None:
+    """Or what has differed once would be looked at by itself for ever."""
+    model = Model()
+    walked = [number for number in range(2005) if passed(model, data_set(b"%d " % (number % 10))) is None]
+    assert walked == [0, 1001, 2002]
+
+
 def test_values_of_other_lengths_are_passed_over() -> None:
     model = Model()
     passed(model, data_set())

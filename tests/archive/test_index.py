@@ -243,3 +243,19 @@ def test_recovery_takes_what_is_there_and_ignores_torn_and_stale_lines(tmp_path:
     assert everything(tmp_path) == before
     assert not dead.exists()
     assert CT in {row["sop_class_uid"] for row in rows(tmp_path)}
+
+
+def test_a_conflict_is_told_whichever_record_comes_first(tmp_path: Path) -> None:
+    with receiver(tmp_path) as received:
+        assert received.send(instance(), instance("1.2.3.5"), instance("1.2.3.4", b"\1\0")) == [0, 0, 0]
+    before = everything(tmp_path)
+    paths = Paths(tmp_path.resolve())
+    records = [record_of(paths, tmp_path / name) for name in files(tmp_path)]
+    for order in (records, records[::-1]):
+        index = Index(paths.index)
+        index.clear()
+        for record in order:
+            index.add([record])
+        index.close()
+        assert everything(tmp_path) == before
+    assert [row["state"] for row in rows(tmp_path)].count("conflict") == 1
