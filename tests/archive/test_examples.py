@@ -169,6 +169,13 @@ def test_pixels_need_not_be_there_yet(there: int) -> None:
         assert scan(EXPLICIT, other, model, len(begun)) == scan(EXPLICIT, other)
 
 
+def test_values_that_differ_before_pixels_that_are_not_there_yet_are_passed_over() -> None:
+    model = Model()
+    pixels = encode(EXPLICIT, [Element(0x7FE00010, "OW", bytes(100_000))])
+    found = [passed(model, data_set(b"%d " % number, more=pixels)[:1000]) for number in range(3)]
+    assert [one and one.number for one in found] == [None, 5, 5]
+
+
 def test_pixels_of_another_length_are_passed_over() -> None:
     model = Model()
     for size in (2000, 100_000, 0, 70_000):

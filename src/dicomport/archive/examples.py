@@ -164,7 +164,7 @@ class Model:
             at = body + element.size
             if element.value is not None and view[body:at] != element.value:
                 elements[place] = element._replace(value=None)
-        if at > len(view) or elements == list(run.elements):
+        if elements == list(run.elements):
             return False  # It ends inside the last one.
         self._parts[index] = _Run(elements)
         return True
