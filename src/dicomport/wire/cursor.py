@@ -16,6 +16,7 @@ Buffer: TypeAlias = bytes | bytearray | memoryview
 """Bytes to send or bytes received."""
 
 _U16 = struct.Struct(">H")
+_ITEM_HEADER = struct.Struct(">BxH")
 _U32 = struct.Struct(">L")
 
 
@@ -112,9 +113,7 @@ class Cursor:
 
     def item(self) -> tuple[int, Self]:
         """Read the header that items and sub-items share (type, reserved, length) and open the body."""
-        kind = self.u8("item type")
-        self.take(1, "reserved")
-        size = self.u16(f"item {kind:02X}H length")
+        kind, size = _ITEM_HEADER.unpack(self.take(_ITEM_HEADER.size, "item header"))
         return kind, self.sub(size, f"{self._what}, item {kind:02X}H")
 
     def end(self) -> None:
