@@ -432,6 +432,27 @@ def test_a_peer_that_takes_one_association_only_gets_all_over_that_one(tmp_path:
     assert len(scp.stores) == 80
 
 
+def test_who_is_rejected_waits_for_whether_another_one_is_accepted(tmp_path: Path, storescu: Storescu) -> None:
+    """Both associations are asked for at once, and the rejection of one may come before the acceptance of the other."""
+    rejected = threading.Event()
+
+    def first(peer: Peer) -> None:
+        assert rejected.wait(30)
+        peer.accept()
+        peer.serve()
+
+    def second(peer: Peer) -> None:
+        reject(RejectReason.LOCAL_LIMIT_EXCEEDED, transient=True)(peer)
+        rejected.set()
+
+    with ScriptedSCP(in_turn(first, second)) as scp:
+        done = storescu(scp.port, *files(tmp_path, 80), "-j", 2)
+
+    assert done.code == 0
+    assert {association for (association,) in done.facts("association")} == {1}
+    assert len(scp.stores) == 80
+
+
 def test_a_peer_that_lets_the_second_association_wait_holds_nothing_up(tmp_path: Path, storescu: Storescu) -> None:
     """Some serve one connection at a time: the other one is accepted by the system, and by nobody else."""
     first_over = threading.Event()

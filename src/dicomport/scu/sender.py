@@ -91,6 +91,10 @@ class Sender:
             fail_fast=settings.fail_fast,
         )
         self._may_start = asyncio.Event()
+        self._asking = 0
+        """Associations that are being asked for."""
+        self._answered = asyncio.Event()
+        """Is set, for who waits at that moment, when one of these is there, or can't be had."""
         self._established = 0
         """Associations at the moment."""
         self._associations = 0
@@ -164,9 +168,9 @@ class Sender:
     async def _serve(self, planned: PlannedAssociation, setbacks: _Setbacks) -> bool:
         """Send what waits over one association; give whether the courier is of any more use."""
         try:
-            association = await self._open(planned)
+            association = await self._ask(planned)
         except AssociationError as error:
-            if self._established:
+            if await self._others_are_there():
                 # The others get through: more associations than the peer wants bring nothing.
                 log.info("fewer_associations", peer=str(self._address), reason=str(error))
                 return False
@@ -180,6 +184,21 @@ class Sender:
         else:
             setbacks.add()
         return True
+
+    async def _ask(self, planned: PlannedAssociation) -> ClientAssociation | None:
+        self._asking += 1
+        try:
+            return await self._open(planned)
+        finally:
+            self._asking -= 1
+            self._answered.set()
+            self._answered.clear()
+
+    async def _others_are_there(self) -> bool:
+        """Tell whether there is another association, once it is known: it may be asked for at the same time."""
+        while self._asking and not self._established:
+            await self._answered.wait()
+        return self._established > 0
 
     def _may_pass(self, error: AssociationError) -> bool:
         if isinstance(error, ConnectError) or isinstance(error.__cause__, ssl.SSLError):

@@ -86,7 +86,9 @@ class Cursor:
 
     def rest(self) -> bytes:
         """Read all that is left."""
-        return self.take(self.remaining, "rest")
+        rest = self._data[self._at :]
+        self._at = len(self._data)
+        return rest
 
     def bytes16(self, field: str) -> bytes:
         """Read a 16-bit length and as many bytes."""
