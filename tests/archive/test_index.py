@@ -2,8 +2,10 @@
 
 import shutil
 import sqlite3
+import threading
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -30,6 +32,7 @@ from dicomport.archive import (
 from dicomport.archive.audit import record_of
 from dicomport.files import Durability
 
+AT_ONCE: Final = 6
 NAME: Final = "1.2.3/1.2.3.1/1.2.3.4.dcm"
 MR: Final = "1.2.840.10008.5.1.4.1.1.4"
 
@@ -259,3 +262,19 @@ def test_a_conflict_is_told_whichever_record_comes_first(tmp_path: Path) -> None
         index.close()
         assert everything(tmp_path) == before
     assert [row["state"] for row in rows(tmp_path)].count("conflict") == 1
+
+
+def test_any_number_may_open_a_new_index_at_the_same_time(tmp_path: Path) -> None:
+    """SQLite itself fails those who switch a database to WAL at once: one of a hundred or so."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for number in range(100):
+            folder = tmp_path / str(number)
+            folder.mkdir()
+            start = threading.Barrier(AT_ONCE)
+
+            def open_it(path: Path = folder / "index.sqlite", start: threading.Barrier = start) -> None:
+                start.wait(30)
+                Index(path).close()
+
+            for opened in [pool.submit(open_it) for _ in range(AT_ONCE)]:
+                opened.result()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
@@ -38,6 +39,7 @@ from sqlalchemy.dialects.sqlite import insert
 
 from dicomport.archive.records import Record, State
 from dicomport.archive.scanner import InstanceFacts
+from dicomport.files import lock_folder
 
 __all__ = ["Filters", "Index", "SchemaError"]
 
@@ -136,7 +138,15 @@ class Index:
         self._writing = self._engine.execution_options(**{_WRITING: True})
         self._upserts = [_Upsert(table, self._engine.dialect) for table in (_PATIENTS, _STUDIES, _SERIES)]
         self._upsert_instances = _Upsert(_INSTANCES, self._engine.dialect)
-        # Of several processes that open a new archive at once, one makes the tables.
+        # Of several processes that open a new archive at once, one makes the database. SQLite does not let them wait
+        # for one another: those that switch a database to WAL at the same time find it locked, whatever their patience.
+        lock = lock_folder(path.parent, wait=True)
+        try:
+            self._migrate()
+        finally:
+            os.close(lock)
+
+    def _migrate(self) -> None:
         with self._writing.begin() as connection:
             version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
             if version > _SCHEMA_VERSION:
