@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import itertools
 import struct
 from collections import Counter
 from collections.abc import Mapping
@@ -121,7 +122,10 @@ class RawCommand:
     def encode(self) -> bytes:
         """Write the command set, elements in order, the group length first (PS3.7 6.3.1)."""
         try:
-            body = b"".join([_HEADER.pack(0, number, len(raw)) + raw for number, raw in sorted(self.elements.items())])
+            numbers = sorted(self.elements)
+            values = [*map(self.elements.__getitem__, numbers)]
+            headers = map(_HEADER.pack, itertools.repeat(0), numbers, map(len, values))
+            body = b"".join(itertools.chain.from_iterable(zip(headers, values, strict=False)))
         except struct.error:
             raise EncodeError(f"{sorted(self.elements)} are not all element numbers") from None
         return _HEADER.pack(0, _GROUP_LENGTH, 4) + _UL.pack(len(body)) + body

@@ -12,6 +12,7 @@ import struct
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, ClassVar, Self
 
 from dicomport.wire.command_sets import (
@@ -113,14 +114,15 @@ class Command:
 
     def to_raw(self) -> RawCommand:
         """Build the command set's elements."""
+        kind = type(self)
+        has_data_set, *values = _VALUES[kind](self)
         elements: dict[int, bytes] = {
             _COMMAND_FIELD: encode_number(self.COMMAND_FIELD),
             # Any value but 0101H says that a data set follows (PS3.7 E.1); 0000H is what the peers know.
-            _COMMAND_DATA_SET_TYPE: encode_number(0 if self.has_data_set else NO_DATA_SET),
+            _COMMAND_DATA_SET_TYPE: encode_number(0 if has_data_set else NO_DATA_SET),
         }
-        for name, field in _FIELDS[type(self)]:
-            value = getattr(self, name)
-            if value or field.required or value == 0:
+        for (_, field), value in zip(_FIELDS[kind], values, strict=True):
+            if value not in _ABSENT or field.required:
                 elements[field.element] = field.encode(value)
         return RawCommand(elements)
 
@@ -278,6 +280,10 @@ _FIELDS: dict[type[Command], tuple[tuple[str, _Field], ...]] = {
     for command in _COMMANDS
 }
 
+_VALUES = {command: attrgetter("has_data_set", *(name for name, _ in _FIELDS[command])) for command in _COMMANDS}
+
+_ABSENT = (None, "", ())
+"""Values of elements that are optional and not there."""
 
 _UIDS = (
     Element.AFFECTED_SOP_CLASS_UID,
