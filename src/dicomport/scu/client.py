@@ -78,6 +78,10 @@ class ClientAssociation:
         """Give the accepted Presentation Context for a SOP Class in a transfer syntax, if there is one."""
         return self._requestor.context_for(sop_class_uid, transfer_syntax_uid)
 
+    def taken_instead(self, instance: Instance) -> str:
+        """Say in what other transfer syntaxes the peer takes an instance's SOP Class; empty where in none."""
+        return self._requestor.taken_instead(instance)
+
     def read_ahead(self, instance: Instance) -> None:
         """Read the beginning of the instance that is submitted next."""
         self._requestor.read_ahead(instance)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from dicomport.scu.client import ClientAssociation
 from dicomport.scu.instances import Instance, NotSendableError
 from dicomport.scu.plan import uncompressed_default
-from dicomport.standard import describe
 
 if TYPE_CHECKING:
     from dicomport.scu.editing import Editor
@@ -55,17 +54,9 @@ class Preparation:
             for syntax in alternatives(instance.transfer_syntax_uid):
                 if _is_taken(association, instance, syntax):
                     return await asyncio.to_thread(convert, instance, syntax)
-            taken = [
-                describe(context.transfer_syntax)
-                for context in association.outcome.accepted.values()
-                if context.abstract_syntax == instance.sop_class_uid
-            ]
-            if taken:
-                what = f"{describe(instance.sop_class_uid)} in {describe(instance.transfer_syntax_uid)}"
-                raise NotSendableError(
-                    f"the peer does not take {what}, only in {', '.join(taken)}: it can't be converted to that here "
-                    "without the risk of a loss"
-                )
+            instead = association.taken_instead(instance)
+            if instead:
+                raise NotSendableError(f"{instead}: it can't be converted to that here without the risk of a loss")
         return instance
 
 

@@ -48,7 +48,6 @@ from dicomport.wire import (
     CEchoRQ,
     CEchoRSP,
     Command,
-    ContextResult,
     CStoreRQ,
     CStoreRSP,
     Deviation,
@@ -388,18 +387,26 @@ class Requestor:
             case _:
                 return event
 
+    def taken_instead(self, instance: Instance) -> str:
+        """Say in what other transfer syntaxes the peer takes an instance's SOP Class; empty where in none."""
+        accepted = [
+            describe(context.transfer_syntax)
+            for context in self.core.contexts.values()
+            if context.abstract_syntax == instance.sop_class_uid
+        ]
+        return f"the peer does not take {_in_its_syntax(instance)}, only in {', '.join(accepted)}" if accepted else ""
+
     def _why_not(self, instance: Instance) -> str:
         """Say why there is no context for an instance."""
-        what = f"{describe(instance.sop_class_uid)} in {describe(instance.transfer_syntax_uid)}"
-        outcomes = (
-            [c for c in self.outcome.contexts if c.abstract_syntax == instance.sop_class_uid] if self.outcome else []
+        instead = self.taken_instead(instance)
+        if instead:
+            return f"{instead}: it would have to be converted"
+        proposed = self.outcome.contexts if self.outcome else ()
+        reason = next((c.reason for c in proposed if c.abstract_syntax == instance.sop_class_uid), "")
+        what = _in_its_syntax(instance)
+        return (
+            f"the peer does not take {what}: {reason}" if reason else f"no presentation context was proposed for {what}"
         )
-        accepted = [describe(c.transfer_syntax) for c in outcomes if c.result is ContextResult.ACCEPTED]
-        if accepted:
-            return f"the peer does not take {what}, only in {', '.join(accepted)}: it would have to be converted"
-        if outcomes:
-            return f"the peer does not take {what}: {outcomes[0].reason}"
-        return f"no presentation context was proposed for {what}"
 
     def _next_message_id(self) -> int:
         """Give the next message id that no outstanding request has (PS3.7 9.1.1.1.1)."""
@@ -407,3 +414,7 @@ class Requestor:
         while self._message_id in self._outstanding:
             self._message_id = self._message_id % _LAST_MESSAGE_ID + 1
         return self._message_id
+
+
+def _in_its_syntax(instance: Instance) -> str:
+    return f"{describe(instance.sop_class_uid)} in {describe(instance.transfer_syntax_uid)}"
