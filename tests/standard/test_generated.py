@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
-from tools import generate_standard
 
 from dicomport import standard
+from tools import generate_standard
 
 
 def test_tables_are_fresh(capsys: pytest.CaptureFixture[str]) -> None:
