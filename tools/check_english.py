@@ -55,7 +55,7 @@ _DIRECTIVE = re.compile(r"#!|#\s*(?:noqa|type:|pragma|fmt:|ruff:|mypy:)")
 
 
 class Kind(enum.Enum):
-    """Where a sentence stands."""
+    """Kinds of text that are read."""
 
     PAGE = "page"
     DOCSTRING = "docstring"
@@ -241,7 +241,7 @@ def _comments(text: str) -> Iterator[Sentence]:
 
 
 def _messages(tree: ast.AST, docstrings: Collection[ast.Constant]) -> Iterator[Sentence]:
-    """Read the strings with a space in them, with `{}` for what an f-string puts in."""
+    """Read the strings that contain a space, with `{}` for each value of an f-string."""
     parts = {part for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
     for node in ast.walk(tree):
         if isinstance(node, ast.JoinedStr):
