@@ -18,8 +18,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from tests.archive.encoding import BIG, Element, Items
-from tests.archive.encoding import encode as encode_data_set
 from tests.archive.goldens import GOLDENS as DATA_SETS
 from tests.core.peer import (
     COMMAND,
@@ -35,6 +33,8 @@ from tests.core.peer import (
     pdv,
     store_elements,
 )
+from tests.encoding.encode import BIG, Element, Items
+from tests.encoding.encode import encode as encode_data_set
 from tests.wire.command_goldens import COMMANDS
 from tests.wire.commitment_goldens import DEFLATED, EXPLICIT, READ, WRITTEN
 from tests.wire.commitment_goldens import REQUEST as COMMITMENT_REQUEST

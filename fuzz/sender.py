@@ -7,11 +7,11 @@ import tempfile
 from pathlib import PurePath
 from typing import Final
 
-from dicomport.archive.scanner import Scanner
-from dicomport.scu.archives import ArchiveKind
-from dicomport.scu.instances import Instance, NotSendableError
-from dicomport.scu.tars import tar_members
-from dicomport.scu.transcoding import transcode
+from dicomport.archive.scan.scanner import Scanner
+from dicomport.scu.inputs.containers import ArchiveKind
+from dicomport.scu.inputs.instance import Instance, NotSendableError
+from dicomport.scu.inputs.tar import tar_members
+from dicomport.scu.transform.transcoding import transcode
 from dicomport.standard import (
     EXPLICIT_VR_BIG_ENDIAN,
     EXPLICIT_VR_LITTLE_ENDIAN,

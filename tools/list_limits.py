@@ -13,7 +13,8 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from dicomport.cli import limit_options, timeout_options
+from dicomport.cli.options import limit as limit_options
+from dicomport.cli.options import timeout as timeout_options
 from dicomport.net import Timeouts
 from dicomport.wire import Limits
 

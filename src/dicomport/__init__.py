@@ -58,7 +58,7 @@ if TYPE_CHECKING:
         associate,
         send,
     )
-    from dicomport.scu.journal import Journal, JournalError
+    from dicomport.scu.sending.journal import Journal, JournalError
     from dicomport.standard import (
         Category,
         SOPClass,
@@ -173,7 +173,7 @@ _ROOMS: Final = {
         "associate",
         "send",
     ),
-    "dicomport.scu.journal": ("Journal", "JournalError"),
+    "dicomport.scu.sending.journal": ("Journal", "JournalError"),
     "dicomport.standard": ("Category", "SOPClass", "Status", "TransferSyntax", "sop_classes", "transfer_syntaxes"),
     "dicomport.wire": ("Limits", "Priority"),
     "dicomport.wire.commitment": ("SOPReference",),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tests.archive.encoding import EXPLICIT, element
+from tests.encoding.encode import EXPLICIT, element
 
 from dicomport import StorageSCP, StoreResponse, blocking
 from dicomport.archive import Archive, ArchiveOptions, Filters, Finding, Index, Paths, verify

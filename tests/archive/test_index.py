@@ -29,7 +29,7 @@ from dicomport.archive import (
     export,
     reindex,
 )
-from dicomport.archive.audit import record_of
+from dicomport.archive.verify import record_of
 from dicomport.files import Durability
 
 AT_ONCE: Final = 6

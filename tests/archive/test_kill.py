@@ -17,8 +17,8 @@ from typing import Final
 
 import pytest
 from blake3 import blake3
-from tests.archive.encoding import EXPLICIT
 from tests.archive.sending import CT, bytes_of, findings, instance, left_over, rows, stored_bytes
+from tests.encoding.encode import EXPLICIT
 
 from dicomport import AssociationError, blocking
 from dicomport.scu import Instance

@@ -13,7 +13,17 @@ from typing import Final
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.archive.encoding import (
+from tests.archive.goldens import (
+    BIG_ENDIAN,
+    ENCAPSULATED,
+    FACTS,
+    GOLDENS,
+    IMPLICIT_LITTLE,
+    LITTLE,
+    SMALL,
+    UN_SEQUENCE,
+)
+from tests.encoding.encode import (
     BIG,
     CODINGS,
     DEFLATED,
@@ -36,20 +46,10 @@ from tests.archive.encoding import (
     scan,
     scan_pieces,
 )
-from tests.archive.goldens import (
-    BIG_ENDIAN,
-    ENCAPSULATED,
-    FACTS,
-    GOLDENS,
-    IMPLICIT_LITTLE,
-    LITTLE,
-    SMALL,
-    UN_SEQUENCE,
-)
 from tests.wire.golden import Golden
 
-from dicomport.archive.elements import EXPLICIT_LITTLE, ElementWalk
-from dicomport.archive.scanner import InstanceFacts, ProblemKind, Scan, ScanFlag, ScanLimits, Scanner, ScanProblem
+from dicomport.archive.scan.scanner import InstanceFacts, ProblemKind, Scan, ScanFlag, ScanLimits, Scanner, ScanProblem
+from dicomport.encoding.elements import EXPLICIT_LITTLE, ElementWalk
 from dicomport.standard import transfer_syntaxes
 
 any_golden = pytest.mark.parametrize(("uid", "data_set"), [each[:2] for each in GOLDENS.values()], ids=GOLDENS)

@@ -11,17 +11,6 @@ from typing import Final
 
 import pydicom
 import pytest
-from tests.archive.encoding import (
-    DEFLATED,
-    EXPLICIT,
-    IMPLICIT,
-    ITEM,
-    SEQUENCE_END,
-    UNDEFINED,
-    deflate,
-    element,
-    header,
-)
 from tests.archive.sending import (
     CT,
     LONG,
@@ -36,6 +25,17 @@ from tests.archive.sending import (
     stored_bytes,
 )
 from tests.core.peer import LAST_COMMAND, command_set, p_data, pdv
+from tests.encoding.encode import (
+    DEFLATED,
+    EXPLICIT,
+    IMPLICIT,
+    ITEM,
+    SEQUENCE_END,
+    UNDEFINED,
+    deflate,
+    element,
+    header,
+)
 from tests.files.test_names import HOSTILE
 from tests.scp.peer import Peer, context, in_fragments, request, store_elements
 

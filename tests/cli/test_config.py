@@ -12,7 +12,7 @@ import trustme
 from tests.cli.commands import FILES, dicomport, receiver
 
 from dicomport import Peer, sop_classes
-from dicomport.cli.peer_tables import PeerSettings
+from dicomport.cli.receiver.peer_tables import PeerSettings
 from dicomport.cli.storescp import storescp
 from dicomport.scp import hash_password
 

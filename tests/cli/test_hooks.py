@@ -13,13 +13,13 @@ from typing import Any, Final
 import click
 import pytest
 from click.testing import CliRunner
-from tests.archive.encoding import EXPLICIT, element
 from tests.core.peer import CT
+from tests.encoding.encode import EXPLICIT, element
 from tests.scp.peer import Peer, request
 
 from dicomport import StorageSCP
 from dicomport.archive import Archive, ArchiveOptions, Check, Checks, HookError, Policy
-from dicomport.cli.hooks import command_hook, command_hooks, hook_options, split_command
+from dicomport.cli.receiver.hooks import command_hook, command_hooks, hook_options, split_command
 
 PATIENCE: Final = 60.0
 """Seconds: only a test that fails waits that long."""

@@ -9,13 +9,14 @@ from fuzz.association import CANNED, LOCAL, STARTS, Program, data_of, program_of
 from fuzz.seeds import CORPUS, seeds
 from fuzz.targets import TARGETS
 
-from dicomport.archive import charsets
-from dicomport.archive.elements import ElementWalk
 from dicomport.core import Action, Association, Event, State, states
 from dicomport.core.framing import Framer
 from dicomport.core.messages import MessageAssembler
+from dicomport.encoding import charsets
+from dicomport.encoding.elements import ElementWalk
 from dicomport.files import names
-from dicomport.scu import tars, transcoding
+from dicomport.scu.inputs import tar
+from dicomport.scu.transform import transcoding
 from dicomport.wire import AssociateRJ, RawCommand, ReleaseRP, ReleaseRQ, UserIdentityRQ, filemeta
 
 SEEDS: Final = {target: sorted((CORPUS / target).iterdir()) for target in TARGETS}
@@ -113,7 +114,7 @@ DEFECTS: Final[dict[str, tuple[str, object, str, object]]] = {
     "a piece that is lost": ("scanner", ElementWalk, "feed", loses_single_bytes),
     "text with its padding": ("character_set", charsets, "_PADDING", ""),
     "a conversion that fails": ("conversion", transcoding._Transcoder, "_swap", unforeseen),
-    "a way out of an archive": ("tar", tars, "member_name", "{}/{}".format),
+    "a way out of an archive": ("tar", tar, "member_name", "{}/{}".format),
     "a name too long": ("name", names, "_LONGEST", 200),
     "one name for two texts": ("name", names, "_escaped", lambda _: "_00"),
     "an exception of no room from a core": ("association", Association, "artim_expired", unforeseen),

@@ -34,8 +34,8 @@ from dicomport import (
 )
 from dicomport.files import read_part10
 from dicomport.scu import Instance, Plan
-from dicomport.scu.send import SendOptions
-from dicomport.scu.sources import FileRegion
+from dicomport.scu.inputs.locations import FileRegion
+from dicomport.scu.sending.send import SendOptions
 
 HOST: Final = "127.0.0.1"
 TEST_FILES: Final = Path(pydicom.__file__).parent / "data" / "test_files"

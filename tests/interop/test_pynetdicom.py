@@ -42,7 +42,7 @@ from tests.interop.conftest import (
 import dicomport
 from dicomport import AbortedError, RejectedError, Status, StorageSCP, Timeouts, TimerExpiredError, wire
 from dicomport.scu import Instance
-from dicomport.scu.sources import FileRegion
+from dicomport.scu.inputs.locations import FileRegion
 from dicomport.standard import VERIFICATION
 from dicomport.wire import RejectReason
 

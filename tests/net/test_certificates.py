@@ -16,7 +16,7 @@ from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicomport.net.certificates import Certificate
+from dicomport.net.tls.certificates import Certificate
 
 KEY: Final = ec.generate_private_key(ec.SECP256R1())
 

@@ -5,7 +5,7 @@ import ssl
 
 import pytest
 
-from dicomport.net.handshake import Handshake, NotTLSError
+from dicomport.net.tls.handshake import Handshake, NotTLSError
 
 
 @pytest.mark.parametrize("request_line", [b"GET / HTTP/1.1\r\n\r\n", b"CONNECT example:443 HTTP/1.1\r\n\r\n"])

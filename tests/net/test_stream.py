@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.net.pairs import PATIENT, SHORT, read, receive_into, stream_pair, tcp_pair, until
 
 from dicomport.net import Stream, Timer, TimerExpiredError
-from dicomport.net.gather import Gather
+from dicomport.net.socket_io import Gather
 from dicomport.net.stream import _Expiry
 
 PATTERN: Final = b"".join(struct.pack("<L", number) for number in range(1 << 19))

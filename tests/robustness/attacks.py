@@ -46,9 +46,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeAlias
 
-from tests.archive.encoding import EXPLICIT
 from tests.archive.sending import CT, bytes_of, files, findings, instance, left_over, stored_bytes
 from tests.cli.commands import dicomport, start
+from tests.encoding.encode import EXPLICIT
 
 from dicomport import blocking
 from dicomport.standard import VERIFICATION

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.archive.encoding import DEFLATED, EXPLICIT, ITEM, UNDEFINED, deflate, element, header
 from tests.archive.sending import CT
+from tests.encoding.encode import DEFLATED, EXPLICIT, ITEM, UNDEFINED, deflate, element, header
 from tests.robustness.attacks import MOST_MEMORY, Attack, data_set
 
 NESTED: Final = header(EXPLICIT, ITEM, "", UNDEFINED) + header(EXPLICIT, 0x00400275, "SQ", UNDEFINED)

@@ -41,7 +41,7 @@ from tests.scu.runners import APIS, Api, Association, with_both
 import dicomport
 from dicomport.core import Outcome
 from dicomport.scu import Instance, NotSendableError
-from dicomport.scu.sources import FileRegion, stamp_of
+from dicomport.scu.inputs.locations import FileRegion, stamp_of
 from dicomport.wire import (
     Abort,
     AbortReason,

@@ -25,10 +25,10 @@ from pydicom.uid import UID
 from tests.scu.data import BIG_ENDIAN, CT, DEFLATED, EXPLICIT, FILES, IMPLICIT, JPEG, bare, part10
 
 from dicomport.scu import Instance, NotSendableError, find, instance_from_dataset, instance_from_path
-from dicomport.scu.codestreams import jpeg_2000_size, jpeg_size, rle_lengths
-from dicomport.scu.conversion import alternatives, convert
-from dicomport.scu.sources import InMemory, stamp_of
-from dicomport.scu.spooling import SpooledRegion
+from dicomport.scu.inputs.locations import InMemory, stamp_of
+from dicomport.scu.inputs.temporary import SpooledRegion
+from dicomport.scu.transform.codestreams import jpeg_2000_size, jpeg_size, rle_lengths
+from dicomport.scu.transform.conversion import alternatives, convert
 from dicomport.wire import FileMeta, encode_file_meta
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
@@ -504,9 +504,9 @@ def test_a_damaged_deflated_one_is_refused(data: bytes, reason: str) -> None:
 
 
 def test_a_bomb_is_not_inflated(monkeypatch: pytest.MonkeyPatch) -> None:
-    from dicomport.scu import archives
+    from dicomport.scu.inputs import containers
 
-    monkeypatch.setattr(archives, "_ALWAYS_UNPACKED", 1 << 20)
+    monkeypatch.setattr(containers, "_ALWAYS_UNPACKED", 1 << 20)
 
     reason = why_not(memory(deflated(bytes(8 << 20)), DEFLATED), EXPLICIT)
     assert reason == "its data set would be so much longer than it is that it is not inflated"

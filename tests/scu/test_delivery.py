@@ -498,7 +498,7 @@ def test_the_next_file_is_read_while_an_answer_is_waited_for(tmp_path: Path, mon
         opened.put(path)
         return open_regular(path)
 
-    monkeypatch.setattr("dicomport.scu.sources.open_regular", noting)
+    monkeypatch.setattr("dicomport.scu.inputs.locations.open_regular", noting)
 
     def script(peer: Peer) -> None:
         peer.accept()

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from tests.scu.data import BIG_ENDIAN, DEFLATED, EXPLICIT, FILES, IMPLICIT, part10
 
 from dicomport.scu import Instance, InstanceResult
-from dicomport.scu.finding import Found
-from dicomport.scu.inputs import find
+from dicomport.scu.inputs.discovery import find
+from dicomport.scu.inputs.found import Found
 from dicomport.wire import FileMeta, encode_file_meta
 
 FOLDER: Final = FILES / "dicomdirtests"

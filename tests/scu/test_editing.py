@@ -13,7 +13,7 @@ from pydicom.uid import UID
 from tests.scu.data import BIG_ENDIAN, CT, CT_FILE, DEFLATED, EXPLICIT, FILES, IMPLICIT, part10
 
 from dicomport.scu import Instance, NotSendableError, find, instance_from_dataset, instance_from_path
-from dicomport.scu.editing import Editor
+from dicomport.scu.transform.editing import Editor
 from dicomport.wire import FileMeta, encode_file_meta
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")

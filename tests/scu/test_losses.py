@@ -14,7 +14,7 @@ from tests.scu.runners import Api, with_both
 
 import dicomport
 from dicomport.scu import Instance, RetryPolicy, SendReport
-from dicomport.scu.sources import FileRegion, stamp_of
+from dicomport.scu.inputs.locations import FileRegion, stamp_of
 from dicomport.wire import (
     Abort,
     AbortReason,

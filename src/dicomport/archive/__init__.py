@@ -1,18 +1,18 @@
 """A storage that keeps what it has acknowledged: files, an index of them, a quarantine, and tools to look at them."""
 
-from dicomport.archive.access import look_at
-from dicomport.archive.audit import Finding, FindingKind, files_of, reindex, verify
 from dicomport.archive.checks import Check, Checks, Policy
-from dicomport.archive.committer import Duplicates
+from dicomport.archive.commit.committer import Duplicates
 from dicomport.archive.export import export
-from dicomport.archive.hooks import CompleteStudy, HookError, Hooks
 from dicomport.archive.index import Filters, Index, SchemaError
-from dicomport.archive.layout import DEFAULT_LAYOUT, Layout
+from dicomport.archive.notifications import CompleteStudy, HookError, Hooks
+from dicomport.archive.open import look_at
+from dicomport.archive.path_template import DEFAULT_LAYOUT, Layout
 from dicomport.archive.paths import Paths
 from dicomport.archive.quarantine import Quarantine, QuarantineEntry, quarantined
 from dicomport.archive.records import Record
-from dicomport.archive.scanner import InstanceFacts, Scan, Scanner
+from dicomport.archive.scan.scanner import InstanceFacts, Scan, Scanner
 from dicomport.archive.storage import Archive, ArchiveOptions, recover
+from dicomport.archive.verify import Finding, FindingKind, files_of, reindex, verify
 
 __all__ = [
     "DEFAULT_LAYOUT",

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from dicomport.archive.scanner import InstanceFacts, Scan
+from dicomport.archive.scan.scanner import InstanceFacts, Scan
 from dicomport.standard import (
     DATA_SET_DOES_NOT_MATCH,
     DATA_SET_DOES_NOT_MATCH_WARNING,

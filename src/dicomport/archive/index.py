@@ -38,7 +38,7 @@ from sqlalchemy import Index as TableIndex
 from sqlalchemy.dialects.sqlite import insert
 
 from dicomport.archive.records import Record, State
-from dicomport.archive.scanner import InstanceFacts
+from dicomport.archive.scan.scanner import InstanceFacts
 from dicomport.files import lock_folder
 
 __all__ = ["Filters", "Index", "SchemaError"]

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from operator import attrgetter
 from typing import Final
 
-from dicomport.archive.scanner import InstanceFacts
+from dicomport.archive.scan.scanner import InstanceFacts
 
 __all__ = ["Record", "State", "came_at", "iso_time"]
 

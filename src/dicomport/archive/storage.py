@@ -17,17 +17,17 @@ from blake3 import blake3
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from dicomport.archive.checks import Checks, completed
-from dicomport.archive.committer import Commission, Committer, Duplicates
-from dicomport.archive.custody import Custody, Reference
-from dicomport.archive.examples import Model, Models
-from dicomport.archive.hooks import Hooks
+from dicomport.archive.commit.committer import Commission, Committer, Duplicates
+from dicomport.archive.commit.sessions import Session, abandoned
 from dicomport.archive.index import Index
-from dicomport.archive.layout import Layout
+from dicomport.archive.integrity import Custody, Reference
+from dicomport.archive.notifications import Hooks
+from dicomport.archive.path_template import Layout
 from dicomport.archive.paths import Paths
 from dicomport.archive.quarantine import Quarantine, QuarantineEntry
 from dicomport.archive.records import Record, came_at
-from dicomport.archive.scanner import Scanner
-from dicomport.archive.sessions import Session, abandoned
+from dicomport.archive.scan.scanner import Scanner
+from dicomport.encoding.templates import Model, Models
 from dicomport.files import BlockWriter, Disk, Durability, Memory, TemporaryFile, in_thread, make_folder
 from dicomport.logs import get_logger
 from dicomport.standard import OUT_OF_RESOURCES, Status

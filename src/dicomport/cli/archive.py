@@ -25,7 +25,7 @@ from dicomport.archive import (
 from dicomport.archive import export as export_study
 from dicomport.archive import reindex as reindex_archive
 from dicomport.archive import verify as verify_archive
-from dicomport.cli.options import ExitCode, json_option, log_format_option
+from dicomport.cli.options.common import ExitCode, json_option, log_format_option
 from dicomport.cli.text import amount, count, print_table, tell
 from dicomport.logs import printable
 from dicomport.standard import describe

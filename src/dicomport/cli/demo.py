@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from dicomport.cli.options import ExitCode, log_format_option
+from dicomport.cli.options.common import ExitCode, log_format_option
 from dicomport.cli.text import amount, count, print_table
 from dicomport.files import read_part10
 from dicomport.scp import StorageSCP, StoreRequest

@@ -7,9 +7,7 @@ import time
 
 import click
 
-from dicomport.cli.contexts import CONTEXT
-from dicomport.cli.identity_options import IdentityItem, user_identity_options
-from dicomport.cli.options import (
+from dicomport.cli.options.common import (
     ExitCode,
     ae_title_option,
     called_ae_title_option,
@@ -18,9 +16,11 @@ from dicomport.cli.options import (
     maximum_length_option,
     verbosity_options,
 )
+from dicomport.cli.options.contexts import CONTEXT
+from dicomport.cli.options.identity import IdentityItem, user_identity_options
+from dicomport.cli.options.timeout import Side, timeout_options
+from dicomport.cli.options.tls import TLSOptions, tls_context, tls_options
 from dicomport.cli.text import round_trip_times, tell
-from dicomport.cli.timeout_options import Side, timeout_options
-from dicomport.cli.tls_options import TLSOptions, tls_context, tls_options
 from dicomport.net import Address, AssociationError, Timeouts
 from dicomport.scu import ContextLike, associate
 from dicomport.standard import VERIFICATION, Status
@@ -76,8 +76,8 @@ def echoscu(
     if explained:
         # A plain C-ECHO need not wait for it.
         from dicomport.cli.explaining import tell_steps  # noqa: PLC0415
-        from dicomport.scu.explaining import explain  # noqa: PLC0415
-        from dicomport.scu.proposals import USUAL_CONTEXTS  # noqa: PLC0415
+        from dicomport.scu.explain.probe import explain  # noqa: PLC0415
+        from dicomport.scu.explain.proposals import USUAL_CONTEXTS  # noqa: PLC0415
 
         try:
             steps = explain(

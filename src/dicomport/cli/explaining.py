@@ -10,13 +10,13 @@ from typing import Final
 
 import click
 
-from dicomport.cli.options import ExitCode
+from dicomport.cli.options.common import ExitCode
 from dicomport.cli.text import round_trip_times, tell
 from dicomport.core import Outcome
 from dicomport.net import Attempt
-from dicomport.net.certificates import Certificate
-from dicomport.scu.diagnosis import refused_classes
-from dicomport.scu.steps import Associated, Connected, Echoed, Released, Resolved, Secured, Step
+from dicomport.net.tls.certificates import Certificate
+from dicomport.scu.explain.advice import refused_classes
+from dicomport.scu.explain.steps import Associated, Connected, Echoed, Released, Resolved, Secured, Step
 from dicomport.standard import describe, find_transfer_syntax
 from dicomport.wire import AssociateRQ
 

@@ -11,8 +11,8 @@ from typing import Any, Final, NoReturn
 
 import click
 
-from dicomport.cli.options import ExitCode
-from dicomport.cli.stderr import show_error
+from dicomport.cli.console import show_error
+from dicomport.cli.options.common import ExitCode
 
 __all__ = ["main"]
 

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from dicomport.cli.options import ExitCode, log_format_option
+from dicomport.cli.options.common import ExitCode, log_format_option
 from dicomport.scp import hash_password
 
 __all__ = ["password"]

@@ -14,13 +14,9 @@ from pathlib import Path
 import click
 
 from dicomport.archive import ArchiveOptions
-from dicomport.cli.access_options import Access, access_options
-from dicomport.cli.archive_options import archive_policy_options
-from dicomport.cli.archives import Archives, opened
-from dicomport.cli.commitments import Commitments, commit_to_option
-from dicomport.cli.hooks import command_hooks, hook_options
-from dicomport.cli.limit_options import limit_options
-from dicomport.cli.options import (
+from dicomport.cli.options.access import Access, access_options
+from dicomport.cli.options.archive import archive_policy_options
+from dicomport.cli.options.common import (
     ExitCode,
     ae_title_option,
     configure_logging,
@@ -28,10 +24,14 @@ from dicomport.cli.options import (
     maximum_length_option,
     verbosity_options,
 )
+from dicomport.cli.options.limit import limit_options
+from dicomport.cli.options.timeout import Side, timeout_options
+from dicomport.cli.options.tls import TLSOptions, renewing, tls_context, tls_options
+from dicomport.cli.receiver.archives import Archives, opened
+from dicomport.cli.receiver.commitments import Commitments, commit_to_option
+from dicomport.cli.receiver.hooks import command_hooks, hook_options
+from dicomport.cli.receiver.workers import Seat, run_workers
 from dicomport.cli.text import count, tell
-from dicomport.cli.timeout_options import Side, timeout_options
-from dicomport.cli.tls_options import TLSOptions, renewing, tls_context, tls_options
-from dicomport.cli.workers import Seat, run_workers
 from dicomport.net import Address, Timeouts, allow_descriptors
 from dicomport.scp import StorageSCP, StoreOperation
 from dicomport.standard import Status

@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dicomport.cli.committing import Commitments, Committing, ask, check_port, commit_options, tell_commitments
-from dicomport.cli.identity_options import IdentityItem, user_identity_options
-from dicomport.cli.options import (
+from dicomport.cli.options.common import (
     ExitCode,
     ae_title_option,
     called_ae_title_option,
@@ -22,26 +20,20 @@ from dicomport.cli.options import (
     maximum_length_option,
     verbosity_options,
 )
-from dicomport.cli.outlets import outlets
-from dicomport.cli.sending_options import sending_options
-from dicomport.cli.summary import progress, summarize
+from dicomport.cli.options.identity import IdentityItem, user_identity_options
+from dicomport.cli.options.sending import sending_options
+from dicomport.cli.options.timeout import Side, timeout_options
+from dicomport.cli.options.tls import TLSOptions, tls_context, tls_options
+from dicomport.cli.sender.commitment import Commitments, Committing, ask, check_port, commit_options, tell_commitments
+from dicomport.cli.sender.output import outlets
+from dicomport.cli.sender.summary import progress, summarize
 from dicomport.cli.text import tell
-from dicomport.cli.timeout_options import Side, timeout_options
-from dicomport.cli.tls_options import TLSOptions, tls_context, tls_options
 from dicomport.net import Address, Timeouts
-from dicomport.scu import (
-    Plan,
-    Preparation,
-    RetryPolicy,
-    Sending,
-    SendReport,
-    find,
-    send,
-)
+from dicomport.scu import Plan, Preparation, RetryPolicy, Sending, SendReport, find, send
 from dicomport.wire import Priority
 
 if TYPE_CHECKING:
-    from dicomport.scu.journal import Journal
+    from dicomport.scu.sending.journal import Journal
 
 __all__ = ["storescu"]
 
@@ -95,7 +87,7 @@ def storescu(
     """
     talkative = configure_logging(log_level)
     if plan_only:
-        from dicomport.cli.dry_run import dry_run  # noqa: PLC0415  # seldom needed
+        from dicomport.cli.sender.dry_run import dry_run  # noqa: PLC0415  # seldom needed
 
         return dry_run(find(paths), Plan(preparation.alternatives), as_json=as_json)
     if report and journal and report.resolve() == journal.resolve():
@@ -176,7 +168,7 @@ async def _run(sending: Sending) -> tuple[bool, SendReport]:
 
 
 def _journal(path: Path, address: Address, called_ae_title: str) -> Journal:
-    from dicomport.scu.journal import Journal, JournalError  # noqa: PLC0415  # seldom needed
+    from dicomport.scu.sending.journal import Journal, JournalError  # noqa: PLC0415  # seldom needed
 
     try:
         return Journal(path, address, called_ae_title)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from dicomport.cli.stderr import tell
+from dicomport.cli.console import tell
 from dicomport.logs import printable
 
 __all__ = ["amount", "count", "print_table", "round_trip_times", "tell"]

@@ -1,12 +1,8 @@
 """Sockets around the core: streams, runners for asyncio and for blocking programs, timers, dialling and listening."""
 
-from dicomport.net.admission import Quota, Visitor
 from dicomport.net.blocking import BlockingConnection, connect_blocking
+from dicomport.net.connecting import Address, Attempt, Endpoint, connect, reach, resolve, secure
 from dicomport.net.connection import Connection
-from dicomport.net.counters import Counters
-from dicomport.net.counts import AssociationCounts, SharedCounts
-from dicomport.net.descriptors import allow_descriptors
-from dicomport.net.dialling import Address, Attempt, Endpoint, connect, reach, resolve, secure
 from dicomport.net.errors import (
     AbortedError,
     AssociationError,
@@ -15,14 +11,18 @@ from dicomport.net.errors import (
     RejectedError,
     TimerExpiredError,
 )
-from dicomport.net.handshake import NotTLSError, tls_reason, tls_words
+from dicomport.net.generators import FLUSH, Flush, Steps, next_event
 from dicomport.net.identity import DEFAULT_MAXIMUM_LENGTH, IDENTITY, check_ae_title
+from dicomport.net.limits.association_counts import AssociationCounts, SharedCounts
+from dicomport.net.limits.connection_limiter import Quota, Visitor
+from dicomport.net.limits.counters import Counters
+from dicomport.net.limits.descriptors import allow_descriptors
 from dicomport.net.listener import Listener, listening_sockets
 from dicomport.net.pdu_log import association
-from dicomport.net.steps import FLUSH, Flush, Steps, next_event
 from dicomport.net.stream import Stream
 from dicomport.net.timers import Bound, Timeouts, Timer
-from dicomport.net.tls import TLSProfile, tls_client_context, tls_server_context
+from dicomport.net.tls.contexts import TLSProfile, tls_client_context, tls_server_context
+from dicomport.net.tls.handshake import NotTLSError, tls_reason, tls_words
 
 __all__ = [
     "DEFAULT_MAXIMUM_LENGTH",

@@ -7,13 +7,13 @@ import ssl
 from typing import Final
 
 from dicomport.core import Association
-from dicomport.net.backlog import Backlog
-from dicomport.net.dialling import Address, explain
+from dicomport.net.connecting import Address, explain
 from dicomport.net.errors import ConnectError, TimerExpiredError, unexpired
-from dicomport.net.gather import Gather, prepare, quick_ack
-from dicomport.net.handshake import Handshake
-from dicomport.net.steps import Flush, Receive, Steps, T, Wait
+from dicomport.net.generators import Flush, Receive, Steps, T, Wait
+from dicomport.net.send_queue import Backlog
+from dicomport.net.socket_io import Gather, prepare, quick_ack
 from dicomport.net.timers import ArtimClock, Bound, Timeouts, Timer
+from dicomport.net.tls.handshake import Handshake
 
 __all__ = ["BlockingConnection", "connect_blocking"]
 

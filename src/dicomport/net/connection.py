@@ -7,9 +7,9 @@ import time
 from typing import Final
 
 from dicomport.core import Association, CoreEvent, Role
-from dicomport.net.counters import Counters
 from dicomport.net.errors import TimerExpiredError, unexpired
-from dicomport.net.steps import Receive, Steps, T, next_event
+from dicomport.net.generators import Receive, Steps, T, next_event
+from dicomport.net.limits.counters import Counters
 from dicomport.net.stream import Stream
 from dicomport.net.timers import ArtimClock, Bound, Timeouts, Timer
 

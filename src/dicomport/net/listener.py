@@ -11,14 +11,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeAlias
 
 from dicomport.logs import get_logger
-from dicomport.net.admission import Admission, Visitor
 from dicomport.net.buffers import Buffers
-from dicomport.net.counters import Counters
-from dicomport.net.counts import AssociationCounts, LocalCounts
 from dicomport.net.errors import TimerExpiredError
-from dicomport.net.handshake import NotTLSError, tls_words
+from dicomport.net.limits.association_counts import AssociationCounts, LocalCounts
+from dicomport.net.limits.connection_limiter import Admission, Visitor
+from dicomport.net.limits.counters import Counters
 from dicomport.net.stream import Stream
 from dicomport.net.timers import Timeouts, Timer
+from dicomport.net.tls.handshake import NotTLSError, tls_words
 from dicomport.wire import Limits
 
 __all__ = ["Listener", "Serve", "listening_sockets"]

@@ -14,12 +14,12 @@ import ssl
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from dicomport.net.backlog import Backlog
 from dicomport.net.buffers import Buffers
 from dicomport.net.errors import TimerExpiredError
-from dicomport.net.gather import Gather, prepare, quick_ack
-from dicomport.net.handshake import Handshake
+from dicomport.net.send_queue import Backlog
+from dicomport.net.socket_io import Gather, prepare, quick_ack
 from dicomport.net.timers import Bound
+from dicomport.net.tls.handshake import Handshake
 from dicomport.wire import Buffer
 
 __all__ = ["Stream"]

@@ -1,12 +1,12 @@
 """Answering: verification and storage as SCP, with handlers, folders and other storages behind it."""
 
-from dicomport.scp.access import Peer, network
+from dicomport.scp.access.passwords import Passwords, hash_password
+from dicomport.scp.access.peers import Peer, network
+from dicomport.scp.access.user_identity import UserIdentityCheck
+from dicomport.scp.dimse_n import NormalizedOperation, NormalizedService
 from dicomport.scp.errors import UndecodableDataSetError
 from dicomport.scp.folder import FolderStorage
 from dicomport.scp.handlers import Handler, HandlerStorage, Verdict
-from dicomport.scp.identities import UserIdentityCheck
-from dicomport.scp.normalized import NormalizedOperation, NormalizedService
-from dicomport.scp.passwords import Passwords, hash_password
 from dicomport.scp.requests import AssociationInfo, StoreOperation, StoreRequest
 from dicomport.scp.server import StorageSCP, any_storage_class, is_loopback
 from dicomport.scp.sinks import Sink, Storage, status_of

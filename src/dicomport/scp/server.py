@@ -30,11 +30,11 @@ from dicomport.net import (
     check_ae_title,
     listening_sockets,
 )
-from dicomport.scp.access import Peer
-from dicomport.scp.gate import Gate
+from dicomport.scp.access.acceptance import Gate
+from dicomport.scp.access.peers import Peer
+from dicomport.scp.access.user_identity import UserIdentities, UserIdentityCheck
+from dicomport.scp.dimse_n import NormalizedService, StorageOnly
 from dicomport.scp.handlers import Handler, HandlerStorage
-from dicomport.scp.identities import UserIdentities, UserIdentityCheck
-from dicomport.scp.normalized import NormalizedService, StorageOnly
 from dicomport.scp.service import OnAnswer, OnOver, StorageService
 from dicomport.scp.sinks import Storage
 from dicomport.standard import STORAGE_SERVICE_CLASS, VERIFICATION, sop_classes

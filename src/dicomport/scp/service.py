@@ -29,10 +29,10 @@ from dicomport.core import (
 from dicomport.files import Memory
 from dicomport.logs import get_logger, reason_of
 from dicomport.net import Bound, Connection, TimerExpiredError, Visitor
-from dicomport.scp.access import shown_certificate
-from dicomport.scp.answers import Answers
-from dicomport.scp.gate import Gate
-from dicomport.scp.normalized import NormalizedOperation, NormalizedService, Notifications, response_to
+from dicomport.scp.access.acceptance import Gate
+from dicomport.scp.access.peers import shown_certificate
+from dicomport.scp.dimse_n import NormalizedOperation, NormalizedService, Notifications, response_to
+from dicomport.scp.pending import Answers
 from dicomport.scp.requests import AssociationInfo, StoreOperation
 from dicomport.scp.sinks import Sink, Storage, status_of
 from dicomport.standard import (

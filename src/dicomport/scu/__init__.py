@@ -4,18 +4,18 @@ Explaining one is in `explaining` and `steps`, the journal in `journal`: a plain
 """
 
 from dicomport.scu import blocking
-from dicomport.scu.client import ClientAssociation, associate
+from dicomport.scu.association import ClientAssociation, associate
 from dicomport.scu.contexts import ContextLike, NegotiationItems, association_request
-from dicomport.scu.desk import OnResult
-from dicomport.scu.feed import Sendables, feed
-from dicomport.scu.inputs import Sendable, find
-from dicomport.scu.instances import Instance, NotSendableError, instance_from_dataset, instance_from_path
-from dicomport.scu.plan import Plan, PlannedAssociation
-from dicomport.scu.preparation import Preparation
-from dicomport.scu.report import InstanceResult, SendReport
+from dicomport.scu.inputs.background import Sendables, feed
+from dicomport.scu.inputs.discovery import Sendable, find
+from dicomport.scu.inputs.instance import Instance, NotSendableError, instance_from_dataset, instance_from_path
 from dicomport.scu.requestor import NoContextError, Requestor, StoreResponse
-from dicomport.scu.retry import RetryPolicy
-from dicomport.scu.send import Sending, send
+from dicomport.scu.sending.delivery_queue import OnResult
+from dicomport.scu.sending.plan import Plan, PlannedAssociation
+from dicomport.scu.sending.report import InstanceResult, SendReport
+from dicomport.scu.sending.retry import RetryPolicy
+from dicomport.scu.sending.send import Sending, send
+from dicomport.scu.transform.pipeline import Preparation
 
 __all__ = [
     "ClientAssociation",

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 from dicomport.core import Outcome
 from dicomport.net import Address, BlockingConnection, LostError, Steps, Timeouts, connect_blocking
 from dicomport.scu.contexts import ContextLike, NegotiationItems, association_request
-from dicomport.scu.feed import Sendables
-from dicomport.scu.instances import Instance, NotSendableError, instance_of
-from dicomport.scu.report import SendReport
+from dicomport.scu.inputs.background import Sendables
+from dicomport.scu.inputs.instance import Instance, NotSendableError, instance_of
 from dicomport.scu.requestor import NoContextError, Requestor, StoreResponse
-from dicomport.scu.send import SendOptions
-from dicomport.scu.send import send as send_in_loop
+from dicomport.scu.sending.report import SendReport
+from dicomport.scu.sending.send import SendOptions
+from dicomport.scu.sending.send import send as send_in_loop
 from dicomport.standard import Status
 from dicomport.wire import AssociateRQ, Priority
 

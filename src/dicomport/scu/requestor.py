@@ -38,8 +38,8 @@ from dicomport.net import (
     next_event,
     tls_words,
 )
-from dicomport.scu.instances import Instance, NotSendableError
-from dicomport.scu.sources import FileRegion
+from dicomport.scu.inputs.instance import Instance, NotSendableError
+from dicomport.scu.inputs.locations import FileRegion
 from dicomport.standard import UNRECOGNIZED_OPERATION, VERIFICATION, Category, Status, describe
 from dicomport.wire import (
     DEFAULT_LIMITS,

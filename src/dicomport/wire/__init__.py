@@ -32,7 +32,6 @@ from dicomport.wire.filemeta import (
     decode_file_meta,
     encode_file_meta,
 )
-from dicomport.wire.foreign import FOREIGN_BYTES, spoken
 from dicomport.wire.items import (
     APPLICATION_CONTEXT,
     AsynchronousOperationsWindow,
@@ -67,6 +66,7 @@ from dicomport.wire.pdus import (
     decode,
     encode,
 )
+from dicomport.wire.protocol_guess import FOREIGN_BYTES, spoken
 
 __all__ = [
     "APPLICATION_CONTEXT",

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Self
 
+from dicomport.encoding.layouts import Layouts
 from dicomport.wire.deviations import Deviation
 from dicomport.wire.errors import EncodeError, ProtocolError
-from dicomport.wire.layouts import Layouts
 
 __all__ = ["RESPONSE", "CommandError", "Element", "RawCommand"]
 

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Final, Self
 
+from dicomport.encoding.datasets import DataSetError, DataSetReader, DataSetTooLongError, DataSetWriter, Span
 from dicomport.standard import (
     INVALID_ARGUMENT_VALUE,
     MISSING_ATTRIBUTE,
@@ -14,7 +15,6 @@ from dicomport.standard import (
     RESOURCE_LIMITATION,
     Status,
 )
-from dicomport.wire.datasets import DataSetError, DataSetReader, DataSetTooLongError, DataSetWriter, Span
 
 __all__ = ["CommitmentDataSetError", "CommitmentRequest", "CommitmentResult", "SOPReference"]
 

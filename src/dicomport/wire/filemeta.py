@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Final
 
+from dicomport.encoding.layouts import Layouts
 from dicomport.wire.command_sets import decode_text, encode_text, encode_uid
 from dicomport.wire.errors import EncodeError
-from dicomport.wire.layouts import Layouts
 
 __all__ = [
     "FileMeta",

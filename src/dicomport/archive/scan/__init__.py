@@ -1,0 +1,1 @@
+"""Scanning a data set while it arrives."""

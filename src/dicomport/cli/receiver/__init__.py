@@ -1,0 +1,1 @@
+"""What `storescp` adds to its options: settings, archive, hooks, workers."""

@@ -1,0 +1,85 @@
+"""The receiver's archives: the one of all, and those that peers have of their own."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from dicomport.archive import Archive, ArchiveOptions, Hooks, SchemaError
+from dicomport.cli.receiver.peer_tables import PeerSettings
+from dicomport.scp import AssociationInfo, Peer
+
+__all__ = ["Archives", "opened"]
+
+
+@dataclass(frozen=True, slots=True)
+class Archives:
+    """Archives that are open, each with its hooks."""
+
+    of_all: Archive
+    peers: tuple[Peer, ...]
+    """Those who were configured, with their storages."""
+    archives: tuple[Archive, ...]
+    hooks: tuple[Hooks, ...]
+
+    @property
+    def recovered(self) -> int:
+        """How many instances the indexes had not known before."""
+        return sum(archive.recovered for archive in self.archives)
+
+    def association_over(self, association: AssociationInfo) -> None:
+        """Tell the hooks; only those of the association's archive know it."""
+        for hooks in self.hooks:
+            hooks.association_over(association)
+
+
+@contextlib.contextmanager
+def opened(
+    root: Path, options: ArchiveOptions, peers: Sequence[PeerSettings], hooks_of: Callable[[Path], Hooks]
+) -> Iterator[Archives]:
+    """Open them all. Raises `click.ClickException` where that can't be done."""
+    own = [peer.archive for peer in peers if peer.archive is not None]
+    paths = {path.resolve(): path for path in (root, *own)}
+    _check_apart(paths)
+    with contextlib.ExitStack() as stack:
+        hooks = {resolved: hooks_of(resolved) for resolved in paths}
+        archives = {
+            resolved: stack.enter_context(contextlib.closing(_open(path, options, hooks[resolved])))
+            for resolved, path in paths.items()
+        }
+
+        def with_storage(settings: PeerSettings) -> Peer:
+            if settings.archive is None:
+                return settings.peer
+            return dataclasses.replace(settings.peer, storage=archives[settings.archive.resolve()])
+
+        yield Archives(
+            of_all=archives[root.resolve()],
+            peers=tuple(map(with_storage, peers)),
+            archives=tuple(archives.values()),
+            hooks=tuple(hooks.values()),
+        )
+
+
+def _check_apart(paths: Collection[Path]) -> None:
+    # An archive takes every file in its folder for its own.
+    for inner in paths:
+        for outer in paths:
+            if inner != outer and inner.is_relative_to(outer):
+                raise click.UsageError(f"the archive {inner} can't be inside the archive {outer}")
+
+
+def _open(path: Path, options: ArchiveOptions, hooks: Hooks) -> Archive:
+    try:
+        return Archive(path, options, hooks=hooks)
+    except SchemaError as error:
+        raise click.ClickException(str(error)) from None
+    except OSError as error:
+        raise click.ClickException(
+            f"{path} can't be the archive: {error.strerror}. Name another folder with --archive"
+        ) from None

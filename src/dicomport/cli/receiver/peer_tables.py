@@ -1,0 +1,140 @@
+"""Tables of the receiver's configuration, one for each peer: who it is, and what is taken of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeAlias, TypeVar
+
+import click
+
+from dicomport.cli.options.archive import SIZE
+from dicomport.cli.receiver.setting_errors import SettingError, array, flag, meant, unknown, wrong
+from dicomport.net import check_ae_title
+from dicomport.scp import Peer, network
+from dicomport.standard import sop_classes, transfer_syntaxes
+
+__all__ = ["PeerSettings", "peers_of"]
+
+T = TypeVar("T")
+
+_UID: Final = re.compile(r"(?=.{1,64}$)[0-9]+(\.[0-9]+)+")
+
+
+@dataclass(frozen=True, slots=True)
+class PeerSettings:
+    """What a table says of its peer."""
+
+    peer: Peer
+    archive: Path | None
+    """The peer's own archive; None is the one of all."""
+
+
+def peers_of(tables: object, folder: Path) -> tuple[PeerSettings, ...]:
+    """Read the tables. Paths in them start at a folder. Raises `SettingError`."""
+    if not (isinstance(tables, Mapping) and all(isinstance(table, Mapping) for table in tables.values())):
+        raise SettingError("peers are tables: begin each with [peers.NAME]")
+    return tuple(_peer(f"peers.{name}", table, folder) for name, table in tables.items())
+
+
+def _peer(where: str, table: Mapping[str, object], folder: Path) -> PeerSettings:
+    if not {"ae-title", "networks", "certificate"} & table.keys():
+        needed = 'ae-title ("*" is any), networks or certificate'
+        raise SettingError(f"[{where}] needs {needed}: whom is it for?")
+    fields: dict[str, Any] = {}
+    archive: Path | None = None
+    for key, value in table.items():
+        if key == "archive":
+            archive = folder / _text(where, key, value, str)
+        elif key in _FIELDS:
+            name, read = _FIELDS[key]
+            fields[name] = read(where, key, value)
+        else:
+            raise unknown(where, key, (*_FIELDS, "archive"))
+    return PeerSettings(Peer(rule=where, **fields), archive)
+
+
+def _text(where: str, key: str, value: object, read: Callable[[str], T]) -> T:
+    if not isinstance(value, str):
+        raise wrong(where, key, value, "it is text, in quotes")
+    try:
+        return read(value)
+    except ValueError as error:
+        raise wrong(where, key, value, str(error)) from None
+
+
+_Reader: TypeAlias = Callable[[str, str, object], object]
+"""Reads a value, given its table and its key. Raises `SettingError`."""
+
+
+def _one(read: Callable[[str], object]) -> _Reader:
+    return lambda where, key, value: _text(where, key, value, read)
+
+
+def _each(read: Callable[[str], object]) -> _Reader:
+    return lambda where, key, value: tuple(_text(where, key, one, read) for one in array(where, key, value))
+
+
+def _some(read: Callable[[str], object]) -> _Reader:
+    def some(where: str, key: str, value: object) -> object:
+        if value == []:
+            raise wrong(where, key, value, "it would be nobody's table: name one, or leave the setting out")
+        return _each(read)(where, key, value)
+
+    return some
+
+
+def _number(where: str, key: str, value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise wrong(where, key, value, "it is a number, 1 or more")
+    return value
+
+
+def _size(where: str, key: str, value: object) -> int:
+    if not isinstance(value, str):
+        return _number(where, key, value)
+    try:
+        return SIZE.convert(value, None, None)
+    except click.BadParameter as error:
+        raise wrong(where, key, value, error.message) from None
+
+
+def _ae_title(text: str) -> str | None:
+    return None if text == "*" else check_ae_title(text)
+
+
+def _name(text: str) -> str:
+    if not text.strip():
+        raise ValueError("it is a name that the peer's TLS certificate has")
+    return text
+
+
+def _sop_class(text: str) -> str:
+    found = sop_classes.find(text)
+    return _uid(text, "SOP Class", [known.keyword for known in sop_classes]) if found is None else found.uid
+
+
+def _transfer_syntax(text: str) -> str:
+    uids = {syntax.keyword: syntax.uid for syntax in transfer_syntaxes}
+    return uids.get(text) or _uid(text, "transfer syntax", uids)
+
+
+def _uid(text: str, what: str, keywords: Collection[str]) -> str:
+    if not _UID.fullmatch(text):
+        raise ValueError(f"it is neither the keyword of a {what} nor a UID; {meant(text, keywords)}")
+    return text
+
+
+_FIELDS: Final[Mapping[str, tuple[str, _Reader]]] = {
+    "ae-title": ("ae_title", _one(_ae_title)),
+    "networks": ("networks", _some(network)),
+    "certificate": ("certificate_names", _some(_name)),
+    "sop-classes": ("sop_classes", _each(_sop_class)),
+    "transfer-syntaxes": ("transfer_syntaxes", _each(_transfer_syntax)),
+    "max-associations": ("associations", _number),
+    "max-instance-size": ("instance_bytes", _size),
+    "user-identity-required": ("user_identity_required", flag),
+}
+"""Keys, each with the field of `Peer` and how its value is read."""

@@ -1,0 +1,1 @@
+"""What `storescu` adds to its options: commitment, output, summary, dry run."""

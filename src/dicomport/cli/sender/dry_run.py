@@ -1,0 +1,67 @@
+"""`storescu --dry-run`: what would be proposed and sent, without a connection."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+
+import click
+
+from dicomport.cli.options.common import ExitCode
+from dicomport.cli.text import amount, count, print_table, tell
+from dicomport.scu import Instance, InstanceResult, Plan
+from dicomport.standard import describe
+
+__all__ = ["dry_run"]
+
+
+def dry_run(found: Iterable[Instance | InstanceResult], plan: Plan, *, as_json: bool) -> ExitCode:
+    """Plan, and print the associations with their contexts, and each file that can't go; failed where there is one."""
+    refused: list[InstanceResult] = []
+    for one in found:
+        if isinstance(one, InstanceResult):
+            refused.append(one)
+        else:
+            plan.add(one)
+    if as_json:
+        _print_json(plan, refused)
+    else:
+        _print(plan, refused)
+    return ExitCode.FAILED if refused or not plan.associations else ExitCode.OK
+
+
+def _print(plan: Plan, refused: list[InstanceResult]) -> None:
+    rows = [
+        (
+            str(number),
+            describe(sop_class),
+            describe(syntax),
+            str(load.instances) if load.instances else "offered",
+            amount(load.size) if load.instances else "",
+        )
+        for number, planned in enumerate(plan.associations, 1)
+        for (sop_class, syntax), load in planned.loads.items()
+    ]
+    print_table(("Association", "SOP Class", "Transfer syntax", ">Instances", ">Size"), rows)
+    loads = [load for planned in plan.associations for load in planned.loads.values()]
+    tell(
+        f"{count(sum(load.instances for load in loads), 'instance')}, {amount(sum(load.size for load in loads))}, "
+        f"would go in {count(len(plan.associations), 'association')} or more at once; nothing was sent"
+    )
+    for result in refused:
+        tell(f"can't go: {result.name}: {result.reason}")
+
+
+def _print_json(plan: Plan, refused: list[InstanceResult]) -> None:
+    for number, planned in enumerate(plan.associations, 1):
+        for (sop_class, syntax), load in planned.loads.items():
+            facts = {
+                "association": number,
+                "sop_class_uid": sop_class,
+                "transfer_syntax_uid": syntax,
+                "instances": load.instances,
+                "size": load.size,
+            }
+            click.echo(json.dumps(facts))
+    for result in refused:
+        click.echo(json.dumps({"path": result.name, "reason": result.reason}))

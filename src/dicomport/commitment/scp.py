@@ -1,0 +1,324 @@
+"""The SCP of storage commitment: takes requests, asks who has custody, and sees each report through (PS3.4 J.3)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import errno
+import functools
+import logging
+import time
+from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from dicomport.commitment.association import ALL_COMMITTED, REQUEST_STORAGE_COMMITMENT, SOME_FAILED
+from dicomport.commitment.delivery import Courier, StoppedError
+from dicomport.commitment.transactions import Transaction, Transactions
+from dicomport.logs import get_logger, reason_of
+from dicomport.net import Address, Timeouts, check_ae_title
+from dicomport.scp import NormalizedOperation
+from dicomport.standard import (
+    DUPLICATE_TRANSACTION_UID,
+    MISSING_ATTRIBUTE,
+    NO_SUCH_ACTION,
+    NO_SUCH_SOP_CLASS,
+    NO_SUCH_SOP_INSTANCE,
+    PROCESSING_FAILURE,
+    RESOURCE_LIMITATION,
+    STORAGE_COMMITMENT,
+    STORAGE_COMMITMENT_INSTANCE,
+    SUCCESS,
+    UNRECOGNIZED_OPERATION,
+    Status,
+)
+from dicomport.wire import DEFAULT_LIMITS, Limits, NActionRQ
+from dicomport.wire.commitment import CommitmentDataSetError, CommitmentRequest, CommitmentResult, SOPReference
+
+__all__ = ["CommitmentSCP", "Custody"]
+
+_RETRY_FOR: Final = 7 * 86400.0
+
+_NO_ROOM: Final = frozenset((errno.ENOSPC, errno.EDQUOT))
+
+log = get_logger("commitment")
+
+
+class Custody(Protocol):
+    """Whoever keeps instances, and can say which: an archive."""
+
+    async def look_up(self, references: Sequence[SOPReference]) -> Sequence[Status]:
+        """Say of each instance whether it is in safe keeping (PS3.4 J.3.3.1.2, PS3.3 C.14.1.1).
+
+        0x0000 promises that it is, whole, and on stable storage. 0x0112 is for one that is not there, 0x0119 for one
+        of another SOP Class, 0x0122 for a SOP Class that is not kept, 0x0110 for any trouble. An exception counts as
+        0x0110 for all.
+        """
+
+
+@dataclass(eq=False, slots=True)
+class _Pending:
+    """A transaction that is not reported on yet. Its references stay on the disk."""
+
+    path: Path
+    uid: str
+    ae_title: str
+    size: int
+    requested: float
+    failures: dict[int, Status] | None = None
+    """Of the references that can't be committed, by their place, once they have been looked up."""
+    operation: NormalizedOperation | None = None
+    """The request, as long as its association may still take the report."""
+    task: asyncio.Task[None] | None = None
+
+    @property
+    def facts(self) -> dict[str, object]:
+        return {"transaction_uid": self.uid, "calling": self.ae_title, "instances": self.size}
+
+
+class CommitmentSCP:
+    """Serves storage commitment for a `StorageSCP`, whose `commitment` it is.
+
+    A request is kept on the disk before it is answered, and forgotten once its report has been answered. The report
+    goes over the association that asked, if that is still there, or else over one of its own to the requestor's address
+    in `report_to`; there it is tried again and again, first after a second, then less and less often.
+    """
+
+    sop_classes: Final = frozenset((STORAGE_COMMITMENT,))
+    is_user: Final = False
+
+    def __init__(
+        self,
+        custody: Custody,
+        transactions: str | Path,
+        *,
+        report_to: Mapping[str, Address] | None = None,
+        ae_title: str = "DICOMPORT",
+        timeouts: Timeouts | None = None,
+        limits: Limits = DEFAULT_LIMITS,
+        retry_for: float = _RETRY_FOR,
+    ) -> None:
+        """`custody` says what is committed; `transactions` is the folder for requests that are not reported on yet.
+
+        `report_to` has addresses by the AE title that a requestor calls itself; reports are sent to it from
+        `ae_title`. `retry_for` is how long a report is tried, seconds. Raises `ValueError` for an AE title that is
+        none.
+        """
+        self._custody = custody
+        self._folder = Path(transactions)
+        self._limits = limits
+        self._retry_for = retry_for
+        self._timeouts = timeouts or Timeouts()
+        title = check_ae_title(ae_title)
+        self._couriers = {
+            check_ae_title(peer): Courier(
+                address,
+                ae_title=title,
+                called_ae_title=check_ae_title(peer),
+                timeouts=self._timeouts,
+            )
+            for peer, address in (report_to or {}).items()
+        }
+        self._pending: dict[Path, _Pending] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._couriering: dict[Courier, asyncio.Task[Any]] = {}
+
+    async def start(self) -> None:
+        """Take up what a process before this one has left. Raises `OSError`."""
+        self._transactions = await asyncio.to_thread(Transactions, self._folder)
+        self._couriering = {courier: self._spawn(courier.run()) for courier in self._couriers.values()}
+        for path in await asyncio.to_thread(self._transactions.paths):
+            try:
+                transaction = await asyncio.to_thread(self._transactions.read, path)
+            except (OSError, ValueError) as error:
+                log.warning("transaction_unreadable", path=str(path), reason=type(error).__name__)
+            else:
+                self._begin(_pending(path, transaction))
+
+    async def stop(self) -> None:
+        """Leave what is not reported on yet on the disk; a report that is under way may still be answered."""
+        for pending in self._pending.values():
+            if pending.failures is None and pending.task is not None:
+                pending.task.cancel()
+        under_way = [task for courier, task in self._couriering.items() if courier.stop()]
+        if under_way:
+            await asyncio.wait(under_way, timeout=self._timeouts.shutdown)
+        for task in self._couriering.values():
+            task.cancel()
+        # What is answered in this moment is still forgotten, lest it be reported again.
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._pending.clear()
+        await asyncio.to_thread(self._transactions.close)
+
+    async def perform(self, operation: NormalizedOperation) -> Status:
+        """Answer a request; what it asks for is done after that."""
+        refusal = _refusal(operation)
+        if refusal is not None:
+            return refusal
+        try:
+            request = await asyncio.to_thread(
+                CommitmentRequest.decode,
+                operation.data,
+                operation.context.transfer_syntax,
+                self._limits.normalized_bytes,
+            )
+        except CommitmentDataSetError as error:
+            return error.status
+        # The encoded references are not needed any more, and may be long.
+        return await self._accept(request, dataclasses.replace(operation, data=b""))
+
+    async def _accept(self, request: CommitmentRequest, operation: NormalizedOperation) -> Status:
+        await self._forget_expired()
+        ae_title = operation.association.calling_ae_title
+        known = next(
+            (one for one in self._pending.values() if (one.uid, one.ae_title) == (request.transaction_uid, ae_title)),
+            None,
+        )
+        if known is not None and (await self._read(known)).references == request.references:
+            # A requestor that has not heard our answer, or waits for the report on another association now.
+            known.operation = operation
+            self._begin(known)
+            return SUCCESS
+        references = sum(one.size for one in self._pending.values()) + len(request.references)
+        if len(self._pending) >= self._limits.pending_commitments or references > self._limits.pending_references:
+            return Status(RESOURCE_LIMITATION.code, "too many commitments are not reported on yet")
+        transaction = Transaction(
+            uid=request.transaction_uid,
+            ae_title=ae_title,
+            references=request.references,
+            requested=time.time(),
+            duplicate=known is not None,
+        )
+        try:
+            path = await asyncio.to_thread(self._transactions.keep, transaction)
+        except OSError as error:
+            log.warning("transaction_not_kept", reason=reason_of(error))
+            return RESOURCE_LIMITATION if error.errno in _NO_ROOM else PROCESSING_FAILURE
+        pending = _pending(path, transaction)
+        pending.operation = operation
+        log.info("commitment_requested", **pending.facts)
+        self._begin(pending)
+        return SUCCESS
+
+    def _begin(self, pending: _Pending) -> None:
+        """See a transaction through; where that is under way, begin anew."""
+        self._pending[pending.path] = pending
+        if pending.task is not None:
+            pending.task.cancel()
+        pending.task = self._spawn(self._see_through(pending))
+
+    def _spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("commitment_failed", exc_info=error)
+
+    async def _see_through(self, pending: _Pending) -> None:
+        try:
+            async with asyncio.timeout(max(0.0, pending.requested + self._retry_for - time.time())):
+                if pending.failures is None:
+                    operation = pending.operation
+                    with contextlib.nullcontext() if operation is None else operation.notifications.expecting():
+                        pending.failures = await self._look_up(pending)
+                status = await self._report(pending)
+        except StoppedError:
+            return
+        except TimeoutError:
+            await self._give_up(pending)
+            return
+        if status is None:
+            log.warning("report_kept", reason="the association is over, and there is no address", **pending.facts)
+        else:
+            await self._forget(pending)
+
+    async def _look_up(self, pending: _Pending) -> dict[int, Status]:
+        transaction = await self._read(pending)
+        if transaction.duplicate:
+            statuses: Sequence[Status] = [DUPLICATE_TRANSACTION_UID] * pending.size
+        else:
+            try:
+                statuses = await self._custody.look_up(transaction.references)
+                if len(statuses) != pending.size:
+                    raise ValueError(f"{len(statuses)} statuses were given for {pending.size} instances")
+            except Exception:  # custody may be the user's code
+                log.exception("look_up_failed", **pending.facts)
+                statuses = [PROCESSING_FAILURE] * pending.size
+        failures = {place: status for place, status in enumerate(statuses) if status.code != SUCCESS.code}
+        log.info("commitment_looked_up", failed=len(failures), **pending.facts)
+        return failures
+
+    async def _report(self, pending: _Pending) -> Status | None:
+        """Report to whoever has asked; None where that can't be done."""
+        status, how = await self._report_back(pending), "on the same association"
+        courier = self._couriers.get(pending.ae_title)
+        # There are SCUs that take reports only from associations that the SCP has opened.
+        if courier is not None and (status is None or not status.accepted):
+            status, how = await courier.deliver(functools.partial(self._result, pending)), "on another association"
+        if status is not None:
+            level = logging.INFO if status.accepted else logging.WARNING
+            log.log(level, "commitment_reported", how=how, answer=str(status), **pending.facts)
+        return status
+
+    async def _report_back(self, pending: _Pending) -> Status | None:
+        """Report over the association that asked, if it is still there and the peer answers."""
+        operation, pending.operation = pending.operation, None
+        if operation is None:
+            return None
+        result = await self._result(pending)
+        try:
+            async with asyncio.timeout(self._timeouts.dimse):
+                return await operation.notify(
+                    SOME_FAILED if result.failed else ALL_COMMITTED, result.encode(operation.context.transfer_syntax)
+                )
+        except TimeoutError:
+            return None
+
+    async def _result(self, pending: _Pending) -> CommitmentResult:
+        transaction, failures = await self._read(pending), pending.failures or {}
+        return CommitmentResult(
+            transaction.uid,
+            tuple(one for place, one in enumerate(transaction.references) if place not in failures),
+            tuple((transaction.references[place], status) for place, status in failures.items()),
+        )
+
+    async def _read(self, pending: _Pending) -> Transaction:
+        return await asyncio.to_thread(self._transactions.read, pending.path)
+
+    async def _forget(self, pending: _Pending) -> None:
+        self._pending.pop(pending.path, None)
+        await asyncio.to_thread(self._transactions.remove, pending.path)
+
+    async def _forget_expired(self) -> None:
+        """Forget what nobody could be told, and nobody is being told any more."""
+        for pending in list(self._pending.values()):
+            if pending.task is not None and pending.task.done() and pending.requested + self._retry_for < time.time():
+                await self._give_up(pending)
+
+    async def _give_up(self, pending: _Pending) -> None:
+        log.error("report_given_up", **pending.facts)
+        await self._forget(pending)
+
+
+def _pending(path: Path, transaction: Transaction) -> _Pending:
+    return _Pending(path, transaction.uid, transaction.ae_title, len(transaction.references), transaction.requested)
+
+
+def _refusal(operation: NormalizedOperation) -> Status | None:
+    """Say what a request is refused with before anybody looks at its data set, if it is (PS3.7 10.1.4.1.10)."""
+    command = operation.command
+    if not isinstance(command, NActionRQ):
+        return UNRECOGNIZED_OPERATION
+    if operation.sop_class_uid != STORAGE_COMMITMENT:
+        return NO_SUCH_SOP_CLASS
+    if operation.sop_instance_uid != STORAGE_COMMITMENT_INSTANCE:
+        return NO_SUCH_SOP_INSTANCE
+    if command.action_type_id != REQUEST_STORAGE_COMMITMENT:
+        return NO_SUCH_ACTION
+    return None if command.has_data_set else Status(MISSING_ATTRIBUTE.code, "the request has no data set")

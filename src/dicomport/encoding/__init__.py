@@ -1,0 +1,1 @@
+"""PS3.5: how data elements and data sets are encoded."""

@@ -1,0 +1,1 @@
+"""Access: rules for peers, acceptance, user identity, passwords."""

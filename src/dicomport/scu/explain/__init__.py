@@ -1,0 +1,1 @@
+"""Explaining a connection: steps, probes, advice."""

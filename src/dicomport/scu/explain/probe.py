@@ -1,0 +1,292 @@
+"""An association opened step by step, each told as it is done: where it fails, why, and what to do."""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+import time
+from collections.abc import AsyncGenerator, Iterable, Iterator
+from types import TracebackType
+from typing import Any, Final, Self, Unpack
+
+from dicomport.core import Outcome
+from dicomport.net import (
+    AbortedError,
+    Address,
+    AssociationError,
+    Attempt,
+    ConnectError,
+    Connection,
+    Endpoint,
+    LostError,
+    Stream,
+    Timeouts,
+    Timer,
+    reach,
+    resolve,
+    secure,
+)
+from dicomport.net.tls.certificates import Certificate
+from dicomport.scu.contexts import ContextLike, NegotiationItems, association_request
+from dicomport.scu.explain.advice import SPEAKS_TLS, diagnose, diagnose_outcome, diagnose_status
+from dicomport.scu.explain.proposals import USUAL_CONTEXTS, Proposal, curious, proposals
+from dicomport.scu.explain.steps import Associated, Connected, Echoed, Failure, Released, Resolved, Secured, Step
+from dicomport.scu.requestor import Requestor
+from dicomport.standard import VERIFICATION, Status
+from dicomport.wire import AssociateRQ
+
+__all__ = ["explain"]
+
+_CERTIFICATE_REQUEST: Final = 13
+"""The handshake message by which a server asks for a certificate (RFC 8446 4.3.2)."""
+
+_LOOK_SECONDS: Final = 3.0
+"""How long a peer is waited for that may speak TLS: one that does answers at once, one that does not perhaps never."""
+
+
+def explain(
+    address: Address,
+    *,
+    contexts: Iterable[ContextLike] = USUAL_CONTEXTS,
+    ae_title: str = "DICOMPORT",
+    called_ae_title: str = "ANY-SCP",
+    timeouts: Timeouts | None = None,
+    repeat: int = 1,
+    **negotiation: Unpack[NegotiationItems],
+) -> AsyncGenerator[Step, None]:
+    """Open an association, verify it by `repeat` C-ECHOs and release it; give each step once it is done.
+
+    Verification is proposed with `contexts`; what else is negotiated goes into the request, as with `associate`. A step
+    that fails is the last one, with two exceptions: a peer that drops the connection instead of answering is asked
+    again with less and less proposed, to find out what it can't stand; and an association is always released. Nothing
+    else is raised than `ValueError`, for arguments that make no request.
+    """
+    request = association_request(
+        [VERIFICATION, *contexts], ae_title=ae_title, called_ae_title=called_ae_title, **negotiation
+    )
+    return _steps(address, curious(request), timeouts or Timeouts(), repeat)
+
+
+async def _steps(address: Address, request: AssociateRQ, timeouts: Timeouts, repeat: int) -> AsyncGenerator[Step, None]:
+    resolved = await _resolve(address, timeouts)
+    yield resolved
+    left = [] if resolved.failure else proposals(request)
+    while left:
+        connected, stream = await _connect(address, resolved.endpoints, timeouts)
+        yield connected
+        if stream is None or connected.endpoint is None:
+            return
+        call = _Call(address, connected.endpoint, stream, left.pop(0), timeouts)
+        try:
+            if address.tls is not None:
+                secured = await call.secure(address.tls)
+                yield secured
+                if secured.failure:
+                    return
+            associated = await call.associate(left)
+            yield associated
+            if call.established and not associated.failure:
+                yield await call.echo(repeat)
+            if call.established:
+                yield await call.release()
+            if not associated.dropped:
+                return
+        finally:
+            await call.leave()
+
+
+async def _resolve(address: Address, timeouts: Timeouts) -> Resolved:
+    found: list[Endpoint] = []
+    with _Timed() as timed:
+        found = await resolve(address, timeouts.timer("connect").started())
+    return Resolved(seconds=timed.seconds, failure=diagnose(timed.error, address), endpoints=tuple(found))
+
+
+async def _connect(
+    address: Address, endpoints: tuple[Endpoint, ...], timeouts: Timeouts
+) -> tuple[Connected, Stream | None]:
+    failed: list[Attempt] = []
+    stream: Stream | None = None
+    with _Timed() as timed:
+        stream = await reach(address, endpoints, timeouts.timer("connect").started(), failed)
+    step = Connected(
+        seconds=timed.seconds,
+        failure=diagnose(timed.error, address),
+        failed=tuple(failed),
+        endpoint=None if stream is None else endpoints[len(failed)],
+    )
+    return step, stream
+
+
+class _Call:
+    """One connection to the peer, and the association that is proposed on it."""
+
+    def __init__(
+        self, address: Address, endpoint: Endpoint, stream: Stream, proposal: Proposal, timeouts: Timeouts
+    ) -> None:
+        self._address = address
+        self._endpoint = endpoint
+        self._stream = stream
+        self._proposal = proposal
+        self._timeouts = timeouts
+        self._requestor = Requestor(proposal.request, timeouts)
+        self._connection = Connection(stream, self._requestor.core, timeouts)
+
+    @property
+    def established(self) -> bool:
+        """Whether there is an association."""
+        return self._requestor.core.established
+
+    async def secure(self, context: ssl.SSLContext) -> Secured:
+        """Put TLS on the connection."""
+        with _certificate_requests(context) as asked, _Timed() as timed:
+            await secure(self._stream, self._address, context, self._timeouts.timer("tls").started())
+        if timed.error is not None:
+            untrusted = isinstance(timed.error.__cause__, ssl.SSLCertVerificationError)
+            return Secured(
+                seconds=timed.seconds,
+                failure=diagnose(timed.error, self._address),
+                # TLS keeps a certificate that it does not trust to itself, just when somebody wants to see it.
+                certificate=await self._look_at_certificate() if untrusted else None,
+                certificate_asked=bool(asked),
+            )
+        tls = self._stream.tls
+        cipher = tls and tls.cipher()
+        return Secured(
+            seconds=timed.seconds,
+            version=(tls and tls.version()) or "",
+            cipher=cipher[0] if cipher else "",
+            certificate=_certificate(self._stream),
+            certificate_asked=bool(asked),
+        )
+
+    async def associate(self, left: list[Proposal]) -> Associated:
+        """Ask for the association; `left` is what will be proposed if the peer drops this."""
+        outcome: Outcome | None = None
+        with _Timed() as timed:
+            outcome = await self._connection.run(self._requestor.establish())
+        dropped = _dropped(timed.error)
+        failure = diagnose(timed.error, self._address, self._proposal.request, self._requestor.core.foreign)
+        if outcome is not None:
+            failure = diagnose_outcome(outcome)
+        if dropped and not self._proposal.left_out and self._address.tls is None and await self._speaks_tls():
+            dropped, failure = False, SPEAKS_TLS
+        elif dropped and failure and left:
+            failure = Failure(failure.cause, f"Asking again without {left[0].left_out}.")
+        return Associated(
+            seconds=timed.seconds,
+            failure=failure,
+            request=self._proposal.request,
+            left_out=self._proposal.left_out,
+            outcome=outcome,
+            dropped=dropped,
+        )
+
+    async def echo(self, repeat: int) -> Echoed:
+        """Verify the association."""
+        round_trips: list[float] = []
+        status: Status | None = None
+        with _Timed() as timed:
+            for _ in range(repeat):
+                started = time.perf_counter()
+                status = await self._connection.run(self._requestor.echo())
+                round_trips.append(time.perf_counter() - started)
+        failure = diagnose(timed.error, self._address)
+        if failure is None and status is not None:
+            failure = diagnose_status(status)
+        return Echoed(seconds=timed.seconds, failure=failure, round_trips=tuple(round_trips), status=status)
+
+    async def release(self) -> Released:
+        """Release the association."""
+        with _Timed() as timed:
+            await self._connection.run(self._requestor.release())
+        return Released(seconds=timed.seconds, failure=diagnose(timed.error, self._address))
+
+    async def leave(self) -> None:
+        """Abort the association, if there is one, and close the connection."""
+        try:
+            if self.established:
+                await self._connection.run(self._requestor.abort())
+        finally:
+            self._connection.close()
+
+    async def _look_at_certificate(self) -> Certificate | None:
+        with contextlib.suppress(ConnectError):
+            async with self._unverified() as stream:
+                return _certificate(stream)
+        return None
+
+    async def _speaks_tls(self) -> bool:
+        try:
+            async with self._unverified():
+                return True
+        except ConnectError as error:
+            # An alert is as good an answer as any, so long as it is one in TLS.
+            return isinstance(error.__cause__, ssl.SSLError) and not isinstance(error.__cause__, ssl.SSLEOFError)
+
+    @contextlib.asynccontextmanager
+    async def _unverified(self) -> AsyncGenerator[Stream, None]:
+        """Shake hands with whoever it is, on a connection of its own, over which nothing is ever sent."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        timer = Timer("look", _LOOK_SECONDS).started()
+        stream = await reach(self._address, (self._endpoint,), timer, [])
+        try:
+            await secure(stream, self._address, context, timer)
+            yield stream
+        finally:
+            stream.close()
+
+
+class _Timed:
+    """Takes the time of what is done inside it, and the `AssociationError` that ends it."""
+
+    def __init__(self) -> None:
+        self.error: AssociationError | None = None
+        self._started = time.perf_counter()
+        self.seconds = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        self.seconds = time.perf_counter() - self._started
+        self.error = error if isinstance(error, AssociationError) else None
+        return self.error is not None
+
+
+def _dropped(error: AssociationError | None) -> bool:
+    """Tell whether the peer did away with the connection, for no reason that TLS would have given."""
+    if isinstance(error, AbortedError):
+        return error.aborted.by_peer
+    return isinstance(error, LostError) and error.__cause__ is None
+
+
+def _certificate(stream: Stream) -> Certificate | None:
+    """Give the certificate that the peer has shown, if it is one that can be read."""
+    der = stream.tls.getpeercert(binary_form=True) if stream.tls is not None else None
+    try:
+        return None if der is None else Certificate.decode(der)
+    except ValueError:
+        return None
+
+
+@contextlib.contextmanager
+def _certificate_requests(context: ssl.SSLContext) -> Iterator[list[object]]:
+    """Collect the server's requests for a certificate of ours. Nothing but Python's debugging hook knows of them."""
+    hooked: Any = context
+    requests: list[object] = []
+
+    def note(_socket: object, direction: str, _version: object, _content: object, kind: object, data: bytes) -> None:
+        if direction == "read" and kind == _CERTIFICATE_REQUEST:
+            requests.append(data)
+
+    before = hooked._msg_callback  # noqa: SLF001
+    hooked._msg_callback = note  # noqa: SLF001
+    try:
+        yield requests
+    finally:
+        hooked._msg_callback = before  # noqa: SLF001

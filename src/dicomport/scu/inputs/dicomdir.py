@@ -1,0 +1,102 @@
+"""What a DICOMDIR refers to (PS3.10 8.6), without ever leaving its folder."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import struct
+from collections.abc import Iterator
+from typing import BinaryIO, Final
+
+from pydicom.filereader import read_dataset, read_partial
+
+from dicomport.files import GuardedReader, open_regular
+from dicomport.scu.inputs.found import refused
+from dicomport.scu.sending.report import InstanceResult
+from dicomport.standard import DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
+
+__all__ = ["references"]
+
+# PS3.3 Table F.3-3.
+_RECORDS: Final = 0x00041220
+_IN_USE: Final = 0x00041410
+_FILE_ID: Final = 0x00041500
+_NOT_IN_USE: Final = b"\0\0"
+
+# PS3.5 7.5.
+_ITEM: Final = 0xFFFEE000
+_SEQUENCE_END: Final = 0xFFFEE0DD
+_UNDEFINED_LENGTH: Final = 0xFFFFFFFF
+
+_SEPARATORS: Final = re.compile(r"[\\/]")
+"""The standard's is the backslash (PS3.10 8.2); some writers know the other one only."""
+
+_NO_NAMES: Final = frozenset(("", ".", ".."))
+_NO_NAME: Final = re.compile(r"[:\0]")
+"""A drive's letter, and what no file system takes."""
+
+
+def references(path: str) -> Iterator[str | InstanceResult]:
+    """Give the files that a DICOMDIR refers to, a record at a time, and what stands in the way of the others."""
+    folder = os.path.dirname(path)
+    root = os.path.realpath(folder)
+    try:
+        descriptor, _ = open_regular(path)
+        with GuardedReader(descriptor) as file:
+            for file_id in _file_ids(file):
+                yield _file(path, folder, root, file_id)
+    except Exception as error:  # noqa: BLE001  # pydicom raises whatever its parsing ran into
+        yield refused(path, f"not a readable DICOMDIR: {error}")
+
+
+def _file_ids(file: BinaryIO) -> Iterator[bytes]:
+    """Read the Referenced File IDs of the records that are in use; only one record is in memory at a time."""
+    head = read_partial(file, stop_when=lambda tag, _vr, _length: tag >= _RECORDS)
+    implicit, little = head.original_encoding
+    if (
+        implicit is None
+        or little is None
+        or head.file_meta.get("TransferSyntaxUID") == DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN.uid
+    ):
+        raise ValueError("its encoding is none that a DICOMDIR may have")
+    order = "<" if little else ">"
+    element = file.read(8 if implicit else 12)
+    if len(element) < 8 or _tag(order, element) != _RECORDS:
+        return
+    (length,) = struct.unpack(f"{order}L", element[-4:])
+    end = None if length == _UNDEFINED_LENGTH else file.tell() + length
+    while end is None or file.tell() < end:
+        item = file.read(8)
+        if len(item) < 8:
+            raise ValueError("it ends within its records")
+        tag, (length,) = _tag(order, item), struct.unpack(f"{order}L", item[4:])
+        if tag == _SEQUENCE_END:
+            return
+        if tag != _ITEM:
+            raise ValueError("something else is where a record belongs")
+        # Told a length, `read_dataset` would look for these tags beyond it.
+        source = file if length == _UNDEFINED_LENGTH else io.BytesIO(file.read(length))
+        record = read_dataset(source, implicit, little, specific_tags=[_IN_USE, _FILE_ID], at_top_level=False)
+        values = {tag: record.get_item(tag).value for tag in (_IN_USE, _FILE_ID) if tag in record}
+        if values.get(_FILE_ID) and values.get(_IN_USE) != _NOT_IN_USE:
+            yield values[_FILE_ID]
+
+
+def _tag(order: str, element: bytes) -> int:
+    group, number = struct.unpack_from(f"{order}HH", element)
+    return int(group) << 16 | int(number)
+
+
+def _file(path: str, folder: str, root: str, file_id: bytes) -> str | InstanceResult:
+    """Find the file, whose name may have become one in lower case on its way from the medium."""
+    text = os.fsdecode(file_id.rstrip(b" \0"))
+    names = [name.strip() for name in _SEPARATORS.split(text)]
+    if any(name in _NO_NAMES or _NO_NAME.search(name) for name in names):
+        return refused(path, f"it refers to {text!r}, which is no file below its folder")
+    for file in (os.path.join(folder, *names), os.path.join(folder, *(name.lower() for name in names))):
+        if os.path.lexists(file):
+            if os.path.commonpath((root, os.path.realpath(file))) != root:
+                return refused(file, "the DICOMDIR refers to it, but links lead to a file that is not below its folder")
+            return file
+    return refused(os.path.join(folder, *names), "the DICOMDIR refers to it, but there is no such file")

@@ -1,0 +1,58 @@
+"""Data sets that lie in temporary files for as long as somebody may want to send them."""
+
+from __future__ import annotations
+
+import tempfile
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from dicomport.files import read_stretch
+from dicomport.scu.inputs.locations import InMemory, Source, Stamp
+
+__all__ = ["Spool", "SpooledRegion", "held"]
+
+_MOST_IN_MEMORY: Final = 8 << 20
+
+
+class Spool:
+    """A temporary file without a name: it is gone when nobody holds it any more, however the process ends.
+
+    It is in the folder of TMPDIR.
+    """
+
+    def __init__(self) -> None:
+        self.file = tempfile.TemporaryFile(prefix="dicomport-")  # noqa: SIM115  # closed by the next line
+        weakref.finalize(self, self.file.close)
+
+
+@dataclass(frozen=True, slots=True)
+class SpooledRegion:
+    """A data set in a temporary file, which is there as long as an instance lies in it."""
+
+    spool: Spool
+    offset: int
+    size: int
+    stamp: Stamp | None
+    """Of the file that it came from."""
+
+    @property
+    def held_bytes(self) -> int:
+        """All of it."""
+        return self.size
+
+    def chunks(self, chunk_bytes: int) -> Iterator[memoryview]:
+        """Read the data set."""
+        # A generator of its own: it holds the file while it is read.
+        yield from read_stretch(self.spool.file.fileno(), self.offset, self.size, chunk_bytes)
+
+
+def held(data: bytes, stamp: Stamp | None) -> Source:
+    """Keep a data set that was made here: in memory, a long one in a temporary file."""
+    if len(data) <= _MOST_IN_MEMORY:
+        return InMemory(data, stamp)
+    spool = Spool()
+    spool.file.write(data)
+    spool.file.flush()
+    return SpooledRegion(spool, 0, len(data), stamp)

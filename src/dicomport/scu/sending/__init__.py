@@ -1,0 +1,1 @@
+"""Sending many instances: plan, queue, associations, retries, report."""

@@ -1,0 +1,70 @@
+"""What was read before changes how fast the next is read, and nothing else."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+import pytest
+from tests.wire.command_goldens import COMMANDS
+from tests.wire.test_filemeta import DATA_SET, GOLDEN
+
+from dicomport.encoding.layouts import Layouts
+from dicomport.wire import Deviation, FileMetaError, ProtocolError, RawCommand, command_sets, decode_file_meta, filemeta
+
+
+def read_command(data: bytes) -> object:
+    notes: Counter[Deviation] = Counter()
+    try:
+        return RawCommand.decode(data, notes), notes
+    except ProtocolError as error:
+        return str(error), notes
+
+
+def read_file_meta(data: bytes) -> object:
+    try:
+        return decode_file_meta(data)
+    except FileMetaError as error:
+        return type(error), str(error)
+
+
+def mutated(data: bytes, first: int) -> Iterator[bytes]:
+    """Spoil each octet in turn, cut the data off behind it, or take it out."""
+    for at in range(first, len(data)):
+        yield from (data[:at] + bytes((data[at] ^ flip,)) + data[at + 1 :] for flip in (0x01, 0x02, 0x80, data[at]))
+        yield data[:at]
+        yield data[:at] + data[at + 1 :]
+
+
+@pytest.mark.parametrize(
+    ("read", "example", "first"),
+    [
+        *((read_command, octets.data, 0) for octets, _ in COMMANDS.values()),
+        (read_file_meta, GOLDEN.data + DATA_SET, 128),
+    ],
+)
+def test_an_example_changes_no_result(
+    monkeypatch: pytest.MonkeyPatch, read: Callable[[bytes], object], example: bytes, first: int
+) -> None:
+    def forget() -> None:
+        monkeypatch.setattr(command_sets, "_layouts", Layouts())
+        monkeypatch.setattr(filemeta, "_layouts", Layouts())
+
+    for data in (example, *mutated(example, first)):
+        forget()
+        expected = read(data)
+        forget()
+        read(example)
+        assert read(data) == expected
+        assert read(data) == expected
+
+
+def test_no_more_layouts_are_remembered_than_there_is_room_for() -> None:
+    layouts: Layouts[int, str] = Layouts()
+    for length in range(1000):
+        layouts.add(length, [("only", b"header", length)])
+    assert 0 < sum(layouts.get(length) is not None for length in range(1000)) <= 128
+
+
+def test_a_layout_of_very_many_elements_is_not_remembered() -> None:
+    layouts: Layouts[int, int] = Layouts()
+    layouts.add(1, [(number, b"header", 0) for number in range(100_000)])
+    assert layouts.get(1) is None

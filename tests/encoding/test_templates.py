@@ -1,0 +1,216 @@
+"""A scan by example says what a scan without one says, whatever came before."""
+
+import random
+from typing import Final
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.archive.goldens import GOLDENS
+from tests.encoding.encode import CODINGS, EXPLICIT, Element, Items, encode
+from tests.wire.golden import Golden
+
+from dicomport.archive.scan.scanner import Scan, Scanner
+from dicomport.encoding.elements import EXPLICIT_LITTLE, Passed
+from dicomport.encoding.templates import Model, Models
+
+WANTED: Final = (0x00100010, 0x00200013, 0x00280010)
+
+
+def scan(uid: str, data: bytes, model: Model | None = None, first: int | None = None) -> Scan:
+    """Scan it in two pieces, of which the first one has so many bytes."""
+    scanner = Scanner(uid, model=model)
+    scanner.feed(data[:first])
+    if first is not None:
+        scanner.feed(data[first:])
+    return scanner.finish()
+
+
+def series(random_: random.Random) -> list[Element]:
+    """Make a data set like those of a series: some values differ in length, now and then an element more or less."""
+    sequence = Items(
+        ((Element(0x00080100, "SH", b"A" * (2 * random_.randrange(3))),),), undefined=random_.random() < 0.2
+    )
+    elements = [
+        Element(0x00080008, "CS", b"ORIGINAL"),
+        Element(0x00080018, "UI", b"1.2." + b"7" * random_.choice((2, 4))),
+        Element(0x00080060, "CS", b"CT"),
+        Element(0x00081032, "SQ", sequence),
+        Element(0x00091010, "OB", bytes(random_.choice((8, 20)))),
+        Element(0x00100010, "PN", b"A^B " * random_.choice((1, 1, 1, 300))),
+        Element(0x00100020, "LO", b"12" * random_.randrange(3)),
+        Element(0x00189999, "DS", b"1.5 "),
+        Element(0x0020000D, "UI", b"1.3.66"),
+        Element(0x00200013, "IS", random_.choice((b"1 ", b"99", b"100 ", b"7"))),
+        Element(0x00280010, "US", b"\x02\0"),
+        Element(0x7FE00010, "OW", bytes(2 * random_.randrange(50))),
+    ]
+    if random_.random() < 0.2:
+        elements.pop(random_.randrange(len(elements)))
+    if random_.random() < 0.1:
+        at = random_.randrange(len(elements) - 1)
+        elements[at], elements[at + 1] = elements[at + 1], elements[at]
+    return elements
+
+
+@given(
+    uid=st.sampled_from(CODINGS),
+    randoms=st.randoms(use_true_random=False),
+    cuts=st.lists(st.one_of(st.none(), st.integers(0, 400)), min_size=1, max_size=8),
+    truncated=st.integers(0, 40),
+)
+def test_a_model_changes_nothing(uid: str, randoms: random.Random, cuts: list[int | None], truncated: int) -> None:
+    model = Model()
+    for number, first in enumerate(cuts):
+        data = encode(uid, series(randoms))
+        if number == len(cuts) - 1:
+            data = data[: len(data) - truncated]
+        assert scan(uid, data, model, first) == scan(uid, data)
+
+
+@pytest.mark.parametrize(("uid", "data_set"), [each[:2] for each in GOLDENS.values()], ids=GOLDENS)
+def test_one_byte_of_difference_changes_nothing(uid: str, data_set: Golden) -> None:
+    data = data_set.data
+    for at in range(len(data)):
+        model = Model()
+        scan(uid, data, model)
+        for by in (0x01, 0x20, 0xFF):
+            other = data[:at] + bytes((data[at] ^ by,)) + data[at + 1 :]
+            assert scan(uid, other, model) == scan(uid, other)
+
+
+@pytest.mark.parametrize(("uid", "data_set"), [each[:2] for each in GOLDENS.values()], ids=GOLDENS)
+def test_a_cut_changes_nothing(uid: str, data_set: Golden) -> None:
+    model = Model()
+    scan(uid, data_set.data, model)
+    for other in (*data_set.truncations(), *data_set.mutations()):
+        assert scan(uid, other, model) == scan(uid, other)
+        assert scan(uid, data_set.data, model) == scan(uid, data_set.data)
+
+
+def passed(model: Model, data: bytes) -> Passed | None:
+    return model.passed(EXPLICIT_LITTLE, memoryview(data), WANTED, 64)
+
+
+def data_set(number: bytes = b"1 ", name: bytes = b"A^B ", more: bytes = b"") -> bytes:
+    elements = [
+        Element(0x00100010, "PN", name),
+        Element(0x00189999, "OB", bytes(20)),
+        Element(0x00200013, "IS", number),
+        Element(0x00280010, "US", b"\x02\0"),
+    ]
+    return encode(EXPLICIT, elements) + more
+
+
+NAME: Final = (b"PN", b"A^B ")
+ROWS: Final = (b"US", b"\x02\0")
+
+
+def test_the_second_one_is_not_walked() -> None:
+    model = Model()
+    assert passed(model, data_set()) is None
+    values = {0x00100010: NAME, 0x00200013: (b"IS", b"2 "), 0x00280010: ROWS}
+    assert passed(model, data_set(b"2 ")) == (len(data_set()), 0x00280010, 4, values)
+
+
+def test_now_and_then_there_is_another_example() -> None:
+    """Or what has differed once would be looked at by itself for ever."""
+    model = Model()
+    walked = [number for number in range(2005) if passed(model, data_set(b"%d " % (number % 10))) is None]
+    assert walked == [0, 1001, 2002]
+
+
+def test_values_of_other_lengths_are_passed_over() -> None:
+    model = Model()
+    passed(model, data_set())
+    longer = data_set(b"1000", b"ANDERS^B")
+    values = {0x00100010: (b"PN", b"ANDERS^B"), 0x00200013: (b"IS", b"1000"), 0x00280010: ROWS}
+    assert passed(model, longer) == (len(longer), 0x00280010, 4, values)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        data_set(b"1"),
+        data_set(name=b"A" * 66),
+        data_set()[:-1],
+        encode(EXPLICIT, [Element(0x00100010, "LO", b"A^B ")]) + data_set()[12:],
+        encode(EXPLICIT, [Element(0x00100011, "PN", b"A^B ")]) + data_set()[12:],
+    ],
+    ids=["odd length", "longer than is kept", "cut short", "another VR", "another tag"],
+)
+def test_what_the_walk_would_have_to_say_something_of_is_walked(other: bytes) -> None:
+    model = Model()
+    passed(model, data_set())
+    assert passed(model, other) is None
+
+
+def test_what_comes_after_the_pixels_is_walked() -> None:
+    model = Model()
+    pixels = encode(EXPLICIT, [Element(0x7FE00010, "OW", bytes(2000))])
+    padding = encode(EXPLICIT, [Element(0xFFFCFFFC, "OB", b"")])
+    passed(model, data_set(more=pixels + padding))
+    found = passed(model, data_set(more=pixels + padding))
+    assert found is not None
+    assert found.end == len(data_set(more=pixels))
+
+
+@pytest.mark.parametrize("there", [0, 1, 2000, 100_000])
+def test_pixels_need_not_be_there_yet(there: int) -> None:
+    model = Model()
+    whole = data_set(more=encode(EXPLICIT, [Element(0x7FE00010, "OW", bytes(100_000))]))
+    begun = whole[: len(whole) - 100_000 + there]
+    passed(model, begun)
+    found = passed(model, begun)
+    assert found is not None
+    assert (found.end, found.number) == (len(whole), 5)
+    for size in (there, 100_000):
+        other = whole[: len(whole) - 100_000 + size]
+        assert scan(EXPLICIT, other, model, len(begun)) == scan(EXPLICIT, other)
+
+
+def test_values_that_differ_before_pixels_that_are_not_there_yet_are_passed_over() -> None:
+    model = Model()
+    pixels = encode(EXPLICIT, [Element(0x7FE00010, "OW", bytes(100_000))])
+    found = [passed(model, data_set(b"%d " % number, more=pixels)[:1000]) for number in range(3)]
+    assert [one and one.number for one in found] == [None, 5, 5]
+
+
+def test_pixels_of_another_length_are_passed_over() -> None:
+    model = Model()
+    for size in (2000, 100_000, 0, 70_000):
+        whole = data_set(more=encode(EXPLICIT, [Element(0x7FE00010, "OW", bytes(size))]))
+        found = passed(model, whole[:1000])
+    assert found is not None
+    assert found.end == len(whole)
+
+
+def test_only_the_beginning_of_a_data_set_is_no_example() -> None:
+    """Or all that follow would be walked from there."""
+    model = Model()
+    ends = {0, 12, 44, 54}
+    for size in set(range(len(data_set()))) - ends:
+        assert passed(model, data_set()[:size]) is None
+    assert passed(model, data_set()) is None
+    assert passed(model, data_set()) is not None
+
+
+def test_a_long_data_set_is_compared_no_further_than_a_bound() -> None:
+    model = Model()
+    blocks = [Element(0x00091000 + number, "OB", bytes(10_000)) for number in range(10)]
+    for _ in range(2):
+        found = passed(model, encode(EXPLICIT, blocks))
+    assert found is not None
+    assert (found.number, found.end) == (6, 6 * 10_012)
+
+
+def test_each_has_its_own_model_until_there_are_too_many() -> None:
+    models = Models()
+    first = models.of("first")
+    assert models.of("first") is first
+    for number in range(63):
+        models.of(number)
+    assert models.of("first") is first
+    for number in range(64):
+        models.of(number)
+    assert models.of("first") is not first

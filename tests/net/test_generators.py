@@ -1,0 +1,165 @@
+"""Steps without any socket: what is waited for, and what errors of the transport connection and timers mean."""
+
+from collections.abc import Iterable
+from typing import Final
+
+import pytest
+from tests.core.peer import RELEASE_RQ, associate_rq, established, opened, output, released_by_us
+
+from dicomport.core import Association, AssociationRequested, ConnectionLost, CoreEvent, ReleaseRequested, Role, State
+from dicomport.net import FLUSH, Steps, Timeouts, Timer, TimerExpiredError, next_event
+from dicomport.net.errors import unexpired
+from dicomport.net.generators import Receive, Wait
+from dicomport.net.timers import ARTIM, ArtimClock, Progress
+
+TIMER: Final = Timer("dimse", 60.0)
+RECEIVE: Final = Receive(TIMER)
+
+Happening = bytes | BaseException | None
+"""What ends a wait: bytes for the core, an error, or nothing but success."""
+
+
+def run(core: Association, happenings: Iterable[Happening]) -> tuple[list[Wait], CoreEvent | None]:
+    """Run `next_event` with these endings of its waits, and give the waits and the event."""
+    steps: Steps[CoreEvent | None] = next_event(core, TIMER)
+    waits: list[Wait] = []
+    endings = iter(happenings)
+    try:
+        waits.append(next(steps))
+        while True:
+            match next(endings):
+                case bytes() as data:
+                    core.receive(data)
+                    waits.append(next(steps))
+                case None:
+                    waits.append(next(steps))
+                case error:
+                    waits.append(steps.throw(error))
+    except StopIteration as done:
+        event: CoreEvent | None = done.value
+        return waits, event
+
+
+def test_what_is_to_be_sent_leaves_before_anything_is_waited_for() -> None:
+    waits, event = run(established(), [None, RELEASE_RQ, None])
+
+    assert (waits, event) == ([FLUSH, RECEIVE, FLUSH], ReleaseRequested())
+
+
+def test_an_event_that_is_there_is_given_once_the_output_has_left() -> None:
+    core = established()
+    core.receive(RELEASE_RQ)
+
+    assert run(core, [None]) == ([FLUSH], ReleaseRequested())
+
+
+def test_bytes_that_make_no_event_yet_are_waited_on() -> None:
+    request = associate_rq()
+
+    waits, event = run(opened(), [None, request[:1], None, request[1:100], None, request[100:], None])
+
+    assert waits == [FLUSH, RECEIVE] * 3 + [FLUSH]
+    assert isinstance(event, AssociationRequested)
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError(), BrokenPipeError(), OSError(5, "I/O error")])
+def test_an_error_of_the_connection_is_its_end(error: OSError) -> None:
+    assert run(established(), [None, error, None])[1] == ConnectionLost()
+
+
+def test_what_a_peer_said_before_it_stopped_reading_is_heard() -> None:
+    waits, event = run(established(), [BrokenPipeError(), RELEASE_RQ, None])
+
+    assert (waits, event) == ([FLUSH, RECEIVE, FLUSH], ReleaseRequested())
+    assert run(established(), [BrokenPipeError(), ConnectionResetError(), None])[1] == ConnectionLost()
+
+
+def test_the_end_of_a_connection_that_is_over_anyway_is_no_event() -> None:
+    core = released_by_us(Role.ACCEPTOR)
+
+    assert run(core, [None, ConnectionResetError(), None])[1] is None
+    assert core.state is State.STA1
+    assert run(core, [None]) == ([FLUSH], None)
+
+
+def test_a_timer_of_the_caller_s_is_the_caller_s_business() -> None:
+    with pytest.raises(TimerExpiredError) as error:
+        run(established(), [None, TimerExpiredError(TIMER)])
+    assert error.value.timer is TIMER
+
+
+def test_artim_is_the_core_s_business() -> None:
+    """PS3.8 9.1.5, Evt18."""
+    core = opened()
+
+    _, event = run(core, [None, TimerExpiredError(Timer(ARTIM, 0.0)), None])
+
+    assert (event, core.closing, output(core)) == (None, True, b"")
+
+
+def test_artim_takes_the_place_of_a_timer_while_it_runs() -> None:
+    core = opened()
+    clock = ArtimClock(core, 30.0)
+    first, second = clock.bound(TIMER), clock.bound(TIMER)
+
+    assert (first.name, second.name) == (ARTIM, ARTIM)
+    assert 0 <= second.seconds <= first.seconds <= 30.0
+
+    core.receive(associate_rq())
+    core.next_event()
+    assert clock.bound(TIMER) is TIMER
+
+
+def test_artim_that_has_run_out_leaves_no_time_but_none_that_is_negative() -> None:
+    clock = ArtimClock(opened(), 0.0)
+
+    assert [clock.bound(TIMER).seconds for _ in range(3)] == [0.0, 0.0, 0.0]
+
+
+def test_timeouts_are_known_by_name_and_the_finer_ones_follow_the_coarser() -> None:
+    timeouts = Timeouts(connect=1, acse=2, dimse=3, network=4, tls=5)
+
+    for names, seconds in (("connect", 1), ("acse artim release", 2), ("dimse", 3), ("network idle progress write", 4)):
+        assert [timeouts.timer(name) for name in names.split()] == [Timer(name, seconds) for name in names.split()]
+    finer = Timeouts(acse=2, network=4, artim=0, release=11, idle=12, progress=13, write=14)
+    assert [finer.timer(name).seconds for name in ("artim", "release", "idle", "progress", "write")] == [
+        *(0, 11, 12, 13, 14)
+    ]
+
+
+def test_progress_is_so_many_bytes_in_each_window_of_waiting() -> None:
+    progress = Progress(10.0, 100)
+
+    for _ in range(50):
+        # Just fast enough, and as slow as it gets: a window's last byte comes with its last second.
+        progress.waited(5.0, 1)
+        assert progress.left == 5.0
+        progress.waited(5.0, 999)
+        assert progress.left == 10.0
+    progress.waited(9.0, 999)
+    assert progress.left == 1.0
+    # What comes at once takes no time that was waited for.
+    progress.waited(0.0, 1)
+    assert progress.left == 10.0
+
+
+def test_progress_that_is_too_slow_leaves_no_time() -> None:
+    progress = Progress(10.0, 100)
+
+    progress.waited(6.0, 500)
+    progress.waited(6.0, 499)
+
+    assert progress.left <= 0
+    with pytest.raises(TimerExpiredError, match=r"^the progress timer expired after 10 s$"):
+        unexpired(progress)
+    progress.restart()
+    assert unexpired(progress).left == 10.0
+
+
+def test_a_rate_of_nothing_still_asks_for_a_byte() -> None:
+    progress = Progress(10.0, 0)
+
+    progress.waited(9.0, 0)
+    assert progress.left == 1.0
+    progress.waited(0.5, 1)
+    assert progress.left == 10.0

@@ -1,0 +1,151 @@
+"""What a slow peer has not taken yet: while it takes it, neither a write nor a response is late."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Iterator
+from typing import Final
+
+import pytest
+from tests.core.peer import established
+from tests.net.pairs import SHORT, stream_pair, tcp_pair
+
+from dicomport.core import Association, Role
+from dicomport.net import BlockingConnection, Connection, Steps, Timeouts, TimerExpiredError, next_event
+from dicomport.net.send_queue import Backlog, _waiting
+
+MIB: Final = 1 << 20
+TIMEOUTS: Final = Timeouts(write=SHORT.seconds)
+
+
+def read(sock: socket.socket, theirs: socket.socket, size: int) -> None:
+    """Read so many bytes, and see their acknowledgement arrive."""
+    before = _waiting(sock)
+    while size:
+        size -= len(theirs.recv(size))
+    while _waiting(sock) == before:
+        pass
+
+
+class SlowReader:
+    """Reads some bytes each time that somebody asks whether it does, and after so many times no more."""
+
+    def __init__(self, ours: socket.socket, theirs: socket.socket, times: int) -> None:
+        self._ours = ours
+        self._theirs = theirs
+        self.left = times
+        self.asked = 0
+
+    def ask(self) -> None:
+        self.asked += 1
+        if self.left:
+            self.left -= 1
+            read(self._ours, self._theirs, MIB // 8)
+
+
+@pytest.fixture
+def readers(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[SlowReader]]:
+    """Have readers read just before it is looked at how much is left."""
+    found: list[SlowReader] = []
+    shrank = Backlog.shrank
+
+    def look(self: Backlog) -> bool:
+        for reader in found:
+            reader.ask()
+        return shrank(self)
+
+    monkeypatch.setattr(Backlog, "shrank", look)
+    yield found
+    assert [reader.left for reader in found] == [0]
+
+
+def test_what_is_taken_is_told_from_what_is_not() -> None:
+    with tcp_pair() as (ours, theirs):
+        backlog = Backlog(ours)
+        assert not backlog.shrank()
+        ours.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                ours.send(bytes(MIB))
+        backlog.note()
+        assert not backlog.shrank()
+        read(ours, theirs, MIB)
+        assert backlog.shrank()
+        assert not backlog.shrank()
+
+
+def test_a_little_is_not_worth_a_note_and_a_closed_socket_has_nothing() -> None:
+    with tcp_pair(receive_buffer=2048) as (ours, theirs):
+        backlog = Backlog(ours)
+        ours.send(bytes(100_000))
+        backlog.note_message()
+        read(ours, theirs, 50_000)
+        assert not backlog.shrank()
+        backlog.note()
+        ours.close()
+        assert backlog.shrank()
+
+
+def test_a_stream_goes_on_sending_as_long_as_the_peer_takes_any(readers: list[SlowReader]) -> None:
+    async def scenario() -> None:
+        async with stream_pair() as (stream, theirs):
+            readers.append(SlowReader(stream._sock, theirs, 3))
+            with pytest.raises(TimerExpiredError):
+                await stream.send([bytes(64 * MIB)], SHORT)
+            assert readers[0].asked == 4
+
+    asyncio.run(scenario())
+
+
+def test_a_timer_that_was_started_bounds_it_all_the_same(readers: list[SlowReader]) -> None:
+    async def scenario() -> None:
+        async with stream_pair() as (stream, theirs):
+            readers.append(SlowReader(stream._sock, theirs, 0))
+            with pytest.raises(TimerExpiredError):
+                await stream.send([bytes(64 * MIB)], SHORT.started())
+            assert readers[0].asked == 0
+
+    asyncio.run(scenario())
+
+
+def sending(core: Association, size: int) -> Steps[None]:
+    """Send a data set, and wait for the response, which never comes."""
+    core.send_data(3, bytes(size), last=True)
+    yield from next_event(core, SHORT.started())
+
+
+@pytest.mark.parametrize(
+    ("runner", "role", "asked"),
+    [("asyncio", Role.REQUESTOR, 4), ("blocking", Role.REQUESTOR, 4), ("asyncio", Role.ACCEPTOR, 0)],
+)
+def test_a_response_is_awaited_once_its_request_has_left(
+    readers: list[SlowReader], runner: str, role: Role, asked: int
+) -> None:
+    async def scenario() -> None:
+        async with stream_pair() as (stream, theirs):
+            readers.append(SlowReader(stream._sock, theirs, max(0, asked - 1)))
+            core = established(role)
+            with pytest.raises(TimerExpiredError):
+                await Connection(stream, core, TIMEOUTS).run(sending(core, 2 * MIB))
+
+    def blocking() -> None:
+        with tcp_pair() as (ours, theirs):
+            readers.append(SlowReader(ours, theirs, asked - 1))
+            core = established(role)
+            with pytest.raises(TimerExpiredError):
+                BlockingConnection(ours, core, TIMEOUTS).run(sending(core, 2 * MIB))
+
+    if runner == "asyncio":
+        asyncio.run(scenario())
+    else:
+        blocking()
+    assert readers[0].asked == asked
+
+
+def test_a_blocking_connection_goes_on_sending_as_long_as_the_peer_takes_any(readers: list[SlowReader]) -> None:
+    with tcp_pair() as (ours, theirs):
+        readers.append(SlowReader(ours, theirs, 3))
+        core = established(Role.REQUESTOR)
+        with pytest.raises(TimerExpiredError, match="write"):
+            BlockingConnection(ours, core, TIMEOUTS).run(sending(core, 64 * MIB))
+        assert readers[0].asked == 4

@@ -1,0 +1,349 @@
+"""Who may connect: rules by calling AE title, address and certificate, and what each lets in (PS3.8 9.3.4)."""
+
+import ipaddress
+import logging
+import ssl
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import pytest
+import trustme
+from tests.core.peer import CT, EXPLICIT, IMPLICIT, VERIFICATION
+from tests.scp.peer import Peer as Requestor
+from tests.scp.peer import context, request
+from tests.scp.storages import Recorder
+
+from dicomport import Peer, StorageSCP, sop_classes
+from dicomport.core import AcceptorPolicy, Identity
+from dicomport.scp.access.peers import Refusal, certificate_names, decide
+from dicomport.wire import AssociateAC, AssociateRJ, ContextResult, RejectReason, encode
+
+MR: Final = sop_classes.MRImageStorage.uid
+STUDY_ROOT_FIND: Final = "1.2.840.10008.5.1.4.1.2.2.1"
+NO_REASON: Final = bytes.fromhex("03 00 00000004 00 01 01 01")
+WRONG_CALLING: Final = bytes.fromhex("03 00 00000004 00 01 01 03")
+
+
+def judged(peers: list[Peer], calling: str, address: str, names: tuple[str, ...] = ()) -> Peer | Refusal:
+    return decide(peers, request(calling=calling), address, names)
+
+
+def reason(peers: list[Peer], calling: str, address: str, names: tuple[str, ...] = ()) -> RejectReason:
+    refusal = judged(peers, calling, address, names)
+    assert isinstance(refusal, Refusal)
+    return refusal.reason
+
+
+# Rules as text.
+
+
+@pytest.mark.parametrize(
+    ("text", "ae_title", "networks"),
+    [
+        ("CT1", "CT1", ()),
+        ("  CT 1 ", "CT 1", ()),
+        ("CT1@192.0.2.7", "CT1", ("192.0.2.7/32",)),
+        ("CT1@192.0.2.0/24", "CT1", ("192.0.2.0/24",)),
+        ("CT1@2001:db8::7", "CT1", ("2001:db8::7/128",)),
+        ("CT1@2001:db8::/32", "CT1", ("2001:db8::/32",)),
+        ("*", None, ()),
+        ("*@192.0.2.0/24", None, ("192.0.2.0/24",)),
+        ("CT@1@192.0.2.7", "CT@1", ("192.0.2.7/32",)),
+    ],
+)
+def test_a_rule_may_be_text(text: str, ae_title: str | None, networks: tuple[str, ...]) -> None:
+    peer = Peer.parse(text)
+    assert peer == Peer(rule=text, ae_title=ae_title, networks=tuple(map(ipaddress.ip_network, networks)))
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "at least one character"),
+        ("@192.0.2.7", "at least one character"),
+        ("A" * 17, "longer than 16"),
+        ("CT\n1", "can't have"),
+        ("CT1@", "'' is no address and no network"),
+        ("CT1@ct1.example", "'ct1.example' is no address and no network, such as 192.0.2.7"),
+        ("CT1@192.0.2.256", "no address"),
+        ("CT1@192.0.2.0/33", "no address"),
+        ("CT1@192.0.2.7/24", r"'192.0.2.7/24' has bits beyond its network: 192.0.2.0/24 is one"),
+    ],
+)
+def test_what_is_no_rule_is_said_at_once(text: str, problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        Peer.parse(text)
+    with pytest.raises(ValueError, match=problem):
+        StorageSCP(Recorder(), allow=["CT1", text])
+
+
+# The decision.
+
+
+def test_the_first_rule_that_a_requestor_meets_is_its_rule() -> None:
+    peers = [Peer.parse(text) for text in ("CT1@192.0.2.0/24", "CT1", "*@198.51.100.0/24", "MR1")]
+    assert judged(peers, "CT1", "192.0.2.7") is peers[0]
+    assert judged(peers, "CT1", "203.0.113.9") is peers[1]
+    assert judged(peers, "CT1", "198.51.100.1") is peers[1]
+    assert judged(peers, "MR1", "198.51.100.1") is peers[2]
+    assert judged(peers, "MR1", "2001:db8::1") is peers[3]
+    assert reason(peers, "ct1", "192.0.2.7") is RejectReason.CALLING_AE_TITLE_NOT_RECOGNIZED
+
+
+@pytest.mark.parametrize("address", ["2001:db8::7", "fe80::1%eth0"])
+def test_addresses_of_either_version_are_told_apart(address: str) -> None:
+    within = Peer.parse("CT1@fe80::/10") if address.startswith("fe80") else Peer.parse("CT1@2001:db8::/32")
+    assert judged([within], "CT1", address) is within
+    assert reason([Peer.parse("CT1@0.0.0.0/0")], "CT1", address) is RejectReason.USER_NO_REASON
+
+
+def test_a_wrong_address_learns_nothing_of_the_ae_titles_that_would_do() -> None:
+    peers = [Peer.parse("CT1@192.0.2.0/24"), Peer.parse("MR1@198.51.100.0/24")]
+    assert {reason(peers, title, "203.0.113.9") for title in ("CT1", "OTHER")} == {RejectReason.USER_NO_REASON}
+    # MR1 is as unknown there as a title that nobody has.
+    assert {reason(peers, title, "192.0.2.7") for title in ("MR1", "OTHER")} == {
+        RejectReason.CALLING_AE_TITLE_NOT_RECOGNIZED
+    }
+
+
+def test_a_wrong_certificate_learns_nothing_of_the_ae_titles_that_would_do() -> None:
+    peers = [
+        Peer(rule="ct", ae_title="CT1", certificate_names=("ct1.example", "ct2.example")),
+        Peer(rule="mr", ae_title="MR1", certificate_names=("mr1.example",)),
+    ]
+    assert judged(peers, "CT1", "192.0.2.7", ("other", "CT2.Example")) is peers[0]
+    for names in ((), ("other.example",), ("ct1.example.evil",)):
+        assert {reason(peers, title, "192.0.2.7", names) for title in ("CT1", "OTHER")} == {RejectReason.USER_NO_REASON}
+    assert {reason(peers, title, "192.0.2.7", ("ct1.example",)) for title in ("MR1", "OTHER")} == {
+        RejectReason.CALLING_AE_TITLE_NOT_RECOGNIZED
+    }
+
+
+def why(peers: list[Peer], calling: str, address: str, names: tuple[str, ...] = ()) -> str:
+    refusal = judged(peers, calling, address, names)
+    assert isinstance(refusal, Refusal)
+    return refusal.why
+
+
+def test_the_log_says_what_would_let_the_requestor_in() -> None:
+    peers = [Peer.parse("CT1@192.0.2.0/24"), Peer.parse("MR1")]
+    assert why(peers, "X", "203.0.113.9") == (
+        "calling AE title 'X' from 203.0.113.9 matches no rule: allow it with --allow X@203.0.113.9"
+    )
+    assert why(peers[:1], "X", "203.0.113.9") == (
+        "no rule allows the address 203.0.113.9, whence calling AE title 'X': allow it with --allow X@203.0.113.9"
+    )
+    assert "rule CT1@192.0.2.0/24 is for it, but not from there" in why(peers, "CT1", "2001:db8::1")
+    sure = [Peer(rule="peers.ct", ae_title="CT1", certificate_names=("ct1.example",))]
+    assert "allows a certificate that names nobody" in why(sure, "CT1", "192.0.2.7")
+    assert "rule peers.ct is for it" in why(sure, "CT1", "192.0.2.7")
+    assert "allows a certificate that names b, a" in why(sure, "CT1", "192.0.2.7", ("b", "a"))
+
+
+@pytest.mark.parametrize(
+    ("title", "advice"),
+    [
+        ("$(reboot)", "--allow '$(reboot)@192.0.2.7'"),
+        ("';id;'", """--allow ''"'"';id;'"'"'@192.0.2.7'"""),
+        ("CT 1", "--allow 'CT 1@192.0.2.7'"),
+        ("*", "only any be allowed with --allow-any"),
+        ("", "it is no AE title that could be allowed"),
+        ("A\nB", "it is no AE title that could be allowed"),
+        ("\x1b[2J", "it is no AE title that could be allowed"),
+    ],
+)
+def test_the_advice_can_be_given_to_a_shell(title: str, advice: str) -> None:
+    told = why([Peer.parse("CT1")], title, "192.0.2.7")
+    assert advice in told
+    assert told.isprintable()
+
+
+def test_a_certificate_names_its_alternative_names_and_its_common_name() -> None:
+    certificate = {
+        "subject": ((("countryName", "DE"),), (("commonName", "CT1"),)),
+        "subjectAltName": (("DNS", "ct1.example"), ("IP Address", "192.0.2.7"), ("DNS", "ct1.example")),
+    }
+    assert certificate_names(certificate) == ("ct1.example", "192.0.2.7", "CT1")
+    assert certificate_names({}) == certificate_names(None) == ()
+
+
+FINGERPRINT: Final = "sha256:" + "0a" * 32
+
+
+def test_a_certificate_can_be_meant_itself_by_its_fingerprint() -> None:
+    certificate = {"subject": ((("commonName", "CT1"),),)}
+    names = certificate_names(certificate, FINGERPRINT)
+    assert names == ("CT1", FINGERPRINT)
+    for written in (FINGERPRINT, FINGERPRINT.upper(), "sha256:" + ":".join(["0A"] * 32)):
+        rule = Peer(certificate_names=(written,))
+        assert judged([rule], "CT1", "192.0.2.7", names) is rule
+    assert reason([Peer(certificate_names=("sha256:00",))], "CT1", "192.0.2.7", names) is RejectReason.USER_NO_REASON
+
+
+def test_a_name_in_a_certificate_does_not_pass_for_the_fingerprint_of_another() -> None:
+    certificate = {"subject": ((("commonName", FINGERPRINT.upper()),),), "subjectAltName": (("URI", FINGERPRINT),)}
+    assert certificate_names(certificate, "sha256:11") == ("sha256:11",)
+
+
+# On the wire.
+
+
+def ask(scp: StorageSCP, calling: str, source: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> bytes:
+    """Ask for an association and give the answer; after it nothing but the end of the connection comes."""
+    with Requestor(scp.port, source=source, tls=tls) as peer:
+        reply = peer.ask(request(calling=calling))
+        assert isinstance(reply, AssociateRJ | AssociateAC)
+        if isinstance(reply, AssociateRJ):
+            return encode(reply)
+        assert peer.store().status == 0x0000
+        peer.release()
+        return b""
+
+
+def test_titles_and_addresses_decide(caplog: pytest.LogCaptureFixture) -> None:
+    allow = ["CT1@127.0.0.2", "*@127.0.1.0/24", "MR1@127.0.0.1"]
+    with (
+        caplog.at_level(logging.INFO, "dicomport.scp"),
+        StorageSCP(Recorder(), port=0, allow=allow).in_thread() as scp,
+    ):
+        assert ask(scp, "CT1", "127.0.0.2") == b""
+        assert ask(scp, "ANY", "127.0.1.9") == b""
+        assert ask(scp, "CT1", "127.0.0.3") == NO_REASON
+        assert ask(scp, "CT1", "127.0.0.1") == WRONG_CALLING
+    said = [record.getMessage() for record in caplog.records]
+    assert any("association_accepted" in line and "rule=CT1@127.0.0.2" in line for line in said)
+    assert any("association_accepted" in line and "rule=*@127.0.1.0/24" in line for line in said)
+    [nowhere, unknown] = [line for line in said if "association_rejected" in line]
+    assert "address 127.0.0.3" in nowhere
+    assert "--allow CT1@127.0.0.3" in nowhere
+    assert "--allow CT1@127.0.0.1" in unknown
+
+
+def test_ipv6_addresses_decide() -> None:
+    with StorageSCP(Recorder(), host="::1", port=0, allow=["CT1@::1", "MR1@::2"]).in_thread() as scp:
+        for title, good in (("CT1", True), ("MR1", False)):
+            with Requestor(scp.port, host="::1") as peer:
+                assert isinstance(peer.ask(request(calling=title)), AssociateAC) is good
+
+
+def test_whoever_is_not_named_comes_in_with_allow_any() -> None:
+    named = Peer(rule="ct", ae_title="CT1", sop_classes={CT})
+    with StorageSCP(Recorder(), port=0, allow=[named], allow_any=True).in_thread() as scp:
+        assert ask(scp, "CT1") == b""
+        assert ask(scp, "OTHER") == b""
+        assert answers(scp, "CT1")[MR] is ContextResult.ABSTRACT_SYNTAX_NOT_SUPPORTED
+        assert answers(scp, "OTHER")[MR] is ContextResult.ACCEPTED
+
+
+def answers(scp: StorageSCP, calling: str) -> dict[str, ContextResult]:
+    """Propose Verification, CT in Explicit VR, MR in Implicit VR."""
+    proposed = (context(1, VERIFICATION, IMPLICIT), context(3, CT, EXPLICIT), context(5, MR, IMPLICIT))
+    with Requestor(scp.port) as peer:
+        reply = peer.associate(request(*proposed, calling=calling))
+        peer.release()
+    by_id = {answer.context_id: answer.result for answer in reply.presentation_contexts}
+    return {asked.abstract_syntax: by_id[asked.context_id] for asked in proposed}
+
+
+def test_each_peer_has_the_classes_and_syntaxes_of_its_rule() -> None:
+    peers = [
+        Peer(ae_title="CT1", sop_classes=frozenset({CT})),
+        Peer(ae_title="PLAIN", transfer_syntaxes=(IMPLICIT,)),
+        Peer(ae_title="NEITHER", sop_classes=(), transfer_syntaxes=(EXPLICIT,)),
+        Peer(ae_title="ALL"),
+    ]
+    no_class, no_syntax = ContextResult.ABSTRACT_SYNTAX_NOT_SUPPORTED, ContextResult.TRANSFER_SYNTAXES_NOT_SUPPORTED
+    good = ContextResult.ACCEPTED
+    with StorageSCP(Recorder(), port=0, allow=peers).in_thread() as scp:
+        assert answers(scp, "CT1") == {VERIFICATION: good, CT: good, MR: no_class}
+        assert answers(scp, "PLAIN") == {VERIFICATION: good, CT: no_syntax, MR: good}
+        assert answers(scp, "NEITHER") == {VERIFICATION: no_syntax, CT: no_class, MR: no_class}
+        assert answers(scp, "ALL") == {VERIFICATION: good, CT: good, MR: good}
+
+
+def test_a_rule_takes_nothing_that_the_server_does_not() -> None:
+    peer = Peer(ae_title="CT1", sop_classes={CT, MR}, transfer_syntaxes={EXPLICIT, IMPLICIT})
+    scp = StorageSCP(
+        Recorder(),
+        port=0,
+        allow=[peer],
+        abstract_syntaxes=lambda uid, _kind: uid in {CT, VERIFICATION},
+        transfer_syntaxes=[IMPLICIT],
+    )
+    with scp.in_thread():
+        assert answers(scp, "CT1") == {
+            VERIFICATION: ContextResult.ACCEPTED,
+            CT: ContextResult.TRANSFER_SYNTAXES_NOT_SUPPORTED,
+            MR: ContextResult.ABSTRACT_SYNTAX_NOT_SUPPORTED,
+        }
+
+
+def test_a_misprinted_uid_is_the_class_that_is_meant() -> None:
+    misprint = "1.2.840.10008.5.1.1.4.1.1.3.1"
+    meant = sop_classes.misprint_of(misprint)
+    assert meant is not None
+    allow = [Peer(sop_classes={meant.uid})]
+    with StorageSCP(Recorder(), port=0, allow=allow).in_thread() as scp, Requestor(scp.port) as peer:
+        reply = peer.associate(request(context(1, misprint)))
+        assert reply.presentation_contexts[0].result is ContextResult.ACCEPTED
+
+
+@dataclass
+class Contexts:
+    server: ssl.SSLContext
+    ct: ssl.SSLContext
+    mr: ssl.SSLContext
+    anonymous: ssl.SSLContext
+
+
+@pytest.fixture(scope="module")
+def tls() -> Contexts:
+    authority = trustme.CA()
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(server)
+    authority.configure_trust(server)
+    server.verify_mode = ssl.CERT_OPTIONAL
+
+    def client(*names: str) -> ssl.SSLContext:
+        made = ssl.create_default_context()
+        authority.configure_trust(made)
+        if names:
+            authority.issue_cert(*names, common_name=names[0].upper()).configure_cert(made)
+        return made
+
+    return Contexts(server, client("ct1.example"), client("mr1.example"), client())
+
+
+@pytest.fixture
+def guarded(tls: Contexts) -> Iterator[StorageSCP]:
+    peers = [
+        Peer(ae_title="CT1", certificate_names=("ct1.example",)),
+        Peer(ae_title="MR1", certificate_names=("MR1.EXAMPLE",)),
+    ]
+    with StorageSCP(Recorder(), port=0, allow=peers, tls=tls.server).in_thread() as scp:
+        yield scp
+
+
+def test_certificates_decide(guarded: StorageSCP, tls: Contexts) -> None:
+    assert ask(guarded, "CT1", tls=tls.ct) == b""
+    assert ask(guarded, "MR1", tls=tls.mr) == b""
+    assert ask(guarded, "MR1", tls=tls.ct) == WRONG_CALLING
+    assert ask(guarded, "OTHER", tls=tls.ct) == WRONG_CALLING
+    assert ask(guarded, "CT1", tls=tls.anonymous) == NO_REASON
+
+
+def test_a_peer_of_a_certificate_does_not_come_in_without_tls() -> None:
+    with StorageSCP(Recorder(), port=0, allow=[Peer(ae_title="CT1", certificate_names=("a",))]).in_thread() as scp:
+        assert ask(scp, "CT1") == NO_REASON
+
+
+def test_a_rule_on_storage_classes_leaves_storage_commitment_alone() -> None:
+    push_model = "1.2.840.10008.1.20.1"
+    policy = AcceptorPolicy(
+        ae_title="A", identity=Identity("1", ""), maximum_length=0, abstract_syntaxes=lambda uid, _kind: uid != MR
+    )
+    narrowed = Peer(sop_classes={CT, MR}).policy(policy).abstract_syntaxes
+    taken = [uid for uid in (CT, MR, VERIFICATION, push_model, "1.2.3.4", STUDY_ROOT_FIND) if narrowed(uid, None)]
+    # What a query is answered with is up to the server's own policy, which here takes all but MR.
+    assert taken == [CT, VERIFICATION, push_model, STUDY_ROOT_FIND]
