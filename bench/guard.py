@@ -33,7 +33,7 @@ from dicomport.files import Disk
 _FIGURES: Final = Path(__file__).with_suffix(".json")
 _TOLERANCE: Final = 1.15
 """Counts differ by up to 8 % from one run to the next: what comes with one read depends on when it is read."""
-_MOST_WAITING: Final = 2.0
+_MAX_WAITING: Final = 2.0
 """Elapsed time by processor time. Both ends share one process, so that hardly anything is waited for."""
 _ATTEMPTS: Final = 3
 """The best one counts: threads meet in other places each time, and somebody else may have had the processor."""
@@ -117,7 +117,7 @@ def _judge(counts: Mapping[str, float], figures: Mapping[str, float], waiting: M
         ratio = counts[path.name] / figures[path.name] / scale
         verdicts = [
             *(["more than it was"] if ratio > _TOLERANCE else []),
-            *(["waits"] if waiting[path.name] > _MOST_WAITING else []),
+            *(["waits"] if waiting[path.name] > _MAX_WAITING else []),
         ]
         well = well and not verdicts
         print(

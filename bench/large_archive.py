@@ -20,15 +20,15 @@ from pathlib import Path
 from bench.receiver import COMMAND, memory_mib, receiver
 
 from dicomport import blocking
-from dicomport.archive import Filters, look_at
+from dicomport.archive import Filters, open_archive
 from dicomport.scu import Instance
 
 _CT = "1.2.840.10008.5.1.4.1.1.2"
 _EXPLICIT = "1.2.840.10008.1.2.1"
 _SENDERS = 4
 _IN_A_STUDY = 100
-_MOST_GROWTH_MIB = 32
-_MOST_SECONDS = 0.2
+_MAX_GROWTH_MIB = 32
+_MAX_SECONDS = 0.2
 
 
 def instance(number: int) -> Instance:
@@ -90,7 +90,7 @@ def main() -> int:
                 print(
                     f"{(tenth + 1) * options.instances // 10} instances: {memory[-1]:.1f} MiB, {rate:.0f} instances/s"
                 )
-        with look_at(root) as (_, index):
+        with open_archive(root) as (_, index):
             started = time.perf_counter()
             rows = index.instances(Filters(study_instance_uid="1.2.3.7"))
             listed = time.perf_counter() - started
@@ -99,10 +99,10 @@ def main() -> int:
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         whole = time.perf_counter() - started
     growth = memory[-1] - memory[0]
-    print(f"growth of the receiver after the first tenth: {growth:.1f} MiB (at most {_MOST_GROWTH_MIB})")
-    print(f"listing the {len(rows)} instances of a study: {listed:.3f} s (at most {_MOST_SECONDS})")
+    print(f"growth of the receiver after the first tenth: {growth:.1f} MiB (at most {_MAX_GROWTH_MIB})")
+    print(f"listing the {len(rows)} instances of a study: {listed:.3f} s (at most {_MAX_SECONDS})")
     print(f"the whole `archive ls` command: {whole:.2f} s")
-    return 0 if growth <= _MOST_GROWTH_MIB and listed < _MOST_SECONDS and len(rows) == _IN_A_STUDY else 1
+    return 0 if growth <= _MAX_GROWTH_MIB and listed < _MAX_SECONDS and len(rows) == _IN_A_STUDY else 1
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ _ROOT: Final = Path(__file__).parent.parent
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _LISTEN: Final = "0A"
 """The state of a listening socket in /proc/net/tcp."""
-_MOST_SECONDS: Final = 1200.0
+_MAX_SECONDS: Final = 1200.0
 """After that a program is killed, and so has failed."""
 _STARTS_WITHIN: Final = 30.0
 _ENDS_WITHIN: Final = 15.0
@@ -88,7 +88,7 @@ def running(command: Sequence[str], environment: Mapping[str, str], log: Path) -
             text=True,
         ) as process,
     ):
-        limit = threading.Timer(_MOST_SECONDS, process.kill)
+        limit = threading.Timer(_MAX_SECONDS, process.kill)
         limit.start()
         try:
             yield Running(process, " ".join(command), log)

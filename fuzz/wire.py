@@ -48,7 +48,7 @@ _PART_OF_A_REFUSAL: Final = frozenset((Deviation.UID_PADDING,))
 _TIGHT: Final = Limits(presentation_contexts=2, transfer_syntaxes_per_context=2, user_items=3)
 _UNRECOGNIZED_OPERATION: Final = 0x0211
 _GROUP_0002: Final = 128 + 4
-_LONGEST_SHORT_VALUE: Final = 0xFFFF
+_MAX_SHORT_VALUE: Final = 0xFFFF
 
 ITEMS: Final = (
     PresentationContextRQ,
@@ -70,7 +70,7 @@ COMMITMENTS: Final = tuple(
 )
 """The data sets of storage commitment and their transfer syntaxes; the first byte of the target's data picks one."""
 
-_MOST_INFLATED: Final = 1 << 16
+_MAX_INFLATED: Final = 1 << 16
 
 
 def pdu(data: bytes) -> None:
@@ -164,7 +164,7 @@ def _written(meta: FileMeta) -> None:
     try:
         octets = encode_file_meta(meta)
     except EncodeError:
-        assert max(len(getattr(meta, name)) for name in meta.__slots__) > _LONGEST_SHORT_VALUE
+        assert max(len(getattr(meta, name)) for name in meta.__slots__) > _MAX_SHORT_VALUE
         return
     assert decode_file_meta(octets + bytes(8)) == (meta, len(octets))
 
@@ -177,8 +177,8 @@ def commitment(data: bytes) -> None:
     """
     kind, syntax = COMMITMENTS[(data[0] if data else 0) % len(COMMITMENTS)]
     try:
-        value = kind.decode(data[1:], syntax, _MOST_INFLATED)
+        value = kind.decode(data[1:], syntax, _MAX_INFLATED)
     except CommitmentDataSetError as error:
         assert not error.status.accepted
         return
-    assert kind.decode(value.encode(syntax), syntax, _MOST_INFLATED) == value
+    assert kind.decode(value.encode(syntax), syntax, _MAX_INFLATED) == value

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from dicomport import blocking, wire
-    from dicomport.commitment import Commitment, CommitmentReport, CommitmentSCP, Custody, commit
-    from dicomport.core import ContextOutcome, Outcome
+    from dicomport.commitment import Commitment, CommitmentReport, CommitmentSCP, Integrity, commit
+    from dicomport.core import ContextOutcome, NegotiationResult
     from dicomport.files import Durability
     from dicomport.net import (
         AbortedError,
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
         AssociationInfo,
         FolderStorage,
         Handler,
-        Peer,
+        PeerRule,
         Sink,
         Storage,
         StorageSCP,
@@ -49,12 +49,12 @@ if TYPE_CHECKING:
         InstanceResult,
         NoContextError,
         NotSendableError,
-        Preparation,
         RetryPolicy,
-        Sendable,
         Sending,
         SendReport,
+        Source,
         StoreResponse,
+        Transform,
         associate,
         send,
     )
@@ -84,29 +84,28 @@ __all__ = [
     "CommitmentSCP",
     "ConnectError",
     "ContextOutcome",
-    "Custody",
     "Durability",
     "FolderStorage",
     "Handler",
     "InstanceResult",
+    "Integrity",
     "Journal",
     "JournalError",
     "Limits",
     "LostError",
+    "NegotiationResult",
     "NoContextError",
     "NotSendableError",
-    "Outcome",
-    "Peer",
-    "Preparation",
+    "PeerRule",
     "Priority",
     "RejectedError",
     "RetryPolicy",
     "SOPClass",
     "SOPReference",
     "SendReport",
-    "Sendable",
     "Sending",
     "Sink",
+    "Source",
     "Status",
     "Storage",
     "StorageSCP",
@@ -117,6 +116,7 @@ __all__ = [
     "Timeouts",
     "TimerExpiredError",
     "TransferSyntax",
+    "Transform",
     "UndecodableDataSetError",
     "__version__",
     "associate",
@@ -131,8 +131,8 @@ __all__ = [
 ]
 
 _ROOMS: Final = {
-    "dicomport.commitment": ("Commitment", "CommitmentReport", "CommitmentSCP", "Custody", "commit"),
-    "dicomport.core": ("ContextOutcome", "Outcome"),
+    "dicomport.commitment": ("Commitment", "CommitmentReport", "CommitmentSCP", "Integrity", "commit"),
+    "dicomport.core": ("ContextOutcome", "NegotiationResult"),
     "dicomport.files": ("Durability",),
     "dicomport.net": (
         "AbortedError",
@@ -151,7 +151,7 @@ _ROOMS: Final = {
         "AssociationInfo",
         "FolderStorage",
         "Handler",
-        "Peer",
+        "PeerRule",
         "Sink",
         "Storage",
         "StorageSCP",
@@ -164,10 +164,10 @@ _ROOMS: Final = {
         "InstanceResult",
         "NoContextError",
         "NotSendableError",
-        "Preparation",
+        "Transform",
         "RetryPolicy",
         "SendReport",
-        "Sendable",
+        "Source",
         "Sending",
         "StoreResponse",
         "associate",

@@ -172,7 +172,7 @@ def test_one_association_may_send_many_studies_and_other_things_besides() -> Non
 def test_with_too_many_studies_open_the_quietest_is_taken_for_complete(caplog: pytest.LogCaptureFixture) -> None:
     async def scenario() -> None:
         heard: Heard[CompleteStudy] = Heard()
-        async with Hooks(on_study=heard.hear, study_timeout=HOUR, most_open=2) as hooks:
+        async with Hooks(on_study=heard.hear, study_timeout=HOUR, max_open=2) as hooks:
             for study in ("1.1", "1.2", "1.1", "1.3"):
                 hooks.instance(record(study), "A")
             assert (await heard.next()).study_instance_uid == "1.2"
@@ -288,7 +288,7 @@ def test_so_many_run_at_once_so_many_wait_and_the_rest_is_skipped(caplog: pytest
             running -= 1
             await heard.hear(told.facts.sop_instance_uid)
 
-        async with Hooks(on_instance=hold, at_once=2, most_waiting=3) as hooks:
+        async with Hooks(on_instance=hold, at_once=2, max_waiting=3) as hooks:
             for number in range(9):
                 hooks.instance(record(instance=str(number)), "A")
             await two.wait()
@@ -360,7 +360,7 @@ async def tell(hooks: Hooks, root: Path, options: ArchiveOptions, *data_sets: by
 
     archive = Archive(root, options, hooks=hooks)
     try:
-        async with hooks, StorageSCP(archive, port=0, on_over=hooks.association_over) as scp:
+        async with hooks, StorageSCP(archive, port=0, on_association_end=hooks.association_over) as scp:
             return await asyncio.to_thread(send, scp.port)
     finally:
         archive.close()
@@ -425,7 +425,7 @@ def test_a_study_is_complete_after_its_association_was_lost(tmp_path: Path) -> N
                 peer.store(data=ONE)
                 peer.reset()
 
-        async with hooks, StorageSCP(archive, port=0, on_over=hooks.association_over) as scp:
+        async with hooks, StorageSCP(archive, port=0, on_association_end=hooks.association_over) as scp:
             await asyncio.to_thread(send, scp.port)
             assert (await studies.next()).study_instance_uid == STUDY
         archive.close()

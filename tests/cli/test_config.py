@@ -11,7 +11,7 @@ import pytest
 import trustme
 from tests.cli.commands import FILES, dicomport, receiver
 
-from dicomport import Peer, sop_classes
+from dicomport import PeerRule, sop_classes
 from dicomport.cli.receiver.peer_tables import PeerSettings
 from dicomport.cli.storescp import storescp
 from dicomport.scp import hash_password
@@ -57,7 +57,7 @@ def test_the_settings_have_the_names_of_the_options(tmp_path: Path) -> None:
     assert found["port"] == 104
     assert found["ae_title"] == "ARCHIVE"
     assert found["bind_address"] == "0.0.0.0"
-    assert found["allow"] == (Peer.parse("CT1@192.0.2.7"), Peer.parse("*@2001:db8::/32"))
+    assert found["allow"] == (PeerRule.parse("CT1@192.0.2.7"), PeerRule.parse("*@2001:db8::/32"))
     assert (found["require_called_aet"], found["as_json"], found["log_level"]) == (True, False, 20)
     assert found["root"] == tmp_path / "received"
     assert (found["min_free"], found["quarantine_size"], found["maximum_length"]) == (2 * 10**9, 10**6, 65536)
@@ -88,7 +88,7 @@ def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
 def test_the_command_line_wins(tmp_path: Path) -> None:
     text = 'port = 104\nae-title = "FILE"\nallow = ["FILE"]\nallow-any = true\nverbose = true\nmin-free = "2G"\n'
     found = parsed(tmp_path, text, "105", "-aet", "LINE", "--allow", "LINE", "-q", "--min-free", "1G")
-    assert (found["port"], found["ae_title"], found["allow"]) == (105, "LINE", (Peer.parse("LINE"),))
+    assert (found["port"], found["ae_title"], found["allow"]) == (105, "LINE", (PeerRule.parse("LINE"),))
     assert (found["log_level"], found["min_free"], found["allow_any"]) == (40, 10**9, True)
 
 
@@ -163,7 +163,7 @@ def test_a_table_says_who_a_peer_is_and_what_is_taken_of_it(tmp_path: Path) -> N
         [peers."the rest"]
         ae-title = "*"
     """
-    peer = Peer(
+    peer = PeerRule(
         rule="peers.ct",
         ae_title="CT1",
         networks=(ipaddress.ip_network("192.0.2.0/24"), ipaddress.ip_network("2001:db8::7/128")),
@@ -176,7 +176,7 @@ def test_a_table_says_who_a_peer_is_and_what_is_taken_of_it(tmp_path: Path) -> N
     )
     assert configured(tmp_path, text) == [
         PeerSettings(peer, tmp_path / "ct"),
-        PeerSettings(Peer(rule="peers.the rest"), None),
+        PeerSettings(PeerRule(rule="peers.the rest"), None),
     ]
 
 
@@ -282,7 +282,7 @@ def test_the_page_s_examples_are_read_as_it_says(tmp_path: Path) -> None:
     examples = re.findall(r"```toml\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     [whole] = [parsed(tmp_path, example) for example in examples]
     assert (whole["ae_title"], whole["bind_address"], whole["require_called_aet"]) == ("ARCHIVE", "0.0.0.0", True)
-    assert whole["allow"] == (Peer.parse("*@198.51.100.0/24"),)
+    assert whole["allow"] == (PeerRule.parse("*@198.51.100.0/24"),)
     assert whole["passwords"] == tmp_path / "passwords"
     ct, ward = whole["configured"]
     assert ct.peer.certificate_names == ("ct1.hospital.example",)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tests.cli.commands import FILES, Receiver, dicomport, receiver, start
 
-from dicomport import AbortedError, Outcome, RejectedError, blocking, sop_classes
+from dicomport import AbortedError, NegotiationResult, RejectedError, blocking, sop_classes
 from dicomport.files import read_part10
 from dicomport.wire import UserIdentityAC, UserIdentityRQ
 
@@ -170,7 +170,7 @@ def test_users_have_to_be_those_of_the_file(tmp_path: Path) -> None:
         with passwords.open("a") as file:
             file.write(hashed.stdout)
 
-    def asks(identity: UserIdentityRQ) -> Outcome:
+    def asks(identity: UserIdentityRQ) -> NegotiationResult:
         with blocking.associate(
             "127.0.0.1", int(found.port), contexts=[sop_classes.CTImageStorage], user_identity=identity
         ) as association:

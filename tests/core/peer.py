@@ -14,7 +14,7 @@ from dicomport.core import (
     AssociationRequested,
     CoreEvent,
     DataReceived,
-    Identity,
+    ImplementationInfo,
     Negotiation,
     ReleaseConfirmed,
     ReleaseRequested,
@@ -50,7 +50,7 @@ INVALID: Final = bytes.fromhex("07 00 00000004 00 00 02 06")
 
 POLICY: Final = AcceptorPolicy(
     ae_title="DICOMPORT",
-    identity=Identity("1.2.3.4", "DICOMPORT_TEST"),
+    identity=ImplementationInfo("1.2.3.4", "DICOMPORT_TEST"),
     maximum_length=16384,
     abstract_syntaxes=lambda _uid, _kind: True,
 )

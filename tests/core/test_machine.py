@@ -205,7 +205,7 @@ CASES: Final = [
 ]
 
 
-def settle(core: Association) -> tuple[int, bool]:
+def resolve_reply(core: Association) -> tuple[int, bool]:
     """Take what is left over of the way into the state; give the levels."""
     assert drain(core) == []
     assert output(core) == b""
@@ -224,7 +224,7 @@ def state_name(core: Association) -> str:
 @pytest.mark.parametrize("where", SETUPS)
 def test_a_setup_is_the_state_that_it_says(where: str) -> None:
     core = SETUPS[where]()
-    settle(core)
+    resolve_reply(core)
     assert state_name(core) == where.split(",", maxsplit=1)[0]
     assert not core.closing
     assert core.established == (core.state is State.STA6)
@@ -239,7 +239,7 @@ def test_the_setups_are_every_state() -> None:
 @pytest.mark.parametrize(("where", "what"), CASES)
 def test_an_event_in_a_state(where: str, what: str) -> None:
     core, stimulus = SETUPS[where](), STIMULI[what]
-    artim, closing = settle(core)
+    artim, closing = resolve_reply(core)
     before = state_name(core)
     cell = GRID[before, stimulus.event]
     if cell == ".":
@@ -282,7 +282,7 @@ def test_an_event_in_a_state(where: str, what: str) -> None:
 @pytest.mark.parametrize("where", SETUPS)
 def test_the_user_aborts(where: str) -> None:
     core = SETUPS[where]()
-    artim, _ = settle(core)
+    artim, _ = resolve_reply(core)
     before = state_name(core)
     core.abort()
     assert drain(core) == []

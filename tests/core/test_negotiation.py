@@ -28,12 +28,12 @@ from dicomport.core import (
     AcceptorPolicy,
     AssociationRequested,
     ContextOutcome,
-    Identity,
+    ImplementationInfo,
     Negotiation,
-    Outcome,
+    NegotiationResult,
     State,
     negotiate,
-    settle,
+    resolve_reply,
 )
 from dicomport.wire import (
     AssociateAC,
@@ -66,7 +66,7 @@ def saying(**user_information: Any) -> AssociateRQ:
     return replace(REQUEST, user_information=replace(REQUEST.user_information, **user_information))
 
 
-def accepting(negotiation: Negotiation) -> tuple[AssociateAC, Outcome]:
+def accepting(negotiation: Negotiation) -> tuple[AssociateAC, NegotiationResult]:
     assert isinstance(negotiation.reply, AssociateAC)
     assert negotiation.outcome is not None
     assert negotiation.reason == ""
@@ -107,7 +107,7 @@ def test_a_plain_request_is_accepted() -> None:
             implementation_version_name="DICOMPORT_TEST",
         ),
     )
-    assert outcome == Outcome(
+    assert outcome == NegotiationResult(
         contexts=(
             ContextOutcome(1, VERIFICATION, ContextResult.ACCEPTED, IMPLICIT, "accepted"),
             ContextOutcome(3, CT, ContextResult.ACCEPTED, EXPLICIT, "accepted"),
@@ -117,7 +117,7 @@ def test_a_plain_request_is_accepted() -> None:
         roles=(),
         extended=(),
         user_identity_response=None,
-        peer=Identity("1.2.3.5", ""),
+        peer=ImplementationInfo("1.2.3.5", ""),
     )
     assert outcome.accepted == {
         1: AcceptedContext(1, VERIFICATION, IMPLICIT),
@@ -474,7 +474,7 @@ def test_who_gave_no_user_identity_gets_no_response() -> None:
 # The requestor's side: what an acceptance means (PS3.8 9.3.3.2, robustness A8).
 
 
-def settled(*answers: PresentationContextAC, **user_information: Any) -> tuple[Outcome, Counter[Deviation]]:
+def settled(*answers: PresentationContextAC, **user_information: Any) -> tuple[NegotiationResult, Counter[Deviation]]:
     notes: Counter[Deviation] = Counter()
     reply = AssociateAC(
         called_ae_title="\xffjunk",
@@ -482,7 +482,7 @@ def settled(*answers: PresentationContextAC, **user_information: Any) -> tuple[O
         presentation_contexts=answers,
         user_information=UserInformation(**user_information),
     )
-    return settle(REQUEST, reply, notes), notes
+    return resolve_reply(REQUEST, reply, notes), notes
 
 
 def test_an_acceptance_is_settled() -> None:
@@ -497,7 +497,7 @@ def test_an_acceptance_is_settled() -> None:
         extended=(SOPClassExtendedNegotiation(CT, b"\1"),),
         user_identity_response=UserIdentityAC(b"ticket"),
     )
-    assert outcome == Outcome(
+    assert outcome == NegotiationResult(
         contexts=(
             ContextOutcome(1, VERIFICATION, ContextResult.ACCEPTED, IMPLICIT, "accepted"),
             ContextOutcome(3, CT, ContextResult.ACCEPTED, IMPLICIT, "accepted"),
@@ -507,7 +507,7 @@ def test_an_acceptance_is_settled() -> None:
         roles=(RoleSelection(CT, scu=True, scp=False),),
         extended=(SOPClassExtendedNegotiation(CT, b"\1"),),
         user_identity_response=UserIdentityAC(b"ticket"),
-        peer=Identity("1.9", "PEER"),
+        peer=ImplementationInfo("1.9", "PEER"),
     )
     assert not notes
 
@@ -516,7 +516,7 @@ def test_what_an_acceptance_leaves_out_is_the_default() -> None:
     outcome, notes = settled()
     assert outcome.peer_maximum_length == 0
     assert outcome.operations_window == AsynchronousOperationsWindow(1, 1)
-    assert (outcome.roles, outcome.extended, outcome.peer) == ((), (), Identity("", ""))
+    assert (outcome.roles, outcome.extended, outcome.peer) == ((), (), ImplementationInfo("", ""))
     assert outcome.accepted == {}
     assert [context.reason for context in outcome.contexts] == ["the peer did not answer it"] * 2
     assert not notes
@@ -566,7 +566,7 @@ def test_settle_counts_for_nobody_where_nobody_asks() -> None:
         presentation_contexts=(PresentationContextAC(9, ContextResult.ACCEPTED, IMPLICIT),),
         user_information=UserInformation(),
     )
-    assert settle(REQUEST, reply).accepted == {}
+    assert resolve_reply(REQUEST, reply).accepted == {}
 
 
 # Both sides mean the same by it.
@@ -599,7 +599,7 @@ def test_both_sides_agree(
     request = proposed(*contexts)
     reply, outcome = accepting(negotiate(request, policy))
     notes: Counter[Deviation] = Counter()
-    heard = settle(request, reply, notes)
+    heard = resolve_reply(request, reply, notes)
     assert heard.accepted == outcome.accepted
     assert [context.result for context in heard.contexts] == [context.result for context in outcome.contexts]
     assert not notes

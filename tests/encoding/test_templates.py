@@ -12,12 +12,12 @@ from tests.wire.golden import Golden
 
 from dicomport.archive.scan.scanner import Scan, Scanner
 from dicomport.encoding.elements import EXPLICIT_LITTLE, Passed
-from dicomport.encoding.templates import Model, Models
+from dicomport.encoding.templates import SeriesTemplate, SeriesTemplates
 
 WANTED: Final = (0x00100010, 0x00200013, 0x00280010)
 
 
-def scan(uid: str, data: bytes, model: Model | None = None, first: int | None = None) -> Scan:
+def scan(uid: str, data: bytes, model: SeriesTemplate | None = None, first: int | None = None) -> Scan:
     """Scan it in two pieces, of which the first one has so many bytes."""
     scanner = Scanner(uid, model=model)
     scanner.feed(data[:first])
@@ -60,7 +60,7 @@ def series(random_: random.Random) -> list[Element]:
     truncated=st.integers(0, 40),
 )
 def test_a_model_changes_nothing(uid: str, randoms: random.Random, cuts: list[int | None], truncated: int) -> None:
-    model = Model()
+    model = SeriesTemplate()
     for number, first in enumerate(cuts):
         data = encode(uid, series(randoms))
         if number == len(cuts) - 1:
@@ -72,7 +72,7 @@ def test_a_model_changes_nothing(uid: str, randoms: random.Random, cuts: list[in
 def test_one_byte_of_difference_changes_nothing(uid: str, data_set: Golden) -> None:
     data = data_set.data
     for at in range(len(data)):
-        model = Model()
+        model = SeriesTemplate()
         scan(uid, data, model)
         for by in (0x01, 0x20, 0xFF):
             other = data[:at] + bytes((data[at] ^ by,)) + data[at + 1 :]
@@ -81,14 +81,14 @@ def test_one_byte_of_difference_changes_nothing(uid: str, data_set: Golden) -> N
 
 @pytest.mark.parametrize(("uid", "data_set"), [each[:2] for each in GOLDENS.values()], ids=GOLDENS)
 def test_a_cut_changes_nothing(uid: str, data_set: Golden) -> None:
-    model = Model()
+    model = SeriesTemplate()
     scan(uid, data_set.data, model)
     for other in (*data_set.truncations(), *data_set.mutations()):
         assert scan(uid, other, model) == scan(uid, other)
         assert scan(uid, data_set.data, model) == scan(uid, data_set.data)
 
 
-def passed(model: Model, data: bytes) -> Passed | None:
+def passed(model: SeriesTemplate, data: bytes) -> Passed | None:
     return model.passed(EXPLICIT_LITTLE, memoryview(data), WANTED, 64)
 
 
@@ -107,7 +107,7 @@ ROWS: Final = (b"US", b"\x02\0")
 
 
 def test_the_second_one_is_not_walked() -> None:
-    model = Model()
+    model = SeriesTemplate()
     assert passed(model, data_set()) is None
     values = {0x00100010: NAME, 0x00200013: (b"IS", b"2 "), 0x00280010: ROWS}
     assert passed(model, data_set(b"2 ")) == (len(data_set()), 0x00280010, 4, values)
@@ -115,13 +115,13 @@ def test_the_second_one_is_not_walked() -> None:
 
 def test_now_and_then_there_is_another_example() -> None:
     """Or what has differed once would be looked at by itself for ever."""
-    model = Model()
+    model = SeriesTemplate()
     walked = [number for number in range(2005) if passed(model, data_set(b"%d " % (number % 10))) is None]
     assert walked == [0, 1001, 2002]
 
 
 def test_values_of_other_lengths_are_passed_over() -> None:
-    model = Model()
+    model = SeriesTemplate()
     passed(model, data_set())
     longer = data_set(b"1000", b"ANDERS^B")
     values = {0x00100010: (b"PN", b"ANDERS^B"), 0x00200013: (b"IS", b"1000"), 0x00280010: ROWS}
@@ -140,13 +140,13 @@ def test_values_of_other_lengths_are_passed_over() -> None:
     ids=["odd length", "longer than is kept", "cut short", "another VR", "another tag"],
 )
 def test_what_the_walk_would_have_to_say_something_of_is_walked(other: bytes) -> None:
-    model = Model()
+    model = SeriesTemplate()
     passed(model, data_set())
     assert passed(model, other) is None
 
 
 def test_what_comes_after_the_pixels_is_walked() -> None:
-    model = Model()
+    model = SeriesTemplate()
     pixels = encode(EXPLICIT, [Element(0x7FE00010, "OW", bytes(2000))])
     padding = encode(EXPLICIT, [Element(0xFFFCFFFC, "OB", b"")])
     passed(model, data_set(more=pixels + padding))
@@ -157,7 +157,7 @@ def test_what_comes_after_the_pixels_is_walked() -> None:
 
 @pytest.mark.parametrize("there", [0, 1, 2000, 100_000])
 def test_pixels_need_not_be_there_yet(there: int) -> None:
-    model = Model()
+    model = SeriesTemplate()
     whole = data_set(more=encode(EXPLICIT, [Element(0x7FE00010, "OW", bytes(100_000))]))
     begun = whole[: len(whole) - 100_000 + there]
     passed(model, begun)
@@ -170,14 +170,14 @@ def test_pixels_need_not_be_there_yet(there: int) -> None:
 
 
 def test_values_that_differ_before_pixels_that_are_not_there_yet_are_passed_over() -> None:
-    model = Model()
+    model = SeriesTemplate()
     pixels = encode(EXPLICIT, [Element(0x7FE00010, "OW", bytes(100_000))])
     found = [passed(model, data_set(b"%d " % number, more=pixels)[:1000]) for number in range(3)]
     assert [one and one.number for one in found] == [None, 5, 5]
 
 
 def test_pixels_of_another_length_are_passed_over() -> None:
-    model = Model()
+    model = SeriesTemplate()
     for size in (2000, 100_000, 0, 70_000):
         whole = data_set(more=encode(EXPLICIT, [Element(0x7FE00010, "OW", bytes(size))]))
         found = passed(model, whole[:1000])
@@ -187,7 +187,7 @@ def test_pixels_of_another_length_are_passed_over() -> None:
 
 def test_only_the_beginning_of_a_data_set_is_no_example() -> None:
     """Or all that follow would be walked from there."""
-    model = Model()
+    model = SeriesTemplate()
     ends = {0, 12, 44, 54}
     for size in set(range(len(data_set()))) - ends:
         assert passed(model, data_set()[:size]) is None
@@ -196,7 +196,7 @@ def test_only_the_beginning_of_a_data_set_is_no_example() -> None:
 
 
 def test_a_long_data_set_is_compared_no_further_than_a_bound() -> None:
-    model = Model()
+    model = SeriesTemplate()
     blocks = [Element(0x00091000 + number, "OB", bytes(10_000)) for number in range(10)]
     for _ in range(2):
         found = passed(model, encode(EXPLICIT, blocks))
@@ -205,7 +205,7 @@ def test_a_long_data_set_is_compared_no_further_than_a_bound() -> None:
 
 
 def test_each_has_its_own_model_until_there_are_too_many() -> None:
-    models = Models()
+    models = SeriesTemplates()
     first = models.of("first")
     assert models.of("first") is first
     for number in range(63):

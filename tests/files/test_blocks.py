@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicomport.files import BlockWriter, Disk, Memory
+from dicomport.files import BlockWriter, Disk, MemoryBudget
 from dicomport.wire import Buffer
 
 NEVER = 3600.0
@@ -82,14 +82,14 @@ class FickleDisk(Disk):
         self._turns = iter(turns)
 
     @property
-    def quick(self) -> bool:
+    def is_fast(self) -> bool:
         return next(self._turns, False)
 
 
 @given(st.lists(st.tuples(st.binary(max_size=20), st.booleans())))
 def test_bytes_stay_in_order_however_the_disk_changes(pieces: list[tuple[bytes, bool]]) -> None:
     written = bytearray()
-    writer = BlockWriter(16, FickleDisk(quick for _, quick in pieces))
+    writer = BlockWriter(16, FickleDisk(is_fast for _, is_fast in pieces))
 
     async def write() -> None:
         for data, _ in pieces:
@@ -120,7 +120,7 @@ class Blocks:
 
 
 def test_blocks_are_as_long_as_they_may_be_while_there_is_memory() -> None:
-    written, memory = Blocks(), Memory(10 * KIB)
+    written, memory = Blocks(), MemoryBudget(10 * KIB)
     writer = BlockWriter(4 * KIB, memory=memory)
 
     async def scenario() -> None:
@@ -136,7 +136,7 @@ def test_blocks_are_as_long_as_they_may_be_while_there_is_memory() -> None:
 
 
 def test_where_memory_is_scarce_blocks_are_short() -> None:
-    written, memory = Blocks(), Memory(200 * KIB)
+    written, memory = Blocks(), MemoryBudget(200 * KIB)
     others = BlockWriter(memory=memory)
     writer = BlockWriter(memory=memory)
 
@@ -155,7 +155,7 @@ def test_where_memory_is_scarce_blocks_are_short() -> None:
 
 
 def test_memory_is_held_until_it_is_written() -> None:
-    memory = Memory()
+    memory = MemoryBudget()
     entered, go = threading.Event(), threading.Event()
 
     def append(_block: Buffer) -> None:
@@ -179,7 +179,7 @@ def fail(_block: Buffer) -> None:
 
 @pytest.mark.parametrize("append", [fail, Blocks().append])
 def test_whatever_becomes_of_a_block_it_is_held_no_more(append: Callable[[Buffer], None]) -> None:
-    memory = Memory()
+    memory = MemoryBudget()
     writer = BlockWriter(KIB, memory=memory)
 
     async def scenario() -> None:

@@ -67,13 +67,13 @@ def test_one_that_has_not_begun_is_ended_and_what_is_being_sent_is_sent() -> Non
                     await connection.next_event(PATIENT)
 
             waiting = asyncio.ensure_future(wait())
-            await until(lambda: connection._torn)
+            await until(lambda: connection._partial_write)
             connection.interrupt(StopError())
             assert len(await read(theirs, 3_000_000)) == 3_000_000
             received = asyncio.ensure_future(read(theirs, 1 << 30))
             with pytest.raises(StopError):
                 await waiting
-            assert not connection._torn
+            assert not connection._partial_write
             connection.close()
             await received
 

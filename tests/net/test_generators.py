@@ -8,7 +8,7 @@ from tests.core.peer import RELEASE_RQ, associate_rq, established, opened, outpu
 
 from dicomport.core import Association, AssociationRequested, ConnectionLost, CoreEvent, ReleaseRequested, Role, State
 from dicomport.net import FLUSH, Steps, Timeouts, Timer, TimerExpiredError, next_event
-from dicomport.net.errors import unexpired
+from dicomport.net.errors import check_deadline
 from dicomport.net.generators import Receive, Wait
 from dicomport.net.timers import ARTIM, ArtimClock, Progress
 
@@ -151,9 +151,9 @@ def test_progress_that_is_too_slow_leaves_no_time() -> None:
 
     assert progress.left <= 0
     with pytest.raises(TimerExpiredError, match=r"^the progress timer expired after 10 s$"):
-        unexpired(progress)
+        check_deadline(progress)
     progress.restart()
-    assert unexpired(progress).left == 10.0
+    assert check_deadline(progress).left == 10.0
 
 
 def test_a_rate_of_nothing_still_asks_for_a_byte() -> None:

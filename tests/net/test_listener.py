@@ -17,14 +17,14 @@ import pytest
 import trustme
 from tests.net.pairs import PATIENT, read, receive_into, until
 
-from dicomport.net import Counters, Listener, Stream, Timeouts, Visitor, listening_sockets
+from dicomport.net import ConnectionSlot, Counters, Listener, Stream, Timeouts, listening_sockets
 from dicomport.net.listener import Serve
 from dicomport.wire import DEFAULT_LIMITS, Limits
 
 TIMEOUTS: Final = Timeouts(tls=30)
 
 
-async def echo(stream: Stream, _visitor: Visitor) -> None:
+async def echo(stream: Stream, _visitor: ConnectionSlot) -> None:
     """Send back what comes, until the peer closes."""
     buffer = memoryview(bytearray(1 << 16))
     while count := await receive_into(stream, buffer, PATIENT):
@@ -138,7 +138,7 @@ def test_a_name_that_is_none_is_an_os_error() -> None:
 def test_each_connection_is_served_and_knows_the_peer_s_address() -> None:
     addresses: list[str] = []
 
-    async def serve(stream: Stream, visitor: Visitor) -> None:
+    async def serve(stream: Stream, visitor: ConnectionSlot) -> None:
         addresses.append(visitor.address)
         await echo(stream, visitor)
 
@@ -158,7 +158,7 @@ def test_an_ipv6_address_is_written_in_brackets() -> None:
     async def scenario() -> None:
         addresses: list[str] = []
 
-        async def serve(_stream: Stream, visitor: Visitor) -> None:
+        async def serve(_stream: Stream, visitor: ConnectionSlot) -> None:
             addresses.append(visitor.address)
 
         made = Listener(
@@ -189,7 +189,7 @@ def test_peers_that_come_and_go_or_reset_disturb_nobody(caplog: pytest.LogCaptur
 
 
 def test_a_server_that_fails_is_logged_and_hurts_its_own_peer_only(caplog: pytest.LogCaptureFixture) -> None:
-    async def serve(stream: Stream, visitor: Visitor) -> None:
+    async def serve(stream: Stream, visitor: ConnectionSlot) -> None:
         buffer = memoryview(bytearray(100))
         count = await receive_into(stream, buffer, PATIENT)
         if bytes(buffer[:count]) == b"fail":
@@ -381,7 +381,7 @@ def test_handshakes_that_never_end_hold_up_nobody_and_are_given_up() -> None:
 
 
 @pytest.mark.parametrize(
-    ("first", "spoken"),
+    ("first", "guess_protocol"),
     [
         (b"GET / HTTP/1.1\r\n\r\n", "HTTP"),
         (bytes.fromhex("01 00 00000044") + bytes(0x44), "DICOM without TLS"),
@@ -421,7 +421,7 @@ def test_one_fast_sender_keeps_nobody_from_their_turn() -> None:
     async def scenario() -> None:
         received = 0
 
-        async def serve(stream: Stream, visitor: Visitor) -> None:
+        async def serve(stream: Stream, visitor: ConnectionSlot) -> None:
             nonlocal received
             buffer = memoryview(bytearray(1 << 16))
             count = await receive_into(stream, buffer, PATIENT)

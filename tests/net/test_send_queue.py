@@ -47,14 +47,14 @@ class SlowReader:
 def readers(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[SlowReader]]:
     """Have readers read just before it is looked at how much is left."""
     found: list[SlowReader] = []
-    shrank = Backlog.shrank
+    drained = Backlog.drained
 
     def look(self: Backlog) -> bool:
         for reader in found:
             reader.ask()
-        return shrank(self)
+        return drained(self)
 
-    monkeypatch.setattr(Backlog, "shrank", look)
+    monkeypatch.setattr(Backlog, "drained", look)
     yield found
     assert [reader.left for reader in found] == [0]
 
@@ -62,16 +62,16 @@ def readers(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[SlowReader]]:
 def test_what_is_taken_is_told_from_what_is_not() -> None:
     with tcp_pair() as (ours, theirs):
         backlog = Backlog(ours)
-        assert not backlog.shrank()
+        assert not backlog.drained()
         ours.setblocking(False)
         with contextlib.suppress(BlockingIOError):
             while True:
                 ours.send(bytes(MIB))
         backlog.note()
-        assert not backlog.shrank()
+        assert not backlog.drained()
         read(ours, theirs, MIB)
-        assert backlog.shrank()
-        assert not backlog.shrank()
+        assert backlog.drained()
+        assert not backlog.drained()
 
 
 def test_a_little_is_not_worth_a_note_and_a_closed_socket_has_nothing() -> None:
@@ -80,10 +80,10 @@ def test_a_little_is_not_worth_a_note_and_a_closed_socket_has_nothing() -> None:
         ours.send(bytes(100_000))
         backlog.note_message()
         read(ours, theirs, 50_000)
-        assert not backlog.shrank()
+        assert not backlog.drained()
         backlog.note()
         ours.close()
-        assert backlog.shrank()
+        assert backlog.drained()
 
 
 def test_a_stream_goes_on_sending_as_long_as_the_peer_takes_any(readers: list[SlowReader]) -> None:

@@ -69,12 +69,12 @@ class Sipping:
     def __init__(self, sizes: list[int]) -> None:
         self._sizes = itertools.chain(sizes, itertools.repeat(1 << 20))
         self.taken = bytearray()
-        self.most_buffers = 0
+        self.max_buffers = 0
 
     def sendmsg(self, buffers: list[memoryview]) -> int:
         data = b"".join(buffers)[: next(self._sizes)]
         self.taken += data
-        self.most_buffers = max(self.most_buffers, len(buffers))
+        self.max_buffers = max(self.max_buffers, len(buffers))
         return len(data)
 
 
@@ -88,7 +88,7 @@ def test_wherever_the_socket_cuts_the_order_is_kept_and_nothing_lost(buffers: li
         pass
 
     assert bytes(sock.taken) == b"".join(buffers)
-    assert sock.most_buffers <= 512
+    assert sock.max_buffers <= 512
     assert gather.send_some() is False
 
 

@@ -14,7 +14,7 @@ stored it says with `keep`. When the test is over, `attack` sees that
 
 - the receiver runs, the other association still stores, and a new one is answered a C-ECHO;
 - the log's lines are events, and none tells of an error or an exception (`expected_errors` names those that may);
-- no memory was taken that is worth mentioning (`MOST_MEMORY`), not even for a moment;
+- no memory was taken that is worth mentioning (`MAX_MEMORY`), not even for a moment;
 - nothing is left: no descriptor, no temporary file, no thread but those of asyncio's pool, which stay;
 - the archive holds what was acknowledged, byte for byte, and nothing else.
 
@@ -55,12 +55,12 @@ from dicomport.standard import VERIFICATION
 from dicomport.testing import ScriptedSCU
 from dicomport.testing.messages import Proposal
 
-__all__ = ["MOST_MEMORY", "Attack", "Sent", "Target", "data_set", "receiver", "sent"]
+__all__ = ["MAX_MEMORY", "Attack", "Sent", "Target", "data_set", "receiver", "sent"]
 
 Facts: TypeAlias = dict[str, Any]
 """One line of the log."""
 
-MOST_MEMORY: Final = 16 << 20
+MAX_MEMORY: Final = 16 << 20
 """By how much a row may let the receiver's memory grow, bytes."""
 
 OPTIONS: Final = ("--artim-timeout", "2")
@@ -134,7 +134,7 @@ class Target:
     def __init__(self, root: Path, *options: str | Path, tls: ssl.SSLContext | None = None) -> None:
         """Start it; `tls` is what a client needs where the options have it speak TLS."""
         self.archive = root
-        self.most_memory = MOST_MEMORY
+        self.max_memory = MAX_MEMORY
         """By how much the memory may grow, bytes."""
         self._tls = tls
         self.process = start(
@@ -192,7 +192,7 @@ class Target:
         self.log.end()
         cut = [facts for facts in self.log.events if facts["event"] == "connection_cut" and "shutdown" in str(facts)]
         assert not cut
-        assert grown < self.most_memory
+        assert grown < self.max_memory
         assert findings(self.archive) == []
 
     def kill(self) -> None:
@@ -318,7 +318,7 @@ class Attack:
         errors, threads, stored = self._errors(), target.status("Threads"), self._stored()
         assert target.process.poll() is None, "it has ended"
         assert not errors, errors
-        assert peak < target.most_memory, f"{peak} bytes more memory"
+        assert peak < target.max_memory, f"{peak} bytes more memory"
         assert threads <= target.threads + _POOL, f"{threads} threads instead of {target.threads}"
         missing, added = (self._kept - stored).total(), (stored - self._kept).total()
         assert missing + added == 0, f"{missing} missing, {added} that nobody sent"

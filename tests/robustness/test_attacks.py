@@ -55,7 +55,7 @@ def test_memory_that_is_taken_only_for_a_moment_is_seen(target: Target, monkeypa
                 peer.associate()
                 peer.send(peer.encode_store(attack.uid(), bytes(1 << 20))[: 1 << 19])
 
-    monkeypatch.setattr(target, "most_memory", 1 << 18)
+    monkeypatch.setattr(target, "max_memory", 1 << 18)
     with pytest.raises(AssertionError, match="bytes more memory"):
         run(target, row)
 

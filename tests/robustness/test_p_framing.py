@@ -52,12 +52,12 @@ CT: Final = 3
 NO_RETRY: Final = dicomport.RetryPolicy(retries=0)
 
 ANNOUNCED: Final = 16384
-LONGEST_INSTANCE: Final = 2_000_000
+MAX_INSTANCE: Final = 2_000_000
 
 
 @pytest.fixture(scope="module")
 def options() -> tuple[str, ...]:
-    return ("--max-pdu", str(ANNOUNCED), "--max-instance-size", str(LONGEST_INSTANCE))
+    return ("--max-pdu", str(ANNOUNCED), "--max-instance-size", str(MAX_INSTANCE))
 
 
 def store_set(uid: str, message_id: int = 1) -> bytes:
@@ -191,7 +191,7 @@ def test_p8_a_data_set_that_is_too_long_is_refused_and_the_rest_of_it_passed_ove
     piece = p_data(pdv(CT, DATA, bytes(ANNOUNCED - 6)))
     uid = attack.uid()
     with attack.associated() as peer:
-        peer.send(store_command(attack.uid()), piece * (LONGEST_INSTANCE // ANNOUNCED + 2))
+        peer.send(store_command(attack.uid()), piece * (MAX_INSTANCE // ANNOUNCED + 2))
         attack.others_go_on()
         peer.send(piece * 64, p_data(pdv(CT, LAST_DATA)))
         assert peer.expect(CStoreRSP).command.status == 0xA700

@@ -32,10 +32,10 @@ IN_ONE_GO: Final = 500
 """After so many it is looked at what they left."""
 IN_PROCESS: Final = 5000
 """More of them show nothing new where it is tasks and objects that are counted."""
-MOST_GROWTH: Final = 5_000_000
+MAX_GROWTH: Final = 5_000_000
 """By how much the memory may grow, bytes, however many there are."""
 
-MOST_AT_WORK: Final = 50 << 20
+MAX_AT_WORK: Final = 50 << 20
 """What a hundred senders take at the same time, and more, bytes."""
 
 SENDERS: Final = (27, 100) if TIMES >= 2000 else (27,)
@@ -105,7 +105,7 @@ def test_s1_associations_by_the_thousand_leave_nothing(target: Target, name: str
     memory, threads = target.status("VmRSS"), target.status("Threads")
     for start in range(0, TIMES, IN_ONE_GO):
         go(min(IN_ONE_GO, TIMES - start))
-    assert target.status("VmRSS") - memory < MOST_GROWTH
+    assert target.status("VmRSS") - memory < MAX_GROWTH
     assert target.status("Threads") <= threads
 
 
@@ -151,7 +151,7 @@ def test_s1_tasks_threads_and_objects_are_what_they_were() -> None:
 @pytest.mark.parametrize("senders", SENDERS)
 def test_s3_of_senders_half_of_whom_break_off_every_whole_instance_is_kept(tmp_path: Path, senders: int) -> None:
     with receiver(tmp_path) as target:
-        target.most_memory = MOST_AT_WORK
+        target.max_memory = MAX_AT_WORK
         with Attack(target) as attack:
             send_all(attack, senders)
 

@@ -287,7 +287,7 @@ def test_a_slow_disk_does_not_hold_up_another_association(
     folder: Path, monkeypatch: pytest.MonkeyPatch, durability: Durability
 ) -> None:
     disk = Disk(folder, monkeypatch)
-    monkeypatch.setattr(files.Disk, "quick", False)
+    monkeypatch.setattr(files.Disk, "is_fast", False)
     entered, go = threading.Event(), threading.Event()
 
     def hold(call: str, name: str) -> None:
@@ -337,7 +337,7 @@ def test_a_server_that_is_cut_off_while_it_writes_leaves_nothing(folder: Path, m
             assert go.wait(60)
 
     disk.before = hold
-    monkeypatch.setattr(files.Disk, "quick", False)
+    monkeypatch.setattr(files.Disk, "is_fast", False)
 
     async def scenario() -> None:
         async with StorageSCP(FolderStorage(folder), port=0) as scp:

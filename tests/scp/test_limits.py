@@ -17,8 +17,7 @@ from tests.core.peer import LAST_DATA, item, p_data, pdu, pdv
 from tests.scp.peer import DATA_SET, STORE, Peer, request, store, store_command
 from tests.scp.storages import Recorder
 
-from dicomport import FolderStorage, Limits, Storage, StorageSCP, Timeouts
-from dicomport import Peer as Rule
+from dicomport import FolderStorage, Limits, PeerRule, Storage, StorageSCP, Timeouts
 from dicomport.archive import Archive
 from dicomport.wire import AssociateAC, AssociateRJ, AssociateRQ, CStoreRSP, RejectReason, encode
 
@@ -325,10 +324,10 @@ def test_what_is_put_up_with_is_counted() -> None:
 
 def test_a_rule_has_limits_of_its_own(caplog: pytest.LogCaptureFixture) -> None:
     rules = [
-        Rule(rule="few", ae_title="FEW", associations=2),
-        Rule(rule="short", ae_title="SHORT", instance_bytes=100),
-        Rule(rule="long", ae_title="LONG", instance_bytes=10**6),
-        Rule(rule="all"),
+        PeerRule(rule="few", ae_title="FEW", associations=2),
+        PeerRule(rule="short", ae_title="SHORT", instance_bytes=100),
+        PeerRule(rule="long", ae_title="LONG", instance_bytes=10**6),
+        PeerRule(rule="all"),
     ]
     limits = Limits(instance_bytes=1000)
     scp = StorageSCP(Recorder(), port=0, timeouts=PATIENT, limits=limits, allow=rules)

@@ -1,4 +1,4 @@
-"""`on_over` is called once for each association that was accepted, in every way that one can end."""
+"""`on_association_end` is called once for each association that was accepted, in every way that one can end."""
 
 import asyncio
 import logging
@@ -57,7 +57,7 @@ ENDS: Final[dict[str, Callable[[Peer], None]]] = {
 def test_once_for_each_way_to_end(end: Callable[[Peer], None], *, stored: bool) -> None:
     told = Told()
     with (
-        StorageSCP(Recorder(), port=0, timeouts=patient(), on_over=told.tell).in_thread() as scp,
+        StorageSCP(Recorder(), port=0, timeouts=patient(), on_association_end=told.tell).in_thread() as scp,
         Peer(scp.port) as peer,
     ):
         peer.associate(request(calling="CT1"))
@@ -72,7 +72,7 @@ def test_once_for_each_way_to_end(end: Callable[[Peer], None], *, stored: bool) 
 def test_the_association_is_the_one_that_the_storage_saw() -> None:
     told = Told()
     storage = Recorder()
-    with StorageSCP(storage, port=0, on_over=told.tell).in_thread() as scp, Peer(scp.port) as peer:
+    with StorageSCP(storage, port=0, on_association_end=told.tell).in_thread() as scp, Peer(scp.port) as peer:
         peer.associate()
         peer.store()
         peer.release()
@@ -84,7 +84,7 @@ def test_the_association_is_the_one_that_the_storage_saw() -> None:
 def test_after_silence() -> None:
     told = Told()
     with (
-        StorageSCP(Recorder(), port=0, timeouts=patient(network=SOON), on_over=told.tell).in_thread() as scp,
+        StorageSCP(Recorder(), port=0, timeouts=patient(network=SOON), on_association_end=told.tell).in_thread() as scp,
         Peer(scp.port) as peer,
     ):
         peer.associate()
@@ -103,7 +103,7 @@ def test_after_the_server_has_stopped_or_cut_it_off() -> None:
         return 0
 
     async def main() -> None:
-        async with StorageSCP(hold, port=0, timeouts=patient(), on_over=told.tell) as scp:
+        async with StorageSCP(hold, port=0, timeouts=patient(), on_association_end=told.tell) as scp:
             idle = await asyncio.to_thread(Peer, scp.port)
             busy = await asyncio.to_thread(Peer, scp.port)
             with idle, busy:
@@ -119,7 +119,7 @@ def test_after_the_server_has_stopped_or_cut_it_off() -> None:
 
 def test_not_for_what_never_was_an_association() -> None:
     told = Told()
-    scp = StorageSCP(Recorder(), port=0, allow=["CT1"], timeouts=patient(), on_over=told.tell)
+    scp = StorageSCP(Recorder(), port=0, allow=["CT1"], timeouts=patient(), on_association_end=told.tell)
     with scp.in_thread():
         with Peer(scp.port):
             pass
@@ -135,7 +135,7 @@ def test_a_callback_that_raises_costs_the_peer_nothing(caplog: pytest.LogCapture
     def fail(_association: AssociationInfo) -> None:
         raise ValueError("some bug")
 
-    with StorageSCP(Recorder(), port=0, on_over=fail).in_thread() as scp:
+    with StorageSCP(Recorder(), port=0, on_association_end=fail).in_thread() as scp:
         for _ in range(2):
             with Peer(scp.port) as peer:
                 peer.associate()

@@ -136,15 +136,15 @@ def test_what_came_whole_is_stored_though_its_sender_is_gone() -> None:
         held = Held()
         ended = asyncio.Event()
 
-        def on_over(association: dicomport.AssociationInfo) -> None:
+        def on_association_end(association: dicomport.AssociationInfo) -> None:
             over.append(association)
             ended.set()
 
         scp = dicomport.StorageSCP(
             held.take,
             port=0,
-            on_over=on_over,
-            on_answer=lambda operation, status, _size: answers.append((operation.sop_instance_uid, status.code)),
+            on_association_end=on_association_end,
+            on_stored=lambda operation, status, _size: answers.append((operation.sop_instance_uid, status.code)),
         )
         async with scp:
             peer = await asyncio.to_thread(ScriptedSCU, "127.0.0.1", scp.port)

@@ -14,9 +14,9 @@ from tests.scp.peer import Peer as Requestor
 from tests.scp.peer import context, request
 from tests.scp.storages import Recorder
 
-from dicomport import Peer, StorageSCP, sop_classes
-from dicomport.core import AcceptorPolicy, Identity
-from dicomport.scp.access.peers import Refusal, certificate_names, decide
+from dicomport import PeerRule, StorageSCP, sop_classes
+from dicomport.core import AcceptorPolicy, ImplementationInfo
+from dicomport.scp.access.peers import Rejection, certificate_names, match_rule
 from dicomport.wire import AssociateAC, AssociateRJ, ContextResult, RejectReason, encode
 
 MR: Final = sop_classes.MRImageStorage.uid
@@ -25,13 +25,13 @@ NO_REASON: Final = bytes.fromhex("03 00 00000004 00 01 01 01")
 WRONG_CALLING: Final = bytes.fromhex("03 00 00000004 00 01 01 03")
 
 
-def judged(peers: list[Peer], calling: str, address: str, names: tuple[str, ...] = ()) -> Peer | Refusal:
-    return decide(peers, request(calling=calling), address, names)
+def judged(peers: list[PeerRule], calling: str, address: str, names: tuple[str, ...] = ()) -> PeerRule | Rejection:
+    return match_rule(peers, request(calling=calling), address, names)
 
 
-def reason(peers: list[Peer], calling: str, address: str, names: tuple[str, ...] = ()) -> RejectReason:
+def reason(peers: list[PeerRule], calling: str, address: str, names: tuple[str, ...] = ()) -> RejectReason:
     refusal = judged(peers, calling, address, names)
-    assert isinstance(refusal, Refusal)
+    assert isinstance(refusal, Rejection)
     return refusal.reason
 
 
@@ -53,8 +53,8 @@ def reason(peers: list[Peer], calling: str, address: str, names: tuple[str, ...]
     ],
 )
 def test_a_rule_may_be_text(text: str, ae_title: str | None, networks: tuple[str, ...]) -> None:
-    peer = Peer.parse(text)
-    assert peer == Peer(rule=text, ae_title=ae_title, networks=tuple(map(ipaddress.ip_network, networks)))
+    peer = PeerRule.parse(text)
+    assert peer == PeerRule(rule=text, ae_title=ae_title, networks=tuple(map(ipaddress.ip_network, networks)))
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_a_rule_may_be_text(text: str, ae_title: str | None, networks: tuple[str
 )
 def test_what_is_no_rule_is_said_at_once(text: str, problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
-        Peer.parse(text)
+        PeerRule.parse(text)
     with pytest.raises(ValueError, match=problem):
         StorageSCP(Recorder(), allow=["CT1", text])
 
@@ -82,7 +82,7 @@ def test_what_is_no_rule_is_said_at_once(text: str, problem: str) -> None:
 
 
 def test_the_first_rule_that_a_requestor_meets_is_its_rule() -> None:
-    peers = [Peer.parse(text) for text in ("CT1@192.0.2.0/24", "CT1", "*@198.51.100.0/24", "MR1")]
+    peers = [PeerRule.parse(text) for text in ("CT1@192.0.2.0/24", "CT1", "*@198.51.100.0/24", "MR1")]
     assert judged(peers, "CT1", "192.0.2.7") is peers[0]
     assert judged(peers, "CT1", "203.0.113.9") is peers[1]
     assert judged(peers, "CT1", "198.51.100.1") is peers[1]
@@ -93,13 +93,13 @@ def test_the_first_rule_that_a_requestor_meets_is_its_rule() -> None:
 
 @pytest.mark.parametrize("address", ["2001:db8::7", "fe80::1%eth0"])
 def test_addresses_of_either_version_are_told_apart(address: str) -> None:
-    within = Peer.parse("CT1@fe80::/10") if address.startswith("fe80") else Peer.parse("CT1@2001:db8::/32")
+    within = PeerRule.parse("CT1@fe80::/10") if address.startswith("fe80") else PeerRule.parse("CT1@2001:db8::/32")
     assert judged([within], "CT1", address) is within
-    assert reason([Peer.parse("CT1@0.0.0.0/0")], "CT1", address) is RejectReason.USER_NO_REASON
+    assert reason([PeerRule.parse("CT1@0.0.0.0/0")], "CT1", address) is RejectReason.USER_NO_REASON
 
 
 def test_a_wrong_address_learns_nothing_of_the_ae_titles_that_would_do() -> None:
-    peers = [Peer.parse("CT1@192.0.2.0/24"), Peer.parse("MR1@198.51.100.0/24")]
+    peers = [PeerRule.parse("CT1@192.0.2.0/24"), PeerRule.parse("MR1@198.51.100.0/24")]
     assert {reason(peers, title, "203.0.113.9") for title in ("CT1", "OTHER")} == {RejectReason.USER_NO_REASON}
     # MR1 is as unknown there as a title that nobody has.
     assert {reason(peers, title, "192.0.2.7") for title in ("MR1", "OTHER")} == {
@@ -109,8 +109,8 @@ def test_a_wrong_address_learns_nothing_of_the_ae_titles_that_would_do() -> None
 
 def test_a_wrong_certificate_learns_nothing_of_the_ae_titles_that_would_do() -> None:
     peers = [
-        Peer(rule="ct", ae_title="CT1", certificate_names=("ct1.example", "ct2.example")),
-        Peer(rule="mr", ae_title="MR1", certificate_names=("mr1.example",)),
+        PeerRule(rule="ct", ae_title="CT1", certificate_names=("ct1.example", "ct2.example")),
+        PeerRule(rule="mr", ae_title="MR1", certificate_names=("mr1.example",)),
     ]
     assert judged(peers, "CT1", "192.0.2.7", ("other", "CT2.Example")) is peers[0]
     for names in ((), ("other.example",), ("ct1.example.evil",)):
@@ -120,14 +120,14 @@ def test_a_wrong_certificate_learns_nothing_of_the_ae_titles_that_would_do() -> 
     }
 
 
-def why(peers: list[Peer], calling: str, address: str, names: tuple[str, ...] = ()) -> str:
+def why(peers: list[PeerRule], calling: str, address: str, names: tuple[str, ...] = ()) -> str:
     refusal = judged(peers, calling, address, names)
-    assert isinstance(refusal, Refusal)
+    assert isinstance(refusal, Rejection)
     return refusal.why
 
 
 def test_the_log_says_what_would_let_the_requestor_in() -> None:
-    peers = [Peer.parse("CT1@192.0.2.0/24"), Peer.parse("MR1")]
+    peers = [PeerRule.parse("CT1@192.0.2.0/24"), PeerRule.parse("MR1")]
     assert why(peers, "X", "203.0.113.9") == (
         "calling AE title 'X' from 203.0.113.9 matches no rule: allow it with --allow X@203.0.113.9"
     )
@@ -135,7 +135,7 @@ def test_the_log_says_what_would_let_the_requestor_in() -> None:
         "no rule allows the address 203.0.113.9, whence calling AE title 'X': allow it with --allow X@203.0.113.9"
     )
     assert "rule CT1@192.0.2.0/24 is for it, but not from there" in why(peers, "CT1", "2001:db8::1")
-    sure = [Peer(rule="peers.ct", ae_title="CT1", certificate_names=("ct1.example",))]
+    sure = [PeerRule(rule="peers.ct", ae_title="CT1", certificate_names=("ct1.example",))]
     assert "allows a certificate that names nobody" in why(sure, "CT1", "192.0.2.7")
     assert "rule peers.ct is for it" in why(sure, "CT1", "192.0.2.7")
     assert "allows a certificate that names b, a" in why(sure, "CT1", "192.0.2.7", ("b", "a"))
@@ -154,7 +154,7 @@ def test_the_log_says_what_would_let_the_requestor_in() -> None:
     ],
 )
 def test_the_advice_can_be_given_to_a_shell(title: str, advice: str) -> None:
-    told = why([Peer.parse("CT1")], title, "192.0.2.7")
+    told = why([PeerRule.parse("CT1")], title, "192.0.2.7")
     assert advice in told
     assert told.isprintable()
 
@@ -176,9 +176,11 @@ def test_a_certificate_can_be_meant_itself_by_its_fingerprint() -> None:
     names = certificate_names(certificate, FINGERPRINT)
     assert names == ("CT1", FINGERPRINT)
     for written in (FINGERPRINT, FINGERPRINT.upper(), "sha256:" + ":".join(["0A"] * 32)):
-        rule = Peer(certificate_names=(written,))
+        rule = PeerRule(certificate_names=(written,))
         assert judged([rule], "CT1", "192.0.2.7", names) is rule
-    assert reason([Peer(certificate_names=("sha256:00",))], "CT1", "192.0.2.7", names) is RejectReason.USER_NO_REASON
+    assert (
+        reason([PeerRule(certificate_names=("sha256:00",))], "CT1", "192.0.2.7", names) is RejectReason.USER_NO_REASON
+    )
 
 
 def test_a_name_in_a_certificate_does_not_pass_for_the_fingerprint_of_another() -> None:
@@ -228,7 +230,7 @@ def test_ipv6_addresses_decide() -> None:
 
 
 def test_whoever_is_not_named_comes_in_with_allow_any() -> None:
-    named = Peer(rule="ct", ae_title="CT1", sop_classes={CT})
+    named = PeerRule(rule="ct", ae_title="CT1", sop_classes={CT})
     with StorageSCP(Recorder(), port=0, allow=[named], allow_any=True).in_thread() as scp:
         assert ask(scp, "CT1") == b""
         assert ask(scp, "OTHER") == b""
@@ -248,10 +250,10 @@ def answers(scp: StorageSCP, calling: str) -> dict[str, ContextResult]:
 
 def test_each_peer_has_the_classes_and_syntaxes_of_its_rule() -> None:
     peers = [
-        Peer(ae_title="CT1", sop_classes=frozenset({CT})),
-        Peer(ae_title="PLAIN", transfer_syntaxes=(IMPLICIT,)),
-        Peer(ae_title="NEITHER", sop_classes=(), transfer_syntaxes=(EXPLICIT,)),
-        Peer(ae_title="ALL"),
+        PeerRule(ae_title="CT1", sop_classes=frozenset({CT})),
+        PeerRule(ae_title="PLAIN", transfer_syntaxes=(IMPLICIT,)),
+        PeerRule(ae_title="NEITHER", sop_classes=(), transfer_syntaxes=(EXPLICIT,)),
+        PeerRule(ae_title="ALL"),
     ]
     no_class, no_syntax = ContextResult.ABSTRACT_SYNTAX_NOT_SUPPORTED, ContextResult.TRANSFER_SYNTAXES_NOT_SUPPORTED
     good = ContextResult.ACCEPTED
@@ -263,7 +265,7 @@ def test_each_peer_has_the_classes_and_syntaxes_of_its_rule() -> None:
 
 
 def test_a_rule_takes_nothing_that_the_server_does_not() -> None:
-    peer = Peer(ae_title="CT1", sop_classes={CT, MR}, transfer_syntaxes={EXPLICIT, IMPLICIT})
+    peer = PeerRule(ae_title="CT1", sop_classes={CT, MR}, transfer_syntaxes={EXPLICIT, IMPLICIT})
     scp = StorageSCP(
         Recorder(),
         port=0,
@@ -283,7 +285,7 @@ def test_a_misprinted_uid_is_the_class_that_is_meant() -> None:
     misprint = "1.2.840.10008.5.1.1.4.1.1.3.1"
     meant = sop_classes.misprint_of(misprint)
     assert meant is not None
-    allow = [Peer(sop_classes={meant.uid})]
+    allow = [PeerRule(sop_classes={meant.uid})]
     with StorageSCP(Recorder(), port=0, allow=allow).in_thread() as scp, Requestor(scp.port) as peer:
         reply = peer.associate(request(context(1, misprint)))
         assert reply.presentation_contexts[0].result is ContextResult.ACCEPTED
@@ -318,8 +320,8 @@ def tls() -> Contexts:
 @pytest.fixture
 def guarded(tls: Contexts) -> Iterator[StorageSCP]:
     peers = [
-        Peer(ae_title="CT1", certificate_names=("ct1.example",)),
-        Peer(ae_title="MR1", certificate_names=("MR1.EXAMPLE",)),
+        PeerRule(ae_title="CT1", certificate_names=("ct1.example",)),
+        PeerRule(ae_title="MR1", certificate_names=("MR1.EXAMPLE",)),
     ]
     with StorageSCP(Recorder(), port=0, allow=peers, tls=tls.server).in_thread() as scp:
         yield scp
@@ -334,16 +336,19 @@ def test_certificates_decide(guarded: StorageSCP, tls: Contexts) -> None:
 
 
 def test_a_peer_of_a_certificate_does_not_come_in_without_tls() -> None:
-    with StorageSCP(Recorder(), port=0, allow=[Peer(ae_title="CT1", certificate_names=("a",))]).in_thread() as scp:
+    with StorageSCP(Recorder(), port=0, allow=[PeerRule(ae_title="CT1", certificate_names=("a",))]).in_thread() as scp:
         assert ask(scp, "CT1") == NO_REASON
 
 
 def test_a_rule_on_storage_classes_leaves_storage_commitment_alone() -> None:
     push_model = "1.2.840.10008.1.20.1"
     policy = AcceptorPolicy(
-        ae_title="A", identity=Identity("1", ""), maximum_length=0, abstract_syntaxes=lambda uid, _kind: uid != MR
+        ae_title="A",
+        identity=ImplementationInfo("1", ""),
+        maximum_length=0,
+        abstract_syntaxes=lambda uid, _kind: uid != MR,
     )
-    narrowed = Peer(sop_classes={CT, MR}).policy(policy).abstract_syntaxes
+    narrowed = PeerRule(sop_classes={CT, MR}).policy(policy).abstract_syntaxes
     taken = [uid for uid in (CT, MR, VERIFICATION, push_model, "1.2.3.4", STUDY_ROOT_FIND) if narrowed(uid, None)]
     # What a query is answered with is up to the server's own policy, which here takes all but MR.
     assert taken == [CT, VERIFICATION, push_model, STUDY_ROOT_FIND]

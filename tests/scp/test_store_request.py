@@ -14,7 +14,7 @@ from tests.core.peer import LAST_COMMAND, command_set, p_data, pdv
 from tests.scp.peer import DATA_SET, STORE, Peer, in_fragments, request, store_command, store_elements
 
 from dicomport import Durability, StorageSCP, StoreRequest
-from dicomport.core import AcceptedContext, Identity
+from dicomport.core import AcceptedContext, ImplementationInfo
 from dicomport.files import read_part10
 from dicomport.net import IDENTITY
 from dicomport.scp import HandlerStorage
@@ -89,7 +89,7 @@ def test_who_sends() -> None:
     assert association.called_ae_title == "ANYBODY"
     assert association.address == f"127.0.0.1:{own_port}"
     assert association.tls_certificate is None
-    assert association.implementation == Identity("1.2.3.5", "PEER_1")
+    assert association.implementation == ImplementationInfo("1.2.3.5", "PEER_1")
 
 
 def test_what_is_sent() -> None:

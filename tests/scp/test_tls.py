@@ -17,8 +17,7 @@ import trustme
 from tests.scp.peer import DATA_SET, STORE, Peer, in_fragments, store, store_command
 from tests.scp.storages import Recorder
 
-from dicomport import FolderStorage, RejectedError, StorageSCP, Timeouts, blocking
-from dicomport import Peer as Rule
+from dicomport import FolderStorage, PeerRule, RejectedError, StorageSCP, Timeouts, blocking
 from dicomport.files import read_part10
 from dicomport.net import AssociationError, ConnectError
 from dicomport.scu import Instance
@@ -116,10 +115,10 @@ def test_the_certificate_of_the_peer_is_known_to_the_storage(scp: StorageSCP, tl
 
 
 def test_a_certificate_lets_in_whom_it_is_itself_asked_for(tls: Contexts, storage: Recorder) -> None:
-    allowed = Rule(rule="ct", certificate_names=(tls.fingerprint,))
+    allowed = PeerRule(rule="ct", certificate_names=(tls.fingerprint,))
     with StorageSCP(storage, port=0, tls=tls.server, allow=[allowed]).in_thread() as scp:
         assert serves(scp, tls)
-    refused = Rule(rule="ct", certificate_names=("sha256:" + "00" * 32,))
+    refused = PeerRule(rule="ct", certificate_names=("sha256:" + "00" * 32,))
     with StorageSCP(storage, port=0, tls=tls.server, allow=[refused]).in_thread() as scp, pytest.raises(RejectedError):
         blocking.associate("127.0.0.1", scp.port, contexts=[CT], tls=tls.client).__enter__()
 

@@ -14,7 +14,7 @@ from tests.scp.peer import Peer as Requestor
 from tests.scp.peer import request
 from tests.scp.storages import Recorder
 
-from dicomport import AssociationInfo, Peer, StorageSCP, Timeouts
+from dicomport import AssociationInfo, PeerRule, StorageSCP, Timeouts
 from dicomport.scp import Passwords, UserIdentityCheck, hash_password
 from dicomport.wire import AssociateAC, UserIdentityAC, UserIdentityRQ, UserInformation, encode
 
@@ -170,7 +170,7 @@ def test_a_check_that_never_ends_is_ended(caplog: pytest.LogCaptureFixture) -> N
 
 
 def test_whoever_gives_none_is_rejected_but_for_peers_that_need_not() -> None:
-    peers = [Peer(rule="ct", ae_title="CT1", user_identity_required=False), Peer(rule="all")]
+    peers = [PeerRule(rule="ct", ae_title="CT1", user_identity_required=False), PeerRule(rule="all")]
     with StorageSCP(Recorder(), port=0, allow=peers, user_identity=knows_jane).in_thread() as scp:
         assert asked(scp, None) == REJECTED
         assert isinstance(asked(scp, None, calling="CT1"), UserInformation)

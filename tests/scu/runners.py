@@ -12,7 +12,7 @@ import pydicom
 import pytest
 
 import dicomport
-from dicomport.core import Outcome
+from dicomport.core import NegotiationResult
 from dicomport.scu import Instance, SendReport
 
 T = TypeVar("T")
@@ -21,7 +21,7 @@ T = TypeVar("T")
 class Association(Protocol):
     """What `dicomport.ClientAssociation` is."""
 
-    outcome: Outcome
+    outcome: NegotiationResult
     open: bool
 
     async def c_store(self, what: str | Path | pydicom.Dataset | Instance, /) -> dicomport.StoreResponse: ...
@@ -41,8 +41,8 @@ class Blocking:
         return bool(self.blocking.open)
 
     @property
-    def outcome(self) -> Outcome:
-        outcome: Outcome = self.blocking.outcome
+    def outcome(self) -> NegotiationResult:
+        outcome: NegotiationResult = self.blocking.outcome
         return outcome
 
     async def c_store(self, what: str | Path | pydicom.Dataset | Instance, /) -> dicomport.StoreResponse:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from dicomport.scu import Instance, InstanceResult, Sendable, find
+from dicomport.scu import Instance, InstanceResult, Source, find
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Scan:
         return sum(instance.size for instance in self.instances)
 
 
-def scan(what: Iterable[Sendable]) -> Scan:
+def scan(what: Iterable[Source]) -> Scan:
     found = list(find(what))
     return Scan(
         tuple(one for one in found if isinstance(one, Instance)),

@@ -39,7 +39,7 @@ from tests.scu.peer import (
 from tests.scu.runners import APIS, Api, Association, with_both
 
 import dicomport
-from dicomport.core import Outcome
+from dicomport.core import NegotiationResult
 from dicomport.scu import Instance, NotSendableError
 from dicomport.scu.inputs.locations import FileRegion, stamp_of
 from dicomport.wire import (
@@ -137,9 +137,9 @@ def test_what_was_agreed_on_is_there_to_be_looked_at(api: Api) -> None:
     def answer(proposed: PresentationContextRQ) -> PresentationContextAC:
         return refused(proposed) if proposed.abstract_syntax == MR else accepted(proposed)
 
-    async def scenario(port: int) -> Outcome:
+    async def scenario(port: int) -> NegotiationResult:
         async with api.associate(HOST, port, contexts=CONTEXTS) as association:
-            outcome: Outcome = association.outcome
+            outcome: NegotiationResult = association.outcome
             return outcome
 
     with scripted(serving(answer=answer, maximum_length=1234)) as peer:

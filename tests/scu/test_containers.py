@@ -587,7 +587,7 @@ def test_an_archive_is_not_unpacked_faster_than_it_is_sent(tmp_path: Path, monke
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     monkeypatch.setattr(tar, "_SPOOL_BYTES", 1 << 20)
-    monkeypatch.setattr(delivery_queue, "_MOST_MEMORY", 1 << 20)
+    monkeypatch.setattr(delivery_queue, "_MAX_MEMORY", 1 << 20)
     path = MAKE["tar.gz"](tmp_path / "archive", {str(n): file(n, bytes(200_000)) for n in range(80)})
     taken: list[int] = []
 

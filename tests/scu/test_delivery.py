@@ -619,7 +619,7 @@ def test_results_come_one_by_one_and_what_is_to_be_sent_may_too() -> None:
         got: list[str] = []
         answered = asyncio.Event()
 
-        async def as_they_come() -> AsyncIterator[dicomport.Sendable]:
+        async def as_they_come() -> AsyncIterator[dicomport.Source]:
             yield instance(1)
             # Found only once the first has been sent: nobody waits for the end before sending.
             await answered.wait()
@@ -651,7 +651,7 @@ def test_a_run_is_stopped_from_inside() -> None:
 
 def test_who_is_stopped_does_not_wait_for_what_may_still_come() -> None:
     async def scenario(port: int) -> dicomport.SendReport:
-        async def one_and_no_end() -> AsyncIterator[dicomport.Sendable]:
+        async def one_and_no_end() -> AsyncIterator[dicomport.Source]:
             yield instance(1)
             await asyncio.Event().wait()
 
@@ -665,7 +665,7 @@ def test_who_is_stopped_does_not_wait_for_what_may_still_come() -> None:
 
 
 def test_a_failure_of_what_is_to_be_sent_is_raised_be_it_a_timeout() -> None:
-    async def late() -> AsyncIterator[dicomport.Sendable]:
+    async def late() -> AsyncIterator[dicomport.Source]:
         yield instance(1)
         raise TimeoutError("the work list did not answer")
 
@@ -721,7 +721,7 @@ def test_data_sets_in_memory_are_taken_in_as_others_go() -> None:
 
 
 def test_what_a_retry_policy_allows() -> None:
-    policy = RetryPolicy(retries=2, seconds=10, first_delay=1, longest_delay=3)
+    policy = RetryPolicy(retries=2, seconds=10, first_delay=1, max_delay=3)
 
     assert [policy.allows(failures, 0) for failures in (1, 2, 3)] == [True, True, False]
     assert [policy.allows(1, elapsed) for elapsed in (10, 11)] == [True, False]

@@ -11,11 +11,11 @@ from tests.scu.data import part10
 
 from dicomport import SendReport, Status, StorageSCP
 from dicomport.scu import InstanceResult
-from dicomport.scu.requestor import Spent
+from dicomport.scu.requestor import Timing
 from dicomport.testing import Link
 
 
-def report(spent: Spent, *results: InstanceResult, round_trip: float = 0.01) -> SendReport:
+def report(spent: Timing, *results: InstanceResult, round_trip: float = 0.01) -> SendReport:
     return SendReport(results=results, associations=1, seconds=1.0, round_trip=round_trip, spent=spent)
 
 
@@ -25,20 +25,20 @@ ANSWERED = (InstanceResult(status=Status.of(0)), InstanceResult(status=Status.of
 @pytest.mark.parametrize(
     ("spent", "limit"),
     [
-        (Spent(reading=0.5, sending=0.1, waiting=0.4), "disk"),
-        (Spent(reading=0.1, sending=0.5, waiting=0.4), "network"),
-        (Spent(reading=0.01, sending=0.01, waiting=0.039), "latency"),
-        (Spent(reading=0.01, sending=0.01, waiting=0.041), "peer"),
+        (Timing(reading=0.5, sending=0.1, waiting=0.4), "disk"),
+        (Timing(reading=0.1, sending=0.5, waiting=0.4), "network"),
+        (Timing(reading=0.01, sending=0.01, waiting=0.039), "latency"),
+        (Timing(reading=0.01, sending=0.01, waiting=0.041), "peer"),
     ],
 )
 def test_it_is_what_took_longest_and_waiting_is_the_peer_beyond_two_round_trips_an_answer(
-    spent: Spent, limit: str
+    spent: Timing, limit: str
 ) -> None:
     assert report(spent, *ANSWERED).limit == limit
 
 
 def test_instances_that_nobody_answered_do_not_count() -> None:
-    waiting = Spent(waiting=0.039)
+    waiting = Timing(waiting=0.039)
     assert report(waiting).limit == ""
     earlier, lost = InstanceResult(status=Status.of(0), earlier=True), InstanceResult(reason="lost")
     assert report(waiting, earlier, lost).limit == ""

@@ -10,7 +10,7 @@ import pytest
 from tests.scu.data import BIG_ENDIAN, CR, CT, DEFLATED, EXPLICIT, IMPLICIT, JPEG, JPEG_2000, MR, data_set_of, pattern
 
 import dicomport
-from dicomport.scu import Instance, Plan, PlannedAssociation
+from dicomport.scu import AssociationPlan, Instance, Plan
 from dicomport.scu.contexts import presentation_contexts
 from dicomport.testing import ScriptedSCP, healthy
 
@@ -22,14 +22,14 @@ def pairs(*wanted: tuple[str, str]) -> list[Instance]:
     return [Instance(sop_class, f"1.2.{number}", syntax, b"data") for number, (sop_class, syntax) in enumerate(wanted)]
 
 
-def planned(instances: Iterable[Instance]) -> list[PlannedAssociation]:
+def planned(instances: Iterable[Instance]) -> list[AssociationPlan]:
     plan = Plan()
     for one in instances:
         plan.add(one)
     return plan.associations
 
 
-def waiting(association: PlannedAssociation) -> list[Instance]:
+def waiting(association: AssociationPlan) -> list[Instance]:
     return [delivery.instance for delivery in association.waiting]
 
 
@@ -92,7 +92,7 @@ def test_200_pairs_take_two_associations() -> None:
     assert contexts(*many(200)) == [tuple(many(200)[:MOST]), tuple(many(200)[MOST:])]
 
 
-def assert_complete(associations: Iterable[PlannedAssociation], instances: list[Instance]) -> None:
+def assert_complete(associations: Iterable[AssociationPlan], instances: list[Instance]) -> None:
     """Each instance goes once, over an association with its context, in the order in which it was given."""
     gone: list[str] = []
     order = {item.sop_instance_uid: number for number, item in enumerate(instances)}

@@ -10,7 +10,7 @@ from typing import Final
 
 import pytest
 
-from dicomport.testing import Fault, GoneError, Harm, Link, Peer, ScriptedSCP, ScriptedSCU, Way, healthy
+from dicomport.testing import Direction, Fault, FaultKind, GoneError, Link, Peer, ScriptedSCP, ScriptedSCU, healthy
 
 PATTERN: Final = b"".join(struct.pack("<L", number) for number in range(1 << 18))
 PATIENCE: Final = 30.0
@@ -140,11 +140,11 @@ def test_several_connections_at_once() -> None:
     assert {store.data for store in scp.stores} == {PATTERN[:100_000]}
 
 
-@pytest.mark.parametrize("way", Way)
-def test_one_byte_is_corrupted_and_no_other(way: Way) -> None:
-    faults = [Fault(Harm.CORRUPT, after=70_001, way=way), Fault(Harm.CORRUPT, after=70_003, way=way)]
+@pytest.mark.parametrize("way", Direction)
+def test_one_byte_is_corrupted_and_no_other(way: Direction) -> None:
+    faults = [Fault(FaultKind.CORRUPT, after=70_001, way=way), Fault(FaultKind.CORRUPT, after=70_003, way=way)]
     with linked(faults=faults) as (near, far):
-        sends, receives = (near, far) if way is Way.THERE else (far, near)
+        sends, receives = (near, far) if way is Direction.THERE else (far, near)
         threading.Thread(target=send, args=(sends, PATTERN), daemon=True).start()
         data = read_all(receives)
         send(receives, PATTERN[:100_000])
@@ -154,12 +154,12 @@ def test_one_byte_is_corrupted_and_no_other(way: Way) -> None:
     assert data[70_001] == PATTERN[70_001] ^ 0xFF
 
 
-@pytest.mark.parametrize("way", Way)
+@pytest.mark.parametrize("way", Direction)
 @pytest.mark.parametrize("after", [1, 5, 100_000])
 @pytest.mark.parametrize("delay", [0.0, 0.01])
-def test_a_reset_strikes_both_ends_after_so_many_bytes(way: Way, after: int, delay: float) -> None:
-    with linked(delay, faults=[Fault(Harm.RESET, after, way)]) as (near, far):
-        sends, receives = (near, far) if way is Way.THERE else (far, near)
+def test_a_reset_strikes_both_ends_after_so_many_bytes(way: Direction, after: int, delay: float) -> None:
+    with linked(delay, faults=[Fault(FaultKind.RESET, after, way)]) as (near, far):
+        sends, receives = (near, far) if way is Direction.THERE else (far, near)
         learned = []
         try:
             sends.sendall(PATTERN[: after + 1])
@@ -176,18 +176,18 @@ def test_a_reset_strikes_both_ends_after_so_many_bytes(way: Way, after: int, del
     assert sorted(map(id, learned)) == sorted(map(id, (near, far)))
 
 
-@pytest.mark.parametrize("way", Way)
+@pytest.mark.parametrize("way", Direction)
 @pytest.mark.parametrize("after", [0, 100_000])
-def test_a_close_strikes_both_ends_after_so_many_bytes(way: Way, after: int) -> None:
-    with linked(faults=[Fault(Harm.CLOSE, after, way)]) as (near, far):
-        sends, receives = (near, far) if way is Way.THERE else (far, near)
+def test_a_close_strikes_both_ends_after_so_many_bytes(way: Direction, after: int) -> None:
+    with linked(faults=[Fault(FaultKind.CLOSE, after, way)]) as (near, far):
+        sends, receives = (near, far) if way is Direction.THERE else (far, near)
         sends.sendall(PATTERN[:after])
         assert read_all(receives) == PATTERN[:after]
         assert read_all(sends) == b""
 
 
 def test_a_stall_stops_one_way_and_lets_the_other_go_on() -> None:
-    with linked(faults=[Fault(Harm.STALL, after=4)]) as (near, far):
+    with linked(faults=[Fault(FaultKind.STALL, after=4)]) as (near, far):
         near.sendall(b"one, two")
         near.shutdown(socket.SHUT_WR)
         assert far.recv(10) == b"one,"
@@ -203,7 +203,10 @@ def test_a_fault_of_one_connection_leaves_the_others_alone() -> None:
         with contextlib.suppress(GoneError):
             healthy(peer)
 
-    faults = [Fault(Harm.CLOSE, after=0, connection=1), Fault(Harm.CLOSE, after=0, way=Way.BACK, connection=3)]
+    faults = [
+        Fault(FaultKind.CLOSE, after=0, connection=1),
+        Fault(FaultKind.CLOSE, after=0, way=Direction.BACK, connection=3),
+    ]
     stored: list[int] = []
     with ScriptedSCP(script) as scp, Link(scp.port, faults=faults) as link:
         for number in (1, 2, 3):
@@ -217,4 +220,4 @@ def test_a_fault_of_one_connection_leaves_the_others_alone() -> None:
 
 def test_there_is_nothing_before_the_first_byte() -> None:
     with pytest.raises(ValueError, match="-1 bytes"):
-        Fault(Harm.RESET, after=-1)
+        Fault(FaultKind.RESET, after=-1)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicomport.wire import Abort, AssociateRJ, RejectReason, encode, spoken
+from dicomport.wire import Abort, AssociateRJ, RejectReason, encode, guess_protocol
 
 BEGINNINGS = {
     "TLS": (bytes.fromhex("15 0303 0002 0228"), bytes.fromhex("16 0301 0200 01")),
@@ -18,22 +18,22 @@ SAMPLES = [(name, sample) for name, samples in BEGINNINGS.items() for sample in 
 
 @pytest.mark.parametrize(("name", "sample"), SAMPLES)
 def test_a_protocol_is_told_by_as_much_of_its_beginning_as_has_come(name: str, sample: bytes) -> None:
-    assert {spoken(sample[:size]) for size in range(1, len(sample) + 1)} == {name}
+    assert {guess_protocol(sample[:size]) for size in range(1, len(sample) + 1)} == {name}
 
 
 @pytest.mark.parametrize(
     ("name", "answer"), [(name, sample) for name, sample in SAMPLES if sample[:1] in (b"\3", b"\7", b"S", b"H")]
 )
 def test_an_answer_is_told_without_its_first_bytes(name: str, answer: bytes) -> None:
-    assert spoken(answer[5:], missing=5) == name
+    assert guess_protocol(answer[5:], missing=5) == name
 
 
 @pytest.mark.parametrize("first", [b"", bytes(20), b"\xff\xff", b"hello", bytes.fromhex("15 00"), b"HTML"])
 def test_what_is_none_of_them_has_no_name(first: bytes) -> None:
-    assert spoken(first) == ""
-    assert spoken(first, missing=5) == ""
+    assert guess_protocol(first) == ""
+    assert guess_protocol(first, missing=5) == ""
 
 
 @given(st.binary(max_size=20), st.integers(0, 10))
 def test_any_bytes_have_a_name_or_none(first: bytes, missing: int) -> None:
-    assert spoken(first, missing=missing) in {"", *BEGINNINGS}
+    assert guess_protocol(first, missing=missing) in {"", *BEGINNINGS}

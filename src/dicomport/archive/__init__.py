@@ -5,7 +5,7 @@ from dicomport.archive.commit.committer import Duplicates
 from dicomport.archive.export import export
 from dicomport.archive.index import Filters, Index, SchemaError
 from dicomport.archive.notifications import CompleteStudy, HookError, Hooks
-from dicomport.archive.open import look_at
+from dicomport.archive.open import open_archive
 from dicomport.archive.path_template import DEFAULT_LAYOUT, Layout
 from dicomport.archive.paths import Paths
 from dicomport.archive.quarantine import Quarantine, QuarantineEntry, quarantined
@@ -40,7 +40,7 @@ __all__ = [
     "SchemaError",
     "export",
     "files_of",
-    "look_at",
+    "open_archive",
     "quarantined",
     "recover",
     "reindex",

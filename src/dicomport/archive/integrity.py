@@ -27,7 +27,7 @@ from dicomport.standard import (
     sop_classes,
 )
 
-__all__ = ["Custody"]
+__all__ = ["Integrity"]
 
 _AT_ONCE: Final = 500
 """Instances that the index is asked for in one query."""
@@ -55,7 +55,7 @@ class _Known:
     received: str
 
 
-class Custody:
+class Integrity:
     """Looks instances up: index, file, and every byte of it.
 
     It has one thread: reading whatever a peer asks for must not keep the instances of others from the disk.

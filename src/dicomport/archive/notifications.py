@@ -19,7 +19,7 @@ __all__ = ["CompleteStudy", "HookError", "Hooks"]
 
 log = get_logger("archive")
 
-_MOST_OPEN: Final = 10_000
+_MAX_OPEN: Final = 10_000
 """Studies that are not complete yet. One association may send any number, and for hours."""
 
 T = TypeVar("T")
@@ -75,7 +75,8 @@ class Hooks:
     """Calls back for each instance that an archive has stored, and for each study that is complete.
 
     A study is complete when no association that sent to it is open and nothing came for `study_timeout` seconds; what
-    comes later makes it open again, and complete another time. `StorageSCP` takes `association_over` as its `on_over`:
+    comes later makes it open again, and complete another time. `StorageSCP` takes `association_over` as its
+    `on_association_end`:
     without it no study would be complete. An `async with` block closes the hooks at its end.
 
     All methods are for the event loop of the receiver. Of several processes with one archive each has hooks of its own.
@@ -89,21 +90,21 @@ class Hooks:
         study_timeout: float = 60.0,
         seconds: float = 300.0,
         at_once: int = 4,
-        most_waiting: int = 10_000,
-        most_open: int = _MOST_OPEN,
+        max_waiting: int = 10_000,
+        max_open: int = _MAX_OPEN,
     ) -> None:
         """Prepare. The bounds count for each of the two callbacks on its own, so that neither waits for the other.
 
-        `seconds` is how long a call may take before it is cancelled, `at_once` how many may run, and `most_waiting`
-        how many may wait for that: beyond it they are skipped, and the log says so. With more than `most_open`
+        `seconds` is how long a call may take before it is cancelled, `at_once` how many may run, and `max_waiting`
+        how many may wait for that: beyond it they are skipped, and the log says so. With more than `max_open`
         studies open, the one that got nothing for the longest time is taken for complete.
         """
         self._instances = (
-            None if on_instance is None else _Calls("on_instance", on_instance, seconds, at_once, most_waiting)
+            None if on_instance is None else _Calls("on_instance", on_instance, seconds, at_once, max_waiting)
         )
-        self._studies = None if on_study is None else _Calls("on_study", on_study, seconds, at_once, most_waiting)
+        self._studies = None if on_study is None else _Calls("on_study", on_study, seconds, at_once, max_waiting)
         self._study_timeout = study_timeout
-        self._most_open = most_open
+        self._max_open = max_open
         self._open: dict[str, _OpenStudy] = {}
         """By Study Instance UID; the one that got something last comes last."""
         self._sent_to: dict[Hashable, set[str]] = {}
@@ -120,9 +121,9 @@ class Hooks:
         study.add(record, association, asyncio.get_running_loop().time())
         self._open[uid] = study
         self._sent_to.setdefault(association, set()).add(uid)
-        if len(self._open) > self._most_open:
+        if len(self._open) > self._max_open:
             longest = next(iter(self._open))
-            log.warning("study_not_awaited", study_instance_uid=longest, open=self._most_open)
+            log.warning("study_not_awaited", study_instance_uid=longest, open=self._max_open)
             self._complete(longest)
 
     def association_over(self, association: Hashable) -> None:
@@ -181,20 +182,20 @@ class _Calls(Generic[T]):
     """The calls of one callback: those that run, each in a task, and those that wait."""
 
     def __init__(
-        self, name: str, callback: Callable[[T], Awaitable[object]], seconds: float, at_once: int, most_waiting: int
+        self, name: str, callback: Callable[[T], Awaitable[object]], seconds: float, at_once: int, max_waiting: int
     ) -> None:
         self._name = name
         self._callback = callback
         self._seconds = seconds
         self._at_once = at_once
-        self._most_waiting = most_waiting
+        self._max_waiting = max_waiting
         self._running: set[asyncio.Task[None]] = set()
         self._waiting: deque[tuple[T, str]] = deque()
         self._skipped = 0
 
     def put(self, subject: T, uid: str) -> None:
         """Have a call made as soon as it may run."""
-        if len(self._running) >= self._at_once and len(self._waiting) >= self._most_waiting:
+        if len(self._running) >= self._at_once and len(self._waiting) >= self._max_waiting:
             self._skipped += 1
             if self._skipped == 1:
                 log.warning("hooks_skipped", hook=self._name, from_uid=uid, waiting=len(self._waiting))

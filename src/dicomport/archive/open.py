@@ -10,11 +10,11 @@ from dicomport.archive.index import Index
 from dicomport.archive.paths import Paths
 from dicomport.archive.storage import recover
 
-__all__ = ["look_at"]
+__all__ = ["open_archive"]
 
 
 @contextlib.contextmanager
-def look_at(root: str | Path) -> Iterator[tuple[Paths, Index]]:
+def open_archive(root: str | Path) -> Iterator[tuple[Paths, Index]]:
     """Open an archive's index; what a process that died left behind is put right first.
 
     Raises `FileNotFoundError` where there is no archive, and `SchemaError` for one of a later version.

@@ -38,12 +38,12 @@ class QuarantineEntry:
 class Quarantine:
     """A folder that is bounded in size and in age: what is oldest goes first."""
 
-    def __init__(self, folder: Path, durability: Durability, *, most_bytes: int, most_days: float) -> None:
+    def __init__(self, folder: Path, durability: Durability, *, max_bytes: int, max_days: float) -> None:
         """Take the folder, and make it where it is missing. Raises `OSError`."""
         self._folder = folder
         self._durability = durability
-        self._most_bytes = most_bytes
-        self._most_seconds = most_days * _DAY
+        self._max_bytes = max_bytes
+        self._max_seconds = max_days * _DAY
         folder.mkdir(exist_ok=True)
         for described in folder.glob("*.json"):
             # Of a process that died between the two files; a younger one may be about to write the second.
@@ -64,7 +64,7 @@ class Quarantine:
             if self._durability is Durability.FSYNC:
                 file.sync()
                 sync(described)
-            file.claim(path)
+            file.link(path)
         except OSError:
             described.unlink(missing_ok=True)
             raise
@@ -81,9 +81,9 @@ class Quarantine:
             except FileNotFoundError:
                 continue  # Another association or process was faster.
             size += status.st_size
-            too_old = time.time() - status.st_mtime > self._most_seconds
+            too_old = time.time() - status.st_mtime > self._max_seconds
             # The one that has just come stays, whatever its size: it was promised to.
-            if number and (size > self._most_bytes or too_old):
+            if number and (size > self._max_bytes or too_old):
                 path.unlink(missing_ok=True)
                 path.with_suffix(".json").unlink(missing_ok=True)
 

@@ -14,7 +14,7 @@ from typing import Final
 
 from dicomport.archive.scan.scanner import InstanceFacts
 
-__all__ = ["Record", "State", "came_at", "iso_time"]
+__all__ = ["Record", "State", "iso_time", "received_at"]
 
 
 class State(enum.StrEnum):
@@ -105,6 +105,6 @@ def _iso_second(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat()
 
 
-def came_at(entry: os.stat_result) -> str:
+def received_at(entry: os.stat_result) -> str:
     """Tell when an instance came, by the time of its file's last change, as `iso_time` writes it."""
     return iso_time(entry.st_mtime_ns // 1000)

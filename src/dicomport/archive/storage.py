@@ -17,18 +17,18 @@ from blake3 import blake3
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from dicomport.archive.checks import Checks, completed
-from dicomport.archive.commit.committer import Commission, Committer, Duplicates
+from dicomport.archive.commit.committer import Committer, Duplicates, PendingInstance
 from dicomport.archive.commit.sessions import Session, abandoned
 from dicomport.archive.index import Index
-from dicomport.archive.integrity import Custody, Reference
+from dicomport.archive.integrity import Integrity, Reference
 from dicomport.archive.notifications import Hooks
 from dicomport.archive.path_template import Layout
 from dicomport.archive.paths import Paths
 from dicomport.archive.quarantine import Quarantine, QuarantineEntry
-from dicomport.archive.records import Record, came_at
+from dicomport.archive.records import Record, received_at
 from dicomport.archive.scan.scanner import Scanner
-from dicomport.encoding.templates import Model, Models
-from dicomport.files import BlockWriter, Disk, Durability, Memory, TemporaryFile, in_thread, make_folder
+from dicomport.encoding.templates import SeriesTemplate, SeriesTemplates
+from dicomport.files import BlockWriter, Disk, Durability, MemoryBudget, TemporaryFile, in_thread, make_folder
 from dicomport.logs import get_logger
 from dicomport.standard import OUT_OF_RESOURCES, Status
 from dicomport.wire import Buffer, FileMeta
@@ -37,7 +37,7 @@ __all__ = ["Archive", "ArchiveOptions", "recover"]
 
 log = get_logger("archive")
 
-_MOST_WAITING: Final = 10_000
+_MAX_WAITING: Final = 10_000
 """Records that wait for the index; beyond that, committing waits too."""
 
 _GATHERING_SECONDS: Final = 0.05
@@ -73,7 +73,7 @@ class Operation(Protocol):
     @property
     def file_meta(self) -> FileMeta: ...
     @property
-    def memory(self) -> Memory: ...
+    def memory(self) -> MemoryBudget: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,8 +116,8 @@ class Archive:
         self.quarantine = Quarantine(
             self.paths.quarantine,
             durability,
-            most_bytes=self._options.quarantine_bytes,
-            most_days=self._options.quarantine_days,
+            max_bytes=self._options.quarantine_bytes,
+            max_days=self._options.quarantine_days,
         )
         self._disk = Disk()
         self._session = Session(self.paths.sessions, durability)
@@ -132,9 +132,9 @@ class Archive:
             committed=self._indexer.put,
             busy=self._indexer.busy,
         )
-        self._custody = Custody(self.paths, self.index, durability)
+        self._custody = Integrity(self.paths, self.index, durability)
         self._is_closed = False
-        self._models = Models()
+        self._models = SeriesTemplates()
         self._room = _Room(self.paths.root, self._options.min_free_bytes)
 
     async def begin(self, operation: Operation) -> ArchiveSink | Status:
@@ -193,7 +193,7 @@ def _is_there(path: Path, record: Record) -> bool:
         entry = path.stat(follow_symlinks=False)
     except OSError:
         return False
-    return entry.st_ino == record.inode and came_at(entry) == record.received
+    return entry.st_ino == record.inode and received_at(entry) == record.received
 
 
 class ArchiveSink:
@@ -208,7 +208,7 @@ class ArchiveSink:
         quarantine: Quarantine,
         *,
         disk: Disk,
-        model: Model,
+        model: SeriesTemplate,
         hooks: Hooks | None,
     ) -> None:
         self._operation = operation
@@ -242,7 +242,7 @@ class ArchiveSink:
         is_written = self._file is not None and not self._writer.pending
         file = self._finished() if is_written else await self._disk.run(self._finished)
         answer, stored = await self._committer.commit(
-            Commission(
+            PendingInstance(
                 file=file,
                 facts=scan.facts
                 if status is None
@@ -332,7 +332,7 @@ class _Indexer:
 
     def busy(self) -> bool:
         """Tell whether too many wait."""
-        return len(self._waiting) >= _MOST_WAITING
+        return len(self._waiting) >= _MAX_WAITING
 
     def hurry(self) -> None:
         """Gather and wait no more: what the database does not take at once is left to the journal."""

@@ -14,7 +14,7 @@ from blake3 import blake3
 from dicomport.archive.checks import Check, Checks, Policy, completed
 from dicomport.archive.index import Filters, Index
 from dicomport.archive.paths import Paths
-from dicomport.archive.records import Record, came_at
+from dicomport.archive.records import Record, received_at
 from dicomport.archive.scan.scanner import Scanner
 from dicomport.files import read_part10
 from dicomport.wire import FileMetaError
@@ -109,7 +109,7 @@ def record_of(paths: Paths, path: Path) -> Record:
         transfer_syntax_uid=file.meta.transfer_syntax_uid,
         calling_ae_title=file.meta.source_ae_title,
         address=file.meta.source_presentation_address.removeprefix("dicom:"),
-        received=came_at(entry),
+        received=received_at(entry),
         suspect=status is not None,
     )
 

@@ -19,14 +19,14 @@ from dicomport.archive import (
     Paths,
     SchemaError,
     files_of,
-    look_at,
+    open_archive,
     quarantined,
 )
 from dicomport.archive import export as export_study
 from dicomport.archive import reindex as reindex_archive
 from dicomport.archive import verify as verify_archive
 from dicomport.cli.options.common import ExitCode, json_option, log_format_option
-from dicomport.cli.text import amount, count, print_table, tell
+from dicomport.cli.text import amount, count, print_message, print_table
 from dicomport.logs import printable
 from dicomport.standard import describe
 
@@ -145,7 +145,7 @@ def show(*, uid: str, root: Path, as_json: bool) -> int:
     with _looking_at(root) as (paths, index):
         rows = index.find(uid) or index.instances(Filters(study_instance_uid=uid))
         if not rows:
-            tell(f"no instance and no study in the archive has the UID {uid}")
+            print_message(f"no instance and no study in the archive has the UID {uid}")
             return ExitCode.FAILED
         for row in rows:
             facts = dict(row) | {"path": str(paths.root / str(row["path"]))}
@@ -166,7 +166,7 @@ def verify(*, root: Path, as_json: bool) -> int:
     with _looking_at(root) as (paths, index), _progress(paths) as progress:
         findings = _tell_findings(verify_archive(paths, index, progress), as_json=as_json)
     if not as_json:
-        tell("nothing is wrong" if not findings else f"{count(findings, 'finding')}")
+        print_message("nothing is wrong" if not findings else f"{count(findings, 'finding')}")
     return ExitCode.FAILED if findings else ExitCode.OK
 
 
@@ -182,7 +182,7 @@ def reindex(*, root: Path, as_json: bool) -> int:
         findings = _tell_findings(reindex_archive(paths, index, progress), as_json=as_json)
         number = len(index.instances(Filters()))
     if not as_json:
-        tell(f"{count(number, 'instance')} in the index")
+        print_message(f"{count(number, 'instance')} in the index")
     return ExitCode.FAILED if findings else ExitCode.OK
 
 
@@ -196,22 +196,22 @@ def export(*, study: str, destination: Path, root: Path) -> int:
         try:
             number = sum(1 for _ in export_study(paths, index, study, destination))
         except KeyError:
-            tell(f"no study in the archive has the UID {study}")
+            print_message(f"no study in the archive has the UID {study}")
             return ExitCode.FAILED
         except FileExistsError:
-            tell(f"{destination} is there already: name a new folder or zip file")
+            print_message(f"{destination} is there already: name a new folder or zip file")
             return ExitCode.FAILED
         except OSError as error:
-            tell(f"{error.filename or destination}: {error.strerror}")
+            print_message(f"{error.filename or destination}: {error.strerror}")
             return ExitCode.FAILED
-    tell(f"{count(number, 'file')} in {destination}")
+    print_message(f"{count(number, 'file')} in {destination}")
     return ExitCode.OK
 
 
 @contextmanager
 def _looking_at(root: Path) -> Iterator[tuple[Paths, Index]]:
     try:
-        with look_at(root) as opened:
+        with open_archive(root) as opened:
             yield opened
     except FileNotFoundError:
         raise click.ClickException(f"there is no archive in {root}: name one with --archive") from None
@@ -241,7 +241,7 @@ def _tell_findings(findings: Iterable[Finding], *, as_json: bool) -> int:
         if as_json:
             click.echo(json.dumps({"path": finding.path, "finding": finding.kind, "detail": finding.detail}))
         else:
-            tell(f"{finding.path}: {finding.kind}" + (f" ({finding.detail})" if finding.detail else ""))
+            print_message(f"{finding.path}: {finding.kind}" + (f" ({finding.detail})" if finding.detail else ""))
     return number
 
 

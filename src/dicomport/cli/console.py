@@ -11,7 +11,7 @@ import click
 
 from dicomport.logs import JsonFormatter, TextFormatter, printable
 
-__all__ = ["LogFormat", "log_to_stderr", "set_log_format", "show_error", "tell"]
+__all__ = ["LogFormat", "log_to_stderr", "print_message", "set_log_format", "show_error"]
 
 
 class LogFormat(enum.StrEnum):
@@ -54,7 +54,7 @@ def log_to_stderr(level: int) -> None:
     logging.getLogger("dicomport").setLevel(level)
 
 
-def tell(*lines: str) -> None:
+def print_message(*lines: str) -> None:
     """Tell a person something; what a peer or a file name may have put in makes no line and can't move the terminal."""
     if _handler.formatter is _FORMATTERS[LogFormat.JSON]:
         _tell_in_json("\n".join(lines), logging.INFO)

@@ -20,7 +20,7 @@ from dicomport.cli.options.contexts import CONTEXT
 from dicomport.cli.options.identity import IdentityItem, user_identity_options
 from dicomport.cli.options.timeout import Side, timeout_options
 from dicomport.cli.options.tls import TLSOptions, tls_context, tls_options
-from dicomport.cli.text import round_trip_times, tell
+from dicomport.cli.text import print_message, round_trip_times
 from dicomport.net import Address, AssociationError, Timeouts
 from dicomport.scu import ContextLike, associate
 from dicomport.standard import VERIFICATION, Status
@@ -118,7 +118,7 @@ def echoscu(
     try:
         status, round_trips = asyncio.run(echo())
     except AssociationError as error:
-        tell(f"no answer: {error}", "--explain tells at which step, and what to do")
+        print_message(f"no answer: {error}", "--explain tells at which step, and what to do")
         return ExitCode.NO_ASSOCIATION
     if as_json:
         import json  # noqa: PLC0415  # seldom needed
@@ -127,5 +127,5 @@ def echoscu(
         facts = {"status": status.code, "category": status.category.value, "seconds": statistics.median(round_trips)}
         click.echo(json.dumps(facts))
     if talkative:
-        tell(f"{host}:{port} answered {status} in {round_trip_times(round_trips)}")
+        print_message(f"{host}:{port} answered {status} in {round_trip_times(round_trips)}")
     return ExitCode.OK if status.accepted else ExitCode.FAILED

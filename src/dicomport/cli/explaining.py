@@ -11,9 +11,9 @@ from typing import Final
 import click
 
 from dicomport.cli.options.common import ExitCode
-from dicomport.cli.text import round_trip_times, tell
-from dicomport.core import Outcome
-from dicomport.net import Attempt
+from dicomport.cli.text import print_message, round_trip_times
+from dicomport.core import NegotiationResult
+from dicomport.net import FailedAttempt
 from dicomport.net.tls.certificates import Certificate
 from dicomport.scu.explain.advice import refused_classes
 from dicomport.scu.explain.steps import Associated, Connected, Echoed, Released, Resolved, Secured, Step
@@ -40,7 +40,7 @@ async def tell_steps(steps: AsyncGenerator[Step, None], *, as_json: bool, talkat
             if as_json:
                 click.echo(json.dumps(_describe_step(step)))
             if talkative or step.failure:
-                tell(*_step_lines(step))
+                print_message(*_step_lines(step))
             if isinstance(step, Associated) and step.outcome is not None:
                 code = ExitCode.FAILED
             if isinstance(step, Echoed) and not step.failure:
@@ -72,7 +72,7 @@ def _facts(step: Step) -> Iterator[str]:
                 yield f"{step.endpoint} answered"
         case Secured():
             yield from _tls_facts(step)
-        case Associated(outcome=Outcome() as outcome):
+        case Associated(outcome=NegotiationResult() as outcome):
             yield from _association_facts(step.request, outcome)
             if not step.failure:
                 yield from (f"what to do: {line}" for line in refused_classes(outcome))
@@ -82,7 +82,7 @@ def _facts(step: Step) -> Iterator[str]:
             yield f"round trips: {len(step.round_trips)}, {round_trip_times(step.round_trips)}"
 
 
-def _why(attempt: Attempt) -> str:
+def _why(attempt: FailedAttempt) -> str:
     # asyncio's own words would repeat the address.
     return os.strerror(attempt.error.errno) if attempt.error.errno else str(attempt.error)
 
@@ -99,7 +99,7 @@ def _tls_facts(step: Secured) -> Iterator[str]:
     yield f"the peer {'asked' if step.certificate_asked else 'did not ask'} for a certificate of ours"
 
 
-def _association_facts(request: AssociateRQ, outcome: Outcome) -> Iterator[str]:
+def _association_facts(request: AssociateRQ, outcome: NegotiationResult) -> Iterator[str]:
     yield f"{request.called_ae_title!r} accepted {request.calling_ae_title!r}"
     yield f"implementation: {outcome.peer.class_uid or 'not named'} {outcome.peer.version_name}".rstrip()
     yield f"longest PDU the peer takes: {outcome.peer_maximum_length or 'no limit'}"
@@ -117,7 +117,7 @@ def _association_facts(request: AssociateRQ, outcome: Outcome) -> Iterator[str]:
         yield from (f"    {line}" for line in answer)
 
 
-def _same_answers(request: AssociateRQ, outcome: Outcome) -> dict[tuple[str, ...], list[str]]:
+def _same_answers(request: AssociateRQ, outcome: NegotiationResult) -> dict[tuple[str, ...], list[str]]:
     """Give the answers to the contexts of a SOP Class, each with all the classes that got just this."""
     proposed = {context.context_id: context.transfer_syntaxes for context in request.presentation_contexts}
     by_class: dict[str, dict[str, list[str]]] = {}
@@ -208,7 +208,7 @@ def _described_certificate(certificate: Certificate) -> dict[str, object]:
     }
 
 
-def _described_outcome(request: AssociateRQ, outcome: Outcome) -> dict[str, object]:
+def _described_outcome(request: AssociateRQ, outcome: NegotiationResult) -> dict[str, object]:
     proposed = {context.context_id: context.transfer_syntaxes for context in request.presentation_contexts}
     return {
         "implementation_class_uid": outcome.peer.class_uid,

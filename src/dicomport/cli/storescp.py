@@ -30,8 +30,8 @@ from dicomport.cli.options.tls import TLSOptions, renewing, tls_context, tls_opt
 from dicomport.cli.receiver.archives import Archives, opened
 from dicomport.cli.receiver.commitments import Commitments, commit_to_option
 from dicomport.cli.receiver.hooks import command_hooks, hook_options
-from dicomport.cli.receiver.workers import Seat, run_workers
-from dicomport.cli.text import count, tell
+from dicomport.cli.receiver.workers import WorkerContext, run_workers
+from dicomport.cli.text import count, print_message
 from dicomport.net import Address, Timeouts, allow_descriptors
 from dicomport.scp import StorageSCP, StoreOperation
 from dicomport.standard import Status
@@ -126,7 +126,7 @@ def storescp(
     )
     affordable = _affordable(limits)
 
-    def receive(seat: Seat | None) -> int:
+    def receive(seat: WorkerContext | None) -> int:
         with opened(root, options, access.configured, hooks_of) as archives:
             scp = StorageSCP(
                 archives.of_all,
@@ -141,8 +141,8 @@ def storescp(
                 timeouts=timeouts,
                 limits=affordable,
                 tls=context,
-                on_answer=_print_json if as_json else None,
-                on_over=archives.association_over,
+                on_stored=_print_json if as_json else None,
+                on_association_end=archives.association_over,
                 commitment=Commitments(
                     archives.archives,
                     report_to,
@@ -162,7 +162,7 @@ def storescp(
     try:
         return receive(None) if workers == 1 else run_workers(workers, bind_address, port, receive)
     except OSError as error:
-        tell(_explain(error, bind_address, port))
+        print_message(_explain(error, bind_address, port))
         return ExitCode.FAILED
 
 
@@ -171,7 +171,7 @@ async def _serve(
     address: str,
     archives: Archives,
     security: TLSOptions | None,
-    seat: Seat | None,
+    seat: WorkerContext | None,
     *,
     talkative: bool,
 ) -> None:
@@ -187,8 +187,10 @@ async def _serve(
         await stack.enter_async_context(scp)
         if talkative and (seat is None or seat.number == 0):
             if archives.recovered:
-                tell(f"{count(archives.recovered, 'instance')} of a receiver that was killed were put into the index")
-            tell(f"listening on {address}:{scp.port}, storing in {archives.of_all.paths.root}; Ctrl-C ends it")
+                print_message(
+                    f"{count(archives.recovered, 'instance')} of a receiver that was killed were put into the index"
+                )
+            print_message(f"listening on {address}:{scp.port}, storing in {archives.of_all.paths.root}; Ctrl-C ends it")
         with renewing(scp, security):
             await over.wait()
         if seat is not None:
@@ -205,7 +207,7 @@ def _affordable(limits: Limits) -> Limits:
     most = max(1, (allowed - others) // _DESCRIPTORS_PER_ASSOCIATION)
     if most >= limits.associations:
         return limits
-    tell(
+    print_message(
         f"{count(most, 'association')} at the same time instead of {limits.associations}: this process may have only "
         f"{allowed} files open. Raise that with ulimit -n, or ask for fewer with --max-associations"
     )

@@ -27,9 +27,9 @@ from dicomport.cli.options.tls import TLSOptions, tls_context, tls_options
 from dicomport.cli.sender.commitment import Commitments, Committing, ask, check_port, commit_options, tell_commitments
 from dicomport.cli.sender.output import outlets
 from dicomport.cli.sender.summary import progress, summarize
-from dicomport.cli.text import tell
+from dicomport.cli.text import print_message
 from dicomport.net import Address, Timeouts
-from dicomport.scu import Plan, Preparation, RetryPolicy, Sending, SendReport, find, send
+from dicomport.scu import Plan, RetryPolicy, Sending, SendReport, Transform, find, send
 from dicomport.wire import Priority
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def storescu(
     retry: RetryPolicy,
     journal: Path | None,
     report: Path | None,
-    preparation: Preparation,
+    preparation: Transform,
     fail_fast: bool,
     plan_only: bool,
     committing: Committing | None,
@@ -157,7 +157,7 @@ async def _run(sending: Sending) -> tuple[bool, SendReport]:
             running.cancel()
             return
         interrupted = True
-        tell("finishing what is in flight; Ctrl-C again aborts it")
+        print_message("finishing what is in flight; Ctrl-C again aborts it")
         sending.stop()
 
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -180,9 +180,11 @@ def _journal(path: Path, address: Address, called_ae_title: str) -> Journal:
 
 def _exit_code(report: SendReport) -> ExitCode:
     if not report.results:
-        tell("there is nothing to send: no file was named or found")
+        print_message("there is nothing to send: no file was named or found")
         return ExitCode.FAILED
     if report.error and not report.associations:
-        tell("`dicomport echoscu --explain`, with the same host, port and options, tells what is wrong and what to do")
+        print_message(
+            "`dicomport echoscu --explain`, with the same host, port and options, tells what is wrong and what to do"
+        )
         return ExitCode.NO_ASSOCIATION
     return ExitCode.FAILED if report.failed or report.untried or report.journal_error else ExitCode.OK

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from dicomport.cli.console import tell
+from dicomport.cli.console import print_message
 from dicomport.logs import printable
 
-__all__ = ["amount", "count", "print_table", "round_trip_times", "tell"]
+__all__ = ["amount", "count", "print_message", "print_table", "round_trip_times"]
 
 _PIPED_WIDTH = 160
 """Columns of a table where there is no terminal to fit it into."""

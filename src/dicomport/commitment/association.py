@@ -47,7 +47,7 @@ SOME_FAILED: Final = 2
 TakeReport: TypeAlias = Callable[[NEventReportRQ, bytes, str], Status]
 """Takes a report with its data set and the transfer syntax of that, and says how it is answered."""
 
-_MOST_BYTES: Final = DEFAULT_LIMITS.normalized_bytes
+_MAX_BYTES: Final = DEFAULT_LIMITS.normalized_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,9 +157,9 @@ class _Requestor(Requestor):
             if not isinstance(event, DataReceived):
                 raise LostError(f"the peer sent {event} inside a message")
             size += len(event.data)
-            data += event.data if size <= _MOST_BYTES else b""
+            data += event.data if size <= _MAX_BYTES else b""
             last = event.last
-        return bytes(data) if size <= _MOST_BYTES else b""
+        return bytes(data) if size <= _MAX_BYTES else b""
 
     def _serve(self, message: _Message) -> Steps[None]:
         """Answer what the peer says unasked."""
@@ -186,7 +186,7 @@ class _Requestor(Requestor):
             yield FLUSH
 
 
-class _Over(Exception):  # noqa: N818  # not an error: nothing more is awaited
+class _AssociationEnded(Exception):  # noqa: N818  # not an error: nothing more is awaited
     """`stop_listening` was called."""
 
 
@@ -236,13 +236,13 @@ class CommitmentAssociation:
 
     async def listen(self, seconds: float) -> None:
         """Take reports until `stop_listening`; between two of them no more than so many seconds may go by."""
-        with contextlib.suppress(_Over), self._connection.interruptible():
+        with contextlib.suppress(_AssociationEnded), self._connection.interruptible():
             await self._connection.run(self._requestor.listen(Timer("report", seconds), lambda: self._over))
 
     def stop_listening(self) -> None:
         """Let `listen` return, once what is being sent is sent."""
         self._over = True
-        self._connection.interrupt(_Over())
+        self._connection.interrupt(_AssociationEnded())
 
     async def release(self) -> None:
         """Release the association, where it is not over already, and close."""

@@ -20,7 +20,7 @@ __all__ = ["Courier", "StoppedError"]
 _FIRST_DELAY: Final = 1.0
 """Seconds until the second try; each one that fails doubles them."""
 
-_LONGEST_DELAY: Final = 3600.0
+_MAX_DELAY: Final = 3600.0
 
 _TRY_AGAIN: Final = frozenset((PROCESSING_FAILURE.code, RESOURCE_LIMITATION.code))
 """Answers to a report that another time may be better ones."""
@@ -105,7 +105,7 @@ class Courier:
                     async with asyncio.timeout(delay):
                         await self._called.wait()
                 self._called.set()
-                delay = min(2 * delay, _LONGEST_DELAY)
+                delay = min(2 * delay, _MAX_DELAY)
 
     async def _deliver_all(self) -> None:
         if not self._errands or self._stopped:

@@ -37,7 +37,7 @@ from dicomport.standard import (
 from dicomport.wire import DEFAULT_LIMITS, Limits, NActionRQ
 from dicomport.wire.commitment import CommitmentDataSetError, CommitmentRequest, CommitmentResult, SOPReference
 
-__all__ = ["CommitmentSCP", "Custody"]
+__all__ = ["CommitmentSCP", "Integrity"]
 
 _RETRY_FOR: Final = 7 * 86400.0
 
@@ -46,7 +46,7 @@ _NO_ROOM: Final = frozenset((errno.ENOSPC, errno.EDQUOT))
 log = get_logger("commitment")
 
 
-class Custody(Protocol):
+class Integrity(Protocol):
     """Whoever keeps instances, and can say which: an archive."""
 
     async def look_up(self, references: Sequence[SOPReference]) -> Sequence[Status]:
@@ -91,7 +91,7 @@ class CommitmentSCP:
 
     def __init__(
         self,
-        custody: Custody,
+        custody: Integrity,
         transactions: str | Path,
         *,
         report_to: Mapping[str, Address] | None = None,

@@ -305,7 +305,7 @@ async def _listening(
         abstract_syntaxes=lambda uid, _kind: uid == VERIFICATION,
         timeouts=timeouts,
         tls=tls,
-        on_over=receiver.over,
+        on_association_end=receiver.over,
         commitment=receiver,
     )
     async with scp:

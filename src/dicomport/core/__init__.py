@@ -22,11 +22,11 @@ from dicomport.core.negotiation import (
     AcceptedContext,
     AcceptorPolicy,
     ContextOutcome,
-    Identity,
+    ImplementationInfo,
     Negotiation,
-    Outcome,
+    NegotiationResult,
     negotiate,
-    settle,
+    resolve_reply,
 )
 from dicomport.core.states import TRANSITIONS, Action, Event, State
 
@@ -47,14 +47,14 @@ __all__ = [
     "CoreEvent",
     "DataReceived",
     "Event",
-    "Identity",
+    "ImplementationInfo",
     "Negotiation",
-    "Outcome",
+    "NegotiationResult",
     "ReleaseConfirmed",
     "ReleaseRequested",
     "Role",
     "State",
     "StateError",
     "negotiate",
-    "settle",
+    "resolve_reply",
 ]

@@ -30,8 +30,14 @@ from dicomport.core.events import (
 )
 from dicomport.core.framing import ControlPdu, Fragment, Framer, PDataHeader
 from dicomport.core.machine import Machine, out_of_place
-from dicomport.core.messages import MessageAssembler, fragments
-from dicomport.core.negotiation import SMALLEST_USEFUL_LENGTH, AcceptedContext, Negotiation, Outcome, settle
+from dicomport.core.messages import MessageAssembler, split_into_pdus
+from dicomport.core.negotiation import (
+    SMALLEST_USEFUL_LENGTH,
+    AcceptedContext,
+    Negotiation,
+    NegotiationResult,
+    resolve_reply,
+)
 from dicomport.core.states import Action, Event, State
 from dicomport.wire import (
     DEFAULT_LIMITS,
@@ -51,12 +57,12 @@ from dicomport.wire import (
     ReleaseRQ,
     decode,
     encode_command,
-    without_frames,
+    strip_traceback,
 )
 
 __all__ = ["Association", "Role"]
 
-_LONGEST_SENT = 1 << 18
+_MAX_SENT = 1 << 18
 """The longest P-DATA-TF body sent, bytes, to a peer that takes more or names no limit."""
 
 
@@ -83,7 +89,7 @@ class Association:
         self._request: AssociateRQ | None = None
         self._contexts: Mapping[int, AcceptedContext] = {}
         self._assembler = MessageAssembler(self._contexts, limits, self.deviations)
-        self._longest_sent = 0
+        self._max_sent = 0
 
     @property
     def state(self) -> State:
@@ -164,7 +170,7 @@ class Association:
                 elif in_transfer and (event := self._assembler.take(frame)) is not None:
                     return event
             except ProtocolError as error:
-                self.error = self.error or without_frames(error)
+                self.error = self.error or strip_traceback(error)
                 self._machine.step(Event.EVT19, reason=error.reason, detail=str(error))
         return indications.popleft()
 
@@ -174,14 +180,14 @@ class Association:
         """Ask for an association (Evt1); it is sent once the transport connection is there."""
         self._machine.step(Event.EVT1)
         self._request = request
-        self._framer.announce(request.user_information.maximum_length or 0)
+        self._framer.set_local_maximum(request.user_information.maximum_length or 0)
 
     def answer(self, negotiation: Negotiation) -> None:
         """Answer the peer's request (Evt7, Evt8)."""
         reply = negotiation.reply
         if isinstance(reply, AssociateAC) and negotiation.outcome is not None:
             self._machine.step(Event.EVT7, send=(reply.encode(),))
-            self._framer.announce(reply.user_information.maximum_length or 0)
+            self._framer.set_local_maximum(reply.user_information.maximum_length or 0)
             self._establish(negotiation.outcome)
         else:
             self._machine.step(Event.EVT8, send=(reply.encode(),))
@@ -197,7 +203,7 @@ class Association:
     def _send(self, context_id: int, data: Buffer, *, is_command: bool, last: bool) -> None:
         if context_id not in self._contexts:
             raise StateError(f"presentation context {context_id} was not accepted")
-        cut = fragments(context_id, data, is_command=is_command, last=last, maximum_length=self._longest_sent)
+        cut = split_into_pdus(context_id, data, is_command=is_command, last=last, maximum_length=self._max_sent)
         self._machine.step(_P_DATA_REQUEST, send=cut)
 
     def release(self) -> None:
@@ -256,7 +262,7 @@ class Association:
             self._step(Event.EVT6, AssociationRequested(request))
 
     def _take_acceptance(self, request: AssociateRQ, reply: AssociateAC) -> None:
-        outcome = settle(request, reply, self.deviations)
+        outcome = resolve_reply(request, reply, self.deviations)
         if 0 < outcome.peer_maximum_length < SMALLEST_USEFUL_LENGTH:
             raise ProtocolError(f"a maximum length of {outcome.peer_maximum_length} bytes leaves no room for data")
         self._establish(outcome)
@@ -275,10 +281,10 @@ class Association:
             self.error = self.error or ProtocolError(out_of_place(event, state), AbortReason.UNEXPECTED_PDU)
         return action
 
-    def _establish(self, outcome: Outcome) -> None:
+    def _establish(self, outcome: NegotiationResult) -> None:
         self._contexts = outcome.accepted
         self._assembler = MessageAssembler(self._contexts, self._limits, self.deviations)
-        self._longest_sent = min(outcome.peer_maximum_length or _LONGEST_SENT, _LONGEST_SENT)
+        self._max_sent = min(outcome.peer_maximum_length or _MAX_SENT, _MAX_SENT)
 
 
 _ASSOCIATE = frozenset((AssociateRQ.KIND, AssociateAC.KIND))

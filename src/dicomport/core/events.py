@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
-from dicomport.core.negotiation import AcceptedContext, Outcome
+from dicomport.core.negotiation import AcceptedContext, NegotiationResult
 from dicomport.wire import (
     AbortReason,
     AssociateRJ,
@@ -40,7 +40,7 @@ class AssociationRequested(NamedTuple):
 class AssociationAccepted(NamedTuple):
     """The peer accepted; `outcome` says what of."""
 
-    outcome: Outcome
+    outcome: NegotiationResult
 
 
 class AssociationRejected(NamedTuple):

@@ -30,7 +30,7 @@ from dicomport.wire import (
     ProtocolError,
     ReleaseRP,
     ReleaseRQ,
-    spoken,
+    guess_protocol,
 )
 
 __all__ = ["ControlPdu", "Fragment", "Frame", "Framer", "PDataHeader"]
@@ -108,7 +108,7 @@ class Framer:
         self._at = 0
         self._end = len(data)
 
-    def announce(self, maximum_length: int) -> None:
+    def set_local_maximum(self, maximum_length: int) -> None:
         """Take note of the maximum length that this side announced (PS3.8 D.1); 0 is no limit."""
         if maximum_length:
             self._longest = min(maximum_length, self._limits.p_data_pdu_bytes)
@@ -149,7 +149,7 @@ class Framer:
             return self._start_p_data()
         if kind not in _KNOWN:
             self.foreign = bytes(self._partial + self._data[self._at : self._at + FOREIGN_BYTES])
-            protocol = spoken(bytes((kind,)))
+            protocol = guess_protocol(bytes((kind,)))
             hint = f": is {protocol} spoken here?" if protocol else ""
             raise ProtocolError(f"PDU type {kind:02X}H is unknown{hint}", AbortReason.UNRECOGNIZED_PDU)
         if not self._gather(PDU_HEADER.size):

@@ -21,10 +21,10 @@ from dicomport.wire import (
     PDataTF,
     ProtocolError,
     decode_command,
-    without_frames,
+    strip_traceback,
 )
 
-__all__ = ["MessageAssembler", "fragments"]
+__all__ = ["MessageAssembler", "split_into_pdus"]
 
 _PDV_OVERHEAD: Final = 6
 
@@ -101,7 +101,7 @@ class MessageAssembler:
             command = decode_command(data, self._notes)
             event, has_data_set = CommandReceived(context, command), command.has_data_set
         except CommandError as error:
-            event, has_data_set = CommandMalformed(context, without_frames(error)), error.command.has_data_set
+            event, has_data_set = CommandMalformed(context, strip_traceback(error)), error.command.has_data_set
         if has_data_set:
             self._data_context = context.context_id
         else:
@@ -109,7 +109,9 @@ class MessageAssembler:
         return event
 
 
-def fragments(context_id: int, data: Buffer, *, is_command: bool, last: bool, maximum_length: int) -> Iterator[Buffer]:
+def split_into_pdus(
+    context_id: int, data: Buffer, *, is_command: bool, last: bool, maximum_length: int
+) -> Iterator[Buffer]:
     """Cut bytes into P-DATA-TFs of one PDV each, as a gather list: headers and views of `data` in turn.
 
     `maximum_length` bounds each P-DATA-TF's body (PS3.8 D.1); fragments are of even length but where the data is not

@@ -35,22 +35,22 @@ __all__ = [
     "AcceptedContext",
     "AcceptorPolicy",
     "ContextOutcome",
-    "Identity",
+    "ImplementationInfo",
     "Negotiation",
-    "Outcome",
+    "NegotiationResult",
     "negotiate",
-    "settle",
+    "resolve_reply",
 ]
 
 SMALLEST_USEFUL_LENGTH: Final = 8
 """A PDV header takes 6 bytes, and fragments are of even length (PS3.8 E.1)."""
 
-_LONGEST_UID: Final = 64
+_MAX_UID: Final = 64
 
 _INSIGNIFICANT: Final = IMPLICIT_VR_LITTLE_ENDIAN.uid
 
 
-class Identity(NamedTuple):
+class ImplementationInfo(NamedTuple):
     """How this implementation names itself (PS3.7 D.3.3.2)."""
 
     class_uid: str
@@ -78,7 +78,7 @@ class ContextOutcome:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class NegotiationResult:
     """What the two sides agreed on."""
 
     contexts: tuple[ContextOutcome, ...]
@@ -91,7 +91,7 @@ class Outcome:
     extended: tuple[SOPClassExtendedNegotiation, ...]
     user_identity_response: UserIdentityAC | None
     """There where the requestor asked for it, and the acceptor checks user identities (PS3.7 D.3.3.7)."""
-    peer: Identity
+    peer: ImplementationInfo
 
     @property
     def accepted(self) -> dict[int, AcceptedContext]:
@@ -107,7 +107,7 @@ class Negotiation(NamedTuple):
     """The acceptor's answer: what to send, and what it means. A rejection has no outcome, and says in `reason` why."""
 
     reply: AssociateAC | AssociateRJ
-    outcome: Outcome | None
+    outcome: NegotiationResult | None
     reason: str = ""
 
 
@@ -120,7 +120,7 @@ class AcceptorPolicy:
     """What an acceptor takes. The defaults take every peer; the abstract syntaxes are always the user's to name."""
 
     ae_title: str
-    identity: Identity
+    identity: ImplementationInfo
     maximum_length: int
     """The longest P-DATA-TF body, bytes, announced as acceptable; 0 is no limit."""
     abstract_syntaxes: Callable[[str, SOPClassCommonExtendedNegotiation | None], bool]
@@ -263,7 +263,7 @@ def _answerable(contexts: tuple[ContextOutcome, ...]) -> frozenset[str]:
     return frozenset(
         context.abstract_syntax
         for context in contexts
-        if context.result is ContextResult.ACCEPTED and len(context.abstract_syntax) <= _LONGEST_UID
+        if context.result is ContextResult.ACCEPTED and len(context.abstract_syntax) <= _MAX_UID
     )
 
 
@@ -295,7 +295,9 @@ def _answer_extended(
     return tuple(answers.values())
 
 
-def settle(request: AssociateRQ, reply: AssociateAC, notes: Counter[Deviation] | None = None) -> Outcome:
+def resolve_reply(
+    request: AssociateRQ, reply: AssociateAC, notes: Counter[Deviation] | None = None
+) -> NegotiationResult:
     """Say what an acceptance means to the requestor (PS3.8 9.3.3.2).
 
     A context that the reply leaves out, or accepts with a transfer syntax that was not proposed, is a rejected one.
@@ -337,13 +339,13 @@ def _context(
     return ContextOutcome(proposed.context_id, proposed.abstract_syntax, result, transfer_syntax, reason)
 
 
-def _outcome(contexts: tuple[ContextOutcome, ...], peer: UserInformation, reply: UserInformation) -> Outcome:
-    return Outcome(
+def _outcome(contexts: tuple[ContextOutcome, ...], peer: UserInformation, reply: UserInformation) -> NegotiationResult:
+    return NegotiationResult(
         contexts=contexts,
         peer_maximum_length=peer.maximum_length or 0,
         operations_window=reply.operations_window or AsynchronousOperationsWindow(1, 1),
         roles=reply.roles,
         extended=reply.extended,
         user_identity_response=reply.user_identity_response,
-        peer=Identity(peer.implementation_class_uid or "", peer.implementation_version_name or ""),
+        peer=ImplementationInfo(peer.implementation_class_uid or "", peer.implementation_version_name or ""),
     )

@@ -46,10 +46,10 @@ class Span(NamedTuple):
 class DataSetReader:
     """Finds elements in an encoded data set. What is not asked for is passed over; nothing is kept of it."""
 
-    def __init__(self, data: bytes, transfer_syntax_uid: str, most_bytes: int) -> None:
-        """Inflate the data set where it is deflated, to `most_bytes` at most. Raises `DataSetError`."""
+    def __init__(self, data: bytes, transfer_syntax_uid: str, max_bytes: int) -> None:
+        """Inflate the data set where it is deflated, to `max_bytes` at most. Raises `DataSetError`."""
         syntax = _syntax(transfer_syntax_uid)
-        self._data = _inflated(data, most_bytes) if syntax.deflated else data
+        self._data = _inflated(data, max_bytes) if syntax.deflated else data
         self._explicit = not syntax.implicit_vr
         order = "<" if syntax.little_endian else ">"
         self._header = struct.Struct(f"{order}HHL")
@@ -185,14 +185,14 @@ def _syntax(uid: str) -> TransferSyntax:
     return find_transfer_syntax(uid) or EXPLICIT_VR_LITTLE_ENDIAN
 
 
-def _inflated(data: bytes, most_bytes: int) -> bytes:
+def _inflated(data: bytes, max_bytes: int) -> bytes:
     inflater = zlib.decompressobj(wbits=_RAW_DEFLATE)
     try:
-        plain = inflater.decompress(data, most_bytes + 1)
+        plain = inflater.decompress(data, max_bytes + 1)
     except zlib.error:
         raise DataSetError("it is not deflated") from None
-    if len(plain) > most_bytes:
-        raise DataSetTooLongError(f"inflated it has more than {most_bytes} bytes")
+    if len(plain) > max_bytes:
+        raise DataSetTooLongError(f"inflated it has more than {max_bytes} bytes")
     if not inflater.eof:
         raise DataSetError("it ends too early")
     return plain

@@ -12,9 +12,9 @@ from typing import Final, Generic, TypeVar
 
 __all__ = ["Layout", "Layouts"]
 
-_MOST_ELEMENTS: Final = 32
+_MAX_ELEMENTS: Final = 32
 """No command has more, and hardly any File Meta Information."""
-_MOST_LAYOUTS: Final = 128
+_MAX_LAYOUTS: Final = 128
 """They differ with the lengths of the UIDs."""
 
 K = TypeVar("K", bound=Hashable)
@@ -50,7 +50,7 @@ class Layouts(Generic[K, N]):
 
     def add(self, key: K, elements: Sequence[tuple[N, bytes, int]]) -> None:
         """Take an example, as `Layout` has it."""
-        if len(elements) <= _MOST_ELEMENTS:
-            if len(self._layouts) >= _MOST_LAYOUTS:
+        if len(elements) <= _MAX_ELEMENTS:
+            if len(self._layouts) >= _MAX_LAYOUTS:
                 self._layouts.clear()
             self._layouts[key] = Layout(elements)

@@ -17,18 +17,18 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from dicomport.encoding.elements import LONG_HEADER, Coding, Passed, Value, ordinary_element
 
-__all__ = ["Model", "Models"]
+__all__ = ["SeriesTemplate", "SeriesTemplates"]
 
 _PIXELS: Final = 0x7FE00000
-_MOST_BYTES: Final = 1 << 16
+_MAX_BYTES: Final = 1 << 16
 """How much of a data set is compared, bytes. Beyond that, and behind the pixels, it is walked."""
-_MOST_ELEMENTS: Final = 1000
+_MAX_ELEMENTS: Final = 1000
 """How many elements an example has: what is kept of 64 senders that mean harm is 24 MB."""
-_MOST_DIFFERENCES: Final = 32
+_MAX_DIFFERENCES: Final = 32
 """Values whose length may differ for the first time before it is as cheap to walk."""
-_MOST_FOLLOWED: Final = 1000
+_MAX_FOLLOWED: Final = 1000
 """How many data sets follow one example: what differs from one study to the next may be the same in the next one."""
-_MOST_MODELS: Final = 64
+_MAX_MODELS: Final = 64
 
 
 class _Element(NamedTuple):
@@ -92,7 +92,7 @@ _Part: TypeAlias = _Run | _Element
 """Elements in a row, or one whose length differs from one data set to the next."""
 
 
-class Model:
+class SeriesTemplate:
     """What the last data set was built like."""
 
     __slots__ = ("_followed", "_parts")
@@ -107,7 +107,7 @@ class Model:
         No wanted value has more than `most` bytes. Where nothing is found, this data set is the next one's example.
         """
         self._followed += 1
-        found = self._follow(coding, view, most) if self._parts and self._followed <= _MOST_FOLLOWED else None
+        found = self._follow(coding, view, most) if self._parts and self._followed <= _MAX_FOLLOWED else None
         if found is None:
             self._followed = 0
             elements = _first_elements(coding, view, wanted, most)
@@ -123,7 +123,7 @@ class Model:
             if isinstance(part, _Run):
                 if not part.begins(view, at):
                     splits += 1
-                    if splits > _MOST_DIFFERENCES or not self._loosen(index, part, coding, view[at:]):
+                    if splits > _MAX_DIFFERENCES or not self._loosen(index, part, coding, view[at:]):
                         return None
                     continue
                 values |= part.values
@@ -170,17 +170,17 @@ class Model:
         return True
 
 
-class Models:
+class SeriesTemplates:
     """Models by who sends what; beyond a bound, the one that was used longest ago is forgotten."""
 
     def __init__(self) -> None:
-        self._models: OrderedDict[Hashable, Model] = OrderedDict()
+        self._models: OrderedDict[Hashable, SeriesTemplate] = OrderedDict()
 
-    def of(self, key: Hashable) -> Model:
+    def of(self, key: Hashable) -> SeriesTemplate:
         """Give the model of a key."""
-        model = self._models.pop(key, None) or Model()
+        model = self._models.pop(key, None) or SeriesTemplate()
         self._models[key] = model
-        if len(self._models) > _MOST_MODELS:
+        if len(self._models) > _MAX_MODELS:
             self._models.popitem(last=False)
         return model
 
@@ -193,9 +193,9 @@ def _first_elements(coding: Coding, view: memoryview, wanted: Collection[int], m
         tag, vr, body, end = element
         if tag <= last or (tag in wanted and end - body > most):
             break
-        if tag < _PIXELS and end > min(len(view), _MOST_BYTES):
+        if tag < _PIXELS and end > min(len(view), _MAX_BYTES):
             break
-        if len(elements) == _MOST_ELEMENTS:
+        if len(elements) == _MAX_ELEMENTS:
             return elements
         value = bytes(view[body:end]) if tag < _PIXELS else None
         elements.append(_Element(tag, vr, bytes(view[at:body]), end - body, tag in wanted, value))
@@ -207,7 +207,7 @@ def _first_elements(coding: Coding, view: memoryview, wanted: Collection[int], m
 
 def _is_cut(coding: Coding, view: memoryview, at: int) -> bool:
     """Tell whether the element at `at` was left out because `view` ends before it does."""
-    if len(view) >= _MOST_BYTES or at == len(view):
+    if len(view) >= _MAX_BYTES or at == len(view):
         return False
     element = ordinary_element(coding, view, at)
     return len(view) - at < LONG_HEADER or (element is not None and element[0] < _PIXELS and element[3] > len(view))

@@ -1,19 +1,19 @@
 """DICOM files on disk (PS3.10): names that peers can't abuse, reading of headers, writing that is all or nothing."""
 
-from dicomport.files.blocks import BLOCK_BYTES, BlockWriter, Disk, Memory, in_thread
+from dicomport.files.blocks import BLOCK_BYTES, BlockWriter, Disk, MemoryBudget, in_thread
 from dicomport.files.locking import lock_folder
 from dicomport.files.names import file_name
-from dicomport.files.reading import GuardedReader, Part10File, find_file_meta, open_regular, read_part10, read_stretch
+from dicomport.files.reading import BoundedReader, Part10File, find_file_meta, open_regular, read_part10, read_range
 from dicomport.files.writing import TEMPORARY_SUFFIX, Durability, PartialFile, TemporaryFile, make_folder, sync
 
 __all__ = [
     "BLOCK_BYTES",
     "TEMPORARY_SUFFIX",
     "BlockWriter",
+    "BoundedReader",
     "Disk",
     "Durability",
-    "GuardedReader",
-    "Memory",
+    "MemoryBudget",
     "Part10File",
     "PartialFile",
     "TemporaryFile",
@@ -24,6 +24,6 @@ __all__ = [
     "make_folder",
     "open_regular",
     "read_part10",
-    "read_stretch",
+    "read_range",
     "sync",
 ]

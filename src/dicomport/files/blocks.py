@@ -10,7 +10,7 @@ from typing import Final, ParamSpec, TypeVar
 
 from dicomport.wire import DEFAULT_LIMITS, Buffer
 
-__all__ = ["BLOCK_BYTES", "BlockWriter", "Disk", "Memory", "in_thread"]
+__all__ = ["BLOCK_BYTES", "BlockWriter", "Disk", "MemoryBudget", "in_thread"]
 
 BLOCK_BYTES: Final = 1 << 20
 """What is collected in memory before a thread is asked to write it, bytes: one hand-off for a small instance."""
@@ -42,7 +42,7 @@ class Disk:
         self._slow_until = 0.0
 
     @property
-    def quick(self) -> bool:
+    def is_fast(self) -> bool:
         """Whether work is done at once."""
         return time.monotonic() >= self._slow_until
 
@@ -58,7 +58,7 @@ class Disk:
 
     async def run(self, work: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
         """Do something, at once or in a thread."""
-        if self.quick:
+        if self.is_fast:
             return self.at_once(work, *arguments, **options)
         return await in_thread(work, *arguments, **options)
 
@@ -76,7 +76,7 @@ async def in_thread(work: Callable[P, T], *arguments: P.args, **options: P.kwarg
         raise
 
 
-class Memory:
+class MemoryBudget:
     """What all writers of a server hold in memory together: for who has nothing to share, that of one alone."""
 
     def __init__(self, most: int = DEFAULT_LIMITS.memory_bytes) -> None:
@@ -105,11 +105,11 @@ class BlockWriter:
     """
 
     def __init__(
-        self, block_bytes: int = BLOCK_BYTES, disk: Disk | None = None, *, memory: Memory | None = None
+        self, block_bytes: int = BLOCK_BYTES, disk: Disk | None = None, *, memory: MemoryBudget | None = None
     ) -> None:
         self._block_bytes = block_bytes
         self._disk = disk
-        self._memory = Memory() if memory is None else memory
+        self._memory = MemoryBudget() if memory is None else memory
         self.pending = bytearray()
         """What was not written yet."""
 
@@ -119,7 +119,7 @@ class BlockWriter:
         `append` is not kept. It is a method of whoever has this writer: the two would hold on to each other, and to
         what is pending, until the garbage collector comes.
         """
-        if self._disk is not None and self._disk.quick:
+        if self._disk is not None and self._disk.is_fast:
             if self.pending:
                 self._disk.at_once(append, self.take())
             self._disk.at_once(append, data)

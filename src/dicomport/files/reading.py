@@ -12,12 +12,12 @@ from typing import Final
 
 from dicomport.wire import FileMeta, FileMetaError, TruncatedFileMetaError, decode_file_meta
 
-__all__ = ["GuardedReader", "Part10File", "find_file_meta", "open_regular", "read_part10", "read_stretch"]
+__all__ = ["BoundedReader", "Part10File", "find_file_meta", "open_regular", "read_part10", "read_range"]
 
 _FIRST_READ: Final = 4096
 """Nearly every File Meta Information is below 1 KiB."""
 
-_LONGEST_FILE_META: Final = 1 << 20
+_MAX_FILE_META: Final = 1 << 20
 """What is read at most in search of the end of group 0002, bytes."""
 
 
@@ -41,12 +41,12 @@ class Part10File:
         """
         descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            yield from read_stretch(descriptor, self.offset, self.size, chunk_bytes)
+            yield from read_range(descriptor, self.offset, self.size, chunk_bytes)
         finally:
             os.close(descriptor)
 
 
-def read_stretch(descriptor: int, offset: int, size: int, chunk_bytes: int) -> Iterator[memoryview]:
+def read_range(descriptor: int, offset: int, size: int, chunk_bytes: int) -> Iterator[memoryview]:
     """Read `size` bytes from `offset` on in chunks of `chunk_bytes`; a chunk is dead once the next one is asked for.
 
     Raises `FileMetaError` where the file ends before that.
@@ -101,24 +101,24 @@ def find_file_meta(first: Callable[[int], bytes]) -> tuple[FileMeta, int]:
         try:
             return decode_file_meta(data)
         except TruncatedFileMetaError:
-            if len(data) < wanted or wanted >= _LONGEST_FILE_META:
+            if len(data) < wanted or wanted >= _MAX_FILE_META:
                 raise
             wanted *= 16
 
 
-class GuardedReader(io.BufferedReader):
+class BoundedReader(io.BufferedReader):
     """An open file for libraries that read as much as the file tells them to: they get no more than this at once."""
 
-    MOST_BYTES: Final = 32 << 20
+    MAX_BYTES: Final = 32 << 20
 
     def __init__(self, descriptor: int) -> None:
         super().__init__(io.FileIO(descriptor))
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Read so many bytes. Raises `FileMetaError` where they are too many: nothing is allocated for them."""
-        if size is None or not 0 <= size <= self.MOST_BYTES:
+        if size is None or not 0 <= size <= self.MAX_BYTES:
             there = os.fstat(self.fileno()).st_size - self.tell()
             size = max(there, 0) if size is None or size < 0 else min(size, there)
-            if size > self.MOST_BYTES:
+            if size > self.MAX_BYTES:
                 raise FileMetaError(f"{size} bytes are more than are read at once")
         return super().read(size)

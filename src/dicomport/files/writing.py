@@ -78,7 +78,7 @@ class TemporaryFile:
         """Make the bytes durable."""
         os.fsync(self._descriptor)
 
-    def claim(self, path: str | Path) -> None:
+    def link(self, path: str | Path) -> None:
         """Give the file a name that nobody has, atomically, or raise FileExistsError."""
         try:
             os.link(self._path, path)
@@ -168,7 +168,7 @@ class PartialFile:
         number = 1
         while True:
             try:
-                self._file.claim(path)
+                self._file.link(path)
             except FileExistsError:
                 if self._file.has_data_set_of(path):
                     if self._durability is Durability.FSYNC:

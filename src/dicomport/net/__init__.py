@@ -1,7 +1,7 @@
 """Sockets around the core: streams, runners for asyncio and for blocking programs, timers, dialling and listening."""
 
 from dicomport.net.blocking import BlockingConnection, connect_blocking
-from dicomport.net.connecting import Address, Attempt, Endpoint, connect, reach, resolve, secure
+from dicomport.net.connecting import Address, Endpoint, FailedAttempt, connect, reach, resolve, secure
 from dicomport.net.connection import Connection
 from dicomport.net.errors import (
     AbortedError,
@@ -14,13 +14,13 @@ from dicomport.net.errors import (
 from dicomport.net.generators import FLUSH, Flush, Steps, next_event
 from dicomport.net.identity import DEFAULT_MAXIMUM_LENGTH, IDENTITY, check_ae_title
 from dicomport.net.limits.association_counts import AssociationCounts, SharedCounts
-from dicomport.net.limits.connection_limiter import Quota, Visitor
+from dicomport.net.limits.connection_limiter import ConnectionSlot, Quota
 from dicomport.net.limits.counters import Counters
 from dicomport.net.limits.descriptors import allow_descriptors
 from dicomport.net.listener import Listener, listening_sockets
 from dicomport.net.pdu_log import association
 from dicomport.net.stream import Stream
-from dicomport.net.timers import Bound, Timeouts, Timer
+from dicomport.net.timers import Deadline, Timeouts, Timer
 from dicomport.net.tls.contexts import TLSProfile, tls_client_context, tls_server_context
 from dicomport.net.tls.handshake import NotTLSError, tls_reason, tls_words
 
@@ -32,13 +32,14 @@ __all__ = [
     "Address",
     "AssociationCounts",
     "AssociationError",
-    "Attempt",
     "BlockingConnection",
-    "Bound",
     "ConnectError",
     "Connection",
+    "ConnectionSlot",
     "Counters",
+    "Deadline",
     "Endpoint",
+    "FailedAttempt",
     "Flush",
     "Listener",
     "LostError",
@@ -52,7 +53,6 @@ __all__ = [
     "Timeouts",
     "Timer",
     "TimerExpiredError",
-    "Visitor",
     "allow_descriptors",
     "association",
     "check_ae_title",

@@ -8,11 +8,11 @@ from typing import Final
 
 from dicomport.core import Association
 from dicomport.net.connecting import Address, explain
-from dicomport.net.errors import ConnectError, TimerExpiredError, unexpired
+from dicomport.net.errors import ConnectError, TimerExpiredError, check_deadline
 from dicomport.net.generators import Flush, Receive, Steps, T, Wait
 from dicomport.net.send_queue import Backlog
 from dicomport.net.socket_io import Gather, prepare, quick_ack
-from dicomport.net.timers import ArtimClock, Bound, Timeouts, Timer
+from dicomport.net.timers import ArtimClock, Deadline, Timeouts, Timer
 from dicomport.net.tls.handshake import Handshake
 
 __all__ = ["BlockingConnection", "connect_blocking"]
@@ -36,7 +36,7 @@ def _dial(address: Address, timer: Timer) -> socket.socket:
     for family, kind, protocol, _, sockaddr in socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM):
         sock = socket.socket(family, kind, protocol)
         try:
-            sock.settimeout(_at_least(unexpired(timer)))
+            sock.settimeout(_at_least(check_deadline(timer)))
             sock.connect(sockaddr)
             prepare(sock)
         except OSError as error:
@@ -47,7 +47,7 @@ def _dial(address: Address, timer: Timer) -> socket.socket:
             raise
         else:
             return sock
-    unexpired(timer)
+    check_deadline(timer)
     raise last or OSError("the name has no address")
 
 
@@ -72,7 +72,7 @@ def _shake_hands(sock: socket.socket, context: ssl.SSLContext, host: str, timer:
     return tls
 
 
-def _at_least(bound: Bound) -> float:
+def _at_least(bound: Deadline) -> float:
     # A time-out of zero would mean a socket that does not block.
     return max(bound.left, 0.001)
 
@@ -85,7 +85,7 @@ class BlockingConnection:
         self._sock = sock
         self._backlog = Backlog(sock)
         self._buffer = memoryview(bytearray(_BUFFER_BYTES))
-        self._torn = False
+        self._partial_write = False
         """Whether a PDU was sent in part: what is sent after that, an A-ABORT too, would be read as its rest."""
         self._stall = timeouts.timer("write")
         self._artim = ArtimClock(core, timeouts.timer("artim").seconds)
@@ -115,26 +115,26 @@ class BlockingConnection:
             return
         while True:
             try:
-                self._receive(unexpired(self._artim.bound(wait.timer)))
+                self._receive(check_deadline(self._artim.bound(wait.timer)))
             except TimerExpiredError as expired:
                 # Who waits for a response waits from when its request has left, not from when the system took it.
-                if not (isinstance(expired.timer, Timer) and self.core.artim == 0 and self._backlog.shrank()):
+                if not (isinstance(expired.timer, Timer) and self.core.artim == 0 and self._backlog.drained()):
                     raise
                 wait = Receive(expired.timer.started())
             else:
                 return
 
-    def _flush(self, timer: Bound) -> None:
+    def _flush(self, timer: Deadline) -> None:
         output = self.core.take_output()
-        if output and not self._torn:
-            self._torn = True
+        if output and not self._partial_write:
+            self._partial_write = True
             gather = Gather(output, self._sock)
             while self._send_some(gather, timer):
                 pass
-            self._torn = False
+            self._partial_write = False
             self._backlog.note_message()
 
-    def _send_some(self, gather: Gather, timer: Bound) -> bool:
+    def _send_some(self, gather: Gather, timer: Deadline) -> bool:
         """Send some, as long as the peer goes on taking what there is before it."""
         self._backlog.note()
         while True:
@@ -142,10 +142,10 @@ class BlockingConnection:
             try:
                 return gather.send_some()
             except TimeoutError:
-                if timer.left <= 0 or not self._backlog.shrank():
+                if timer.left <= 0 or not self._backlog.drained():
                     raise TimerExpiredError(timer) from None
 
-    def _receive(self, timer: Bound) -> None:
+    def _receive(self, timer: Deadline) -> None:
         self._sock.settimeout(_at_least(timer))
         try:
             count = self._sock.recv_into(self._buffer)

@@ -9,7 +9,7 @@ __all__ = ["Buffers"]
 _LARGE_BYTES: Final = 1 << 18
 """What one read takes at most: less, and the reads of a fast peer cost more than what is done with their bytes."""
 
-_MOST_LARGE: Final = 64
+_MAX_LARGE: Final = 64
 """Large buffers at the same time: 16 MiB. One is borrowed while the bytes of one read are looked at, longer only where
 the disk holds things up."""
 
@@ -20,7 +20,7 @@ _SMALL_BYTES: Final = 1 << 14
 class Buffers:
     """Buffers to be borrowed, for one event loop or one thread."""
 
-    def __init__(self, size: int = _LARGE_BYTES, most: int = _MOST_LARGE) -> None:
+    def __init__(self, size: int = _LARGE_BYTES, most: int = _MAX_LARGE) -> None:
         """Lend up to `most` buffers of `size` bytes at the same time, beyond that short ones."""
         self._size = size
         self._most = most

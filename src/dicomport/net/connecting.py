@@ -15,7 +15,7 @@ from dicomport.net.stream import Stream
 from dicomport.net.timers import Timeouts, Timer
 from dicomport.net.tls.handshake import NotTLSError, tls_words
 
-__all__ = ["Address", "Attempt", "Endpoint", "connect", "explain", "reach", "resolve", "secure"]
+__all__ = ["Address", "Endpoint", "FailedAttempt", "connect", "explain", "reach", "resolve", "secure"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Endpoint(NamedTuple):
         return str(Address(host, port))
 
 
-class Attempt(NamedTuple):
+class FailedAttempt(NamedTuple):
     """An endpoint that was tried in vain."""
 
     endpoint: Endpoint
@@ -71,7 +71,7 @@ async def resolve(address: Address, timer: Timer) -> list[Endpoint]:
         return list(dict.fromkeys(Endpoint(family, sockaddr) for family, _, _, _, sockaddr in found))
 
 
-async def reach(address: Address, endpoints: Sequence[Endpoint], timer: Timer, failed: list[Attempt]) -> Stream:
+async def reach(address: Address, endpoints: Sequence[Endpoint], timer: Timer, failed: list[FailedAttempt]) -> Stream:
     """Connect by TCP to the first endpoint that answers; `failed` gets those before it. Raises `ConnectError`."""
     async with _explained(address, timer):
         loop = asyncio.get_running_loop()
@@ -83,7 +83,7 @@ async def reach(address: Address, endpoints: Sequence[Endpoint], timer: Timer, f
                 return Stream(sock)
             except OSError as error:
                 sock.close()
-                failed.append(Attempt(endpoint, error))
+                failed.append(FailedAttempt(endpoint, error))
             except BaseException:
                 sock.close()
                 raise

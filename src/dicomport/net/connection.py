@@ -7,11 +7,11 @@ import time
 from typing import Final
 
 from dicomport.core import Association, CoreEvent, Role
-from dicomport.net.errors import TimerExpiredError, unexpired
+from dicomport.net.errors import TimerExpiredError, check_deadline
 from dicomport.net.generators import Receive, Steps, T, next_event
 from dicomport.net.limits.counters import Counters
 from dicomport.net.stream import Stream
-from dicomport.net.timers import ArtimClock, Bound, Timeouts, Timer
+from dicomport.net.timers import ArtimClock, Deadline, Timeouts, Timer
 
 __all__ = ["Connection"]
 
@@ -40,7 +40,7 @@ class Connection:
         """The last timer that expired, ARTIM too, which the core deals with."""
         self._asks = core.role is Role.REQUESTOR
         self._events = 0
-        self._torn = False
+        self._partial_write = False
         """Whether a PDU was sent in part: what is sent after that, an A-ABORT too, would be read as its rest."""
         self.is_interruptible = self._receiving = False
         self.interruption: Exception | None = None
@@ -71,7 +71,7 @@ class Connection:
             result: T = done.value
             return result
 
-    def event_at_hand(self) -> CoreEvent | None:
+    def next_event_nowait(self) -> CoreEvent | None:
         """Give the next event if it has come with the one before and nothing is to be sent first, else None.
 
         None comes every once in a while too, so that others have their turn in `next_event`. What the event makes the
@@ -82,20 +82,20 @@ class Connection:
         self._events += 1
         return self.core.next_event()
 
-    async def next_event(self, timer: Bound) -> CoreEvent | None:
+    async def next_event(self, timer: Deadline) -> CoreEvent | None:
         """Wait for the next event of the core, as `steps.next_event` has it."""
         if self._events == _EVENTS_IN_A_TURN:
             self._events = 0
             await asyncio.sleep(0)
         return await self.run(next_event(self.core, timer))
 
-    async def flush(self, timer: Bound | None = None) -> None:
+    async def flush(self, timer: Deadline | None = None) -> None:
         """Send what the core wants to send; raises `OSError` and `TimerExpiredError`."""
         output = self.core.take_output()
-        if output and not self._torn:
-            self._torn = True
+        if output and not self._partial_write:
+            self._partial_write = True
             await self.stream.send(output, timer or self._stall)
-            self._torn = False
+            self._partial_write = False
             if self._asks:
                 self.stream.backlog.note_message()
 
@@ -117,7 +117,7 @@ class Connection:
         """Close the transport connection."""
         self.stream.close()
 
-    async def _receive_in_time(self, timer: Bound) -> None:
+    async def _receive_in_time(self, timer: Deadline) -> None:
         while True:
             try:
                 await self._receive(timer)
@@ -131,10 +131,10 @@ class Connection:
 
     def _is_sending(self) -> bool:
         """Whether the peer still takes what a requestor has sent."""
-        return self._asks and self.core.artim == 0 and self.stream.backlog.shrank()
+        return self._asks and self.core.artim == 0 and self.stream.backlog.drained()
 
-    async def _receive(self, timer: Bound) -> None:
-        bound = unexpired(self._artim.bound(timer))
+    async def _receive(self, timer: Deadline) -> None:
+        bound = check_deadline(self._artim.bound(timer))
         began = time.monotonic()
         if self.interruption is not None:
             raise self.interruption

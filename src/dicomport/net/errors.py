@@ -11,7 +11,7 @@ AssociationError
 from __future__ import annotations
 
 from dicomport.core import Aborted
-from dicomport.net.timers import Bound
+from dicomport.net.timers import Deadline
 from dicomport.wire import AssociateRJ
 
 __all__ = [
@@ -21,7 +21,7 @@ __all__ = [
     "LostError",
     "RejectedError",
     "TimerExpiredError",
-    "unexpired",
+    "check_deadline",
 ]
 
 
@@ -60,12 +60,12 @@ class LostError(AssociationError):
 class TimerExpiredError(AssociationError):
     """The peer did not do what it should in time; the association can't be used any more."""
 
-    def __init__(self, timer: Bound) -> None:
+    def __init__(self, timer: Deadline) -> None:
         super().__init__(f"the {timer.name} timer expired after {timer.seconds:g} s")
         self.timer = timer
 
 
-def unexpired(timer: Bound) -> Bound:
+def check_deadline(timer: Deadline) -> Deadline:
     """Give a timer back, or raise `TimerExpiredError` where it has expired.
 
     It has to be asked: from a peer that never stops talking there is always something to read, and no wait for a timer

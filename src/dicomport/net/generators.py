@@ -12,8 +12,8 @@ from typing import Final, NamedTuple, TypeAlias, TypeVar
 
 from dicomport.core import Association, CoreEvent, State
 from dicomport.net.errors import TimerExpiredError
-from dicomport.net.timers import ARTIM, Bound, Timer
-from dicomport.wire import without_frames
+from dicomport.net.timers import ARTIM, Deadline, Timer
+from dicomport.wire import strip_traceback
 
 __all__ = ["FLUSH", "Flush", "Receive", "Steps", "Wait", "next_event"]
 
@@ -27,7 +27,7 @@ class Flush(NamedTuple):
 class Receive(NamedTuple):
     """Until bytes were lent to the core, or the transport connection has closed, or `timer` has expired."""
 
-    timer: Bound
+    timer: Deadline
 
 
 FLUSH: Final = Flush()
@@ -39,7 +39,7 @@ T = TypeVar("T")
 Steps: TypeAlias = Generator[Wait, None, T]
 
 
-def next_event(core: Association, timer: Bound, event: CoreEvent | None = None) -> Steps[CoreEvent | None]:
+def next_event(core: Association, timer: Deadline, event: CoreEvent | None = None) -> Steps[CoreEvent | None]:
     """Wait for the core's next event; None once the association and its transport connection are over.
 
     Where the core has given it already, it is `event`, and there is only the output to be sent. While ARTIM runs it
@@ -58,7 +58,7 @@ def next_event(core: Association, timer: Bound, event: CoreEvent | None = None) 
             return event
         if core.closing or core.state is State.STA1:
             if unsent is not None:
-                core.transport_closed(without_frames(unsent))
+                core.transport_closed(strip_traceback(unsent))
             # The last word, if there is one, is the loss of the connection that the flush has just found out.
             return core.next_event()
         try:
@@ -68,4 +68,4 @@ def next_event(core: Association, timer: Bound, event: CoreEvent | None = None) 
                 raise
             core.artim_expired()
         except OSError as error:
-            core.transport_closed(without_frames(error))
+            core.transport_closed(strip_traceback(error))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from dicomport.core import Identity
+from dicomport.core import ImplementationInfo
 
 __all__ = ["DEFAULT_MAXIMUM_LENGTH", "IDENTITY", "check_ae_title"]
 
-IDENTITY: Final = Identity("2.25.284104925834416107264219340953541417361", "DICOMPORT_0_1_0")
+IDENTITY: Final = ImplementationInfo("2.25.284104925834416107264219340953541417361", "DICOMPORT_0_1_0")
 """Implementation Class UID and Implementation Version Name (PS3.7 D.3.3.2)."""
 
 DEFAULT_MAXIMUM_LENGTH: Final = 1 << 18

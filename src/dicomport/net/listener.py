@@ -14,7 +14,7 @@ from dicomport.logs import get_logger
 from dicomport.net.buffers import Buffers
 from dicomport.net.errors import TimerExpiredError
 from dicomport.net.limits.association_counts import AssociationCounts, LocalCounts
-from dicomport.net.limits.connection_limiter import Admission, Visitor
+from dicomport.net.limits.connection_limiter import ConnectionLimiter, ConnectionSlot
 from dicomport.net.limits.counters import Counters
 from dicomport.net.stream import Stream
 from dicomport.net.timers import Timeouts, Timer
@@ -23,7 +23,7 @@ from dicomport.wire import Limits
 
 __all__ = ["Listener", "Serve", "listening_sockets"]
 
-Serve: TypeAlias = Callable[[Stream, Visitor], Awaitable[None]]
+Serve: TypeAlias = Callable[[Stream, ConnectionSlot], Awaitable[None]]
 """Takes a stream and whose it is, and owns them until it returns."""
 
 _BACKLOG: Final = 512
@@ -98,7 +98,7 @@ class Listener:
         """For the connections that come from now on."""
         self._counters = counters
         self._buffers = Buffers()
-        self._admission = Admission(limits, counters, associations or LocalCounts())
+        self._admission = ConnectionLimiter(limits, counters, associations or LocalCounts())
         self._accepting = [asyncio.create_task(self._accept(sock)) for sock in sockets]
         self._serving: set[asyncio.Task[None]] = set()
         self._one_ended = asyncio.Event()
@@ -154,7 +154,7 @@ class Listener:
         except TimeoutError:
             pass
 
-    def _ended(self, visitor: Visitor, sock: socket.socket, task: asyncio.Task[None]) -> None:
+    def _ended(self, visitor: ConnectionSlot, sock: socket.socket, task: asyncio.Task[None]) -> None:
         # The task may have been cancelled before its first step.
         sock.close()
         self._admission.leave(visitor)
@@ -163,7 +163,7 @@ class Listener:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("connection_failed", exc_info=error)
 
-    async def _own(self, sock: socket.socket, visitor: Visitor) -> None:
+    async def _own(self, sock: socket.socket, visitor: ConnectionSlot) -> None:
         try:
             stream = Stream(sock, self._buffers)
         except OSError:

@@ -37,7 +37,7 @@ class Backlog:
         """Note how much there is of a message that has been sent, where that is much."""
         self.note(at_least=_LITTLE)
 
-    def shrank(self) -> bool:
+    def drained(self) -> bool:
         """Tell whether there is less than was noted last, and note what there is."""
         before = self._noted
         self.note()

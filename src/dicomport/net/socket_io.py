@@ -11,7 +11,7 @@ from dicomport.wire import Buffer
 
 __all__ = ["Gather", "prepare", "quick_ack"]
 
-_MOST_BUFFERS: Final = 512
+_MAX_BUFFERS: Final = 512
 """Buffers in one system call; Linux takes 1024 (IOV_MAX)."""
 
 _QUICK_ACK: Final = getattr(socket, "TCP_QUICKACK", None)
@@ -35,7 +35,7 @@ class Gather:
 
     def send_some(self) -> bool:
         """Send as much as the socket takes; give whether anything is left. Raises what the socket raises."""
-        views = self._views[self._first : self._first + _MOST_BUFFERS]
+        views = self._views[self._first : self._first + _MAX_BUFFERS]
         if not views:
             return False
         sent = self._sock.send(views[0]) if self._tls else self._sock.sendmsg(views)

@@ -18,7 +18,7 @@ from dicomport.net.buffers import Buffers
 from dicomport.net.errors import TimerExpiredError
 from dicomport.net.send_queue import Backlog
 from dicomport.net.socket_io import Gather, prepare, quick_ack
-from dicomport.net.timers import Bound
+from dicomport.net.timers import Deadline
 from dicomport.net.tls.handshake import Handshake
 from dicomport.wire import Buffer
 
@@ -56,7 +56,7 @@ class Stream:
         return self._sock if isinstance(self._sock, ssl.SSLSocket) else None
 
     async def start_tls(
-        self, context: ssl.SSLContext, *, server_side: bool, server_hostname: str | None, timer: Bound
+        self, context: ssl.SSLContext, *, server_side: bool, server_hostname: str | None, timer: Deadline
     ) -> None:
         """Shake hands; raises `ssl.SSLError`, `NotTLSError`, another `OSError` and `TimerExpiredError`.
 
@@ -77,7 +77,7 @@ class Stream:
         await self._when_ready(shake, timer, try_first=True)
         self._remove_reader()
 
-    async def receive(self, timer: Bound) -> memoryview:
+    async def receive(self, timer: Deadline) -> memoryview:
         """Give the next bytes, none at the end of the stream. Raises `OSError` and `TimerExpiredError`.
 
         They are a view of a buffer that is borrowed when they come and given back with the next call.
@@ -90,7 +90,7 @@ class Stream:
         quick_ack(self._sock)
         return self._borrowed[:count]
 
-    async def send(self, buffers: Sequence[Buffer], timer: Bound) -> None:
+    async def send(self, buffers: Sequence[Buffer], timer: Deadline) -> None:
         """Send all buffers, in order and uncopied. `timer` bounds each time without progress."""
         gather = Gather(buffers, self._sock)
         left = True
@@ -128,7 +128,7 @@ class Stream:
             self._buffers.give_back(self._borrowed)
             self._borrowed = _NOTHING
 
-    async def _when_ready(self, attempt: Callable[[], int], timer: Bound, *, try_first: bool) -> int:
+    async def _when_ready(self, attempt: Callable[[], int], timer: Deadline, *, try_first: bool) -> int:
         """Do `attempt` as soon as the socket has something to read, and as often as it takes."""
         while True:
             if try_first:
@@ -173,19 +173,19 @@ class Stream:
             self._reads_left = _READS_IN_A_TURN
             waiter.set_result(count)
 
-    async def _writable(self, timer: Bound) -> None:
+    async def _writable(self, timer: Deadline) -> None:
         """Wait until there is room for more, as long as the peer goes on taking what there is before it."""
         self.backlog.note()
         while True:
             try:
                 await self._room(timer)
             except TimerExpiredError:
-                if timer.left <= 0 or not self.backlog.shrank():
+                if timer.left <= 0 or not self.backlog.drained():
                     raise
             else:
                 return
 
-    async def _room(self, timer: Bound) -> None:
+    async def _room(self, timer: Deadline) -> None:
         descriptor = self._sock.fileno()
         self._waiter = self._loop.create_future()
         self._loop.add_writer(descriptor, _resolve, self._waiter)
@@ -216,12 +216,12 @@ class _Expiry:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._timer: Bound | None = None
+        self._timer: Deadline | None = None
         self._expired: Callable[[TimerExpiredError], None] | None = None
         self._deadline = 0.0
         self._handle: asyncio.TimerHandle | None = None
 
-    def start(self, timer: Bound, expired: Callable[[TimerExpiredError], None]) -> None:
+    def start(self, timer: Deadline, expired: Callable[[TimerExpiredError], None]) -> None:
         self._timer = timer
         self._expired = expired
         self._deadline = self._loop.time() + timer.left

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from dicomport.core import Association
 
-__all__ = ["ARTIM", "ArtimClock", "Bound", "Progress", "Timeouts", "Timer"]
+__all__ = ["ARTIM", "ArtimClock", "Deadline", "Progress", "Timeouts", "Timer"]
 
 ARTIM: Final = "ARTIM"
 
@@ -62,7 +62,7 @@ class Progress:
             self.left -= seconds
 
 
-Bound: TypeAlias = Timer | Progress
+Deadline: TypeAlias = Timer | Progress
 """What a wait for the peer is bounded by."""
 
 
@@ -121,7 +121,7 @@ class ArtimClock:
         self._timer = Timer(ARTIM, seconds)
         self._start = 0
 
-    def bound(self, bound: Bound) -> Bound:
+    def bound(self, bound: Deadline) -> Deadline:
         """Give the bound on the next wait: what is left of ARTIM where it runs, else `bound`."""
         if self._core.artim == 0:
             return bound

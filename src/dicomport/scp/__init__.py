@@ -1,12 +1,12 @@
 """Answering: verification and storage as SCP, with handlers, folders and other storages behind it."""
 
 from dicomport.scp.access.passwords import Passwords, hash_password
-from dicomport.scp.access.peers import Peer, network
+from dicomport.scp.access.peers import PeerRule, network
 from dicomport.scp.access.user_identity import UserIdentityCheck
 from dicomport.scp.dimse_n import NormalizedOperation, NormalizedService
 from dicomport.scp.errors import UndecodableDataSetError
 from dicomport.scp.folder import FolderStorage
-from dicomport.scp.handlers import Handler, HandlerStorage, Verdict
+from dicomport.scp.handlers import Handler, HandlerResult, HandlerStorage
 from dicomport.scp.requests import AssociationInfo, StoreOperation, StoreRequest
 from dicomport.scp.server import StorageSCP, any_storage_class, is_loopback
 from dicomport.scp.sinks import Sink, Storage, status_of
@@ -15,11 +15,12 @@ __all__ = [
     "AssociationInfo",
     "FolderStorage",
     "Handler",
+    "HandlerResult",
     "HandlerStorage",
     "NormalizedOperation",
     "NormalizedService",
     "Passwords",
-    "Peer",
+    "PeerRule",
     "Sink",
     "Storage",
     "StorageSCP",
@@ -27,7 +28,6 @@ __all__ = [
     "StoreRequest",
     "UndecodableDataSetError",
     "UserIdentityCheck",
-    "Verdict",
     "any_storage_class",
     "hash_password",
     "is_loopback",

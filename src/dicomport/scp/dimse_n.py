@@ -15,7 +15,7 @@ from dicomport.scp.sinks import Storage
 from dicomport.standard import UNRECOGNIZED_OPERATION, Status
 from dicomport.wire import NActionRQ, NActionRSP, NEventReportRQ, NEventReportRSP
 
-__all__ = ["NormalizedOperation", "NormalizedService", "Notifications", "StorageOnly", "response_to"]
+__all__ = ["NoDimseN", "NormalizedOperation", "NormalizedService", "Notifications", "response_to"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class NormalizedService(Protocol):
         """Do what the peer asks, and say how it is answered; an exception is answered with 0x0110."""
 
 
-class StorageOnly:
+class NoDimseN:
     """Serves nothing."""
 
     sop_classes: Final = ()

@@ -28,15 +28,15 @@ from dicomport.wire import Buffer, encode_file_meta
 if TYPE_CHECKING:
     import pydicom
 
-__all__ = ["Handler", "HandlerStorage", "Verdict"]
+__all__ = ["Handler", "HandlerResult", "HandlerStorage"]
 
-Verdict: TypeAlias = "int | Status | pydicom.Dataset"
+HandlerResult: TypeAlias = "int | Status | pydicom.Dataset"
 """What a handler returns: a status code, a `Status`, or a data set with Status, Error Comment, Offending Element."""
 
-Handler: TypeAlias = Callable[[StoreRequest], "Verdict | Awaitable[Verdict]"]
+Handler: TypeAlias = Callable[[StoreRequest], "HandlerResult | Awaitable[HandlerResult]"]
 """A function or a coroutine function. One that is no coroutine function is called in a thread, and may block."""
 
-_MOST_THREADS: Final = 32
+_MAX_THREADS: Final = 32
 """Handlers that are no coroutines and run at the same time."""
 
 log = get_logger("scp")
@@ -51,7 +51,7 @@ class HandlerStorage:
         self._spool_bytes = spool_bytes
         self._spool_folder = spool_folder
         # Threads of their own: handlers that take long must not keep instances of others from the disk.
-        self._threads = ThreadPoolExecutor(_MOST_THREADS, "dicomport-handler")
+        self._threads = ThreadPoolExecutor(_MAX_THREADS, "dicomport-handler")
 
     async def begin(self, operation: StoreOperation) -> Sink:
         """Take any instance: the handler decides."""

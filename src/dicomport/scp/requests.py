@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dicomport.core import AcceptedContext, Identity
-from dicomport.files import Durability, Memory, PartialFile
+from dicomport.core import AcceptedContext, ImplementationInfo
+from dicomport.files import Durability, MemoryBudget, PartialFile
 from dicomport.net import IDENTITY
 from dicomport.scp.spool import Spool
 from dicomport.wire import CStoreRQ, FileMeta
@@ -33,7 +33,7 @@ class AssociationInfo:
     """The peer's certificate as `ssl.SSLSocket.getpeercert` gives it; None where it has shown none."""
     tls_fingerprint: str = ""
     """SHA-256 of that certificate: "sha256:" and hexadecimal digits; empty where there is none."""
-    implementation: Identity
+    implementation: ImplementationInfo
     """The peer's Implementation Class UID and Version Name."""
 
     @property
@@ -50,7 +50,7 @@ class StoreOperation:
     context: AcceptedContext
     command: CStoreRQ
     """With the message id, the priority and, in a C-MOVE sub-operation, the move originator (PS3.7 9.3.1.1)."""
-    memory: Memory = field(repr=False, compare=False)
+    memory: MemoryBudget = field(repr=False, compare=False)
     """What the server has for data sets on their way to disk; see `dicomport.files.BlockWriter`."""
 
     @property

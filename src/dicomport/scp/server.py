@@ -14,26 +14,26 @@ from types import TracebackType
 from typing import Final, Self
 
 from dicomport.core import AcceptorPolicy, Role
-from dicomport.files import Memory
+from dicomport.files import MemoryBudget
 from dicomport.logs import get_logger
 from dicomport.net import (
     DEFAULT_MAXIMUM_LENGTH,
     IDENTITY,
     AssociationCounts,
     Connection,
+    ConnectionSlot,
     Counters,
     Listener,
     Stream,
     Timeouts,
-    Visitor,
     association,
     check_ae_title,
     listening_sockets,
 )
 from dicomport.scp.access.acceptance import Gate
-from dicomport.scp.access.peers import Peer
+from dicomport.scp.access.peers import PeerRule
 from dicomport.scp.access.user_identity import UserIdentities, UserIdentityCheck
-from dicomport.scp.dimse_n import NormalizedService, StorageOnly
+from dicomport.scp.dimse_n import NoDimseN, NormalizedService
 from dicomport.scp.handlers import Handler, HandlerStorage
 from dicomport.scp.service import OnAnswer, OnOver, StorageService
 from dicomport.scp.sinks import Storage
@@ -83,7 +83,7 @@ class StorageSCP:
         ae_title: str = "DICOMPORT",
         host: str = "127.0.0.1",
         port: int = 11112,
-        allow: Iterable[Peer | str] | None = None,
+        allow: Iterable[PeerRule | str] | None = None,
         allow_any: bool = False,
         check_called_ae_title: bool = False,
         user_identity: UserIdentityCheck | None = None,
@@ -94,8 +94,8 @@ class StorageSCP:
         timeouts: Timeouts | None = None,
         limits: Limits = DEFAULT_LIMITS,
         tls: ssl.SSLContext | None = None,
-        on_answer: OnAnswer | None = None,
-        on_over: OnOver | None = None,
+        on_stored: OnAnswer | None = None,
+        on_association_end: OnOver | None = None,
         commitment: NormalizedService | None = None,
         sockets: Sequence[socket.socket] | None = None,
         associations: AssociationCounts | None = None,
@@ -109,9 +109,9 @@ class StorageSCP:
         `abstract_syntaxes` says which SOP Classes are taken (default: every storage class, private ones too) and
         `transfer_syntaxes` which transfer syntaxes (default: all). In a context the requestor's first one wins, but
         for `preferred_transfer_syntaxes`. `maximum_length` is the longest P-DATA-TF body announced, bytes; 0 is no
-        limit. `tls` is a server-side context. `on_answer` is called with each C-STORE request as it is answered, the
-        status and the length of the data set in bytes; `on_over` with each accepted association when it is over:
-        once, whether it was released, aborted, lost or cut off. `commitment` serves storage commitment, as
+        limit. `tls` is a server-side context. `on_stored` is called with each C-STORE request as it is answered,
+        the status and the length of the data set in bytes; `on_association_end` with each accepted association when
+        it ends: once, whether it was released, aborted, lost or cut off. `commitment` serves storage commitment, as
         `CommitmentSCP` does; it is started and stopped with this server, and serves no other. `sockets` are some that
         listen already, in the place of `host` and `port`: several processes may serve the same ones, and count their
         `associations` together. They are closed in the end.
@@ -123,9 +123,9 @@ class StorageSCP:
             raise ValueError(
                 f"{host or 'every interface'} can be reached from other machines: name who may connect, or allow any"
             )
-        peers = [peer if isinstance(peer, Peer) else Peer.parse(peer) for peer in allow or ()]
+        peers = [peer if isinstance(peer, PeerRule) else PeerRule.parse(peer) for peer in allow or ()]
         if allow is None or allow_any:
-            peers.append(Peer(rule="any"))
+            peers.append(PeerRule(rule="any"))
         self._storage = to if isinstance(to, Storage) else HandlerStorage(to)
         self._host = host
         self._port = port
@@ -134,9 +134,9 @@ class StorageSCP:
         self._timeouts = timeouts or Timeouts()
         self._limits = limits
         self._tls = tls
-        self._on_answer = on_answer
-        self._on_over = on_over
-        normalized = self._normalized = commitment or StorageOnly()
+        self._on_answer = on_stored
+        self._on_over = on_association_end
+        normalized = self._normalized = commitment or NoDimseN()
         policy = AcceptorPolicy(
             ae_title=check_ae_title(ae_title),
             identity=IDENTITY,
@@ -150,7 +150,7 @@ class StorageSCP:
             requestor_as_scp=normalized.sop_classes if normalized.is_user else (),
         )
         self._counters = Counters()
-        self._memory = Memory(limits.memory_bytes)
+        self._memory = MemoryBudget(limits.memory_bytes)
         identities = None if user_identity is None else UserIdentities(user_identity, self._timeouts.acse)
         self._gate = Gate(peers, identities, policy)
         self._listener: Listener | None = None
@@ -256,7 +256,7 @@ class StorageSCP:
             end()
             thread.join()
 
-    async def _serve(self, stream: Stream, visitor: Visitor) -> None:
+    async def _serve(self, stream: Stream, visitor: ConnectionSlot) -> None:
         core = association(Role.ACCEPTOR, self._limits, address=visitor.address)
         core.transport_opened()
         service = StorageService(
@@ -267,8 +267,8 @@ class StorageSCP:
             limits=self._limits,
             normalized=self._normalized,
             memory=self._memory,
-            on_answer=self._on_answer,
-            on_over=self._on_over,
+            on_stored=self._on_answer,
+            on_association_end=self._on_over,
         )
         self._services.add(service)
         try:

@@ -22,13 +22,13 @@ from dicomport.core import (
     ConnectionLost,
     CoreEvent,
     DataReceived,
-    Identity,
+    ImplementationInfo,
     ReleaseRequested,
     State,
 )
-from dicomport.files import Memory
+from dicomport.files import MemoryBudget
 from dicomport.logs import get_logger, reason_of
-from dicomport.net import Bound, Connection, TimerExpiredError, Visitor
+from dicomport.net import Connection, ConnectionSlot, Deadline, TimerExpiredError
 from dicomport.scp.access.acceptance import Gate
 from dicomport.scp.access.peers import shown_certificate
 from dicomport.scp.dimse_n import NormalizedOperation, NormalizedService, Notifications, response_to
@@ -74,11 +74,11 @@ OnAnswer: TypeAlias = Callable[[StoreOperation, Status, int], object]
 OnOver: TypeAlias = Callable[[AssociationInfo], object]
 """Called once for each association that was accepted, when it is over, however that came about."""
 
-_LONGEST_UID: Final = 64
+_MAX_UID: Final = 64
 """PS3.5 9.1."""
 
 
-class _Over(Exception):  # noqa: N818  # not an error: the way out of whatever goes on
+class _AssociationEnded(Exception):  # noqa: N818  # not an error: the way out of whatever goes on
     """The association is over; the event says how, None that its transport connection was closed in order."""
 
     def __init__(self, event: CoreEvent | None) -> None:
@@ -90,13 +90,13 @@ class _Stopping(Exception):  # noqa: N818
     """The server stops while nothing is in flight here."""
 
 
-class _Woken(Exception):  # noqa: N818
+class _WakeUp(Exception):  # noqa: N818
     """Something is to be sent while the peer asks nothing."""
 
 
 def _wake(connection: Connection) -> None:
     """Let `_next_request` see to what is to be sent."""
-    connection.interrupt(_Woken())
+    connection.interrupt(_WakeUp())
 
 
 class _Answer(NamedTuple):
@@ -114,15 +114,15 @@ class StorageService:
     def __init__(
         self,
         connection: Connection,
-        visitor: Visitor,
+        visitor: ConnectionSlot,
         gate: Gate,
         storage: Storage,
         *,
         limits: Limits,
         normalized: NormalizedService,
-        memory: Memory,
-        on_answer: OnAnswer | None,
-        on_over: OnOver | None,
+        memory: MemoryBudget,
+        on_stored: OnAnswer | None,
+        on_association_end: OnOver | None,
     ) -> None:
         self._connection = connection
         self._core = connection.core
@@ -133,8 +133,8 @@ class StorageService:
         wake = functools.partial(_wake, connection)
         self._notifications = Notifications(self._core, wake)
         self._answers: Answers[_Answer] = Answers(wake)
-        self._on_answer = on_answer
-        self._on_over = on_over
+        self._on_answer = on_stored
+        self._on_over = on_association_end
         self._visitor = visitor
         self._limits = limits
         self._memory = memory
@@ -156,7 +156,7 @@ class StorageService:
         """Serve the association until it is over."""
         try:
             await self._serve_association()
-        except _Over as over:
+        except _AssociationEnded as over:
             self._end(self._how(over.event))
         except LimitExceededError as error:
             self._connection.counters.limit(error.limit)
@@ -175,7 +175,7 @@ class StorageService:
 
     def _end(self, how: str) -> None:
         """Give the association's place back, and tell how it ended."""
-        self._visitor.dismiss()
+        self._visitor.release()
         deviations = self._core.deviations
         self._connection.counters.deviations(deviations)
         if isinstance(self._core.error, LimitExceededError):
@@ -230,7 +230,7 @@ class StorageService:
         with self._connection.interruptible():
             event = await self._next(self._idle_timer())
         if not isinstance(event, AssociationRequested):
-            raise _Over(event)
+            raise _AssociationEnded(event)
         request = event.request
         self._requested = True
         self._log = self._log.bind(calling=request.calling_ae_title, called=request.called_ae_title)
@@ -239,7 +239,7 @@ class StorageService:
         self._core.answer(negotiation)
         if negotiation.outcome is None:
             self._log.warning("association_rejected", rule=peer.rule, reason=negotiation.reason)
-            raise _Over(None)
+            raise _AssociationEnded(None)
         self._storage = peer.storage or self._storage
         if peer.instance_bytes is not None:
             self._limits = dataclasses.replace(self._limits, instance_bytes=peer.instance_bytes)
@@ -265,7 +265,9 @@ class StorageService:
             address=self._visitor.address,
             tls_certificate=certificate,
             tls_fingerprint=fingerprint,
-            implementation=Identity(items.implementation_class_uid or "", items.implementation_version_name or ""),
+            implementation=ImplementationInfo(
+                items.implementation_class_uid or "", items.implementation_version_name or ""
+            ),
         )
 
     async def _serve_next(self, association: AssociationInfo) -> None:
@@ -293,9 +295,9 @@ class StorageService:
                 await self._answers.wait()
                 self._send_answers()
                 self._core.confirm_release()
-                raise _Over(None)
+                raise _AssociationEnded(None)
             case _:
-                raise _Over(event)
+                raise _AssociationEnded(event)
 
     async def _next_request(self) -> CoreEvent:
         """Wait for what the peer asks next. As long as that is nothing, answers and notifications are sent."""
@@ -310,7 +312,7 @@ class StorageService:
             try:
                 with self._connection.interruptible():
                     return await self._next(self._idle_timer())
-            except (_Woken, _Stopping):
+            except (_WakeUp, _Stopping):
                 continue
             except TimerExpiredError:
                 # The peer may wait in silence for answers and notifications that are still being made.
@@ -456,9 +458,9 @@ class StorageService:
     async def _next_data(self) -> DataReceived:
         """Take the next bytes of a data set."""
         connection = self._connection
-        event = connection.event_at_hand() or await connection.next_event(connection.progress)
+        event = connection.next_event_nowait() or await connection.next_event(connection.progress)
         if not isinstance(event, DataReceived):
-            raise _Over(event)
+            raise _AssociationEnded(event)
         self._received += len(event.data)
         if self._received > self._limits.instance_bytes + self._limits.drained_bytes:
             raise LimitExceededError(f"a data set of more than {self._received} bytes", "drained_bytes")
@@ -511,15 +513,15 @@ class StorageService:
         if command.has_data_set:
             await self._receive(PROCESSING_FAILURE)
 
-    def _idle_timer(self) -> Bound:
+    def _idle_timer(self) -> Deadline:
         """Bound the wait for a whole command: nobody keeps an association by a byte now and then."""
         return self._idle.started()
 
-    async def _next(self, bound: Bound) -> CoreEvent:
-        """Send what is to be sent and wait for the next event; raises `_Over` once the association is over."""
-        event = self._connection.event_at_hand() or await self._connection.next_event(bound)
+    async def _next(self, bound: Deadline) -> CoreEvent:
+        """Send pending bytes and wait for the next event; raise `_AssociationEnded` once the association has ended."""
+        event = self._connection.next_event_nowait() or await self._connection.next_event(bound)
         if event is None or isinstance(event, Aborted | ConnectionLost):
-            raise _Over(event)
+            raise _AssociationEnded(event)
         return event
 
     async def _await_close(self) -> None:
@@ -558,6 +560,6 @@ def _refusal(operation: StoreOperation, normalized: Collection[str]) -> Status |
         return _WRONG_CLASS
     if negotiated == VERIFICATION or negotiated in normalized:
         return _NOT_STORAGE
-    if len(operation.sop_instance_uid) > _LONGEST_UID:
+    if len(operation.sop_instance_uid) > _MAX_UID:
         return _UID_TOO_LONG
     return None

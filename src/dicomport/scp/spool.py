@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from dicomport.files import BLOCK_BYTES, BlockWriter, Memory
+from dicomport.files import BLOCK_BYTES, BlockWriter, MemoryBudget
 from dicomport.wire import Buffer
 
 __all__ = ["Spool"]
@@ -17,7 +17,7 @@ __all__ = ["Spool"]
 class Spool:
     """A data set that waits to be handled: in memory up to a threshold, beyond that in a nameless temporary file."""
 
-    def __init__(self, header: bytes, memory_bytes: int, folder: Path | None, memory: Memory) -> None:
+    def __init__(self, header: bytes, memory_bytes: int, folder: Path | None, memory: MemoryBudget) -> None:
         self.header = header
         """File Meta Information that fits the data set, preamble included."""
         self.size = 0

@@ -6,18 +6,19 @@ Explaining one is in `explaining` and `steps`, the journal in `journal`: a plain
 from dicomport.scu import blocking
 from dicomport.scu.association import ClientAssociation, associate
 from dicomport.scu.contexts import ContextLike, NegotiationItems, association_request
-from dicomport.scu.inputs.background import Sendables, feed
-from dicomport.scu.inputs.discovery import Sendable, find
+from dicomport.scu.inputs.background import Sources, feed
+from dicomport.scu.inputs.discovery import Source, find
 from dicomport.scu.inputs.instance import Instance, NotSendableError, instance_from_dataset, instance_from_path
 from dicomport.scu.requestor import NoContextError, Requestor, StoreResponse
 from dicomport.scu.sending.delivery_queue import OnResult
-from dicomport.scu.sending.plan import Plan, PlannedAssociation
+from dicomport.scu.sending.plan import AssociationPlan, Plan
 from dicomport.scu.sending.report import InstanceResult, SendReport
 from dicomport.scu.sending.retry import RetryPolicy
 from dicomport.scu.sending.send import Sending, send
-from dicomport.scu.transform.pipeline import Preparation
+from dicomport.scu.transform.pipeline import Transform
 
 __all__ = [
+    "AssociationPlan",
     "ClientAssociation",
     "ContextLike",
     "Instance",
@@ -27,15 +28,14 @@ __all__ = [
     "NotSendableError",
     "OnResult",
     "Plan",
-    "PlannedAssociation",
-    "Preparation",
     "Requestor",
     "RetryPolicy",
     "SendReport",
-    "Sendable",
-    "Sendables",
     "Sending",
+    "Source",
+    "Sources",
     "StoreResponse",
+    "Transform",
     "associate",
     "association_request",
     "blocking",

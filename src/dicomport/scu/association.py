@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, Unpack
 
-from dicomport.core import AcceptedContext, Outcome
+from dicomport.core import AcceptedContext, NegotiationResult
 from dicomport.net import Address, Connection, LostError, Steps, Timeouts, connect
 from dicomport.scu.contexts import ContextLike, NegotiationItems, association_request
 from dicomport.scu.inputs.instance import Instance, NotSendableError, instance_of
-from dicomport.scu.requestor import NoContextError, Requestor, Spent, StoreResponse
+from dicomport.scu.requestor import NoContextError, Requestor, StoreResponse, Timing
 from dicomport.standard import Status
 from dicomport.wire import AssociateRQ, Priority
 
@@ -27,7 +27,7 @@ T = TypeVar("T")
 class ClientAssociation:
     """An established association, for one task at a time. Made by `associate`."""
 
-    def __init__(self, connection: Connection, requestor: Requestor, outcome: Outcome) -> None:
+    def __init__(self, connection: Connection, requestor: Requestor, outcome: NegotiationResult) -> None:
         self._connection = connection
         self._requestor = requestor
         self.outcome = outcome
@@ -65,7 +65,7 @@ class ClientAssociation:
         return self._requestor.window
 
     @property
-    def spent(self) -> Spent:
+    def spent(self) -> Timing:
         """Where the association's time went so far."""
         return self._requestor.spent
 
@@ -78,9 +78,9 @@ class ClientAssociation:
         """Give the accepted Presentation Context for a SOP Class in a transfer syntax, if there is one."""
         return self._requestor.context_for(sop_class_uid, transfer_syntax_uid)
 
-    def taken_instead(self, instance: Instance) -> str:
+    def describe_accepted_syntaxes(self, instance: Instance) -> str:
         """Say in what other transfer syntaxes the peer takes an instance's SOP Class; empty where in none."""
-        return self._requestor.taken_instead(instance)
+        return self._requestor.describe_accepted_syntaxes(instance)
 
     def read_ahead(self, instance: Instance) -> None:
         """Read the beginning of the instance that is submitted next."""

@@ -10,10 +10,10 @@ from collections.abc import Coroutine, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
-from dicomport.core import Outcome
+from dicomport.core import NegotiationResult
 from dicomport.net import Address, BlockingConnection, LostError, Steps, Timeouts, connect_blocking
 from dicomport.scu.contexts import ContextLike, NegotiationItems, association_request
-from dicomport.scu.inputs.background import Sendables
+from dicomport.scu.inputs.background import Sources
 from dicomport.scu.inputs.instance import Instance, NotSendableError, instance_of
 from dicomport.scu.requestor import NoContextError, Requestor, StoreResponse
 from dicomport.scu.sending.report import SendReport
@@ -33,7 +33,7 @@ T = TypeVar("T")
 class BlockingAssociation:
     """An established association, for one thread at a time. Made by `associate`."""
 
-    def __init__(self, connection: BlockingConnection, requestor: Requestor, outcome: Outcome) -> None:
+    def __init__(self, connection: BlockingConnection, requestor: Requestor, outcome: NegotiationResult) -> None:
         self._connection = connection
         self._requestor = requestor
         self.outcome = outcome
@@ -129,7 +129,7 @@ def associate(
         association.abort()
 
 
-def send(what: Sendables, host: str, port: int, **options: Unpack[SendOptions]) -> SendReport:
+def send(what: Sources, host: str, port: int, **options: Unpack[SendOptions]) -> SendReport:
     """Send as `dicomport.send` does, with the same arguments, and return when all is done.
 
     It runs an event loop of its own, in another thread where the caller's has one already.

@@ -18,9 +18,9 @@ from dicomport.wire import (
     UserInformation,
 )
 
-__all__ = ["MOST_CONTEXTS", "ContextLike", "NegotiationItems", "association_request", "presentation_contexts"]
+__all__ = ["MAX_CONTEXTS", "ContextLike", "NegotiationItems", "association_request", "presentation_contexts"]
 
-MOST_CONTEXTS: Final = 128
+MAX_CONTEXTS: Final = 128
 """Presentation Contexts in one association: their ids are the odd numbers from 1 to 255 (PS3.8 9.3.2.2)."""
 
 _DEFAULT_SYNTAXES: Final = (EXPLICIT_VR_LITTLE_ENDIAN.uid, IMPLICIT_VR_LITTLE_ENDIAN.uid)
@@ -41,8 +41,8 @@ def presentation_contexts(wanted: Iterable[ContextLike]) -> tuple[PresentationCo
         if isinstance(syntaxes, str | TransferSyntax):
             syntaxes = (syntaxes,)
         contexts.append(PresentationContextRQ(2 * number + 1, _uid(abstract_syntax), tuple(map(_uid, syntaxes))))
-    if not 1 <= len(contexts) <= MOST_CONTEXTS:
-        raise ValueError(f"an association has 1 to {MOST_CONTEXTS} presentation contexts, not {len(contexts)}")
+    if not 1 <= len(contexts) <= MAX_CONTEXTS:
+        raise ValueError(f"an association has 1 to {MAX_CONTEXTS} presentation contexts, not {len(contexts)}")
     return tuple(contexts)
 
 

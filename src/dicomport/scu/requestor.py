@@ -19,7 +19,7 @@ from dicomport.core import (
     CommandReceived,
     ConnectionLost,
     CoreEvent,
-    Outcome,
+    NegotiationResult,
     ReleaseConfirmed,
     ReleaseRequested,
     Role,
@@ -58,7 +58,7 @@ from dicomport.wire import (
     Response,
 )
 
-__all__ = ["NoContextError", "Requestor", "Spent", "StoreResponse"]
+__all__ = ["NoContextError", "Requestor", "StoreResponse", "Timing"]
 
 _CHUNK_BYTES: Final = 1 << 20
 """What is read of an instance and handed to the socket at a time."""
@@ -103,7 +103,7 @@ class StoreResponse:
 
 
 @dataclass(slots=True)
-class Spent:
+class Timing:
     """Where an association's time went, seconds."""
 
     reading: float = 0.0
@@ -113,8 +113,8 @@ class Spent:
     waiting: float = 0.0
     """On the peer's responses."""
 
-    def __add__(self, other: Spent) -> Spent:
-        return Spent(self.reading + other.reading, self.sending + other.sending, self.waiting + other.waiting)
+    def __add__(self, other: Timing) -> Timing:
+        return Timing(self.reading + other.reading, self.sending + other.sending, self.waiting + other.waiting)
 
 
 class Requestor:
@@ -126,11 +126,11 @@ class Requestor:
     def __init__(self, request: AssociateRQ, timeouts: Timeouts, limits: Limits = DEFAULT_LIMITS) -> None:
         self.core = association(Role.REQUESTOR, limits)
         self.core.request(request)
-        self.outcome: Outcome | None = None
+        self.outcome: NegotiationResult | None = None
         """What was agreed on, once `establish` is done."""
         self.round_trip = 0.0
         """Seconds that the peer took to answer the association request."""
-        self.spent = Spent()
+        self.spent = Timing()
         self._proposed_window = request.user_information.operations_window
         self._timeouts = timeouts
         self._by_syntaxes: dict[tuple[str, str], AcceptedContext] = {}
@@ -140,7 +140,7 @@ class Requestor:
         self._message_id = 0
         self._outstanding: dict[int, type[Response]] = {}
         """The requests that wait for their responses, by message id."""
-        self._patience = timeouts.timer("dimse")
+        self._response_timer = timeouts.timer("dimse")
         """Runs from the moment that the last byte of the latest request has left, or the latest response has come."""
 
     @property
@@ -150,7 +150,7 @@ class Requestor:
             return 1
         return self.outcome.operations_window.invoked
 
-    def establish(self) -> Steps[Outcome]:
+    def establish(self) -> Steps[NegotiationResult]:
         """Ask for the association over an open transport connection. Raises `AssociationError`."""
         self.core.transport_opened()
         started = time.perf_counter()
@@ -253,7 +253,7 @@ class Requestor:
         started = time.perf_counter()
         try:
             while True:
-                event = yield from self._next(self._patience)
+                event = yield from self._next(self._response_timer)
                 match event:
                     case CommandReceived(_, Response() as command) if self._is_awaited(command):
                         return self._settle(command)
@@ -342,14 +342,14 @@ class Requestor:
         message_id = response.message_id_being_responded_to
         del self._outstanding[message_id]
         if self._outstanding:
-            self._patience = self._patience.started()
+            self._response_timer = self._response_timer.started()
         if response.error_comment or response.offending_element:
             return message_id, Status.of(response.status, response.error_comment, response.offending_element)
         return message_id, _plain(response.status)
 
     def _await_response(self, message_id: int, kind: type[Response]) -> None:
         self._outstanding[message_id] = kind
-        self._patience = self._patience.started()
+        self._response_timer = self._response_timer.started()
 
     def _is_awaited(self, response: Response) -> bool:
         kind = self._outstanding.get(response.message_id_being_responded_to)
@@ -387,7 +387,7 @@ class Requestor:
             case _:
                 return event
 
-    def taken_instead(self, instance: Instance) -> str:
+    def describe_accepted_syntaxes(self, instance: Instance) -> str:
         """Say in what other transfer syntaxes the peer takes an instance's SOP Class; empty where in none."""
         accepted = [
             describe(context.transfer_syntax)
@@ -398,7 +398,7 @@ class Requestor:
 
     def _why_not(self, instance: Instance) -> str:
         """Say why there is no context for an instance."""
-        instead = self.taken_instead(instance)
+        instead = self.describe_accepted_syntaxes(instance)
         if instead:
             return f"{instead}: it would have to be converted"
         proposed = self.outcome.contexts if self.outcome else ()

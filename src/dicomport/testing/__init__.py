@@ -7,7 +7,7 @@
 """
 
 from dicomport.testing.errors import GoneError, ScriptError
-from dicomport.testing.faults import Fault, Harm, Way
+from dicomport.testing.faults import Direction, Fault, FaultKind
 from dicomport.testing.incoming import Heard
 from dicomport.testing.link import Link
 from dicomport.testing.messages import Message, acceptance, association_request, encode_message, response
@@ -17,9 +17,10 @@ from dicomport.testing.scripted import Script, ScriptedSCP, ScriptedSCU, healthy
 
 __all__ = [
     "CorePair",
+    "Direction",
     "Fault",
+    "FaultKind",
     "GoneError",
-    "Harm",
     "Heard",
     "Link",
     "Message",
@@ -28,7 +29,6 @@ __all__ = [
     "ScriptError",
     "ScriptedSCP",
     "ScriptedSCU",
-    "Way",
     "acceptance",
     "association_request",
     "encode_message",

@@ -5,17 +5,17 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-__all__ = ["Fault", "Harm", "Way"]
+__all__ = ["Direction", "Fault", "FaultKind"]
 
 
-class Way(enum.Enum):
+class Direction(enum.Enum):
     """A direction of a connection."""
 
     THERE = "from the one that connects"
     BACK = "to the one that connects"
 
 
-class Harm(enum.Enum):
+class FaultKind(enum.Enum):
     """What a fault does to a connection."""
 
     CORRUPT = "the next byte arrives with all its bits inverted"
@@ -33,10 +33,10 @@ class Fault:
     Fault(Harm.CORRUPT, after=2)                                 # 4 GiB more in the length of the first PDU
     """
 
-    harm: Harm
+    harm: FaultKind
     after: int
     """Bytes that go this way unharmed before it."""
-    way: Way = Way.THERE
+    way: Direction = Direction.THERE
     connection: int | None = None
     """Which connection it strikes, from 1; None is each."""
 
@@ -47,4 +47,4 @@ class Fault:
     @property
     def reach(self) -> int:
         """How many bytes have gone this way once it has struck."""
-        return self.after + (self.harm is Harm.CORRUPT)
+        return self.after + (self.harm is FaultKind.CORRUPT)

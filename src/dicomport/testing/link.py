@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Final, Self
 
-from dicomport.testing.faults import Fault, Harm, Way
+from dicomport.testing.faults import Direction, Fault, FaultKind
 
 __all__ = ["Link"]
 
@@ -62,10 +62,10 @@ class _Direction:
         """Give the number of bytes to take from the source at most: each fault strikes between two pieces."""
         return min(_PIECE, self.faults[0].reach - self.carried) if self.faults else _PIECE
 
-    def took(self, size: int) -> list[Harm]:
+    def took(self, size: int) -> list[FaultKind]:
         """Count bytes that were taken, and give what strikes now."""
         self.carried += size
-        harms: list[Harm] = []
+        harms: list[FaultKind] = []
         while self.faults and self.faults[0].reach == self.carried:
             harms.append(self.faults.popleft().harm)
         return harms
@@ -200,8 +200,8 @@ class Link:
         far.connect_ex(self._to)
         now = time.monotonic()
         self.connections += 1
-        there = _Direction(near, far, now + 2 * self._delay, self._faults_of(Way.THERE))
-        back = _Direction(far, near, now, self._faults_of(Way.BACK))
+        there = _Direction(near, far, now + 2 * self._delay, self._faults_of(Direction.THERE))
+        back = _Direction(far, near, now, self._faults_of(Direction.BACK))
         there.back, back.back = back, there
         there.blocked = True  # Until the far end is connected.
         self._connections.add(there)
@@ -209,7 +209,7 @@ class Link:
             for harm in direction.took(0):
                 self._strike(direction, harm, now)
 
-    def _faults_of(self, way: Way) -> list[Fault]:
+    def _faults_of(self, way: Direction) -> list[Fault]:
         return [fault for fault in self._faults if fault.way is way and fault.connection in (None, self.connections)]
 
     def _take(self, direction: _Direction) -> None:
@@ -227,7 +227,7 @@ class Link:
             with contextlib.suppress(OSError):
                 direction.source.setsockopt(socket.IPPROTO_TCP, _QUICK_ACK, 1)
         harms = direction.took(len(data))
-        if Harm.CORRUPT in harms:
+        if FaultKind.CORRUPT in harms:
             data = data[:-1] + bytes((data[-1] ^ 0xFF,))
         if self._rate is not None:
             # That the thread woke a little late is not the throttle's doing.
@@ -238,14 +238,14 @@ class Link:
         for harm in harms:
             self._strike(direction, harm, now)
 
-    def _strike(self, direction: _Direction, harm: Harm, now: float) -> None:
-        if harm is Harm.STALL:
+    def _strike(self, direction: _Direction, harm: FaultKind, now: float) -> None:
+        if harm is FaultKind.STALL:
             direction.free = math.inf
-        elif harm is Harm.CLOSE:
+        elif harm is FaultKind.CLOSE:
             for way in (direction, direction.back):
                 way.pieces.append((now + self._delay, memoryview(b"")))
                 way.ended = True
-        elif harm is Harm.RESET:
+        elif harm is FaultKind.RESET:
             for way in (direction, direction.back):
                 self._break(way, now)
 

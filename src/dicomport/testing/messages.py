@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Generic, TypeAlias, TypeVar
 
-from dicomport.core.messages import fragments
+from dicomport.core.messages import split_into_pdus
 from dicomport.standard import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN, VERIFICATION, sop_classes
 from dicomport.wire import (
     AssociateAC,
@@ -76,9 +76,11 @@ def encode_message(
 
     Where the command says that a data set follows, `data` does, be it empty; None leaves it out all the same.
     """
-    parts = [*fragments(context_id, encode_command(command), is_command=True, last=True, maximum_length=maximum_length)]
+    parts = [
+        *split_into_pdus(context_id, encode_command(command), is_command=True, last=True, maximum_length=maximum_length)
+    ]
     if data is not None and (data or command.has_data_set):
-        parts += fragments(context_id, data, is_command=False, last=True, maximum_length=maximum_length)
+        parts += split_into_pdus(context_id, data, is_command=False, last=True, maximum_length=maximum_length)
     return b"".join(parts)
 
 

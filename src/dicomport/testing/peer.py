@@ -10,7 +10,7 @@ import threading
 from collections.abc import Collection, Iterator
 from typing import Any, Final, NoReturn, TypeGuard, TypeVar, overload
 
-from dicomport.core import AcceptedContext, settle
+from dicomport.core import AcceptedContext, resolve_reply
 from dicomport.standard import VERIFICATION
 from dicomport.testing.errors import GoneError, ScriptError
 from dicomport.testing.incoming import Heard, Incoming
@@ -312,7 +312,7 @@ class Peer:
         if isinstance(heard, AssociateRQ):
             self.request = heard
         elif isinstance(heard, AssociateAC) and self.request is not None:
-            self.contexts = settle(self.request, heard).accepted
+            self.contexts = resolve_reply(self.request, heard).accepted
 
     def _context(self, context_id: int | None, *, verification: bool) -> AcceptedContext:
         for context in self.contexts.values():

@@ -23,7 +23,7 @@ from dicomport.wire.commands import (
 )
 from dicomport.wire.cursor import Buffer
 from dicomport.wire.deviations import Deviation
-from dicomport.wire.errors import AbortReason, EncodeError, LimitExceededError, ProtocolError, without_frames
+from dicomport.wire.errors import AbortReason, EncodeError, LimitExceededError, ProtocolError, strip_traceback
 from dicomport.wire.filemeta import (
     FileMeta,
     FileMetaError,
@@ -66,7 +66,7 @@ from dicomport.wire.pdus import (
     decode,
     encode,
 )
-from dicomport.wire.protocol_guess import FOREIGN_BYTES, spoken
+from dicomport.wire.protocol_guess import FOREIGN_BYTES, guess_protocol
 
 __all__ = [
     "APPLICATION_CONTEXT",
@@ -130,6 +130,6 @@ __all__ = [
     "encode",
     "encode_command",
     "encode_file_meta",
-    "spoken",
-    "without_frames",
+    "guess_protocol",
+    "strip_traceback",
 ]

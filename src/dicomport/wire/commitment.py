@@ -60,9 +60,9 @@ class CommitmentRequest:
         )
 
     @classmethod
-    def decode(cls, data: bytes, transfer_syntax_uid: str, most_bytes: int) -> Self:
-        """Read the data set, inflated to `most_bytes` at most. Raises `CommitmentDataSetError`."""
-        reader = _Reader(data, transfer_syntax_uid, most_bytes)
+    def decode(cls, data: bytes, transfer_syntax_uid: str, max_bytes: int) -> Self:
+        """Read the data set, inflated to `max_bytes` at most. Raises `CommitmentDataSetError`."""
+        reader = _Reader(data, transfer_syntax_uid, max_bytes)
         uid = reader.uid(reader.top, _TRANSACTION_UID)
         references = tuple(reader.reference(item) for item in reader.sequence(_REFERENCED_SOP_SEQUENCE))
         if not references:
@@ -96,9 +96,9 @@ class CommitmentResult:
         return writer.finish(*parts)
 
     @classmethod
-    def decode(cls, data: bytes, transfer_syntax_uid: str, most_bytes: int) -> Self:
-        """Read the data set, inflated to `most_bytes` at most. Raises `CommitmentDataSetError`."""
-        reader = _Reader(data, transfer_syntax_uid, most_bytes)
+    def decode(cls, data: bytes, transfer_syntax_uid: str, max_bytes: int) -> Self:
+        """Read the data set, inflated to `max_bytes` at most. Raises `CommitmentDataSetError`."""
+        reader = _Reader(data, transfer_syntax_uid, max_bytes)
         return cls(
             reader.uid(reader.top, _TRANSACTION_UID),
             tuple(reader.reference(item) for item in reader.sequence(_REFERENCED_SOP_SEQUENCE)),
@@ -115,9 +115,9 @@ def _item(writer: DataSetWriter, reference: SOPReference) -> bytes:
 class _Reader:
     """Reads attributes, and says how a request is answered that does not have them."""
 
-    def __init__(self, data: bytes, transfer_syntax_uid: str, most_bytes: int) -> None:
+    def __init__(self, data: bytes, transfer_syntax_uid: str, max_bytes: int) -> None:
         try:
-            self._reader = DataSetReader(data, transfer_syntax_uid, most_bytes)
+            self._reader = DataSetReader(data, transfer_syntax_uid, max_bytes)
             self.top = self._reader.elements(self._reader.whole)
         except DataSetTooLongError as error:
             raise CommitmentDataSetError(RESOURCE_LIMITATION, str(error)) from None

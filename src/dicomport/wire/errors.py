@@ -13,7 +13,7 @@ from __future__ import annotations
 import enum
 from typing import TypeVar
 
-__all__ = ["AbortReason", "EncodeError", "LimitExceededError", "ProtocolError", "without_frames"]
+__all__ = ["AbortReason", "EncodeError", "LimitExceededError", "ProtocolError", "strip_traceback"]
 
 ErrorT = TypeVar("ErrorT", bound=Exception)
 
@@ -72,7 +72,7 @@ class EncodeError(ValueError):
     """A value that the standard's field can't hold was to be written."""
 
 
-def without_frames(error: ErrorT) -> ErrorT:
+def strip_traceback(error: ErrorT) -> ErrorT:
     """Make an error fit to be kept: forget the frames that it has passed through, and the errors before it.
 
     In those frames is whatever keeps it: they would hold on to one another until the garbage collector comes, and what

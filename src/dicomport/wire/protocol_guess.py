@@ -6,7 +6,7 @@ from typing import Final
 
 from dicomport.wire.pdus import PDU_HEADER, Abort, AssociateRJ, AssociateRQ
 
-__all__ = ["FOREIGN_BYTES", "spoken"]
+__all__ = ["FOREIGN_BYTES", "guess_protocol"]
 
 FOREIGN_BYTES: Final = 64
 """As many bytes as are ever needed to tell a protocol, or to show a person."""
@@ -21,7 +21,7 @@ _BEGINNINGS: Final[dict[str, tuple[bytes, ...]]] = {
 }
 
 
-def spoken(first: bytes, *, missing: int = 0) -> str:
+def guess_protocol(first: bytes, *, missing: int = 0) -> str:
     """Name the protocol that bytes begin, "" where it is none of those that are known here.
 
     `missing` bytes before them are not known any more. A few bytes are enough to be told by, but the fewer there are,

@@ -32,7 +32,7 @@ from dicomport.files import BLOCK_BYTES, Disk, Durability, TemporaryFile, make_f
 from dicomport.standard import SUCCESS, Status
 from dicomport.wire import FileMetaError
 
-__all__ = ["Commission", "Committer", "Duplicates", "data_set_digest"]
+__all__ = ["Committer", "Duplicates", "PendingInstance", "data_set_digest"]
 
 _BATCH: Final = 64
 """Instances that share one fsync of the journal at most."""
@@ -53,7 +53,7 @@ class Duplicates(enum.StrEnum):
     """It is refused with 0x0111."""
 
 
-class Commission(NamedTuple):
+class PendingInstance(NamedTuple):
     """A complete instance in a temporary file, and what is known of it."""
 
     file: TemporaryFile
@@ -103,7 +103,7 @@ class Committer:
         self._thread = threading.Thread(target=self._run, name="dicomport-committer", daemon=True)
         self._thread.start()
 
-    async def commit(self, commission: Commission) -> tuple[Status, Record | None]:
+    async def commit(self, commission: PendingInstance) -> tuple[Status, Record | None]:
         """Make an instance durable and visible; give the answer, and the record of what was stored, if anything was.
 
         Nothing is where the instance was there already. Raises `OSError`; then nothing of it is left.
@@ -116,7 +116,7 @@ class Committer:
     def _commit_at_once(self, waiting: _Waiting) -> bool:
         """Commit an instance here and now, if nobody has to wait for that; give whether it was tried."""
         # What is there already has to be read, and a long instance takes long.
-        if waiting.commission.size > BLOCK_BYTES or not self._disk.quick or self._busy():
+        if waiting.commission.size > BLOCK_BYTES or not self._disk.is_fast or self._busy():
             return False
         if not self._turn.acquire(blocking=False):
             return False
@@ -245,7 +245,7 @@ class Committer:
             if self._replaces:
                 waiting.commission.file.replace(placed.path)
             else:
-                waiting.commission.file.claim(placed.path)
+                waiting.commission.file.link(placed.path)
         except FileExistsError:
             # Another process was faster; in the next batch this one looks again.
             self._waiting.put(waiting)
@@ -268,7 +268,7 @@ _Outcome: TypeAlias = tuple[Status, Record | None] | Exception
 class _Waiting:
     """A commission that somebody waits for."""
 
-    def __init__(self, commission: Commission) -> None:
+    def __init__(self, commission: PendingInstance) -> None:
         self.commission = commission
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()

@@ -17,7 +17,7 @@ __all__ = ["WANTED", "ByteOrder", "InstanceFacts", "decode_facts"]
 ByteOrder: TypeAlias = Literal["little", "big"]
 
 _CHARACTER_SET: Final = 0x00080005
-_LONGEST_INTEGER_STRING: Final = 12
+_MAX_INTEGER_STRING: Final = 12
 _ABSENT: Final[Value] = (b"", b"")
 
 
@@ -128,4 +128,4 @@ def _decode_number(vr: bytes, raw: bytes, order: ByteOrder) -> int | None:
 def _decode_integer_string(raw: bytes) -> int | None:
     """Decode a value of VR IS (PS3.5 6.2) that counts something."""
     text = raw.strip(b" \0").removeprefix(b"+")
-    return int(text) if text.isdigit() and len(text) <= _LONGEST_INTEGER_STRING else None
+    return int(text) if text.isdigit() and len(text) <= _MAX_INTEGER_STRING else None

@@ -24,7 +24,7 @@ from dicomport.encoding.elements import (
     ScanLimits,
     ScanProblem,
 )
-from dicomport.encoding.templates import Model
+from dicomport.encoding.templates import SeriesTemplate
 from dicomport.standard import TransferSyntax, find_transfer_syntax
 
 __all__ = [
@@ -38,7 +38,7 @@ __all__ = [
     "Scanner",
 ]
 
-_LONGEST_UID: Final = 64
+_MAX_UID: Final = 64
 
 # PS3.6 Table A-1 has them among the transfer syntaxes, and what they encode is no data set.
 _MIME: Final = "1.2.840.10008.1.2.6.1"
@@ -136,7 +136,7 @@ class Scanner:
     __slots__ = ("_flags", "_inflater", "_limits", "_model", "_over", "_problem", "_size", "_start", "_syntax", "_walk")
 
     def __init__(
-        self, transfer_syntax_uid: str, limits: ScanLimits = DEFAULT_SCAN_LIMITS, model: Model | None = None
+        self, transfer_syntax_uid: str, limits: ScanLimits = DEFAULT_SCAN_LIMITS, model: SeriesTemplate | None = None
     ) -> None:
         """Begin. `model` is what the last data set of the same sender and kind was built like."""
         known = transfer_syntax_uid not in (_MIME, _XML)
@@ -258,4 +258,4 @@ def _coding(syntax: TransferSyntax | None) -> Coding:
 
 def _has_over_long_uids(facts: InstanceFacts) -> bool:
     uids = facts.sop_class_uid, facts.sop_instance_uid, facts.study_instance_uid, facts.series_instance_uid
-    return max(map(len, uids)) > _LONGEST_UID
+    return max(map(len, uids)) > _MAX_UID

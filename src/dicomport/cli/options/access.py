@@ -12,8 +12,8 @@ import click
 
 from dicomport.cli.receiver.config import config_option
 from dicomport.cli.receiver.peer_tables import PeerSettings
-from dicomport.cli.text import tell
-from dicomport.scp import Passwords, Peer, UserIdentityCheck, is_loopback
+from dicomport.cli.text import print_message
+from dicomport.scp import Passwords, PeerRule, UserIdentityCheck, is_loopback
 
 __all__ = ["Access", "access_options"]
 
@@ -24,7 +24,7 @@ class Access:
 
     configured: tuple[PeerSettings, ...]
     """Those of the file."""
-    allowed: tuple[Peer, ...]
+    allowed: tuple[PeerRule, ...]
     """Those of --allow."""
     allow_any: bool
     require_called_aet: bool
@@ -44,17 +44,17 @@ class Access:
                     "receiver's own with --tls-cert"
                 )
         if self.user_identity is not None and not tls:
-            tell("pass phrases go over the network as they are: use TLS, see --tls-cert")
+            print_message("pass phrases go over the network as they are: use TLS, see --tls-cert")
 
 
-class _Peer(click.ParamType[Peer]):
+class _Peer(click.ParamType[PeerRule]):
     name = "ae[@address/net]"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Peer:
-        if isinstance(value, Peer):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> PeerRule:
+        if isinstance(value, PeerRule):
             return value
         try:
-            return Peer.parse(value)
+            return PeerRule.parse(value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
 
@@ -88,7 +88,7 @@ def access_options(command: Callable[..., int]) -> Callable[..., int]:
     def gathered(
         *,
         configured: tuple[PeerSettings, ...],
-        allow: tuple[Peer, ...],
+        allow: tuple[PeerRule, ...],
         allow_any: bool,
         require_called_aet: bool,
         passwords: Path | None,

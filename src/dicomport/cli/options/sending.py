@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from dicomport.scu import Preparation, RetryPolicy
+from dicomport.scu import RetryPolicy, Transform
 from dicomport.wire import Priority
 
 __all__ = ["sending_options"]
@@ -115,7 +115,7 @@ def sending_options(command: Callable[..., Any]) -> Callable[..., Any]:
     ) -> Any:
         retry = RetryPolicy(retries=retries, seconds=retry_for, first_delay=retry_delay)
         try:
-            preparation = Preparation(convert=convert, values=values, invent_uids=invent_uids)
+            preparation = Transform(convert=convert, values=values, invent_uids=invent_uids)
         except ValueError as error:
             raise click.UsageError(f"--set: {error}") from None
         return command(retry=retry, preparation=preparation, **others)

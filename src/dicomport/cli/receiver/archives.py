@@ -12,7 +12,7 @@ import click
 
 from dicomport.archive import Archive, ArchiveOptions, Hooks, SchemaError
 from dicomport.cli.receiver.peer_tables import PeerSettings
-from dicomport.scp import AssociationInfo, Peer
+from dicomport.scp import AssociationInfo, PeerRule
 
 __all__ = ["Archives", "opened"]
 
@@ -22,7 +22,7 @@ class Archives:
     """Archives that are open, each with its hooks."""
 
     of_all: Archive
-    peers: tuple[Peer, ...]
+    peers: tuple[PeerRule, ...]
     """Those who were configured, with their storages."""
     archives: tuple[Archive, ...]
     hooks: tuple[Hooks, ...]
@@ -53,7 +53,7 @@ def opened(
             for resolved, path in paths.items()
         }
 
-        def with_storage(settings: PeerSettings) -> Peer:
+        def with_storage(settings: PeerSettings) -> PeerRule:
             if settings.archive is None:
                 return settings.peer
             return dataclasses.replace(settings.peer, storage=archives[settings.archive.resolve()])

@@ -13,7 +13,7 @@ import click
 from dicomport.cli.options.archive import SIZE
 from dicomport.cli.receiver.setting_errors import SettingError, array, flag, meant, unknown, wrong
 from dicomport.net import check_ae_title
-from dicomport.scp import Peer, network
+from dicomport.scp import PeerRule, network
 from dicomport.standard import sop_classes, transfer_syntaxes
 
 __all__ = ["PeerSettings", "peers_of"]
@@ -27,7 +27,7 @@ _UID: Final = re.compile(r"(?=.{1,64}$)[0-9]+(\.[0-9]+)+")
 class PeerSettings:
     """What a table says of its peer."""
 
-    peer: Peer
+    peer: PeerRule
     archive: Path | None
     """The peer's own archive; None is the one of all."""
 
@@ -53,7 +53,7 @@ def _peer(where: str, table: Mapping[str, object], folder: Path) -> PeerSettings
             fields[name] = read(where, key, value)
         else:
             raise unknown(where, key, (*_FIELDS, "archive"))
-    return PeerSettings(Peer(rule=where, **fields), archive)
+    return PeerSettings(PeerRule(rule=where, **fields), archive)
 
 
 def _text(where: str, key: str, value: object, read: Callable[[str], T]) -> T:

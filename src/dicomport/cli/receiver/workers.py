@@ -19,7 +19,7 @@ from dicomport.cli.options.common import ExitCode
 from dicomport.logs import get_logger
 from dicomport.net import SharedCounts, listening_sockets
 
-__all__ = ["Seat", "run_workers"]
+__all__ = ["WorkerContext", "run_workers"]
 
 _STARTED_SECONDS: Final = 2.0
 """A worker that ends sooner could not start: another one could not either."""
@@ -28,7 +28,7 @@ log = get_logger("workers")
 
 
 @dataclass(frozen=True, slots=True)
-class Seat:
+class WorkerContext:
     """What a worker has been given."""
 
     number: int
@@ -41,7 +41,7 @@ class Seat:
     """A file descriptor that comes to its end with the parent process."""
 
 
-def run_workers(count: int, host: str, port: int, work: Callable[[Seat], int]) -> int:
+def run_workers(count: int, host: str, port: int, work: Callable[[WorkerContext], int]) -> int:
     """Do `work` in `count` processes until a signal ends it, and give the exit code.
 
     `work` is to end on SIGTERM, and with the parent. SIGTERM, SIGINT and SIGHUP to the parent are passed on. Raises
@@ -52,12 +52,12 @@ def run_workers(count: int, host: str, port: int, work: Callable[[Seat], int]) -
 
     def be_worker(number: int, parent: int) -> int:
         counts.take_row(number)
-        return work(Seat(number, sockets, counts, parent))
+        return work(WorkerContext(number, sockets, counts, parent))
 
-    return _Parent(count, be_worker).run()
+    return Supervisor(count, be_worker).run()
 
 
-class _Parent:
+class Supervisor:
     """Keeps the workers running. It has no threads and no event loop, so that it can fork at any time."""
 
     def __init__(self, count: int, work: Callable[[int, int], int]) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import click
 
 from dicomport.cli.options.identity import IdentityItem
-from dicomport.cli.text import count, tell
+from dicomport.cli.text import count, print_message
 from dicomport.net import Address, Timeouts, listening_sockets
 from dicomport.scu import InstanceResult
 
@@ -152,7 +152,7 @@ def describe(result: InstanceResult, commitments: Commitments) -> dict[str, obje
 def tell_commitments(commitments: Commitments) -> None:
     """Tell how many are committed, and why the others are not."""
     committed = sum(commitment.committed for commitment in commitments.values())
-    tell(f"  {committed} of {count(len(commitments), 'instance')} committed")
+    print_message(f"  {committed} of {count(len(commitments), 'instance')} committed")
     reasons = Counter(commitment.reason for commitment in commitments.values() if not commitment.committed)
     for reason, number in reasons.most_common():
-        tell(f"  {number} not committed: {reason}")
+        print_message(f"  {number} not committed: {reason}")

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import click
 
 from dicomport.cli.options.common import ExitCode
-from dicomport.cli.text import amount, count, print_table, tell
+from dicomport.cli.text import amount, count, print_message, print_table
 from dicomport.scu import Instance, InstanceResult, Plan
 from dicomport.standard import describe
 
@@ -44,12 +44,12 @@ def _print(plan: Plan, refused: list[InstanceResult]) -> None:
     ]
     print_table(("Association", "SOP Class", "Transfer syntax", ">Instances", ">Size"), rows)
     loads = [load for planned in plan.associations for load in planned.loads.values()]
-    tell(
+    print_message(
         f"{count(sum(load.instances for load in loads), 'instance')}, {amount(sum(load.size for load in loads))}, "
         f"would go in {count(len(plan.associations), 'association')} or more at once; nothing was sent"
     )
     for result in refused:
-        tell(f"can't go: {result.name}: {result.reason}")
+        print_message(f"can't go: {result.name}: {result.reason}")
 
 
 def _print_json(plan: Plan, refused: list[InstanceResult]) -> None:

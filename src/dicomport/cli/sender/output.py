@@ -13,16 +13,16 @@ import click
 
 from dicomport.cli.sender.commitment import Commitments, describe
 from dicomport.cli.sender.summary import Advance
-from dicomport.cli.text import tell
+from dicomport.cli.text import print_message
 from dicomport.scu import InstanceResult
 
-__all__ = ["Outlets", "outlets"]
+__all__ = ["ResultWriter", "outlets"]
 
 _BEGINNING: Final = b'{"path": '
 """Of each report."""
 
 
-class Outlets:
+class ResultWriter:
     """Writes each result as a line of JSON; those that wait for storage commitment are held until it is known."""
 
     def __init__(self, files: Mapping[str, TextIO], *, holds: bool) -> None:
@@ -50,7 +50,7 @@ class Outlets:
     def complete(self) -> bool:
         """Tell a person where lines are missing; give whether none is."""
         for name, error in self._errors.items():
-            tell(f"{name} is not complete: {error}")
+            print_message(f"{name} is not complete: {error}")
         return not self._errors
 
     def _write(self, facts: Mapping[str, object]) -> None:
@@ -83,11 +83,11 @@ def _spare(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def outlets(report: Path | None, *, as_json: bool, holds: bool) -> Iterator[Outlets]:
+def outlets(report: Path | None, *, as_json: bool, holds: bool) -> Iterator[ResultWriter]:
     """Open what is written to. Raises `click.UsageError` where the report can't be."""
     files = {"the output": sys.stdout} if as_json else {}
     if report is None:
-        yield Outlets(files, holds=holds)
+        yield ResultWriter(files, holds=holds)
         return
     try:
         _spare(report)
@@ -95,4 +95,4 @@ def outlets(report: Path | None, *, as_json: bool, holds: bool) -> Iterator[Outl
     except OSError as error:
         raise click.UsageError(f"the report can't be written to {report}: {error.strerror}") from None
     with file:
-        yield Outlets({**files, f"the report {report}": file}, holds=holds)
+        yield ResultWriter({**files, f"the report {report}": file}, holds=holds)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, TypeAlias
 
-from dicomport.cli.text import amount, count, tell
+from dicomport.cli.text import amount, count, print_message
 from dicomport.scu import InstanceResult, Sending, SendReport
 
 __all__ = ["Advance", "progress", "summarize"]
@@ -68,7 +68,7 @@ def summarize(report: SendReport) -> None:
     earlier = sum(result.earlier for result in report.results)
     sent = len(report.accepted) - earlier
     size, seconds = report.accepted_bytes, max(report.seconds, 1e-6)
-    tell(
+    print_message(
         f"{len(report.accepted)} of {count(wanted, 'file')} accepted"
         + (f", {earlier} of them in an earlier run" if earlier else "")
         + f": {amount(size)} in {seconds:.1f} s, {sent / seconds:.0f} instances/s, {amount(size / seconds)}/s, "
@@ -76,18 +76,20 @@ def summarize(report: SendReport) -> None:
         + (f", round trip {report.round_trip * 1000:.1f} ms" if report.associations else "")
     )
     if report.limit:
-        tell(f"  {_LIMITS[report.limit]}")
+        print_message(f"  {_LIMITS[report.limit]}")
     converted = Counter(result.transfer_syntax_uid for result in report.accepted if result.converted_from)
     if converted:
-        tell(f"  {count(converted.total(), 'instance')} converted, as the peer does not take the files' own syntax")
+        print_message(
+            f"  {count(converted.total(), 'instance')} converted, as the peer does not take the files' own syntax"
+        )
     warnings = Counter(result.reason for result in report.accepted if result.reason and not result.earlier)
     for reason, number in warnings.most_common():
-        tell(f"  {number} with a warning: {reason}")
+        print_message(f"  {number} with a warning: {reason}")
     _tell_failures(report)
     if report.untried:
-        tell(f"  {report.untried} not tried")
+        print_message(f"  {report.untried} not tried")
     if report.journal_error:
-        tell(
+        print_message(
             f"  the journal lacks some of what was accepted ({report.journal_error}): "
             "the same command, run again, would send it once more"
         )
@@ -98,8 +100,8 @@ def _tell_failures(report: SendReport) -> None:
     for result in report.failed:
         failures.setdefault(result.reason, []).append(result)
     for reason, results in sorted(failures.items(), key=lambda item: -len(item[1])):
-        tell(f"  {len(results)} not: {reason}")
+        print_message(f"  {len(results)} not: {reason}")
         for result in results[:_NAMED]:
-            tell(f"      {result.name}")
+            print_message(f"      {result.name}")
         if len(results) > _NAMED:
-            tell(f"      and {len(results) - _NAMED} more; --report or --json names them all")
+            print_message(f"      and {len(results) - _NAMED} more; --report or --json names them all")

@@ -15,7 +15,7 @@ from dicomport.net.limits.association_counts import AssociationCounts
 from dicomport.net.limits.counters import Counters
 from dicomport.wire import Limits
 
-__all__ = ["Admission", "Quota", "Visitor"]
+__all__ = ["ConnectionLimiter", "ConnectionSlot", "Quota"]
 
 log = get_logger("net")
 
@@ -30,12 +30,12 @@ class Quota(NamedTuple):
     most: int
 
 
-class Visitor:
+class ConnectionSlot:
     """One connection to a server. It waits, for its request or for its end, but while it has an association."""
 
     __slots__ = ("_admission", "address", "ae_title", "host", "quota", "task")
 
-    def __init__(self, admission: Admission, address: str) -> None:
+    def __init__(self, admission: ConnectionLimiter, address: str) -> None:
         self.address = address
         """The peer's address and port, "192.0.2.7:49152" or "[2001:db8::7]:49152"."""
         self.host = address.rpartition(":")[0].strip("[]")
@@ -52,33 +52,33 @@ class Visitor:
         """Count the visitor as one with an association; where a limit or the quota does not allow that, say which."""
         return self._admission.admit(self, ae_title, quota)
 
-    def dismiss(self) -> None:
+    def release(self) -> None:
         """Count the visitor as one without an association again."""
-        self._admission.dismiss(self)
+        self._admission.release(self)
 
 
-class Admission:
+class ConnectionLimiter:
     """Counts the visitors of one server."""
 
     def __init__(self, limits: Limits, counters: Counters, associations: AssociationCounts) -> None:
         self._limits = limits
         self._counters = counters
         self._associations = associations
-        self._waiting: dict[Visitor, None] = {}
+        self._waiting: dict[ConnectionSlot, None] = {}
         """In the order in which they came."""
 
-    def enter(self, address: str) -> Visitor:
+    def enter(self, address: str) -> ConnectionSlot:
         """Let a connection in, and have another one make room if there is none."""
-        visitor = Visitor(self, address)
+        visitor = ConnectionSlot(self, address)
         self._wait(visitor)
         return visitor
 
-    def leave(self, visitor: Visitor) -> None:
+    def leave(self, visitor: ConnectionSlot) -> None:
         """Forget a connection that is over."""
         self._end(visitor)
         self._waiting.pop(visitor, None)
 
-    def admit(self, visitor: Visitor, ae_title: str, quota: Quota | None) -> str:
+    def admit(self, visitor: ConnectionSlot, ae_title: str, quota: Quota | None) -> str:
         """See `Visitor.admit`."""
         for limit, value in _kinds(visitor.host, ae_title):
             number = self._associations.of(limit, value)
@@ -93,7 +93,7 @@ class Admission:
         self._count(visitor, 1)
         return ""
 
-    def dismiss(self, visitor: Visitor) -> None:
+    def release(self, visitor: ConnectionSlot) -> None:
         """See `Visitor.dismiss`."""
         if self._end(visitor):
             self._wait(visitor)
@@ -114,19 +114,19 @@ class Admission:
             oldest.task.cancel()
         return True
 
-    def _wait(self, visitor: Visitor) -> None:
+    def _wait(self, visitor: ConnectionSlot) -> None:
         if len(self._waiting) >= self._limits.half_open:
             self.make_room()
         self._waiting[visitor] = None
 
-    def _end(self, visitor: Visitor) -> bool:
+    def _end(self, visitor: ConnectionSlot) -> bool:
         if visitor.ae_title is None:
             return False
         self._count(visitor, -1)
         visitor.ae_title = visitor.quota = None
         return True
 
-    def _count(self, visitor: Visitor, by: int) -> None:
+    def _count(self, visitor: ConnectionSlot, by: int) -> None:
         for limit, value in _kinds(visitor.host, visitor.ae_title or ""):
             self._associations.change(limit, value, by)
         if visitor.quota is not None:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from dicomport.net.timers import Bound
+from dicomport.net.timers import Deadline
 from dicomport.wire import Deviation
 
 __all__ = ["Counters"]
@@ -26,7 +26,7 @@ class Counters:
         """Count what has happened."""
         self._counts[name] += 1
 
-    def timer(self, timer: Bound) -> None:
+    def timer(self, timer: Deadline) -> None:
         """Count a timer that has expired."""
         self.count(f"timer.{timer.name}")
 

@@ -14,7 +14,7 @@ from typing import Final, Self
 
 __all__ = ["Certificate"]
 
-_LONGEST_LENGTH: Final = 4
+_MAX_LENGTH: Final = 4
 """Bytes of a length in its long form; a certificate of more than 4 GiB is none."""
 
 _VERSION, _EXTENSIONS = 0xA0, 0xA3
@@ -75,7 +75,7 @@ def _values(der: bytes) -> Iterator[tuple[int, bytes]]:
         tag, size, start = der[0], der[1], 2
         if size & 0x80:
             start += size & 0x7F
-            if start - 2 > _LONGEST_LENGTH:
+            if start - 2 > _MAX_LENGTH:
                 raise ValueError("a length of a certificate has too many bytes")
             size = int.from_bytes(der[2:start])
         if start + size > len(der):

@@ -37,7 +37,7 @@ _BEGIN: Final = b"-----BEGIN"
 _SUFFIXES: Final = (".pem", ".crt", ".cer", ".der")
 """Of the files in a folder that hold certificates."""
 
-_LONGEST_FILE: Final = 1 << 24
+_MAX_FILE: Final = 1 << 24
 """Bytes: far more than all the authorities of a system have."""
 
 
@@ -174,7 +174,7 @@ def _look_at_dates(path: Path, pem: str) -> None:
 def _read(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            return file.read(_LONGEST_FILE)
+            return file.read(_MAX_FILE)
     except OSError as error:
         raise ValueError(f"{path} can't be read: {error.strerror}") from None
 

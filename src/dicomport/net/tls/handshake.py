@@ -6,7 +6,7 @@ import socket
 import ssl
 from typing import Final
 
-from dicomport.wire import FOREIGN_BYTES, spoken
+from dicomport.wire import FOREIGN_BYTES, guess_protocol
 
 __all__ = ["Handshake", "NotTLSError", "tls_reason", "tls_words"]
 
@@ -43,10 +43,10 @@ class Handshake:
             raise
         except ssl.SSLError as error:
             if self._first:
-                protocol = spoken(self._first)
+                protocol = guess_protocol(self._first)
             elif error.reason == "WRONG_VERSION_NUMBER":
                 # The answer came while the question was being sent, and its beginning is gone.
-                protocol = spoken(self._look(), missing=_RECORD_HEADER_BYTES)
+                protocol = guess_protocol(self._look(), missing=_RECORD_HEADER_BYTES)
             elif error.reason in _HTTP:
                 protocol = "HTTP"
             else:

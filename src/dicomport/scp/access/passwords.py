@@ -23,7 +23,7 @@ USER_NAME_AND_PASSCODE: Final = 2
 _HASH: Final = re.compile(r"\$scrypt\$ln=(\d{1,2}),r=(\d{1,3}),p=(\d{1,3})\$([A-Za-z0-9+/]+)\$([A-Za-z0-9+/]+)")
 _SALT_BYTES: Final = 16
 _DIGEST_BYTES: Final = 32
-_MOST_BYTES: Final = 1 << 28
+_MAX_BYTES: Final = 1 << 28
 """Memory that one hash may take."""
 
 
@@ -45,7 +45,7 @@ class _Hash:
             raise ValueError("is no scrypt hash such as `dicomport password` writes")
         ln, r, p = map(int, match.group(1, 2, 3))
         # RFC 7914 2 bounds N, and OpenSSL the rest.
-        if not (1 <= ln < 16 * r and p and _bytes(ln, r, p) <= _MOST_BYTES):
+        if not (1 <= ln < 16 * r and p and _bytes(ln, r, p) <= _MAX_BYTES):
             raise ValueError("has a hash whose ln, r and p are out of range")
         try:
             known = cls(ln, r, p, _decoded(match[4]), _decoded(match[5]))

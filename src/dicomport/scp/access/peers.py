@@ -17,7 +17,7 @@ from dicomport.scp.sinks import Storage
 from dicomport.standard import sop_classes
 from dicomport.wire import AssociateRJ, AssociateRQ, RejectReason, SOPClassCommonExtendedNegotiation
 
-__all__ = ["Network", "Peer", "Refusal", "certificate_names", "decide", "network", "shown_certificate"]
+__all__ = ["Network", "PeerRule", "Rejection", "certificate_names", "match_rule", "network", "shown_certificate"]
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -25,7 +25,7 @@ _ANY: Final = "*"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Peer:
+class PeerRule:
     """A rule: whom it lets in, and what is taken of them. What is left out is no condition, and no restriction."""
 
     rule: str = ""
@@ -101,7 +101,7 @@ class Peer:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class Rejection:
     """A request that is refused as a whole: what the peer is told, and what the log says."""
 
     reason: RejectReason
@@ -113,9 +113,9 @@ class Refusal:
         return Negotiation(AssociateRJ(self.reason), None, self.why)
 
 
-def decide(
-    peers: Sequence[Peer], request: AssociateRQ, address: str, certificate_names: Collection[str] = ()
-) -> Peer | Refusal:
+def match_rule(
+    peers: Sequence[PeerRule], request: AssociateRQ, address: str, certificate_names: Collection[str] = ()
+) -> PeerRule | Rejection:
     """Give the first rule that lets the requestor in, or the refusal (PS3.8 9.3.4).
 
     What the requestor can't just claim is looked at first. So from a wrong address, and with a wrong certificate, it
@@ -132,13 +132,13 @@ def decide(
     hint = f" (rule {meant} is for it, but not from there or not with this certificate)" if meant else ""
     if peers and not near:
         why = f"no rule allows the address {address}, whence calling AE title {title!r}{hint}"
-        return Refusal(RejectReason.USER_NO_REASON, f"{why}: {_advice(title, address)}")
+        return Rejection(RejectReason.USER_NO_REASON, f"{why}: {_advice(title, address)}")
     if peers and not known:
         shown = ", ".join(certificate_names) or "nobody"
         why = f"no rule for {address} allows a certificate that names {shown}, with calling AE title {title!r}{hint}"
-        return Refusal(RejectReason.USER_NO_REASON, f"{why}: {_advice(title, address)}")
+        return Rejection(RejectReason.USER_NO_REASON, f"{why}: {_advice(title, address)}")
     why = f"calling AE title {title!r} from {address} matches no rule{hint}"
-    return Refusal(RejectReason.CALLING_AE_TITLE_NOT_RECOGNIZED, f"{why}: {_advice(title, address)}")
+    return Rejection(RejectReason.CALLING_AE_TITLE_NOT_RECOGNIZED, f"{why}: {_advice(title, address)}")
 
 
 def _advice(title: str, address: str) -> str:

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeAlias
 
 from dicomport.logs import get_logger
-from dicomport.scp.access.peers import Peer, Refusal
+from dicomport.scp.access.peers import PeerRule, Rejection
 from dicomport.scp.callbacks import call
 from dicomport.scp.requests import AssociationInfo
 from dicomport.wire import RejectReason, UserIdentityAC, UserIdentityRQ
@@ -23,7 +23,7 @@ UserIdentityCheck: TypeAlias = Callable[
 A function that is no coroutine function is called in a thread, and may block. The response is empty for types 1 and 2,
 a ticket, an assertion or a token for the others, and sent where the requestor has asked for it (PS3.7 D.3.3.7.2)."""
 
-_MOST_THREADS: Final = 2
+_MAX_THREADS: Final = 2
 """Checks that run at the same time: a pass phrase takes some memory, and anybody may try one."""
 
 log = get_logger("scp")
@@ -36,11 +36,11 @@ class UserIdentities:
         """Refuse whoever's check has not ended within so many seconds."""
         self._check = check
         self._seconds = seconds
-        self._threads = ThreadPoolExecutor(_MOST_THREADS, "dicomport-identity")
+        self._threads = ThreadPoolExecutor(_MAX_THREADS, "dicomport-identity")
 
-    async def judge(
-        self, identity: UserIdentityRQ | None, association: AssociationInfo, peer: Peer
-    ) -> UserIdentityAC | Refusal | None:
+    async def authenticate(
+        self, identity: UserIdentityRQ | None, association: AssociationInfo, peer: PeerRule
+    ) -> UserIdentityAC | Rejection | None:
         """Give the response for a good identity, a refusal for any other, and None where there is and need be none."""
         if identity is None:
             return _refusal("it gives no user identity, and has to") if peer.user_identity_required else None
@@ -57,6 +57,6 @@ class UserIdentities:
         return response if isinstance(response, UserIdentityAC) else _refusal(kind)
 
 
-def _refusal(why: str) -> Refusal:
+def _refusal(why: str) -> Rejection:
     # PS3.7 D.3.3.7.3: the provider's ACSE function rejects, without a reason.
-    return Refusal(RejectReason.ACSE_NO_REASON, why)
+    return Rejection(RejectReason.ACSE_NO_REASON, why)

@@ -6,7 +6,7 @@ import socket
 import ssl
 from typing import Final
 
-from dicomport.core import Outcome
+from dicomport.core import NegotiationResult
 from dicomport.net import (
     AbortedError,
     Address,
@@ -20,7 +20,7 @@ from dicomport.net import (
 )
 from dicomport.scu.explain.steps import Failure
 from dicomport.standard import VERIFICATION, Status, describe
-from dicomport.wire import AssociateRJ, AssociateRQ, ContextResult, RejectReason, spoken
+from dicomport.wire import AssociateRJ, AssociateRQ, ContextResult, RejectReason, guess_protocol
 
 __all__ = ["SPEAKS_TLS", "diagnose", "diagnose_outcome", "diagnose_status", "refused_classes"]
 
@@ -93,7 +93,7 @@ def _advice(error: AssociationError, address: Address, *, asked: bool) -> str:
     return advice
 
 
-def diagnose_outcome(outcome: Outcome) -> Failure | None:
+def diagnose_outcome(outcome: NegotiationResult) -> Failure | None:
     """Say what an association is good for that was accepted; None where it can be verified."""
     if any(context.abstract_syntax == VERIFICATION for context in outcome.accepted.values()):
         return None
@@ -112,7 +112,7 @@ def diagnose_outcome(outcome: Outcome) -> Failure | None:
     return Failure("the peer accepted the association, but none of the contexts", advice)
 
 
-def refused_classes(outcome: Outcome) -> tuple[str, ...]:
+def refused_classes(outcome: NegotiationResult) -> tuple[str, ...]:
     """Say what to do about SOP Classes of which nothing can be sent over an association."""
     taken = {context.abstract_syntax for context in outcome.accepted.values()}
     refused = [context for context in outcome.contexts if context.abstract_syntax not in taken]
@@ -148,7 +148,7 @@ def _rejected(rejection: AssociateRJ, request: AssociateRQ) -> Failure:
 
 
 def _foreign(first: bytes) -> Failure:
-    protocol = spoken(first)
+    protocol = guess_protocol(first)
     if protocol == "TLS":
         return SPEAKS_TLS
     shown = first.partition(b"\r\n")[0].decode("ascii", "backslashreplace")

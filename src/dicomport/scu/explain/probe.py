@@ -9,15 +9,15 @@ from collections.abc import AsyncGenerator, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Final, Self, Unpack
 
-from dicomport.core import Outcome
+from dicomport.core import NegotiationResult
 from dicomport.net import (
     AbortedError,
     Address,
     AssociationError,
-    Attempt,
     ConnectError,
     Connection,
     Endpoint,
+    FailedAttempt,
     LostError,
     Stream,
     Timeouts,
@@ -29,7 +29,7 @@ from dicomport.net import (
 from dicomport.net.tls.certificates import Certificate
 from dicomport.scu.contexts import ContextLike, NegotiationItems, association_request
 from dicomport.scu.explain.advice import SPEAKS_TLS, diagnose, diagnose_outcome, diagnose_status
-from dicomport.scu.explain.proposals import USUAL_CONTEXTS, Proposal, curious, proposals
+from dicomport.scu.explain.proposals import USUAL_CONTEXTS, Proposal, proposals, with_optional_items
 from dicomport.scu.explain.steps import Associated, Connected, Echoed, Failure, Released, Resolved, Secured, Step
 from dicomport.scu.requestor import Requestor
 from dicomport.standard import VERIFICATION, Status
@@ -64,7 +64,7 @@ def explain(
     request = association_request(
         [VERIFICATION, *contexts], ae_title=ae_title, called_ae_title=called_ae_title, **negotiation
     )
-    return _steps(address, curious(request), timeouts or Timeouts(), repeat)
+    return _steps(address, with_optional_items(request), timeouts or Timeouts(), repeat)
 
 
 async def _steps(address: Address, request: AssociateRQ, timeouts: Timeouts, repeat: int) -> AsyncGenerator[Step, None]:
@@ -105,7 +105,7 @@ async def _resolve(address: Address, timeouts: Timeouts) -> Resolved:
 async def _connect(
     address: Address, endpoints: tuple[Endpoint, ...], timeouts: Timeouts
 ) -> tuple[Connected, Stream | None]:
-    failed: list[Attempt] = []
+    failed: list[FailedAttempt] = []
     stream: Stream | None = None
     with _Timed() as timed:
         stream = await reach(address, endpoints, timeouts.timer("connect").started(), failed)
@@ -162,7 +162,7 @@ class _Call:
 
     async def associate(self, left: list[Proposal]) -> Associated:
         """Ask for the association; `left` is what will be proposed if the peer drops this."""
-        outcome: Outcome | None = None
+        outcome: NegotiationResult | None = None
         with _Timed() as timed:
             outcome = await self._connection.run(self._requestor.establish())
         dropped = _dropped(timed.error)

@@ -25,7 +25,7 @@ from dicomport.wire import (
     SOPClassExtendedNegotiation,
 )
 
-__all__ = ["USUAL_CONTEXTS", "Proposal", "curious", "proposals"]
+__all__ = ["USUAL_CONTEXTS", "Proposal", "proposals", "with_optional_items"]
 
 _PLAIN: Final = (EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN)
 _COMPRESSED: Final = frozenset(
@@ -77,7 +77,7 @@ _SCU_ONLY: Final = bytes((3, 0, 0, 0, 2, 0))
 """The Service Class Application Information of a requestor that stores nothing itself (PS3.4 B.3.1.1)."""
 
 
-def curious(request: AssociateRQ) -> AssociateRQ:
+def with_optional_items(request: AssociateRQ) -> AssociateRQ:
     """Add the optional items whose answers tell something: a window, the roles and extended negotiation of storage."""
     classes = dict.fromkeys(
         context.abstract_syntax

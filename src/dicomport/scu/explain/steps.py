@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, TypeAlias
 
-from dicomport.core import Outcome
-from dicomport.net import Attempt, Endpoint
+from dicomport.core import NegotiationResult
+from dicomport.net import Endpoint, FailedAttempt
 from dicomport.net.tls.certificates import Certificate
 from dicomport.standard import Status
 from dicomport.wire import AssociateRQ
@@ -46,7 +46,7 @@ class Connected(_Step):
 
     NAME: ClassVar = "connect"
 
-    failed: tuple[Attempt, ...]
+    failed: tuple[FailedAttempt, ...]
     """The endpoints that were tried before the one that answered, or in vain."""
     endpoint: Endpoint | None
     """The one that answered."""
@@ -75,7 +75,7 @@ class Associated(_Step):
     request: AssociateRQ
     left_out: str = ""
     """What this request does not propose any more, after the peer had dropped the one that did."""
-    outcome: Outcome | None = None
+    outcome: NegotiationResult | None = None
     dropped: bool = False
     """Whether the peer ended the connection instead of answering."""
 

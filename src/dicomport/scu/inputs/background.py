@@ -8,21 +8,21 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Se
 from pathlib import Path
 from typing import Final, TypeAlias, TypeVar
 
-from dicomport.scu.inputs.discovery import Sendable, find_batches
+from dicomport.scu.inputs.discovery import Source, find_batches
 from dicomport.scu.inputs.found import Found
 
-__all__ = ["Sendables", "feed"]
+__all__ = ["Sources", "feed"]
 
 T = TypeVar("T")
 
-Sendables: TypeAlias = "str | Path | Iterable[Sendable] | AsyncIterable[Sendable]"
+Sources: TypeAlias = "str | Path | Iterable[Source] | AsyncIterable[Source]"
 """One file or folder, or any number of what can be sent, also as they come."""
 
 _AHEAD: Final = 16
 """Batches of found things that wait to be taken at most."""
 
 
-async def feed(what: Sendables) -> AsyncIterator[Sequence[Found]]:
+async def feed(what: Sources) -> AsyncIterator[Sequence[Found]]:
     """Find the instances in what a caller has, those of the first while the rest is still looked for."""
     if isinstance(what, AsyncIterable):
         async for one in what:

@@ -13,14 +13,14 @@ from dicomport.scu.inputs.instance import Instance, NotSendableError, checked
 from dicomport.scu.inputs.locations import Source
 from dicomport.wire import FileMetaError, NotPart10Error
 
-__all__ = ["SNIFFED_BYTES", "ArchiveKind", "archive_kind", "member_instance", "member_name", "most_unpacked"]
+__all__ = ["SNIFFED_BYTES", "ArchiveKind", "archive_kind", "max_unpacked", "member_instance", "member_name"]
 
 SNIFFED_BYTES: Final = 512
 """By so many bytes from the start of a file its kind is known."""
 
 _SEPARATORS: Final = re.compile(r"[\\/]")
 _ALWAYS_UNPACKED: Final = 1 << 30
-_MOST_TIMES: Final = 100
+_MAX_TIMES: Final = 100
 """Images shrink to a half or a third, empty segmentations to a hundredth; a bomb shrinks to a thousandth and less."""
 
 
@@ -50,9 +50,9 @@ def archive_kind(start: bytes) -> ArchiveKind | None:
     return next((kind for magic, kind in _MAGIC.items() if start.startswith(magic)), None)
 
 
-def most_unpacked(size: int) -> int:
+def max_unpacked(size: int) -> int:
     """Tell how much an archive of this size may unpack to, bytes."""
-    return max(_ALWAYS_UNPACKED, _MOST_TIMES * size)
+    return max(_ALWAYS_UNPACKED, _MAX_TIMES * size)
 
 
 def member_name(archive: str, name: str) -> str:

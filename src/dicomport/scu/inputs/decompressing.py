@@ -11,7 +11,16 @@ from typing import Final, Protocol
 
 from dicomport.wire import FileMetaError
 
-__all__ = ["TOO_MUCH", "Decompressor", "Forward", "Unpacker", "begin_bzip2", "begin_gzip", "begin_raw", "begin_xz"]
+__all__ = [
+    "TOO_MUCH",
+    "DecompressingReader",
+    "Decompressor",
+    "RangeReader",
+    "begin_bzip2",
+    "begin_gzip",
+    "begin_raw",
+    "begin_xz",
+]
 
 TOO_MUCH: Final = "it unpacks to so much more than it is that the rest of it is left out"
 """Why an archive is not read to its end."""
@@ -84,7 +93,7 @@ def begin_xz() -> Decompressor:
     return lzma.LZMADecompressor(memlimit=_XZ_MEMORY)
 
 
-class Forward:
+class RangeReader:
     """Reads forward through a stretch of a file."""
 
     def __init__(self, descriptor: int, start: int, end: int) -> None:
@@ -133,7 +142,7 @@ class Forward:
         return data
 
 
-class Unpacker(Forward):
+class DecompressingReader(RangeReader):
     """Reads forward through what a stretch of a file was compressed from; streams that follow one another are one."""
 
     def __init__(self, descriptor: int, start: int, end: int, begin: Callable[[], Decompressor], most: int) -> None:

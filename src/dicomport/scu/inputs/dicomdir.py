@@ -11,7 +11,7 @@ from typing import BinaryIO, Final
 
 from pydicom.filereader import read_dataset, read_partial
 
-from dicomport.files import GuardedReader, open_regular
+from dicomport.files import BoundedReader, open_regular
 from dicomport.scu.inputs.found import refused
 from dicomport.scu.sending.report import InstanceResult
 from dicomport.standard import DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
@@ -43,7 +43,7 @@ def references(path: str) -> Iterator[str | InstanceResult]:
     root = os.path.realpath(folder)
     try:
         descriptor, _ = open_regular(path)
-        with GuardedReader(descriptor) as file:
+        with BoundedReader(descriptor) as file:
             for file_id in _file_ids(file):
                 yield _file(path, folder, root, file_id)
     except Exception as error:  # noqa: BLE001  # pydicom raises whatever its parsing ran into

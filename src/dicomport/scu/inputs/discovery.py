@@ -29,9 +29,9 @@ from dicomport.standard import MEDIA_STORAGE_DIRECTORY
 if TYPE_CHECKING:
     import pydicom
 
-__all__ = ["Sendable", "find", "find_batches"]
+__all__ = ["Source", "find", "find_batches"]
 
-Sendable: TypeAlias = "str | Path | Instance | pydicom.Dataset"
+Source: TypeAlias = "str | Path | Instance | pydicom.Dataset"
 """A path of a file, a folder (walked), a DICOMDIR or an archive, a glob, an instance, or a data set."""
 
 _THREADS: Final = 8
@@ -43,7 +43,7 @@ _SLOW_SECONDS: Final = 0.05
 """What a batch takes from a slow disk. From a fast one, threads would only take the interpreter from one another."""
 
 
-def find(what: Iterable[Sendable]) -> Iterator[Found]:
+def find(what: Iterable[Source]) -> Iterator[Found]:
     """Find the instances, in order and as they are asked for, and tell why each of the other files is none.
 
     A file is one instance; a folder stands for all files below it, in the order of their names (links to folders are
@@ -60,7 +60,7 @@ def find(what: Iterable[Sendable]) -> Iterator[Found]:
             yield from batch
 
 
-def find_batches(what: Iterable[Sendable]) -> Generator[Sequence[Found], None, None]:
+def find_batches(what: Iterable[Source]) -> Generator[Sequence[Found], None, None]:
     """Find the same, as many at a time as were read together."""
     with ThreadPoolExecutor(_THREADS, "dicomport-find") as pool:
         finder = _Finder(pool)
@@ -97,12 +97,12 @@ class _Finder:
     def __init__(self, pool: ThreadPoolExecutor) -> None:
         self._pool = pool
 
-    def find(self, items: Iterable[Sendable]) -> Iterator[Sequence[Found]]:
+    def find(self, items: Iterable[Source]) -> Iterator[Sequence[Found]]:
         """Find what is meant by what the caller has given."""
         for find, group in itertools.groupby(items, self._way):
             yield from find(group)
 
-    def _way(self, item: Sendable) -> Callable[[Iterable[Any]], Iterator[Sequence[Found]]]:
+    def _way(self, item: Source) -> Callable[[Iterable[Any]], Iterator[Sequence[Found]]]:
         if not isinstance(item, str | Path):
             return self._made
         return self._listed if str(item) == "-" else self._named
@@ -143,14 +143,14 @@ class _Finder:
         for path in itertools.islice(paths, _BATCH):
             yield [_look_at(path, look)]
         ahead: deque[Future[list[Found | _Container]]] = deque()
-        most_ahead = 1
+        max_ahead = 1
         while batch := list(itertools.islice(paths, _BATCH)):
             ahead.append(self._pool.submit(lambda batch: [_look_at(path, look) for path in batch], batch))
-            while ahead and (ahead[0].done() or len(ahead) >= most_ahead):
+            while ahead and (ahead[0].done() or len(ahead) >= max_ahead):
                 began = time.monotonic()
                 seen = ahead.popleft().result()
                 if time.monotonic() - began > _SLOW_SECONDS:
-                    most_ahead = _BATCHES_AHEAD
+                    max_ahead = _BATCHES_AHEAD
                 yield seen
         while ahead:
             yield ahead.popleft().result()

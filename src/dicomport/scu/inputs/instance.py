@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from dicomport.files import Part10File, read_part10
-from dicomport.scu.inputs.locations import FileRegion, InMemory, Source, Stamp
+from dicomport.scu.inputs.locations import FileRegion, FileStamp, InMemory, Source
 from dicomport.standard import (
     MEDIA_STORAGE_DIRECTORY,
     describe,
@@ -33,7 +33,7 @@ __all__ = [
     "read_instance",
 ]
 
-_LONGEST_UID: Final = 64
+_MAX_UID: Final = 64
 
 
 class NotSendableError(Exception):
@@ -65,7 +65,7 @@ class Instance:
         return len(self.source) if isinstance(self.source, bytes) else self.source.size
 
     @property
-    def stamp(self) -> Stamp | None:
+    def stamp(self) -> FileStamp | None:
         """Size and modification time (ns) of the file that it lies in, when it was found; None for one in memory."""
         return None if isinstance(self.source, bytes) else self.source.stamp
 
@@ -183,8 +183,8 @@ def checked(meta: FileMeta, source: Source, name: str) -> Instance:
     if not instance.sop_class_uid or not instance.sop_instance_uid:
         raise NotSendableError("neither file meta nor data set has SOP Class UID and SOP Instance UID")
     for uid in (instance.sop_class_uid, instance.sop_instance_uid, instance.transfer_syntax_uid):
-        if len(uid) > _LONGEST_UID:
-            raise NotSendableError(f"a UID has {_LONGEST_UID} characters at most (PS3.5 9.1), here one has {len(uid)}")
+        if len(uid) > _MAX_UID:
+            raise NotSendableError(f"a UID has {_MAX_UID} characters at most (PS3.5 9.1), here one has {len(uid)}")
     if instance.sop_class_uid == MEDIA_STORAGE_DIRECTORY:
         raise NotSendableError("a DICOMDIR: it lists instances and is none itself")
     if not sop_classes.is_storage(instance.sop_class_uid) and sop_classes.known_as_other(instance.sop_class_uid):

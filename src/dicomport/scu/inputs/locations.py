@@ -6,16 +6,16 @@ import os
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol, Self
 
-from dicomport.files import open_regular, read_stretch
+from dicomport.files import open_regular, read_range
 from dicomport.wire import FileMetaError
 
-__all__ = ["FileRegion", "InMemory", "OpenUnchanged", "Source", "Stamp", "stamp_of"]
+__all__ = ["FileRegion", "FileStamp", "InMemory", "Source", "UnchangedFile", "stamp_of"]
 
-Stamp = tuple[int, int]
+FileStamp = tuple[int, int]
 """Size and modification time (ns) of the file on disk: of an archive, for what is in it."""
 
 
-def stamp_of(status: os.stat_result) -> Stamp:
+def stamp_of(status: os.stat_result) -> FileStamp:
     """Tell by what a file is known to be the same again."""
     return status.st_size, status.st_mtime_ns
 
@@ -28,7 +28,7 @@ class Source(Protocol):
         """Length of the data set, bytes."""
 
     @property
-    def stamp(self) -> Stamp | None:
+    def stamp(self) -> FileStamp | None:
         """What the file on disk was like when the instance was found; None for what is in no file."""
 
     @property
@@ -46,7 +46,7 @@ class InMemory(NamedTuple):
     """A data set in memory."""
 
     data: bytes
-    stamp: Stamp | None = None
+    stamp: FileStamp | None = None
     """Of the file that the data came from, where it did."""
 
     @property
@@ -72,7 +72,7 @@ class FileRegion(NamedTuple):
     offset: int
     """Where the data set begins, bytes."""
     size: int
-    stamp: Stamp
+    stamp: FileStamp
 
     @property
     def held_bytes(self) -> int:
@@ -89,19 +89,19 @@ class FileRegion(NamedTuple):
 
     def chunks(self, chunk_bytes: int) -> Iterator[memoryview]:
         """Read the data set, unless the file has changed since it was found, or does so meanwhile."""
-        with OpenUnchanged(self.path, self.stamp) as file:
+        with UnchangedFile(self.path, self.stamp) as file:
             left = self.size
-            for chunk in read_stretch(file.descriptor, self.offset, left, chunk_bytes):
+            for chunk in read_range(file.descriptor, self.offset, left, chunk_bytes):
                 left -= len(chunk)
                 if not left:
                     file.check()
                 yield chunk
 
 
-class OpenUnchanged:
+class UnchangedFile:
     """A file that is open for reading and is still what its stamp says."""
 
-    def __init__(self, path: str, stamp: Stamp) -> None:
+    def __init__(self, path: str, stamp: FileStamp) -> None:
         self._stamp = stamp
         self.descriptor, status = open_regular(path)
         try:

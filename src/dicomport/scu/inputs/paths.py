@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 __all__ = ["is_glob", "listed", "matches", "walk"]
 
 _BLOCK_BYTES: Final = 1 << 16
-_LONGEST_PATH: Final = 1 << 16
+_MAX_PATH: Final = 1 << 16
 """More than any file system takes, bytes."""
 _SEPARATOR: Final = re.compile(rb"[\n\0]")
 _MAGIC: Final = re.compile(r"[*?[]")
@@ -134,7 +134,7 @@ def listed(descriptor: int) -> Iterator[list[str]]:
         if not separator and (first := _SEPARATOR.search(rest)):
             separator = first[0]
         *paths, rest = rest.split(separator) if separator else (rest,)
-        if len(rest) > _LONGEST_PATH:
+        if len(rest) > _MAX_PATH:
             raise ValueError(f"it is no list of paths: {len(rest)} bytes without a line's end")
         if not block:
             paths.append(rest)

@@ -9,11 +9,18 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from dicomport.files import open_regular
-from dicomport.scu.inputs.containers import ArchiveKind, member_instance, member_name, most_unpacked
-from dicomport.scu.inputs.decompressing import Decompressor, Forward, Unpacker, begin_bzip2, begin_gzip, begin_xz
+from dicomport.scu.inputs.containers import ArchiveKind, max_unpacked, member_instance, member_name
+from dicomport.scu.inputs.decompressing import (
+    DecompressingReader,
+    Decompressor,
+    RangeReader,
+    begin_bzip2,
+    begin_gzip,
+    begin_xz,
+)
 from dicomport.scu.inputs.found import Found, refused
 from dicomport.scu.inputs.instance import Instance, NotSendableError
-from dicomport.scu.inputs.locations import FileRegion, Stamp, stamp_of
+from dicomport.scu.inputs.locations import FileRegion, FileStamp, stamp_of
 from dicomport.scu.inputs.temporary import Spool, SpooledRegion
 from dicomport.wire import FileMetaError
 
@@ -25,7 +32,7 @@ _BEGIN: Final[dict[ArchiveKind, Callable[[], Decompressor]]] = {
     ArchiveKind.XZ: begin_xz,
 }
 _BLOCK: Final = tarfile.BLOCKSIZE
-_LONGEST_EXTENSION: Final = 1 << 20
+_MAX_EXTENSION: Final = 1 << 20
 """Of the names and other attributes that precede a member, bytes."""
 _SPOOL_BYTES: Final = 256 << 20
 """When the next temporary file is begun: the room of one is free again as soon as all that lies in it was sent."""
@@ -56,10 +63,10 @@ def tar_members(path: str, kind: ArchiveKind) -> Iterator[Found]:
         descriptor, status = open_regular(path)
         try:
             if kind is ArchiveKind.TAR:
-                archive = _Tar(path, descriptor, stamp_of(status), Forward(descriptor, 0, status.st_size))
+                archive = _Tar(path, descriptor, stamp_of(status), RangeReader(descriptor, 0, status.st_size))
             else:
-                most = most_unpacked(status.st_size)
-                unpacker = Unpacker(descriptor, 0, status.st_size, _BEGIN[kind], most)
+                most = max_unpacked(status.st_size)
+                unpacker = DecompressingReader(descriptor, 0, status.st_size, _BEGIN[kind], most)
                 archive = _CompressedTar(path, descriptor, stamp_of(status), unpacker)
             yield from archive.members()
         finally:
@@ -71,7 +78,7 @@ def tar_members(path: str, kind: ArchiveKind) -> Iterator[Found]:
 class _Tar:
     """An archive that is being read: each member may be read until the next one is asked for."""
 
-    def __init__(self, path: str, descriptor: int, stamp: Stamp, reader: Forward) -> None:
+    def __init__(self, path: str, descriptor: int, stamp: FileStamp, reader: RangeReader) -> None:
         self._path = path
         self._descriptor = descriptor
         self._stamp = stamp
@@ -139,7 +146,7 @@ class _CompressedTar(_Tar):
         return SpooledRegion(self._spool, start, size, self._stamp)
 
 
-def _members(reader: Forward) -> Iterator[tuple[tarfile.TarInfo, bool]]:
+def _members(reader: RangeReader) -> Iterator[tuple[tarfile.TarInfo, bool]]:
     """Read the headers, each before its member's content, and whether that is a sparse file's.
 
     `tarfile.TarFile` would keep them all, take names of any length into memory, and call itself for each extension.
@@ -169,9 +176,9 @@ def _members(reader: Forward) -> Iterator[tuple[tarfile.TarInfo, bool]]:
             raise FileMetaError("it ends within a member")
 
 
-def _extension(info: tarfile.TarInfo, reader: Forward) -> dict[str, str]:
+def _extension(info: tarfile.TarInfo, reader: RangeReader) -> dict[str, str]:
     """Read what a member says of the next one: its name, its size."""
-    if info.size > _LONGEST_EXTENSION:
+    if info.size > _MAX_EXTENSION:
         raise FileMetaError("the name of a member is too long")
     data = reader.read(_padded(info.size))[: info.size]
     if info.type == tarfile.GNUTYPE_LONGNAME:
@@ -185,7 +192,7 @@ def _extension(info: tarfile.TarInfo, reader: Forward) -> dict[str, str]:
     return said
 
 
-def _skip_sparse_map(header: bytes, reader: Forward) -> None:
+def _skip_sparse_map(header: bytes, reader: RangeReader) -> None:
     """Pass over the blocks that go on where the header had no room for all stretches of a sparse file."""
     more = header[_SPARSE_GOES_ON]
     while more and (block := reader.read(_BLOCK)):

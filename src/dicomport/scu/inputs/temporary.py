@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from dicomport.files import read_stretch
-from dicomport.scu.inputs.locations import InMemory, Source, Stamp
+from dicomport.files import read_range
+from dicomport.scu.inputs.locations import FileStamp, InMemory, Source
 
 __all__ = ["Spool", "SpooledRegion", "held"]
 
-_MOST_IN_MEMORY: Final = 8 << 20
+_MAX_IN_MEMORY: Final = 8 << 20
 
 
 class Spool:
@@ -34,7 +34,7 @@ class SpooledRegion:
     spool: Spool
     offset: int
     size: int
-    stamp: Stamp | None
+    stamp: FileStamp | None
     """Of the file that it came from."""
 
     @property
@@ -45,12 +45,12 @@ class SpooledRegion:
     def chunks(self, chunk_bytes: int) -> Iterator[memoryview]:
         """Read the data set."""
         # A generator of its own: it holds the file while it is read.
-        yield from read_stretch(self.spool.file.fileno(), self.offset, self.size, chunk_bytes)
+        yield from read_range(self.spool.file.fileno(), self.offset, self.size, chunk_bytes)
 
 
-def held(data: bytes, stamp: Stamp | None) -> Source:
+def held(data: bytes, stamp: FileStamp | None) -> Source:
     """Keep a data set that was made here: in memory, a long one in a temporary file."""
-    if len(data) <= _MOST_IN_MEMORY:
+    if len(data) <= _MAX_IN_MEMORY:
         return InMemory(data, stamp)
     spool = Spool()
     spool.file.write(data)

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
-from dicomport.files import GuardedReader, open_regular
-from dicomport.scu.inputs.containers import member_instance, member_name, most_unpacked
-from dicomport.scu.inputs.decompressing import TOO_MUCH, Forward, Unpacker, begin_raw
+from dicomport.files import BoundedReader, open_regular
+from dicomport.scu.inputs.containers import max_unpacked, member_instance, member_name
+from dicomport.scu.inputs.decompressing import TOO_MUCH, DecompressingReader, RangeReader, begin_raw
 from dicomport.scu.inputs.found import Found, refused
 from dicomport.scu.inputs.instance import NotSendableError
-from dicomport.scu.inputs.locations import OpenUnchanged, Stamp, stamp_of
+from dicomport.scu.inputs.locations import FileStamp, UnchangedFile, stamp_of
 from dicomport.wire import FileMetaError
 
 __all__ = ["ZipMember", "zip_members"]
@@ -40,7 +40,7 @@ class ZipMember:
     """Where the data set begins within the member, bytes."""
     crc: int
     deflated: bool
-    stamp: Stamp
+    stamp: FileStamp
 
     @property
     def size(self) -> int:
@@ -54,7 +54,7 @@ class ZipMember:
 
     def chunks(self, chunk_bytes: int) -> Iterator[memoryview]:
         """Read and inflate the data set, unless the archive has changed since it was found, or does so meanwhile."""
-        with OpenUnchanged(self.path, self.stamp) as file:
+        with UnchangedFile(self.path, self.stamp) as file:
             reader = self.reader(file.descriptor)
             crc = zlib.crc32(reader.read(self.offset))
             buffer = memoryview(bytearray(min(chunk_bytes, self.size)))
@@ -70,12 +70,12 @@ class ZipMember:
                     file.check()
                 yield chunk
 
-    def reader(self, descriptor: int) -> Forward:
+    def reader(self, descriptor: int) -> RangeReader:
         """Read the member from its start, in the archive's open file."""
         end = self.start + self.packed_size
         if self.deflated:
-            return Unpacker(descriptor, self.start, end, begin_raw, self.member_size)
-        return Forward(descriptor, self.start, end)
+            return DecompressingReader(descriptor, self.start, end, begin_raw, self.member_size)
+        return RangeReader(descriptor, self.start, end)
 
 
 def zip_members(path: str) -> Iterator[Found]:
@@ -85,8 +85,8 @@ def zip_members(path: str) -> Iterator[Found]:
     """
     try:
         descriptor, status = open_regular(path)
-        with GuardedReader(descriptor) as file, zipfile.ZipFile(file) as archive:
-            left = most_unpacked(status.st_size)
+        with BoundedReader(descriptor) as file, zipfile.ZipFile(file) as archive:
+            left = max_unpacked(status.st_size)
             for info in archive.infolist():
                 if info.is_dir():
                     continue
@@ -99,7 +99,7 @@ def zip_members(path: str) -> Iterator[Found]:
         yield refused(path, f"not a readable zip archive: {error}")
 
 
-def _found(path: str, descriptor: int, stamp: Stamp, info: zipfile.ZipInfo) -> Found:
+def _found(path: str, descriptor: int, stamp: FileStamp, info: zipfile.ZipInfo) -> Found:
     name = path
     try:
         name = member_name(path, info.filename)
@@ -113,7 +113,7 @@ def _found(path: str, descriptor: int, stamp: Stamp, info: zipfile.ZipInfo) -> F
         return refused(name, str(error))
 
 
-def _member(path: str, descriptor: int, stamp: Stamp, info: zipfile.ZipInfo) -> ZipMember:
+def _member(path: str, descriptor: int, stamp: FileStamp, info: zipfile.ZipInfo) -> ZipMember:
     """Find where a member's bytes are. Raises `NotSendableError`."""
     if info.flag_bits & _ENCRYPTED:
         raise NotSendableError("it is encrypted")

@@ -11,14 +11,14 @@ from dicomport.net import AssociationError, LostError
 from dicomport.scu.association import ClientAssociation
 from dicomport.scu.inputs.instance import Instance, NotSendableError
 from dicomport.scu.requestor import NoContextError
-from dicomport.scu.sending.delivery_queue import Desk, result_of
-from dicomport.scu.sending.plan import Delivery, PlannedAssociation
+from dicomport.scu.sending.delivery_queue import DeliveryQueue, result_of
+from dicomport.scu.sending.plan import AssociationPlan, QueuedInstance
 from dicomport.scu.sending.retry import may_pass
-from dicomport.scu.transform.pipeline import Preparation
+from dicomport.scu.transform.pipeline import Transform
 from dicomport.standard import Status
 from dicomport.wire import Priority
 
-__all__ = ["Exchange"]
+__all__ = ["AssociationWorker"]
 
 _BEING_SENT: Final = 0
 """Stands in for the message id of the request that is being sent; real ones begin with 1."""
@@ -27,17 +27,17 @@ log = get_logger("scu")
 
 
 @dataclass(slots=True)
-class _Flight:
+class InFlight:
     """A request that has no answer yet."""
 
-    delivery: Delivery
+    delivery: QueuedInstance
     instance: Instance
     """What is sent: the delivery's instance, or what was made of it."""
     started: float = 0.0
     """When, on the monotonic clock."""
 
 
-class Exchange:
+class AssociationWorker:
     """Fetches deliveries from the desk, sends them over one association, and reports what became of each."""
 
     def __init__(
@@ -45,10 +45,10 @@ class Exchange:
         association: ClientAssociation,
         number: int,
         *,
-        desk: Desk,
-        planned: PlannedAssociation,
+        desk: DeliveryQueue,
+        planned: AssociationPlan,
         window: int,
-        preparation: Preparation,
+        preparation: Transform,
         priority: Priority,
     ) -> None:
         self.answered = 0
@@ -60,8 +60,8 @@ class Exchange:
         self._window = min(association.window or window, window)
         self._preparation = preparation
         self._priority = priority
-        self._flights: dict[int, _Flight] = {}
-        self._next: _Flight | None = None
+        self._flights: dict[int, InFlight] = {}
+        self._next: InFlight | None = None
         """What is ready to be sent, as soon as there is room for it."""
         self._alone = False
         """Whether nothing else may be in flight with what was sent last."""
@@ -83,7 +83,7 @@ class Exchange:
             self._give_back()
             await self._association.abort()
 
-    def lose(self, error: AssociationError, *, blameless: bool = False) -> None:
+    def requeue(self, error: AssociationError, *, blameless: bool = False) -> None:
         """Give back what was in flight; as if it had not been sent where the instances are `blameless`."""
         for flight in self._flights.values():
             delivery = flight.delivery
@@ -114,7 +114,7 @@ class Exchange:
         delivery = self._desk.take(self._planned, alone=not self._flights, early=not self._has_room)
         if delivery is None:
             return
-        flight = self._next = _Flight(delivery, delivery.instance)
+        flight = self._next = InFlight(delivery, delivery.instance)
         try:
             flight.instance = await self._preparation.prepare(delivery.instance, self._association)
         except NotSendableError as error:
@@ -128,7 +128,7 @@ class Exchange:
             self._desk.put_back(self._next.delivery)
             self._next = None
 
-    async def _send(self, flight: _Flight) -> None:
+    async def _send(self, flight: InFlight) -> None:
         delivery = flight.delivery
         flight.started = time.monotonic()
         delivery.since = delivery.since or flight.started
@@ -151,7 +151,7 @@ class Exchange:
         reason = "" if status.code == 0 else str(status)
         self._report(self._flights.pop(message_id), status=status, reason=reason, passing=may_pass(status))
 
-    def _report(self, flight: _Flight, *, status: Status | None = None, reason: str, passing: bool = False) -> None:
+    def _report(self, flight: InFlight, *, status: Status | None = None, reason: str, passing: bool = False) -> None:
         instance = flight.instance
         context = self._association.context_for(instance.sop_class_uid, instance.transfer_syntax_uid)
         result = result_of(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias, TypedDict, Unpack
 from dicomport.logs import get_logger
 from dicomport.scu.inputs.found import Found
 from dicomport.scu.inputs.instance import Instance
-from dicomport.scu.sending.plan import Delivery, Plan, PlannedAssociation
+from dicomport.scu.sending.plan import AssociationPlan, Plan, QueuedInstance
 from dicomport.scu.sending.report import InstanceResult
 from dicomport.scu.sending.retry import RetryPolicy
 from dicomport.standard import Status
@@ -20,12 +20,12 @@ from dicomport.standard import Status
 if TYPE_CHECKING:
     from dicomport.scu.sending.journal import Journal
 
-__all__ = ["Desk", "OnResult", "result_of"]
+__all__ = ["DeliveryQueue", "OnResult", "result_of"]
 
 OnResult: TypeAlias = Callable[[InstanceResult], object]
 """Called with each result as soon as it is known."""
 
-_MOST_MEMORY: Final = 64 << 20
+_MAX_MEMORY: Final = 64 << 20
 """Data sets in memory and in temporary files, bytes, with which no more are taken in until some have gone."""
 
 _LINGER_SECONDS: Final = 2.0
@@ -34,7 +34,7 @@ _LINGER_SECONDS: Final = 2.0
 log = get_logger("scu")
 
 
-class Desk:
+class DeliveryQueue:
     """The instances of one run. It knows no network: associations fetch their deliveries here, and report back."""
 
     def __init__(
@@ -91,7 +91,7 @@ class Desk:
 
     async def wait_for_room(self) -> None:
         """Wait until more may be taken in: files wait on disk, data sets in memory do not."""
-        while self._memory > _MOST_MEMORY and not self.over:
+        while self._memory > _MAX_MEMORY and not self.over:
             await self._changed.wait()
 
     def complete(self) -> None:
@@ -111,7 +111,7 @@ class Desk:
 
     # What waits.
 
-    async def next_planned(self, worth_another: int) -> PlannedAssociation | None:
+    async def next_planned(self, worth_another: int) -> AssociationPlan | None:
         """Wait until an association is needed; None is the end.
 
         One that has others open already is needed where `worth_another` instances wait for each of them.
@@ -124,13 +124,13 @@ class Desk:
             await self._changed.wait()
         return None
 
-    def _needed(self, worth_another: int) -> PlannedAssociation | None:
+    def _needed(self, worth_another: int) -> AssociationPlan | None:
         for planned in self._plan.associations:
             if planned.waiting and len(planned.waiting) >= planned.open * worth_another:
                 return planned
         return None
 
-    def take(self, planned: PlannedAssociation, *, alone: bool, early: bool = False) -> Delivery | None:
+    def take(self, planned: AssociationPlan, *, alone: bool, early: bool = False) -> QueuedInstance | None:
         """Give the next instance for an association, if one waits.
 
         One with which an association was lost goes `alone`: should it be the cause, it takes no other with it. Who
@@ -142,7 +142,7 @@ class Desk:
             return None
         return planned.waiting.popleft()
 
-    async def wait_for_more(self, planned: PlannedAssociation) -> bool:
+    async def wait_for_more(self, planned: AssociationPlan) -> bool:
         """Wait a while until something waits for this association; False where it had better be released."""
         try:
             async with asyncio.timeout(_LINGER_SECONDS):
@@ -183,7 +183,7 @@ class Desk:
 
     # What comes back.
 
-    def settle(self, delivery: Delivery, result: InstanceResult, *, may_pass: bool) -> None:
+    def settle(self, delivery: QueuedInstance, result: InstanceResult, *, may_pass: bool) -> None:
         """Write down the fate of an instance; where a failure `may_pass`, it waits for another try while it has one."""
         elapsed = time.monotonic() - delivery.since
         if may_pass and not self._stopped and self._retry.allows(delivery.attempts, elapsed):
@@ -205,12 +205,12 @@ class Desk:
         self._tell(result)
         self._pulse()
 
-    def put_back(self, delivery: Delivery) -> None:
+    def put_back(self, delivery: QueuedInstance) -> None:
         """Let an instance be the next to go."""
         self._plan.put_back(delivery)
         self._pulse()
 
-    def _put_back_late(self, delivery: Delivery) -> None:
+    def _put_back_late(self, delivery: QueuedInstance) -> None:
         self._delayed -= 1
         self.put_back(delivery)
 

@@ -17,7 +17,7 @@ from dicomport.standard import Status
 
 __all__ = ["Journal", "JournalError"]
 
-_LONGEST_LINE: Final = 1 << 20
+_MAX_LINE: Final = 1 << 20
 """More than any path takes, bytes: what has no line's end within that is not collected in memory."""
 
 
@@ -92,7 +92,7 @@ class Journal:
     def _load(self) -> None:
         line = b"\n"
         with open(self._descriptor, "rb", closefd=False) as file:
-            while part := file.readline(_LONGEST_LINE):
+            while part := file.readline(_MAX_LINE):
                 line = part
                 try:
                     entry = json.loads(line)

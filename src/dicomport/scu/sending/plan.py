@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from dicomport.scu.contexts import MOST_CONTEXTS
+from dicomport.scu.contexts import MAX_CONTEXTS
 from dicomport.scu.inputs.instance import Instance
 from dicomport.standard import IMPLICIT_VR_LITTLE_ENDIAN, find_transfer_syntax
 
-__all__ = ["Alternatives", "Delivery", "Load", "Plan", "PlannedAssociation", "uncompressed_default"]
+__all__ = ["Alternatives", "AssociationPlan", "ContextLoad", "Plan", "QueuedInstance", "uncompressed_default"]
 
 Pair: TypeAlias = tuple[str, str]
 """A SOP Class UID and a transfer syntax UID."""
@@ -27,7 +27,7 @@ def uncompressed_default(transfer_syntax_uid: str) -> tuple[str, ...]:
 
 
 @dataclass(slots=True)
-class Delivery:
+class QueuedInstance:
     """One instance on its way."""
 
     instance: Instance
@@ -40,7 +40,7 @@ class Delivery:
 
 
 @dataclass(slots=True)
-class Load:
+class ContextLoad:
     """What goes over one Presentation Context."""
 
     instances: int = 0
@@ -49,13 +49,13 @@ class Load:
 
 
 @dataclass(slots=True)
-class PlannedAssociation:
+class AssociationPlan:
     """The Presentation Contexts of one association, and what waits to go over it or others like it."""
 
-    loads: dict[Pair, Load] = field(default_factory=dict)
+    loads: dict[Pair, ContextLoad] = field(default_factory=dict)
     """The contexts: each has one pair of abstract and transfer syntax, so that no peer can choose a syntax that an
     instance is not in."""
-    waiting: deque[Delivery] = field(default_factory=deque)
+    waiting: deque[QueuedInstance] = field(default_factory=deque)
     sealed: bool = False
     """Whether it was proposed to the peer: from then on no context can be added."""
     open: int = 0
@@ -66,9 +66,9 @@ class Plan:
     """Assigns instances to associations, one look-up for each, with as many contexts as an association may have."""
 
     def __init__(self, alternatives: Alternatives = uncompressed_default) -> None:
-        self.associations: list[PlannedAssociation] = []
+        self.associations: list[AssociationPlan] = []
         self._alternatives = alternatives
-        self._by_pair: dict[Pair, PlannedAssociation] = {}
+        self._by_pair: dict[Pair, AssociationPlan] = {}
 
     def add(self, instance: Instance) -> None:
         """Let an instance wait for its association."""
@@ -79,21 +79,21 @@ class Plan:
         load = planned.loads[pair]
         load.instances += 1
         load.size += instance.sent_size
-        planned.waiting.append(Delivery(instance))
+        planned.waiting.append(QueuedInstance(instance))
 
-    def put_back(self, delivery: Delivery) -> None:
+    def put_back(self, delivery: QueuedInstance) -> None:
         """Let an instance that was not accepted be the next to go."""
         self._by_pair[delivery.instance.sop_class_uid, delivery.instance.transfer_syntax_uid].waiting.appendleft(
             delivery
         )
 
-    def _with_room(self, pair: Pair) -> PlannedAssociation:
+    def _with_room(self, pair: Pair) -> AssociationPlan:
         """Give the association that takes a new pair of syntaxes."""
         needed = dict.fromkeys((pair, *((pair[0], syntax) for syntax in self._alternatives(pair[1]))))
         latest = self.associations[-1] if self.associations else None
-        if latest is None or latest.sealed or len(latest.loads.keys() | needed.keys()) > MOST_CONTEXTS:
-            latest = PlannedAssociation()
+        if latest is None or latest.sealed or len(latest.loads.keys() | needed.keys()) > MAX_CONTEXTS:
+            latest = AssociationPlan()
             self.associations.append(latest)
         for one in needed:
-            latest.loads.setdefault(one, Load())
+            latest.loads.setdefault(one, ContextLoad())
         return latest

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
-from dicomport.scu.requestor import Spent
+from dicomport.scu.requestor import Timing
 from dicomport.standard import Status
 
 __all__ = ["InstanceResult", "SendReport"]
@@ -95,7 +95,7 @@ class SendReport:
     """From the first connection to the end of the last one."""
     round_trip: float = 0.0
     """Seconds that the peer took for the fastest answer to an association request; 0 without an association."""
-    spent: Spent
+    spent: Timing
     """Where the associations' time went."""
 
     @property

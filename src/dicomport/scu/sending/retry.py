@@ -24,7 +24,7 @@ class RetryPolicy:
     """How long after the first failure another try may begin."""
     first_delay: float = 1.0
     """Seconds to the second try, on average."""
-    longest_delay: float = 60.0
+    max_delay: float = 60.0
     """Seconds that no delay exceeds, on average."""
 
     def allows(self, failures: int, elapsed: float) -> bool:
@@ -39,7 +39,7 @@ class RetryPolicy:
         """
         import random  # noqa: PLC0415  # seldom needed
 
-        average = min(self.first_delay * 2.0 ** min(failures - 1, 64), self.longest_delay)
+        average = min(self.first_delay * 2.0 ** min(failures - 1, 64), self.max_delay)
         return average * random.uniform(0.5, 1.5)  # noqa: S311  # it spreads load and guards no secret
 
 

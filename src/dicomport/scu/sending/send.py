@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from dicomport.net import Address, Timeouts, check_ae_title
 from dicomport.scu.contexts import NegotiationItems
-from dicomport.scu.inputs.background import Sendables, feed
+from dicomport.scu.inputs.background import Sources, feed
 from dicomport.scu.sending.delivery_queue import OnResult
 from dicomport.scu.sending.report import InstanceResult, SendReport
 from dicomport.scu.sending.retry import RetryPolicy
 from dicomport.scu.sending.sender import Sender, Settings
-from dicomport.scu.transform.pipeline import Preparation
+from dicomport.scu.transform.pipeline import Transform
 from dicomport.wire import Priority
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class SendOptions(NegotiationItems, total=False):
     window: int
     retry: RetryPolicy | None
     fail_fast: bool
-    preparation: Preparation | None
+    preparation: Transform | None
     journal: Journal | None
     on_result: OnResult | None
 
@@ -44,7 +44,7 @@ class SendOptions(NegotiationItems, total=False):
 class Sending(Coroutine[Any, Any, SendReport]):
     """A run of `send`: await it for the report, as any coroutine, or iterate over it for the results as they come."""
 
-    def __init__(self, what: Sendables, address: Address, settings: Settings, on_result: OnResult | None) -> None:
+    def __init__(self, what: Sources, address: Address, settings: Settings, on_result: OnResult | None) -> None:
         self._what = what
         self._on_result = on_result
         self._arrived: asyncio.Queue[InstanceResult | None] | None = None
@@ -127,7 +127,7 @@ class Sending(Coroutine[Any, Any, SendReport]):
 
 
 def send(
-    what: Sendables,
+    what: Sources,
     host: str,
     port: int,
     *,
@@ -140,7 +140,7 @@ def send(
     window: int = 16,
     retry: RetryPolicy | None = None,
     fail_fast: bool = False,
-    preparation: Preparation | None = None,
+    preparation: Transform | None = None,
     journal: Journal | None = None,
     on_result: OnResult | None = None,
     **negotiation: Unpack[NegotiationItems],
@@ -172,7 +172,7 @@ def send(
         window=window,
         retry=retry or RetryPolicy(),
         fail_fast=fail_fast,
-        preparation=preparation or Preparation(),
+        preparation=preparation or Transform(),
         journal=journal,
         negotiation=negotiation,
     )

@@ -14,13 +14,13 @@ from dicomport.net import AbortedError, Address, AssociationError, ConnectError,
 from dicomport.scu.association import ClientAssociation, open_association
 from dicomport.scu.contexts import NegotiationItems, association_request
 from dicomport.scu.inputs.found import Found
-from dicomport.scu.requestor import Spent
-from dicomport.scu.sending.association_worker import Exchange
-from dicomport.scu.sending.delivery_queue import Desk, OnResult, result_of
-from dicomport.scu.sending.plan import Plan, PlannedAssociation
+from dicomport.scu.requestor import Timing
+from dicomport.scu.sending.association_worker import AssociationWorker
+from dicomport.scu.sending.delivery_queue import DeliveryQueue, OnResult, result_of
+from dicomport.scu.sending.plan import AssociationPlan, Plan
 from dicomport.scu.sending.report import SendReport
 from dicomport.scu.sending.retry import RetryPolicy, may_pass
-from dicomport.scu.transform.pipeline import Preparation
+from dicomport.scu.transform.pipeline import Transform
 from dicomport.wire import AssociateRQ, AsynchronousOperationsWindow, Priority
 
 if TYPE_CHECKING:
@@ -52,13 +52,13 @@ class Settings(NamedTuple):
     retry: RetryPolicy
     fail_fast: bool
     """Whether the first failure that is final ends the run."""
-    preparation: Preparation
+    preparation: Transform
     journal: Journal | None
     negotiation: NegotiationItems
 
 
 @dataclass(slots=True)
-class _Setbacks:
+class ConsecutiveFailures:
     """Associations in a row that could not be had, or were lost without one answer."""
 
     count: int = 0
@@ -83,7 +83,7 @@ class Sender:
     def __init__(self, address: Address, settings: Settings, on_result: OnResult | None) -> None:
         self._address = address
         self._settings = settings
-        self.desk = Desk(
+        self.desk = DeliveryQueue(
             Plan(settings.preparation.alternatives),
             settings.retry,
             journal=settings.journal,
@@ -105,7 +105,7 @@ class Sender:
         self._error = ""
         self._started = 0.0
         self._round_trip = 0.0
-        self._spent = Spent()
+        self._spent = Timing()
 
     def report(self) -> SendReport:
         """Tell what has become of what was sent so far."""
@@ -127,7 +127,7 @@ class Sender:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._feed(found))
                 for _ in range(self._settings.associations):
-                    tasks.create_task(self._courier())
+                    tasks.create_task(self._worker())
         except BaseExceptionGroup as group:
             raise group.exceptions[0] from None
 
@@ -151,10 +151,10 @@ class Sender:
             self._may_start.set()
             self.desk.complete()
 
-    async def _courier(self) -> None:
+    async def _worker(self) -> None:
         """Serve one planned association after the other, as long as any is needed."""
         await self._may_start.wait()
-        setbacks = _Setbacks()
+        setbacks = ConsecutiveFailures()
         while (planned := await self.desk.next_planned(_WORTH_ANOTHER)) is not None:
             planned.open += 1
             try:
@@ -165,7 +165,7 @@ class Sender:
             finally:
                 planned.open -= 1
 
-    async def _serve(self, planned: PlannedAssociation, setbacks: _Setbacks) -> bool:
+    async def _serve(self, planned: AssociationPlan, setbacks: ConsecutiveFailures) -> bool:
         """Send what waits over one association; give whether the courier is of any more use."""
         try:
             association = await self._ask(planned)
@@ -185,7 +185,7 @@ class Sender:
             setbacks.add()
         return True
 
-    async def _ask(self, planned: PlannedAssociation) -> ClientAssociation | None:
+    async def _ask(self, planned: AssociationPlan) -> ClientAssociation | None:
         self._asking += 1
         try:
             return await self._open(planned)
@@ -208,11 +208,11 @@ class Sender:
         # Who answers a request with something else than DICOM will not learn it.
         return may_pass(error) and not (isinstance(error, AbortedError) and not error.aborted.by_peer)
 
-    def _give_up(self, planned: PlannedAssociation, error: AssociationError) -> None:
+    def _give_up(self, planned: AssociationPlan, error: AssociationError) -> None:
         while (delivery := self.desk.take(planned, alone=True)) is not None:
             self.desk.settle(delivery, result_of(delivery.instance, reason=f"no association: {error}"), may_pass=False)
 
-    async def _open(self, planned: PlannedAssociation) -> ClientAssociation | None:
+    async def _open(self, planned: AssociationPlan) -> ClientAssociation | None:
         """Get an association; None where nothing is to be sent any more. Raises `AssociationError`."""
         while True:
             proposes_window = not self._without_window
@@ -227,7 +227,7 @@ class Sender:
                 if not (proposes_window and self._blame_window(error)):
                     raise
 
-    def _request(self, planned: PlannedAssociation) -> AssociateRQ:
+    def _request(self, planned: AssociationPlan) -> AssociateRQ:
         items = self._settings.negotiation.copy()
         if not self._without_window:
             items["operations_window"] = AsynchronousOperationsWindow(self._settings.window, 1)
@@ -248,7 +248,7 @@ class Sender:
         self._without_window = True
         return True
 
-    async def _exchange(self, association: ClientAssociation, planned: PlannedAssociation) -> bool:
+    async def _exchange(self, association: ClientAssociation, planned: AssociationPlan) -> bool:
         """Send what waits over an association; give whether the peer answered anything."""
         self._associations += 1
         self._established += 1
@@ -261,7 +261,7 @@ class Sender:
         )
         settings = self._settings
         windowed = not self._without_window
-        exchange = Exchange(
+        exchange = AssociationWorker(
             association,
             self._associations,
             desk=self.desk,
@@ -275,7 +275,7 @@ class Sender:
         except AssociationError as error:
             log.warning("association_lost", peer=str(self._address), reason=str(error))
             blameless = windowed and not exchange.answered and self._blame_window(error)
-            exchange.lose(error, blameless=blameless)
+            exchange.requeue(error, blameless=blameless)
             return blameless or exchange.answered > 0
         except BaseException:
             exchange.interrupt()

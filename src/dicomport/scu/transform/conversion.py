@@ -6,7 +6,7 @@ import dataclasses
 import zlib
 from typing import Final
 
-from dicomport.scu.inputs.containers import most_unpacked
+from dicomport.scu.inputs.containers import max_unpacked
 from dicomport.scu.inputs.instance import Instance, NotSendableError
 from dicomport.scu.inputs.temporary import held
 from dicomport.standard import (
@@ -105,7 +105,7 @@ def _without_compression(syntax: TransferSyntax) -> TransferSyntax:
 def _inflated(data: bytes) -> bytes:
     """Undo PS3.5 A.5."""
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    most = most_unpacked(len(data))
+    most = max_unpacked(len(data))
     try:
         inflated = inflater.decompress(data, most)
     except zlib.error as error:

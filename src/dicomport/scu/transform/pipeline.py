@@ -13,10 +13,10 @@ from dicomport.scu.sending.plan import uncompressed_default
 if TYPE_CHECKING:
     from dicomport.scu.transform.editing import Editor
 
-__all__ = ["Preparation"]
+__all__ = ["Transform"]
 
 
-class Preparation:
+class Transform:
     """Says what becomes of each instance on its way; by default nothing.
 
     With `convert`, one whose transfer syntax the peer refuses goes in another one that the peer takes and that loses
@@ -54,7 +54,7 @@ class Preparation:
             for syntax in alternatives(instance.transfer_syntax_uid):
                 if _is_taken(association, instance, syntax):
                     return await asyncio.to_thread(convert, instance, syntax)
-            instead = association.taken_instead(instance)
+            instead = association.describe_accepted_syntaxes(instance)
             if instead:
                 raise NotSendableError(f"{instead}: it can't be converted to that here without the risk of a loss")
         return instance

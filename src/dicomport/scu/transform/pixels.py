@@ -13,7 +13,7 @@ from pydicom.encaps import generate_frames
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID, JPEG2000TransferSyntaxes, RLELossless
 
-from dicomport.scu.inputs.containers import most_unpacked
+from dicomport.scu.inputs.containers import max_unpacked
 from dicomport.scu.inputs.instance import NotSendableError
 from dicomport.scu.transform.codestreams import jpeg_2000_size, jpeg_size, rle_lengths
 from dicomport.scu.transform.transcoding import PIXEL_DATA, Replacements
@@ -27,7 +27,7 @@ _EXTENDED_OFFSETS: Final = (0x7FE00001, 0x7FE00002)
 _PHOTOMETRIC_INTERPRETATION: Final = 0x00280004
 _PLANAR_CONFIGURATION: Final = 0x00280006
 _COLOUR_BY_PIXEL: Final = b"\0\0"
-_LONGEST_VALUE: Final = 0xFFFFFFFE
+_MAX_VALUE: Final = 0xFFFFFFFE
 """Of what has a length (PS3.5 7.1.2), bytes."""
 _WHOLE_BYTES: Final = frozenset((8, 16, 32))
 """Bits Allocated."""
@@ -71,7 +71,7 @@ def _native(dataset: FileDataset) -> Replacements:
     after = _INTERPRETATIONS[before]
     samples, frames = int(dataset.SamplesPerPixel), int(dataset.get("NumberOfFrames") or 1)
     frame_bytes = int(dataset.Rows) * int(dataset.Columns) * samples * bits // 8
-    if frame_bytes * frames > min(_LONGEST_VALUE, most_unpacked(len(dataset.PixelData))):
+    if frame_bytes * frames > min(_MAX_VALUE, max_unpacked(len(dataset.PixelData))):
         raise NotSendableError("its pixels would be so much longer than they are that it is not tried")
     _check_frames(dataset, bits // 8, frames)
     pixels = list(_frames(dataset, after, bits // 8))

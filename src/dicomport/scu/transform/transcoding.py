@@ -52,7 +52,7 @@ _WORDS: Final = {
 
 _BYTES: Final = frozenset((b"OB", b"OW"))
 _US_OR_SS: Final = b"US or SS"
-_LONGEST_SHORT: Final = 0xFFFF
+_MAX_SHORT: Final = 0xFFFF
 _DEEPEST: Final = 100
 """Sequences within sequences; real ones have a handful."""
 
@@ -72,7 +72,7 @@ class _Encoding:
         if self.implicit:
             return self.tag(tag, length)
         if vr not in _LONG:
-            if length <= _LONGEST_SHORT:
+            if length <= _MAX_SHORT:
                 return struct.pack(f"{self.order}HH2sH", tag >> 16, tag & 0xFFFF, vr, length)
             vr = b"UN"  # PS3.5 6.2.2: what does not fit into 16 bits
         return struct.pack(f"{self.order}HH2s2xL", tag >> 16, tag & 0xFFFF, vr, length)
@@ -176,7 +176,7 @@ class _Transcoder:
     def _element(self, written: _Written, tag: int, vr: bytes, value: memoryview, facts: dict[int, int]) -> None:
         if vr == _US_OR_SS:
             header = self._target.header(tag, b"US", len(value))
-            if not self._target.implicit and len(value) <= _LONGEST_SHORT:
+            if not self._target.implicit and len(value) <= _MAX_SHORT:
                 cell = bytearray(header[4:6])
                 written.ambiguous.append(cell)
                 written.write(header[:4], cell, header[6:], value)
