@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import ast
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -42,7 +40,7 @@ def test_the_package_is_typed() -> None:
 
 
 def test_importing_it_imports_neither_pydicom_nor_terminal_libraries() -> None:
-    code = "import sys, dicomport; print(*({'pydicom', 'rich', 'click', 'structlog'} & set(sys.modules)))"
+    code = "import sys, dicomport; print(*({'pydicom', 'rich', 'click'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "\n"
 
@@ -69,18 +67,3 @@ def test_every_page_that_is_linked_exists() -> None:
     for page in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]:
         for target in re.findall(r"\]\(((?!https?:)[^)#]+)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name} links {target}"
-
-
-def events_logged() -> Iterator[str]:
-    """Give the names of the events in the source: the strings that are handed to a log by position."""
-    for path in (ROOT / "src").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            match node:
-                case ast.Call(ast.Attribute(ast.Name("log") | ast.Attribute(attr="_log")), handed):
-                    values = (part.value for one in handed for part in ast.walk(one) if isinstance(part, ast.Constant))
-                    yield from (value for value in values if isinstance(value, str))
-
-
-def test_the_page_of_the_log_has_its_events() -> None:
-    page = (ROOT / "docs" / "logging.md").read_text(encoding="utf-8")
-    assert sorted(re.findall(r"^\| `(\w+)`", page, re.MULTILINE)) == sorted(set(events_logged()))

@@ -27,9 +27,9 @@ Listed by `tools/list_limits.py` from `dicomport.Limits` and `dicomport.Timeouts
 `timeouts`), and so do the commands' flags. Where a limit is met or a timer expires, only the one who has met it
 notices: its association is rejected or aborted, its instance refused, its connection closed.
 
-Each has its name in the log (`association_rejected`, `association_over`, `connection_evicted`, `connection_cut`), and a
-count: `StorageSCP.counters` is a mapping with `limit.associations`, `timer.idle` and so on, and with what peers got
-wrong and was put up with (`deviation.uid-padding`); `server_stopped` logs it at the end.
+Each has its name in the log (`association_rejected`, `association_ended`, `connection_evicted`,
+`connection_timed_out`), and a count: `StorageSCP.counters` is a mapping with `limit.associations`, `timer.idle` and so
+on, and with what peers got wrong and was put up with (`deviation.uid-padding`); `server_stopped` logs it at the end.
 """
 
 _LIMITS = """\

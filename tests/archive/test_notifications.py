@@ -180,7 +180,7 @@ def test_with_too_many_studies_open_the_quietest_is_taken_for_complete(caplog: p
             hooks.association_over("A")
 
     run(scenario)
-    assert said(caplog) == ["study_not_awaited study_instance_uid=1.2 open=2"]
+    assert said(caplog) == ["study_completed_early study_instance_uid=1.2 open=2"]
 
 
 def test_closing_completes_what_is_open() -> None:
@@ -299,8 +299,8 @@ def test_so_many_run_at_once_so_many_wait_and_the_rest_is_skipped(caplog: pytest
 
     run(scenario)
     assert said(caplog) == [
-        "hooks_skipped hook=on_instance from_uid=5 waiting=3",
-        "hooks_skipped_in_all hook=on_instance number=4",
+        "hooks_skipped hook=on_instance first_uid=5 waiting=3",
+        "hooks_skipped_total hook=on_instance skipped=4",
     ]
 
 
@@ -334,7 +334,7 @@ def test_closing_lets_calls_end_but_not_for_ever(caplog: pytest.LogCaptureFixtur
         assert ended == ["0", "1"]
 
     run(scenario)
-    assert said(caplog) == ["hook_cancelled hook=on_instance uid=2", "hooks_skipped_in_all hook=on_instance number=2"]
+    assert said(caplog) == ["hook_cancelled hook=on_instance uid=2", "hooks_skipped_total hook=on_instance skipped=2"]
 
 
 # What an archive tells.

@@ -61,7 +61,7 @@ def test_each_timer_has_a_flag_and_a_line_in_the_log(tmp_path: Path, options: tu
             assert peer.read() is None
         _, _, err = found.stop()
     assert f"the {timer} timer expired after 0.2 s" in err
-    assert f"timer.{timer}=1" in err
+    assert f"timer.{timer}: 1" in err
 
 
 def test_the_soft_limit_of_open_files_is_raised_as_far_as_need_be(tmp_path: Path) -> None:

@@ -196,11 +196,11 @@ def test_sighup_reads_the_files_again(hospital: Files, tmp_path: Path) -> None:
         ) as association:
             replaced = newcomers.issue("localhost")
             identity.certificate.write_bytes(replaced.certificate.read_bytes())
-            assert "is not that of the certificate" in old.signal("tls_not_renewed")
+            assert "is not that of the certificate" in old.signal("tls_reload_failed")
             assert old.serves()
 
             identity.key.write_bytes(replaced.key.read_bytes())
-            new.signal("tls_renewed")
+            new.signal("tls_reloaded")
             assert new.serves()
             with pytest.raises(ConnectError, match="not trusted"):
                 old.serves()

@@ -84,7 +84,7 @@ def test_one_that_dies_is_replaced_and_its_associations_no_longer_count(running:
     assert dicomport("storescu", "localhost", running.port, CT).returncode == 0
     code, _, err = running.stop()
     assert code == 0
-    assert len(re.findall(r"worker_died", err)) == 6
+    assert len(re.findall(r"worker_exited", err)) == 6
 
 
 def test_they_end_with_their_parent(running: Receiver) -> None:

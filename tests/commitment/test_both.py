@@ -150,5 +150,5 @@ def test_who_has_let_go_and_has_no_address_is_told_nothing(tmp_path: Path, log: 
         references = served.store("1.2.1")
         report = served.commit(*references, ae_title="STRANGER", wait=86400)
         assert report.error == "the association was lost: the peer aborted the association (service-user)"
-        log.await_event("report_kept")
+        log.await_event("report_not_sent")
     assert len(served.kept()) == 1

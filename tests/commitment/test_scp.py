@@ -142,7 +142,7 @@ def test_a_custody_that_fails_commits_nothing(tmp_path: Path, error: Exception |
         assert scu.ask("1.2.3", "1.2.1", "1.2.2") == 0x0000
         assert expect_report(scu) == (2, result("1.2.3", _1_2_1=0x0110, _1_2_2=0x0110))
         scu.release()
-    assert "look_up_failed" in log.events
+    assert "lookup_failed" in log.events
 
 
 def test_who_waits_in_silence_is_not_idle(tmp_path: Path) -> None:
@@ -490,7 +490,7 @@ def test_the_next_one_takes_up_what_was_left(tmp_path: Path, log: Log) -> None:
     assert len(served.kept()) == 1
     # One that knows no address keeps it.
     with serving(keeper, tmp_path) as served:
-        log.await_event("report_kept")
+        log.await_event("report_not_sent")
     assert len(served.kept()) == 1
     with ScriptedSCP(listener) as peer, serving(keeper, tmp_path, port=peer.port) as served:
         assert listener.next() == (2, result("1.2.3", "1.2.1", _1_2_2=0x0119))
@@ -540,7 +540,7 @@ def test_after_a_time_it_is_given_up(tmp_path: Path, log: Log) -> None:
     with ScriptedSCP(listener) as peer, serving(Keeper(), tmp_path, port=peer.port) as served:
         assert listener.next() == (1, result("1.2.4", "1.2.1"))
     assert served.kept() == []
-    assert log.events.count("report_given_up") == 1
+    assert log.events.count("report_expired") == 1
 
 
 def test_what_is_tried_in_vain_is_given_up(tmp_path: Path, log: Log) -> None:
@@ -549,7 +549,7 @@ def test_what_is_tried_in_vain_is_given_up(tmp_path: Path, log: Log) -> None:
         serving(Keeper(), tmp_path, port=peer.port, retry_for=0.2) as served,
     ):
         ask_and_go(served.port, "1.2.3", "1.2.1")
-        log.await_event("report_given_up")
+        log.await_event("report_expired")
     assert served.kept() == []
 
 
@@ -566,7 +566,7 @@ def test_what_nobody_could_be_told_makes_room_for_others(tmp_path: Path, log: Lo
             assert expect_report(scu) == (1, result("1.2.4", "1.2.1"))
             scu.release()
     assert served.kept() == []
-    assert "report_given_up" in log.events
+    assert "report_expired" in log.events
 
 
 def test_the_end_waits_for_the_answer_to_a_report(tmp_path: Path) -> None:

@@ -408,7 +408,7 @@ def test_who_does_not_speak_tls_is_closed_at_once_and_told_in_the_log(
     asyncio.run(scenario())
     [record] = caplog.records
     assert record.levelname == "WARNING"
-    assert re.fullmatch(rf'tls_failed address=127.0.0.1:\d+ reason="?it speaks {spoken}"?', record.getMessage())
+    assert re.fullmatch(rf'tls_failed address=127.0.0.1 port=\d+ reason="?it speaks {spoken}"?', record.getMessage())
     assert record.exc_info is None
 
 

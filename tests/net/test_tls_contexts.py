@@ -337,4 +337,4 @@ def test_a_certificate_of_ours_that_has_expired_is_warned_of(hospital: Files, ca
         dicomport.tls_client_context(certificate=old.certificate, key=old.key)
 
     [record] = caplog.records
-    assert record.getMessage() == f"certificate_expired file={old.certificate} at=2020-01-01T00:00:00+00:00"
+    assert record.getMessage() == f"certificate_expired file={old.certificate} not_after=2020-01-01T00:00:00+00:00"

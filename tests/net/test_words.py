@@ -54,14 +54,15 @@ def test_an_event_is_one_line_with_its_fields_whatever_a_peer_has_put_into_them(
 ) -> None:
     caplog.set_level("INFO", "dicomport")
 
-    get_logger("net").bind(address="192.0.2.1:104").info("association_over", calling="EVIL\n\x1b[2J", stored=3)
+    get_logger("net").with_peer("192.0.2.1:104").info("association_ended", calling="EVIL\n\x1b[2J", stored=3)
 
     [record] = caplog.records
     assert record.name == "dicomport.net"
-    assert record.getMessage() == 'association_over address=192.0.2.1:104 calling="EVIL\\n\\u001b[2J" stored=3'
+    assert record.getMessage() == 'association_ended address=192.0.2.1 port=104 calling="EVIL\\n\\u001b[2J" stored=3'
     assert record.fields == {  # type: ignore[attr-defined]
-        "event": "association_over",
-        "address": "192.0.2.1:104",
+        "event": "association_ended",
+        "address": "192.0.2.1",
+        "port": 104,
         "calling": "EVIL\n\x1b[2J",
         "stored": 3,
     }
@@ -71,8 +72,8 @@ def test_an_exception_keeps_its_traceback(caplog: pytest.LogCaptureFixture) -> N
     try:
         raise ZeroDivisionError
     except ZeroDivisionError as error:
-        get_logger("net").error("failed", exc_info=error)
-        get_logger("net").exception("failed")
+        get_logger("test").error("failed", exc_info=error)
+        get_logger("test").exception("failed")
 
     assert [record.exc_info and record.exc_info[0] for record in caplog.records] == [ZeroDivisionError] * 2
 
@@ -80,7 +81,7 @@ def test_an_exception_keeps_its_traceback(caplog: pytest.LogCaptureFixture) -> N
 def test_nothing_is_said_until_somebody_wants_to_hear_it(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("WARNING", "dicomport")
 
-    get_logger("net").info("nothing")
+    get_logger("test").info("nothing")
 
     assert caplog.records == []
     assert any(isinstance(handler, logging.NullHandler) for handler in logging.getLogger("dicomport").handlers)

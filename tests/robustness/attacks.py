@@ -106,7 +106,7 @@ class Log:
         """Wait until the process has closed it."""
         self._thread.join(_PATIENCE)
 
-    def wait_for(self, since: int, **facts: str) -> Facts:
+    def wait_for(self, since: int, **facts: str | int) -> Facts:
         """Give the first event with such facts, once it has come, but none before the one of that number."""
         number = since
         with self._arrived:
@@ -142,7 +142,7 @@ class Target:
         )
         try:
             self.log = Log(self.process)
-            listening = self.log.wait_for(0, event="told")
+            listening = self.log.wait_for(0, event="message")
             self.port = int(re.findall(r":(\d+), storing", listening["text"])[0])
             self._warm_up()
         except BaseException:
@@ -190,7 +190,9 @@ class Target:
         self.process.send_signal(signal.SIGTERM)
         assert self.process.wait(_PATIENCE) == 0
         self.log.end()
-        cut = [facts for facts in self.log.events if facts["event"] == "connection_cut" and "shutdown" in str(facts)]
+        cut = [
+            facts for facts in self.log.events if facts["event"] == "connection_timed_out" and "shutdown" in str(facts)
+        ]
         assert not cut
         assert grown < self.max_memory
         assert findings(self.archive) == []
@@ -228,7 +230,7 @@ class Attack:
         self._uids = (f"2.25.9.{self._number}.{count}" for count in itertools.count(1))
         self._kept: Counter[bytes] = Counter()
         self._before: frozenset[str] = frozenset()
-        self._addresses: dict[ScriptedSCU, str] = {}
+        self._peers: dict[ScriptedSCU, Facts] = {}
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
@@ -266,7 +268,7 @@ class Attack:
 
     def _connected(self, receive_buffer: int | None = None) -> ScriptedSCU:
         peer = ScriptedSCU("127.0.0.1", self.port, receive_buffer=receive_buffer)
-        self._addresses[peer] = "{}:{}".format(*peer.socket.getsockname())
+        self._peers[peer] = dict(zip(("address", "port"), peer.socket.getsockname(), strict=False))
         return peer
 
     @contextlib.contextmanager
@@ -294,16 +296,16 @@ class Attack:
 
     def end_of(self, peer: ScriptedSCU) -> Facts:
         """Give the log's line of how a connection ended that had said something, once it has come."""
-        return self.line(peer, "association_over")
+        return self.line(peer, "association_ended")
 
     def line(self, peer: ScriptedSCU, event: str) -> Facts:
         """Give a connection's first line of an event, once it has come."""
-        return self.target.log.wait_for(self._since, event=event, address=self._addresses[peer])
+        return self.target.log.wait_for(self._since, event=event, **self._peers[peer])
 
     def lines(self, peer: ScriptedSCU) -> list[Facts]:
         """Give all that has come about a connection so far."""
-        address = self._addresses[peer]
-        return [facts for facts in self.target.log.events[self._since :] if facts.get("address") == address]
+        wanted = self._peers[peer].items()
+        return [facts for facts in self.target.log.events[self._since :] if wanted <= facts.items()]
 
     # What is seen to when it is over.
 
@@ -314,7 +316,7 @@ class Attack:
             assert association.c_echo().code == 0
             self._settle(association)
             peak = target.status("VmHWM") - self._memory
-        target.log.wait_for(self._since, event="association_over", calling=after)
+        target.log.wait_for(self._since, event="association_ended", calling=after)
         errors, threads, stored = self._errors(), target.status("Threads"), self._stored()
         assert target.process.poll() is None, "it has ended"
         assert not errors, errors

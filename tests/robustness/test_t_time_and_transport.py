@@ -303,7 +303,7 @@ def test_t8_who_hangs_up_at_any_time_is_a_line_in_the_log(attack: Attack, go: Ca
             attack.end_of(peer)
     for peer in peers:
         events = [facts["event"] for facts in attack.lines(peer)]
-        assert events.count("association_over") == 1
+        assert events.count("association_ended") == 1
         assert ("instance_incomplete" in events) is (go is go_inside_an_instance)
 
 

@@ -274,7 +274,7 @@ def test_what_is_put_up_with_is_counted(caplog: pytest.LogCaptureFixture, sent: 
 
 def deviations(caplog: pytest.LogCaptureFixture) -> dict[Deviation, int]:
     """Read the count of the one association that is over."""
-    [record] = [record for record in caplog.records if record.getMessage().startswith("association_over")]
+    [record] = [record for record in caplog.records if record.getMessage().startswith("association_ended")]
     counted: dict[Deviation, int] = vars(record)["fields"]["deviations"]
     return counted
 

@@ -140,7 +140,7 @@ def test_idle_connections_keep_no_sender_out(caplog: pytest.LogCaptureFixture) -
         # The one that was served has made room for itself when it came, and is gone.
         assert peer_count(idle[50:]) >= 18
         assert scp.counters["limit.half_open"] in (50, 51, 52)
-    assert "connection_evicted address=127.0.0.1:" in caplog.text
+    assert "connection_evicted address=127.0.0.1 port=" in caplog.text
 
 
 def peer_count(peers: list[Peer]) -> int:

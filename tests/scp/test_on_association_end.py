@@ -141,4 +141,4 @@ def test_a_callback_that_raises_costs_the_peer_nothing(caplog: pytest.LogCapture
                 peer.associate()
                 peer.release()
     errors = [entry for entry in caplog.records if entry.levelno >= logging.ERROR]
-    assert [entry.getMessage().split()[0] for entry in errors] == ["on_over_raised"] * 2
+    assert [entry.getMessage().split()[0] for entry in errors] == ["on_association_end_raised"] * 2

@@ -103,7 +103,7 @@ def test_a_timer_that_expires_ends_it_is_named_and_counted(
             scenario(peer)
         assert scp.counters == {f"timer.{name}": 1}
     assert f"the {name} timer expired after {SOON} s" in caplog.text
-    assert f"server_stopped timer.{name}=1" in caplog.text
+    assert f'server_stopped counters="timer.{name}: 1' in caplog.text
     assert all(record.exc_info is None for record in caplog.records)
 
 
@@ -163,7 +163,7 @@ def test_what_does_not_end_in_time_when_the_server_stops_is_cut_off(caplog: pyte
             assert scp.counters == {"timer.shutdown": 1}
 
     asyncio.run(scenario())
-    assert f'connection_cut why="the shutdown timer expired after {SOON} s"' in caplog.text
+    assert f'connection_timed_out reason="the shutdown timer expired after {SOON} s"' in caplog.text
 
 
 def test_a_load_balancer_s_probe_is_logged_below_info(caplog: pytest.LogCaptureFixture) -> None:
@@ -176,6 +176,6 @@ def test_a_load_balancer_s_probe_is_logged_below_info(caplog: pytest.LogCaptureF
         with Peer(scp.port) as peer:
             peer.associate()
             peer.release()
-    ends = [record for record in caplog.records if "association_over" in record.getMessage()]
+    ends = [record for record in caplog.records if "association_ended" in record.getMessage()]
     assert [record.levelno for record in ends].count(logging.INFO) == 1
     assert {record.levelno for record in ends} == {logging.DEBUG, logging.INFO}

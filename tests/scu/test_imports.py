@@ -10,7 +10,7 @@ from tests.scu.data import CT_FILE, FILES
 
 from dicomport.testing import ScriptedSCP, healthy
 
-HEAVY: Final = {"pydicom", "numpy", "rich", "click", "sqlalchemy", "structlog"}
+HEAVY: Final = {"pydicom", "numpy", "rich", "click", "sqlalchemy"}
 
 SELDOM: Final = {
     *("json", "random", "tempfile", "tarfile", "zipfile"),

@@ -123,7 +123,7 @@ class Hooks:
         self._sent_to.setdefault(association, set()).add(uid)
         if len(self._open) > self._max_open:
             longest = next(iter(self._open))
-            log.warning("study_not_awaited", study_instance_uid=longest, open=self._max_open)
+            log.warning("study_completed_early", study_instance_uid=longest, open=self._max_open)
             self._complete(longest)
 
     def association_over(self, association: Hashable) -> None:
@@ -198,7 +198,7 @@ class _Calls(Generic[T]):
         if len(self._running) >= self._at_once and len(self._waiting) >= self._max_waiting:
             self._skipped += 1
             if self._skipped == 1:
-                log.warning("hooks_skipped", hook=self._name, from_uid=uid, waiting=len(self._waiting))
+                log.warning("hooks_skipped", hook=self._name, first_uid=uid, waiting=len(self._waiting))
             return
         self._waiting.append((subject, uid))
         self._start()
@@ -233,7 +233,7 @@ class _Calls(Generic[T]):
 
     def _tell_skipped(self) -> None:
         if self._skipped:
-            log.warning("hooks_skipped_in_all", hook=self._name, number=self._skipped)
+            log.warning("hooks_skipped_total", hook=self._name, skipped=self._skipped)
             self._skipped = 0
 
     async def _call(self, subject: T, uid: str) -> None:

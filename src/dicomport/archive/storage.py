@@ -220,6 +220,8 @@ class ArchiveSink:
         self._scanner = Scanner(operation.transfer_syntax_uid, model=model)
         self._digest = blake3()
         self._size = 0
+        self.study_instance_uid: str | None = None
+        """Known once the data set is complete, if it has one."""
         self._disk = disk
         self._writer = BlockWriter(disk=disk, memory=operation.memory)
         self._file: TemporaryFile | None = None
@@ -234,6 +236,7 @@ class ArchiveSink:
     async def commit(self) -> Status:
         """Judge the data set; store it, or put it into quarantine."""
         scan = self._scanner.finish()
+        self.study_instance_uid = scan.facts.study_instance_uid or None
         operation = self._operation
         status, reason = self._options.checks.judge(scan, operation.sop_class_uid, operation.sop_instance_uid)
         if status is not None and not status.accepted:
@@ -376,7 +379,7 @@ class _Indexer:
             try:
                 self._index.add(records)
             except SQLAlchemyError as error:
-                log.warning("index_failed", error=_told(error), again_after_s=_AGAIN_AFTER)
+                log.warning("index_failed", reason=_told(error), retry_after_s=_AGAIN_AFTER)
                 if self._closing.wait(_AGAIN_AFTER):
                     self._complete = False
                     return

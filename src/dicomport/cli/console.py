@@ -71,7 +71,7 @@ def show_error(error: click.ClickException) -> None:
 
 
 def _tell_in_json(text: str, level: int) -> None:
-    fields = {"event": "told", "text": text}
+    fields = {"event": "message", "text": text}
     _handler.handle(
         logging.makeLogRecord(
             {"name": "dicomport.cli", "levelno": level, "levelname": logging.getLevelName(level), "fields": fields}

@@ -25,8 +25,6 @@ _MAX_DELAY: Final = 3600.0
 _TRY_AGAIN: Final = frozenset((PROCESSING_FAILURE.code, RESOURCE_LIMITATION.code))
 """Answers to a report that another time may be better ones."""
 
-log = get_logger("commitment")
-
 
 class StoppedError(Exception):
     """The courier was stopped before there was an answer."""
@@ -46,6 +44,7 @@ class Courier:
         self._ae_title = ae_title
         self._called_ae_title = called_ae_title
         self._timeouts = timeouts
+        self._log = get_logger("commitment").bind(called=called_ae_title, address=address.host, port=address.port)
         self._errands: deque[_Errand] = deque()
         self._called = asyncio.Event()
         self._stopped = self._reporting = False
@@ -92,13 +91,11 @@ class Courier:
                 await self._deliver_all()
                 delay = _FIRST_DELAY
             except AssociationError as error:
-                log.warning(
+                self._log.warning(
                     "reports_not_delivered",
-                    called=self._called_ae_title,
-                    address=str(self._address),
                     waiting=len(self._errands),
                     reason=str(error),
-                    again_after_s=delay,
+                    retry_after_s=delay,
                 )
                 # A peer that asks anew may well be there again.
                 with contextlib.suppress(TimeoutError):

@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol
 from dicomport.commitment.association import ALL_COMMITTED, REQUEST_STORAGE_COMMITMENT, SOME_FAILED
 from dicomport.commitment.delivery import Courier, StoppedError
 from dicomport.commitment.transactions import Transaction, Transactions
-from dicomport.logs import get_logger, reason_of
+from dicomport.logs import Logger, get_logger, reason_of
 from dicomport.net import Address, Timeouts, check_ae_title
 from dicomport.scp import NormalizedOperation
 from dicomport.standard import (
@@ -74,8 +74,8 @@ class _Pending:
     task: asyncio.Task[None] | None = None
 
     @property
-    def facts(self) -> dict[str, object]:
-        return {"transaction_uid": self.uid, "calling": self.ae_title, "instances": self.size}
+    def log(self) -> Logger:
+        return log.bind(transaction_uid=self.uid, calling=self.ae_title, instances=self.size)
 
 
 class CommitmentSCP:
@@ -194,11 +194,11 @@ class CommitmentSCP:
         try:
             path = await asyncio.to_thread(self._transactions.keep, transaction)
         except OSError as error:
-            log.warning("transaction_not_kept", reason=reason_of(error))
+            log.warning("transaction_not_stored", reason=reason_of(error))
             return RESOURCE_LIMITATION if error.errno in _NO_ROOM else PROCESSING_FAILURE
         pending = _pending(path, transaction)
         pending.operation = operation
-        log.info("commitment_requested", **pending.facts)
+        pending.log.info("commitment_requested")
         self._begin(pending)
         return SUCCESS
 
@@ -234,7 +234,7 @@ class CommitmentSCP:
             await self._give_up(pending)
             return
         if status is None:
-            log.warning("report_kept", reason="the association is over, and there is no address", **pending.facts)
+            pending.log.warning("report_not_sent", reason="the association is over, and there is no address")
         else:
             await self._forget(pending)
 
@@ -248,10 +248,10 @@ class CommitmentSCP:
                 if len(statuses) != pending.size:
                     raise ValueError(f"{len(statuses)} statuses were given for {pending.size} instances")
             except Exception:  # custody may be the user's code
-                log.exception("look_up_failed", **pending.facts)
+                pending.log.exception("lookup_failed")
                 statuses = [PROCESSING_FAILURE] * pending.size
         failures = {place: status for place, status in enumerate(statuses) if status.code != SUCCESS.code}
-        log.info("commitment_looked_up", failed=len(failures), **pending.facts)
+        pending.log.info("commitment_looked_up", failed=len(failures))
         return failures
 
     async def _report(self, pending: _Pending) -> Status | None:
@@ -263,7 +263,7 @@ class CommitmentSCP:
             status, how = await courier.deliver(functools.partial(self._result, pending)), "on another association"
         if status is not None:
             level = logging.INFO if status.accepted else logging.WARNING
-            log.log(level, "commitment_reported", how=how, answer=str(status), **pending.facts)
+            pending.log.log(level, "commitment_reported", how=how, status=str(status))
         return status
 
     async def _report_back(self, pending: _Pending) -> Status | None:
@@ -302,7 +302,7 @@ class CommitmentSCP:
                 await self._give_up(pending)
 
     async def _give_up(self, pending: _Pending) -> None:
-        log.error("report_given_up", **pending.facts)
+        pending.log.error("report_expired")
         await self._forget(pending)
 
 

@@ -10,7 +10,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeAlias
 
-from dicomport.logs import get_logger
+from dicomport.logs import get_logger, prepare, reason_of
 from dicomport.net.buffers import Buffers
 from dicomport.net.errors import TimerExpiredError
 from dicomport.net.limits.association_counts import AssociationCounts, LocalCounts
@@ -44,7 +44,7 @@ def listening_sockets(host: str, port: int) -> list[socket.socket]:
     Port 0 is a free port, the same for all addresses.
     """
     # Before anybody can connect: from here on, who does is served at once.
-    log.prepare()
+    prepare()
     found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     addresses = list(dict.fromkeys((family, sockaddr) for family, _, _, _, sockaddr in found))
     for _ in range(_TRIES):
@@ -123,7 +123,7 @@ class Listener:
             for task in late:
                 expired = TimerExpiredError(Timer("shutdown", seconds))
                 self._counters.timer(expired.timer)
-                log.warning("connection_cut", why=str(expired))
+                log.warning("connection_timed_out", reason=str(expired))
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
 
@@ -136,7 +136,7 @@ class Listener:
                 # What a peer does between connecting and being accepted is its own affair.
                 if error.errno in _OUT_OF_RESOURCES:
                     self._admission.make_room()
-                    log.warning("accept_failed", error=error.strerror, again_after_s=_ACCEPT_AGAIN_AFTER)
+                    log.warning("accept_failed", reason=reason_of(error), retry_after_s=_ACCEPT_AGAIN_AFTER)
                     await self._wait_for_room()
                 continue
             visitor = self._admission.enter(_text(address))
@@ -161,7 +161,7 @@ class Listener:
         self._serving.discard(task)
         self._one_ended.set()
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("connection_failed", exc_info=error)
+            log.with_peer(visitor.address).error("connection_failed", exc_info=error)
 
     async def _own(self, sock: socket.socket, visitor: ConnectionSlot) -> None:
         try:
@@ -176,7 +176,7 @@ class Listener:
             if isinstance(error, TimerExpiredError):
                 self._counters.timer(error.timer)
             reason = tls_words(error) if isinstance(error, ssl.SSLError) else str(error)
-            log.info("connection_ended", address=visitor.address, reason=reason)
+            log.with_peer(visitor.address).info("connection_ended", reason=reason)
         finally:
             stream.close()
 
@@ -190,7 +190,7 @@ class Listener:
             raise
         except (ssl.SSLError, NotTLSError) as error:
             reason = tls_words(error) if isinstance(error, ssl.SSLError) else str(error)
-            log.warning("tls_failed", address=address, reason=reason)
+            log.with_peer(address).warning("tls_failed", reason=reason)
             return False
         return True
 

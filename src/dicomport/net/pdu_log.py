@@ -30,6 +30,7 @@ from dicomport.wire import (
     PresentationContextRQ,
     ProtocolError,
     RawCommand,
+    Response,
     UserInformation,
     decode,
     decode_command,
@@ -44,10 +45,11 @@ log = get_logger("pdu")
 _numbers = itertools.count(1)
 
 
-def association(role: Role, limits: Limits = DEFAULT_LIMITS, **bound: object) -> Association:
-    """Make a core; where anybody wants to see what goes over its connection, one that logs it with these fields."""
-    if log.wants(logging.DEBUG):
-        return _LoggedAssociation(role, limits, log.bind(connection=next(_numbers), **bound))
+def association(role: Role, limits: Limits = DEFAULT_LIMITS, peer: str = "") -> Association:
+    """Return a core; if debug events are wanted, one that logs its PDUs, with the address and port of `peer`."""
+    if log.isEnabledFor(logging.DEBUG):
+        numbered = log.bind(connection=next(_numbers))
+        return _LoggedAssociation(role, limits, numbered.with_peer(peer) if peer else numbered)
     return Association(role, limits=limits)
 
 
@@ -57,8 +59,8 @@ class _LoggedAssociation(Association):
     def __init__(self, role: Role, limits: Limits, bound: Logger) -> None:
         super().__init__(role, limits=limits)
         self._log = bound
-        self._received = _Direction(limits, lambda fields: self._log.debug("pdu_received", **fields))
-        self._sent = _Direction(limits, lambda fields: self._log.debug("pdu_sent", **fields))
+        self._received = _Direction(limits, lambda fields: self._log.bind(**fields).debug("pdu_received"))
+        self._sent = _Direction(limits, lambda fields: self._log.bind(**fields).debug("pdu_sent"))
 
     def receive(self, data: Buffer) -> None:
         self._received.take(data)
@@ -180,8 +182,10 @@ def _command(data: bytes) -> dict[str, object]:
     except ProtocolError as error:
         return {"command": "malformed", "reason": str(error)}
     if isinstance(command, RawCommand):
-        return {"command": f"{command.command_field:04X}H", "data_set": command.has_data_set}
+        return {"command": f"{command.command_field:04X}H", "has_data_set": command.has_data_set}
     fields = {field.name: getattr(command, field.name) for field in dataclasses.fields(command)}
+    if isinstance(command, Response):
+        fields["status"] = f"0x{command.status:04X}"
     return {"command": _name(type(command).__name__)} | fields
 
 

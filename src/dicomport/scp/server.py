@@ -205,7 +205,7 @@ class StorageSCP:
             service.stop()
         await listener.wait_served(self._timeouts.shutdown if within is None else within)
         await self._normalized.stop()
-        log.info("server_stopped", **self._counters.snapshot())
+        log.info("server_stopped", counters=self._counters.snapshot())
         self._stopped.set()
 
     def renew_tls(self, context: ssl.SSLContext) -> None:
@@ -257,7 +257,7 @@ class StorageSCP:
             thread.join()
 
     async def _serve(self, stream: Stream, visitor: ConnectionSlot) -> None:
-        core = association(Role.ACCEPTOR, self._limits, address=visitor.address)
+        core = association(Role.ACCEPTOR, self._limits, visitor.address)
         core.transport_opened()
         service = StorageService(
             Connection(stream, core, self._timeouts, counters=self._counters),

@@ -34,7 +34,7 @@ from dicomport.scp.access.peers import shown_certificate
 from dicomport.scp.dimse_n import NormalizedOperation, NormalizedService, Notifications, response_to
 from dicomport.scp.pending import Answers
 from dicomport.scp.requests import AssociationInfo, StoreOperation
-from dicomport.scp.sinks import Sink, Storage, status_of
+from dicomport.scp.sinks import Sink, Storage, status_of, study_of
 from dicomport.standard import (
     INVALID_OBJECT_INSTANCE,
     OUT_OF_RESOURCES,
@@ -103,6 +103,8 @@ class _Answer(NamedTuple):
     """The answer to a C-STORE request."""
 
     operation: StoreOperation
+    target: Sink | Status
+    """The sink that took the instance, or the status that refused it."""
     status: Status
     size: int
     """Length of the data set, bytes."""
@@ -139,7 +141,7 @@ class StorageService:
         self._limits = limits
         self._memory = memory
         self._idle = connection.timeouts.timer("idle")
-        self._log = get_logger("scp").bind(address=visitor.address)
+        self._log = get_logger("scp").with_peer(visitor.address)
         self._requested = False
         """Whether the peer has asked for an association."""
         self._stopping = False
@@ -184,7 +186,7 @@ class StorageService:
         spoke = self._requested or self._core.error or self._connection.expired
         self._log.log(
             logging.INFO if spoke else logging.DEBUG,
-            "association_over",
+            "association_ended",
             how=how,
             stored=self._stored,
             refused=self._refused,
@@ -224,7 +226,7 @@ class StorageService:
         try:
             self._on_over(association)
         except Exception:  # noqa: BLE001  # it is the user's code; the peer still gets its A-RELEASE-RP or A-ABORT
-            self._log.exception("on_over_raised")
+            self._log.exception("on_association_end_raised")
 
     async def _establish(self) -> AssociationInfo:
         with self._connection.interruptible():
@@ -248,7 +250,7 @@ class StorageService:
             "association_accepted",
             rule=peer.rule,
             accepted=len(self._core.contexts),
-            refused={
+            refused_contexts={
                 context.abstract_syntax: context.reason
                 for context in negotiation.outcome.contexts
                 if context.context_id not in self._core.contexts
@@ -392,7 +394,7 @@ class StorageService:
             raise
 
     async def _answer(self, operation: StoreOperation, target: Sink | Status, size: int) -> _Answer:
-        return _Answer(operation, await self._commit(target), size)
+        return _Answer(operation, target, await self._commit(target), size)
 
     def _send_answers(self) -> None:
         for answer in self._tell_answers():
@@ -412,17 +414,17 @@ class StorageService:
     def _tell_answers(self) -> list[_Answer]:
         answers = list(self._answers.take())
         for answer in answers:
-            self._tell(answer.operation, answer.status, answer.size)
+            self._tell(*answer)
         return answers
 
-    def _tell(self, operation: StoreOperation, status: Status, size: int) -> None:
+    def _tell(self, operation: StoreOperation, target: Sink | Status, status: Status, size: int) -> None:
         if self._on_answer is not None:
             self._on_answer(operation, status, size)
         accepted = status.accepted
         self._stored += accepted
         self._refused += not accepted
         level = logging.INFO if accepted else logging.WARNING
-        if not self._log.wants(level):
+        if not self._log.isEnabledFor(level):
             return
         self._log.log(
             level,
@@ -430,6 +432,7 @@ class StorageService:
             sop_class_uid=operation.sop_class_uid,
             sop_instance_uid=operation.sop_instance_uid,
             transfer_syntax_uid=operation.transfer_syntax_uid,
+            study_instance_uid=study_of(target),
             size=size,
             status=str(status),
         )
@@ -532,7 +535,7 @@ class StorageService:
         while self._core.state is State.STA13:
             await self._connection.next_event(self._idle_timer())
             if self._connection.expired is not None:
-                self._log.info("connection_cut", why=str(self._connection.expired))
+                self._log.info("connection_timed_out", reason=str(self._connection.expired))
 
     async def _send_last_words(self) -> None:
         try:

@@ -9,7 +9,7 @@ from dicomport.scp.requests import StoreOperation
 from dicomport.standard import OUT_OF_RESOURCES, PROCESSING_FAILURE, Status
 from dicomport.wire import Buffer
 
-__all__ = ["Sink", "Storage", "status_of"]
+__all__ = ["Sink", "Storage", "status_of", "study_of"]
 
 
 class Sink(Protocol):
@@ -20,6 +20,8 @@ class Sink(Protocol):
 
     An `OSError` out of any of them is answered with 0xA700 or 0x0110; any other exception with 0x0110. After an
     exception `discard` is called.
+
+    A sink that knows the Study Instance UID after `commit` may have it as `study_instance_uid`, for the log.
     """
 
     async def write(self, data: Buffer) -> None:
@@ -41,6 +43,11 @@ class Storage(Protocol):
 
     async def begin(self, operation: StoreOperation) -> Sink | Status:
         """Decide on a request before its data set has come: give a sink, or the status that refuses the instance."""
+
+
+def study_of(target: Sink | Status) -> str | None:
+    """Return the Study Instance UID of an instance for the log, or None where its sink does not know it."""
+    return getattr(target, "study_instance_uid", None)
 
 
 _NO_ROOM: Final = frozenset((errno.ENOSPC, errno.EDQUOT))

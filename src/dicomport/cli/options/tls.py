@@ -171,9 +171,9 @@ def renewing(scp: StorageSCP, security: TLSOptions | None) -> Iterator[None]:
         try:
             scp.renew_tls(security.context())
         except ValueError as error:
-            log.error("tls_not_renewed", reason=str(error))  # noqa: TRY400  # the file is at fault, not the code
+            log.error("tls_reload_failed", reason=str(error))  # noqa: TRY400  # the file is at fault, not the code
         else:
-            log.info("tls_renewed", file=str(security.certificate))
+            log.info("tls_reloaded", file=str(security.certificate))
 
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGHUP, renew)

@@ -119,7 +119,7 @@ class Supervisor:
             self._code = code
             self._stop()
         else:
-            log.warning("worker_died", worker=number, process=process, exit_code=code)
+            log.warning("worker_exited", worker=number, process=process, exit_code=code)
             self._start(number)
 
     def _stop(self, _number: int = 0, _frame: FrameType | None = None) -> None:

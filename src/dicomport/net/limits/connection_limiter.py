@@ -109,7 +109,7 @@ class ConnectionLimiter:
         oldest = next(visitor for visitor in self._waiting if visitor.host == crowded)
         del self._waiting[oldest]
         self._counters.limit("half_open")
-        log.info("connection_evicted", address=oldest.address, limit="half_open")
+        log.with_peer(oldest.address).info("connection_evicted", limit="half_open")
         if oldest.task is not None:
             oldest.task.cancel()
         return True

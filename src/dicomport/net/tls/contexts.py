@@ -166,9 +166,9 @@ def _look_at_dates(path: Path, pem: str) -> None:
     certificate = Certificate.decode(ssl.PEM_cert_to_DER_cert(first))
     now = datetime.now(UTC)
     if now > certificate.not_after:
-        log.warning("certificate_expired", file=str(path), at=certificate.not_after.isoformat())
+        log.warning("certificate_expired", file=str(path), not_after=certificate.not_after.isoformat())
     elif now < certificate.not_before:
-        log.warning("certificate_not_yet_valid", file=str(path), before=certificate.not_before.isoformat())
+        log.warning("certificate_not_yet_valid", file=str(path), not_before=certificate.not_before.isoformat())
 
 
 def _read(path: Path) -> bytes:

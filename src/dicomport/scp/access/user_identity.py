@@ -52,7 +52,8 @@ class UserIdentities:
             return _refusal(f"{kind}: the check took longer than {self._seconds:g} s")
         except Exception as error:  # noqa: BLE001  # it is the user's code, and whom it could not check is not let in
             # Neither its text nor its traceback: they may quote the secrets.
-            log.error("identity_check_raised", error=type(error).__name__, address=association.address)  # noqa: TRY400
+            peer_log = log.with_peer(association.address)
+            peer_log.error("identity_check_raised", error=type(error).__name__)
             return _refusal(kind)
         return response if isinstance(response, UserIdentityAC) else _refusal(kind)
 

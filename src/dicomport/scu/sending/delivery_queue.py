@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING, Final, TypeAlias, TypedDict, Unpack
 
-from dicomport.logs import get_logger
+from dicomport.logs import get_logger, reason_of
 from dicomport.scu.inputs.found import Found
 from dicomport.scu.inputs.instance import Instance
 from dicomport.scu.sending.plan import AssociationPlan, Plan, QueuedInstance
@@ -188,7 +188,7 @@ class DeliveryQueue:
         elapsed = time.monotonic() - delivery.since
         if may_pass and not self._stopped and self._retry.allows(delivery.attempts, elapsed):
             log.info(
-                "instance_waits",
+                "instance_retry_scheduled",
                 sop_instance_uid=result.sop_instance_uid,
                 attempts=delivery.attempts,
                 reason=result.reason,
@@ -222,11 +222,11 @@ class DeliveryQueue:
         except OSError as error:
             # The peer has it all the same; at worst it is sent once more.
             if not self.journal_error:
-                log.warning("journal_failed", sop_instance_uid=result.sop_instance_uid, reason=error.strerror)
+                log.warning("journal_failed", sop_instance_uid=result.sop_instance_uid, reason=reason_of(error))
             self.journal_error = error.strerror or str(error)
 
     def _tell(self, result: InstanceResult) -> None:
-        if log.wants(logging.INFO):
+        if log.isEnabledFor(logging.INFO):
             _log(result)
         self.results.append(result)
         if self._on_result is not None:
@@ -243,7 +243,7 @@ def _log(result: InstanceResult) -> None:
         size=result.size,
         attempts=result.attempts,
         # Not the reason, which the report has: it may be pydicom's, and quote values.
-        status="" if result.status is None else str(result.status),
+        status=None if result.status is None else str(result.status),
     )
 
 

@@ -35,8 +35,6 @@ _HEAD_START_SECONDS: Final = 0.25
 _WORTH_ANOTHER: Final = 16
 """Instances that must wait for each association that is open already, before one more pays."""
 
-log = get_logger("scu")
-
 
 class Settings(NamedTuple):
     """How to send."""
@@ -83,6 +81,7 @@ class Sender:
     def __init__(self, address: Address, settings: Settings, on_result: OnResult | None) -> None:
         self._address = address
         self._settings = settings
+        self._log = get_logger("scu").bind(address=address.host, port=address.port)
         self.desk = DeliveryQueue(
             Plan(settings.preparation.alternatives),
             settings.retry,
@@ -172,7 +171,7 @@ class Sender:
         except AssociationError as error:
             if await self._others_are_there():
                 # The others get through: more associations than the peer wants bring nothing.
-                log.info("fewer_associations", peer=str(self._address), reason=str(error))
+                self._log.info("extra_association_failed", reason=str(error))
                 return False
             setbacks.add()
             if not (self._may_pass(error) and self._settings.retry.allows(setbacks.count, setbacks.elapsed)):
@@ -222,7 +221,7 @@ class Sender:
             except TimeoutError:
                 return None
             except AssociationError as error:
-                log.warning("no_association", peer=str(self._address), reason=str(error))
+                self._log.warning("association_failed", reason=str(error))
                 self._error = str(error)
                 if not (proposes_window and self._blame_window(error)):
                     raise
@@ -244,7 +243,7 @@ class Sender:
         if self._window_works or not hung_up or isinstance(error.__cause__, ssl.SSLError):
             return False
         if not self._without_window:
-            log.info("without_window", peer=str(self._address), reason=str(error))
+            self._log.info("operations_window_disabled", reason=str(error))
         self._without_window = True
         return True
 
@@ -252,9 +251,8 @@ class Sender:
         """Send what waits over an association; give whether the peer answered anything."""
         self._associations += 1
         self._established += 1
-        log.info(
+        self._log.info(
             "association_established",
-            peer=str(self._address),
             association=self._associations,
             accepted=len(association.outcome.accepted),
             window=association.outcome.operations_window.invoked,
@@ -273,7 +271,7 @@ class Sender:
         try:
             await exchange.run()
         except AssociationError as error:
-            log.warning("association_lost", peer=str(self._address), reason=str(error))
+            self._log.warning("association_lost", reason=str(error))
             blameless = windowed and not exchange.answered and self._blame_window(error)
             exchange.requeue(error, blameless=blameless)
             return blameless or exchange.answered > 0
