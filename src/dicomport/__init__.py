@@ -18,13 +18,14 @@ if TYPE_CHECKING:
     from dicomport import blocking, wire
     from dicomport.commitment import Commitment, CommitmentReport, CommitmentSCP, Integrity, commit
     from dicomport.core import ContextOutcome, NegotiationResult
+    from dicomport.errors import DicomportError
     from dicomport.files import Durability
     from dicomport.net import (
         AbortedError,
         Address,
         AssociationError,
         ConnectError,
-        LostError,
+        ConnectionLostError,
         RejectedError,
         Timeouts,
         TimerExpiredError,
@@ -83,7 +84,9 @@ __all__ = [
     "CommitmentReport",
     "CommitmentSCP",
     "ConnectError",
+    "ConnectionLostError",
     "ContextOutcome",
+    "DicomportError",
     "Durability",
     "FolderStorage",
     "Handler",
@@ -92,7 +95,6 @@ __all__ = [
     "Journal",
     "JournalError",
     "Limits",
-    "LostError",
     "NegotiationResult",
     "NoContextError",
     "NotSendableError",
@@ -133,13 +135,14 @@ __all__ = [
 _ROOMS: Final = {
     "dicomport.commitment": ("Commitment", "CommitmentReport", "CommitmentSCP", "Integrity", "commit"),
     "dicomport.core": ("ContextOutcome", "NegotiationResult"),
+    "dicomport.errors": ("DicomportError",),
     "dicomport.files": ("Durability",),
     "dicomport.net": (
         "AbortedError",
         "Address",
         "AssociationError",
         "ConnectError",
-        "LostError",
+        "ConnectionLostError",
         "RejectedError",
         "TLSProfile",
         "Timeouts",

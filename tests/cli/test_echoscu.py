@@ -178,6 +178,17 @@ def test_no_listener_is_exit_code_3() -> None:
     assert "nothing listens on" in done.stderr
 
 
+def test_a_peer_that_refuses_verification_is_exit_code_3() -> None:
+    def script(peer: Peer) -> None:
+        peer.accept(refuse=["1.2.840.10008.1.1"])
+        peer.serve()
+
+    with ScriptedSCP(script) as scp:
+        done = dicomport("echoscu", "127.0.0.1", str(scp.port))
+    assert done.returncode == 3
+    assert "no answer: the association has no presentation context for verification" in done.stderr
+
+
 def test_a_peer_that_is_no_dicom_peer_is_exit_code_3() -> None:
     def script(peer: Peer) -> None:
         peer.expect(AssociateRQ)

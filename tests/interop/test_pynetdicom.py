@@ -524,7 +524,7 @@ def test_its_release_is_confirmed() -> None:
         assert association.c_store(CT).status.code == 0x0000
         releasing[0].start()
         assert asked.wait(SOON)
-        with pytest.raises(dicomport.LostError, match="the peer released the association"):
+        with pytest.raises(dicomport.ConnectionLostError, match="the peer released the association"):
             association.c_store(CT)
         assert not association.open
         releasing[0].join(SOON)

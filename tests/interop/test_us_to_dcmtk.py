@@ -25,7 +25,15 @@ from tests.scu.data import explicit, part10, uid
 from tests.scu.scanning import scan
 
 import dicomport
-from dicomport import AbortedError, ConnectError, InstanceResult, LostError, RejectedError, Timeouts, TimerExpiredError
+from dicomport import (
+    AbortedError,
+    ConnectError,
+    ConnectionLostError,
+    InstanceResult,
+    RejectedError,
+    Timeouts,
+    TimerExpiredError,
+)
 from dicomport.scu import Instance, instance_from_dataset, instance_from_path
 from dicomport.standard import MEDIA_STORAGE_DIRECTORY, VERIFICATION, find_transfer_syntax
 from dicomport.wire import RejectReason
@@ -288,7 +296,7 @@ def test_a_receiver_that_dies_under_the_association(storescp: StartStoreSCP) -> 
         assert association.c_store(CT).status.code == 0x0000
         peer.process.kill()
         peer.process.wait()
-        with pytest.raises(LostError):
+        with pytest.raises(ConnectionLostError):
             association.c_store(CT)
         assert not association.open
 

@@ -202,7 +202,7 @@ def test_a_block_may_end_the_association_itself(api: Api, how: str) -> None:
                 await getattr(association, how)()
                 assert not association.open
                 for use in (association.c_echo(), association.c_store(CT_FILE), association.release()):
-                    with pytest.raises(dicomport.LostError, match="the association is over"):
+                    with pytest.raises(dicomport.ConnectionLostError, match="the association is over"):
                         await use
                 await association.abort()
 
@@ -218,7 +218,7 @@ def test_after_the_block_nothing_can_be_sent(api: Api) -> None:
         async def scenario() -> None:
             async with api.associate(HOST, peer.port, contexts=CONTEXTS) as association:
                 pass
-            with pytest.raises(dicomport.LostError, match="the association is over"):
+            with pytest.raises(dicomport.ConnectionLostError, match="the association is over"):
                 await association.c_echo()
 
         api.run(scenario())
@@ -324,7 +324,7 @@ def test_a_message_that_has_begun_and_cannot_end_aborts(api: Api, tmp_path: Path
                 with pytest.raises(NotSendableError, match="can't be read to its end"):
                     await association.c_store(found)
                 assert not association.open
-                with pytest.raises(dicomport.LostError):
+                with pytest.raises(dicomport.ConnectionLostError):
                     await association.c_store(instance())
 
         api.run(scenario())
@@ -443,7 +443,7 @@ def test_a_lost_connection_is_told(api: Api, ending: str) -> None:
 
         async def scenario() -> None:
             async with api.associate(HOST, peer.port, contexts=CONTEXTS) as association:
-                with pytest.raises(dicomport.LostError, match="the peer closed the connection"):
+                with pytest.raises(dicomport.ConnectionLostError, match="the peer closed the connection"):
                     await association.c_echo()
                 assert not association.open
 
@@ -460,7 +460,7 @@ def test_a_peer_that_does_not_confirm_the_release_is_told_at_the_end_of_the_bloc
         async with api.associate(HOST, port, contexts=CONTEXTS):
             pass
 
-    with scripted(script) as peer, pytest.raises(dicomport.LostError, match="the peer closed the connection"):
+    with scripted(script) as peer, pytest.raises(dicomport.ConnectionLostError, match="the peer closed the connection"):
         api.run(scenario(peer.port))
 
 
@@ -712,7 +712,10 @@ def test_a_peer_that_releases_instead_of_answering_is_told(api: Api) -> None:
         link.send(ReleaseRQ().encode())
         assert link.hear() == ReleaseRP()
 
-    with scripted(script) as peer, pytest.raises(dicomport.LostError, match="the peer released the association"):
+    with (
+        scripted(script) as peer,
+        pytest.raises(dicomport.ConnectionLostError, match="the peer released the association"),
+    ):
         api.run(_echo(api, peer.port))
 
 
@@ -727,7 +730,7 @@ def test_a_peer_that_releases_and_goes_is_told_likewise(api: Api) -> None:
         link.reset()
 
     for _ in range(10):
-        with scripted(script) as peer, pytest.raises(dicomport.LostError):
+        with scripted(script) as peer, pytest.raises(dicomport.ConnectionLostError):
             api.run(_echo(api, peer.port))
 
 

@@ -39,6 +39,7 @@ from sqlalchemy.dialects.sqlite import insert
 
 from dicomport.archive.records import Record, State
 from dicomport.archive.scan.scanner import InstanceFacts
+from dicomport.errors import DicomportError
 from dicomport.files import lock_folder
 
 __all__ = ["Filters", "Index", "SchemaError"]
@@ -109,7 +110,7 @@ _INSTANCES: Final = Table(
 TableIndex("instances_of_series", _INSTANCES.c.study_instance_uid, _INSTANCES.c.series_instance_uid)
 
 
-class SchemaError(Exception):
+class SchemaError(DicomportError):
     """The index was made by a version of dicomport that this one does not know."""
 
 

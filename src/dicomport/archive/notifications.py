@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Final, Generic, Self, TypeVar
 
 from dicomport.archive.records import Record
+from dicomport.errors import DicomportError
 from dicomport.logs import get_logger
 
 __all__ = ["CompleteStudy", "HookError", "Hooks"]
@@ -25,7 +26,7 @@ _MAX_OPEN: Final = 10_000
 T = TypeVar("T")
 
 
-class HookError(Exception):
+class HookError(DicomportError):
     """A callback raises it for a failure that its text explains: that goes to the log, where no secrets belong."""
 
 

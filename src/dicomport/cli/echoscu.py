@@ -22,7 +22,7 @@ from dicomport.cli.options.timeout import Side, timeout_options
 from dicomport.cli.options.tls import TLSOptions, tls_context, tls_options
 from dicomport.cli.text import print_message, round_trip_times
 from dicomport.net import Address, AssociationError, Timeouts
-from dicomport.scu import ContextLike, associate
+from dicomport.scu import ContextLike, NoContextError, associate
 from dicomport.standard import VERIFICATION, Status
 
 __all__ = ["echoscu"]
@@ -117,7 +117,7 @@ def echoscu(
 
     try:
         status, round_trips = asyncio.run(echo())
-    except AssociationError as error:
+    except (AssociationError, NoContextError) as error:
         print_message(f"no answer: {error}", "--explain tells at which step, and what to do")
         return ExitCode.NO_ASSOCIATION
     if as_json:

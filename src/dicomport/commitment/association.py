@@ -17,7 +17,18 @@ from dicomport.core import (
     DataReceived,
     ReleaseRequested,
 )
-from dicomport.net import FLUSH, Address, AssociationError, Connection, LostError, Steps, Timeouts, Timer, connect
+from dicomport.net import (
+    FLUSH,
+    Address,
+    AssociationError,
+    Connection,
+    ConnectionLostError,
+    Steps,
+    Timeouts,
+    Timer,
+    TimerExpiredError,
+    connect,
+)
 from dicomport.scu import NegotiationItems, NoContextError, Requestor, association_request
 from dicomport.standard import STORAGE_COMMITMENT, STORAGE_COMMITMENT_INSTANCE, Status
 from dicomport.wire import (
@@ -145,9 +156,9 @@ class _Requestor(Requestor):
                 case ReleaseRequested():
                     self.core.confirm_release()
                     yield from self._flush()
-                    raise LostError("the peer released the association")
+                    raise ConnectionLostError("the peer released the association")
                 case _:
-                    raise LostError(f"the peer sent {event} where a message belongs")
+                    raise ConnectionLostError(f"the peer sent {event} where a message belongs")
 
     def _data_set(self, timer: Timer) -> Steps[bytes]:
         """Take a data set to its end; what is too long to be kept is empty."""
@@ -155,7 +166,7 @@ class _Requestor(Requestor):
         while not last:
             event = yield from self._next(timer)
             if not isinstance(event, DataReceived):
-                raise LostError(f"the peer sent {event} inside a message")
+                raise ConnectionLostError(f"the peer sent {event} inside a message")
             size += len(event.data)
             data += event.data if size <= _MAX_BYTES else b""
             last = event.last
@@ -181,9 +192,13 @@ class _Requestor(Requestor):
         yield from self._flush()
 
     def _flush(self) -> Steps[None]:
-        # If the connection is gone, the next wait for the peer tells, and why.
-        with contextlib.suppress(OSError):
+        try:
             yield FLUSH
+        except TimerExpiredError:
+            raise
+        except OSError:
+            # The next wait for the peer raises the reason.
+            return
 
 
 class _AssociationEnded(Exception):  # noqa: N818  # not an error: nothing more is awaited

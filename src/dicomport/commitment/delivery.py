@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from dicomport.commitment.association import CommitmentAssociation
+from dicomport.errors import DicomportError
 from dicomport.logs import get_logger
-from dicomport.net import Address, AssociationError, LostError, Timeouts
+from dicomport.net import Address, AssociationError, ConnectionLostError, Timeouts
+from dicomport.scu import NoContextError
 from dicomport.standard import PROCESSING_FAILURE, RESOURCE_LIMITATION, Status
 from dicomport.wire.commitment import CommitmentResult
 
@@ -26,7 +28,7 @@ _TRY_AGAIN: Final = frozenset((PROCESSING_FAILURE.code, RESOURCE_LIMITATION.code
 """Answers to a report that another time may be better ones."""
 
 
-class StoppedError(Exception):
+class StoppedError(DicomportError):
     """The courier was stopped before there was an answer."""
 
 
@@ -90,7 +92,7 @@ class Courier:
             try:
                 await self._deliver_all()
                 delay = _FIRST_DELAY
-            except AssociationError as error:
+            except (AssociationError, NoContextError) as error:
                 self._log.warning(
                     "reports_not_delivered",
                     waiting=len(self._errands),
@@ -133,7 +135,7 @@ class Courier:
             self._reporting = False
         if status.code in _TRY_AGAIN:
             self._errands.rotate(-1)
-            raise LostError(f"the peer could not take a report: {status}")
+            raise ConnectionLostError(f"the peer could not take a report: {status}")
         self._end(errand, status)
 
     def _end(self, errand: _Errand, outcome: Status | Exception) -> None:

@@ -14,7 +14,7 @@ from dicomport.commitment.association import ALL_COMMITTED, SOME_FAILED, Commitm
 from dicomport.logs import get_logger
 from dicomport.net import Address, AssociationError, Timeouts
 from dicomport.scp import AssociationInfo, NormalizedOperation, Sink, StorageSCP, StoreOperation, is_loopback
-from dicomport.scu import NegotiationItems
+from dicomport.scu import NegotiationItems, NoContextError
 from dicomport.standard import (
     INVALID_ARGUMENT_VALUE,
     NO_SUCH_EVENT_TYPE,
@@ -131,7 +131,7 @@ async def commit(
                 take=desk.take,
                 **negotiation,
             )
-        except AssociationError as error:
+        except (AssociationError, NoContextError) as error:
             return desk.report(f"no association: {error}")
         try:
             await _ask_and_wait(desk, association, wait, elsewhere=listen_port is not None)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dicomport.errors import DicomportError
+
 __all__ = ["StateError"]
 
 
-class StateError(Exception):
+class StateError(DicomportError):
     """The local user asked for something that the association's state does not allow; nothing was changed."""

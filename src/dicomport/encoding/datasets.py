@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
+from dicomport.errors import DicomportError
 from dicomport.standard import EXPLICIT_VR_LITTLE_ENDIAN, TransferSyntax, find_transfer_syntax
 
 __all__ = ["DataSetError", "DataSetReader", "DataSetTooLongError", "DataSetWriter", "Span"]
@@ -28,7 +29,7 @@ _RAW_DEFLATE: Final = -zlib.MAX_WBITS
 """PS3.5 A.5: a deflated data set has neither header nor checksum."""
 
 
-class DataSetError(ValueError):
+class DataSetError(DicomportError, ValueError):
     """The bytes are no data set in this transfer syntax."""
 
 

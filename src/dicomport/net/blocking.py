@@ -26,7 +26,7 @@ def connect_blocking(address: Address, timeouts: Timeouts) -> socket.socket:
     try:
         sock = _dial(address, timeouts.timer("connect").started())
         return sock if address.tls is None else _shake_hands(sock, address.tls, address.host, timeouts.timer("tls"))
-    except (OSError, UnicodeError, TimerExpiredError) as error:
+    except (OSError, UnicodeError) as error:
         raise ConnectError(explain(address, error)) from error
 
 
@@ -34,9 +34,10 @@ def _dial(address: Address, timer: Timer) -> socket.socket:
     """Try each address that the name has, all of them within the timer."""
     last: OSError | None = None
     for family, kind, protocol, _, sockaddr in socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM):
+        seconds = _at_least(check_deadline(timer))
         sock = socket.socket(family, kind, protocol)
         try:
-            sock.settimeout(_at_least(check_deadline(timer)))
+            sock.settimeout(seconds)
             sock.connect(sockaddr)
             prepare(sock)
         except OSError as error:
@@ -97,7 +98,7 @@ class BlockingConnection:
             while True:
                 try:
                     self._await(wait)
-                except (OSError, TimerExpiredError) as error:
+                except OSError as error:
                     wait = steps.throw(error)
                 else:
                     wait = next(steps)

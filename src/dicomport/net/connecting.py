@@ -105,10 +105,10 @@ async def _explained(address: Address, timer: Timer) -> AsyncIterator[None]:
     try:
         async with asyncio.timeout(timer.left):
             yield
-    except TimeoutError:
-        expired = TimerExpiredError(timer)
+    except TimeoutError as error:
+        expired = error if isinstance(error, TimerExpiredError) else TimerExpiredError(timer)
         raise ConnectError(explain(address, expired)) from expired
-    except (OSError, UnicodeError, TimerExpiredError) as error:
+    except (OSError, UnicodeError) as error:
         raise ConnectError(explain(address, error)) from error
 
 
@@ -128,7 +128,7 @@ def explain(address: Address, error: Exception) -> str:
             reason = f"nothing listens on {address}: is the port right, and is the peer running?"
         case TimerExpiredError() if error.timer.name == "tls":
             reason = f"{address}: no TLS connection ({error}): does the peer speak TLS on this port?"
-        case TimeoutError() | TimerExpiredError():
+        case TimeoutError():
             why = f" ({error})" if isinstance(error, TimerExpiredError) else ""
             reason = f"{address} did not answer in time{why}: is the address right, and does a firewall let it through?"
         case ConnectionResetError() if address.tls is not None:

@@ -1,16 +1,9 @@
-"""What can go wrong with an association, as its user sees it.
-
-AssociationError
-  ConnectError          no transport connection: name, network or TLS
-  RejectedError         A-ASSOCIATE-RJ
-  AbortedError          A-ABORT, from the peer, or from here because the peer broke the protocol
-  LostError             the transport connection closed under the association
-  TimerExpiredError     the peer did not do something in time; says which timer it was
-"""
+"""The exceptions of an association for its user; `dicomport.errors` has the whole tree."""
 
 from __future__ import annotations
 
 from dicomport.core import Aborted
+from dicomport.errors import DicomportError
 from dicomport.net.timers import Deadline
 from dicomport.wire import AssociateRJ
 
@@ -18,19 +11,19 @@ __all__ = [
     "AbortedError",
     "AssociationError",
     "ConnectError",
-    "LostError",
+    "ConnectionLostError",
     "RejectedError",
     "TimerExpiredError",
     "check_deadline",
 ]
 
 
-class AssociationError(Exception):
-    """There is no association, or no more. The message says why, for a person."""
+class AssociationError(DicomportError):
+    """The association could not be established, or has ended; the message says why."""
 
 
-class ConnectError(AssociationError):
-    """The transport connection could not be had."""
+class ConnectError(AssociationError, ConnectionError):
+    """The transport connection could not be established: name, network or TLS."""
 
 
 class RejectedError(AssociationError):
@@ -53,12 +46,12 @@ class AbortedError(AssociationError):
         self.aborted = aborted
 
 
-class LostError(AssociationError):
-    """The transport connection closed though the association was not over."""
+class ConnectionLostError(AssociationError, ConnectionError):
+    """The transport connection was closed or lost during the association."""
 
 
-class TimerExpiredError(AssociationError):
-    """The peer did not do what it should in time; the association can't be used any more."""
+class TimerExpiredError(AssociationError, TimeoutError):
+    """The peer did not act in time; the association can't be used any more."""
 
     def __init__(self, timer: Deadline) -> None:
         super().__init__(f"the {timer.name} timer expired after {timer.seconds:g} s")
@@ -66,10 +59,9 @@ class TimerExpiredError(AssociationError):
 
 
 def check_deadline(timer: Deadline) -> Deadline:
-    """Give a timer back, or raise `TimerExpiredError` where it has expired.
+    """Return the timer, or raise `TimerExpiredError` if it has expired.
 
-    It has to be asked: from a peer that never stops talking there is always something to read, and no wait for a timer
-    to end.
+    This check is necessary: with a peer that never stops sending, no wait lasts until the timer ends.
     """
     if timer.left <= 0:
         raise TimerExpiredError(timer)

@@ -51,6 +51,8 @@ def next_event(core: Association, timer: Deadline, event: CoreEvent | None = Non
         unsent: OSError | None = None
         try:
             yield FLUSH
+        except TimerExpiredError:
+            raise
         except OSError as error:
             # A peer that reads no more may have said why before: what it has sent is read to its end.
             unsent = error

@@ -172,7 +172,7 @@ class Listener:
         try:
             if self.tls is None or await self._secured(stream, self.tls, visitor.address):
                 await self._serve(stream, visitor)
-        except (OSError, TimerExpiredError) as error:
+        except OSError as error:
             if isinstance(error, TimerExpiredError):
                 self._counters.timer(error.timer)
             reason = tls_words(error) if isinstance(error, ssl.SSLError) else str(error)

@@ -26,6 +26,7 @@ from dicomport.core import (
     ReleaseRequested,
     State,
 )
+from dicomport.errors import DicomportError
 from dicomport.files import MemoryBudget
 from dicomport.logs import get_logger, reason_of
 from dicomport.net import Connection, ConnectionSlot, Deadline, TimerExpiredError
@@ -505,7 +506,7 @@ class StorageService:
             self._log.exception("discard_failed")
 
     def _failure(self, error: Exception) -> Status:
-        if isinstance(error, OSError):
+        if isinstance(error, OSError) and not isinstance(error, DicomportError):
             self._log.error("storage_failed", reason=reason_of(error))
             return status_of(error)
         self._log.error("storage_raised", exc_info=error)
@@ -540,10 +541,10 @@ class StorageService:
     async def _send_last_words(self) -> None:
         try:
             await self._connection.flush(self._connection.timeouts.timer("abort").started())
-        except OSError:
-            pass
         except TimerExpiredError as expired:
             self._connection.counters.timer(expired.timer)
+        except OSError:
+            pass
 
 
 _WRONG_CLASS: Final = Status(SOP_CLASS_NOT_SUPPORTED.code, "SOP Class is not the one of the presentation context")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, Unpack
 
 from dicomport.core import AcceptedContext, NegotiationResult
-from dicomport.net import Address, Connection, LostError, Steps, Timeouts, connect
+from dicomport.net import Address, Connection, ConnectionLostError, Steps, Timeouts, connect
 from dicomport.scu.contexts import ContextLike, NegotiationItems, association_request
 from dicomport.scu.inputs.instance import Instance, NotSendableError, instance_of
 from dicomport.scu.requestor import NoContextError, Requestor, StoreResponse, Timing
@@ -47,9 +47,8 @@ class ClientAssociation:
         """Send one instance, a file's bytes as they are on disk, and wait for the answer (PS3.4 Annex B).
 
         A data set is encoded in the transfer syntax that its file meta names. Nothing is ever converted. Raises
-        `NotSendableError` and `NoContextError`, after which the association goes on, any other `AssociationError`,
-        and `OSError` when the
-        file can't be read.
+        `NotSendableError` and `NoContextError`, after which the association stays open, `AssociationError`, after which
+        it has ended, and `OSError` if the file can't be read.
         """
         steps = self._requestor.store(
             instance_of(what),
@@ -121,7 +120,7 @@ class ClientAssociation:
 
     async def _run(self, steps: Steps[T]) -> T:
         if not self.open:
-            raise LostError("the association is over")
+            raise ConnectionLostError("the association is over")
         try:
             return await self._connection.run(steps)
         except (NoContextError, NotSendableError):

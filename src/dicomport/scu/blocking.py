@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 from dicomport.core import NegotiationResult
-from dicomport.net import Address, BlockingConnection, LostError, Steps, Timeouts, connect_blocking
+from dicomport.net import Address, BlockingConnection, ConnectionLostError, Steps, Timeouts, connect_blocking
 from dicomport.scu.contexts import ContextLike, NegotiationItems, association_request
 from dicomport.scu.inputs.background import Sources
 from dicomport.scu.inputs.instance import Instance, NotSendableError, instance_of
@@ -83,7 +83,7 @@ class BlockingAssociation:
 
     def _run(self, steps: Steps[T]) -> T:
         if not self.open:
-            raise LostError("the association is over")
+            raise ConnectionLostError("the association is over")
         try:
             return self._connection.run(steps)
         except (NoContextError, NotSendableError):

@@ -24,16 +24,18 @@ from dicomport.core import (
     ReleaseRequested,
     Role,
 )
+from dicomport.errors import DicomportError
 from dicomport.net import (
     FLUSH,
     AbortedError,
     AssociationError,
+    ConnectionLostError,
     Flush,
-    LostError,
     RejectedError,
     Steps,
     Timeouts,
     Timer,
+    TimerExpiredError,
     association,
     next_event,
     tls_words,
@@ -73,7 +75,7 @@ _plain: Final = functools.lru_cache(maxsize=64)(Status.of)
 """Statuses without a comment: the same for nearly all instances."""
 
 
-class NoContextError(AssociationError):
+class NoContextError(DicomportError):
     """The association has no Presentation Context for the instance; the association goes on."""
 
 
@@ -159,7 +161,7 @@ class Requestor:
         if isinstance(event, AssociationRejected):
             raise RejectedError(event.rejection)
         if not isinstance(event, AssociationAccepted):
-            raise LostError(f"the peer answered the association request with {event}")
+            raise ConnectionLostError(f"the peer answered the association request with {event}")
         self.outcome = event.outcome
         if event.outcome.peer_maximum_length:
             self._chunk_bytes = min(_CHUNK_BYTES, _CHUNK_PDUS * event.outcome.peer_maximum_length)
@@ -263,7 +265,7 @@ class Requestor:
                         self.core.send_command(context.context_id, error.command.refusal(error.status))
                     case ReleaseRequested():
                         yield from self._confirm_release()
-                        raise LostError("the peer released the association")
+                        raise ConnectionLostError("the peer released the association")
                     case _:
                         pass  # A data set that belongs to one of these.
         finally:
@@ -289,7 +291,7 @@ class Requestor:
         self.core.abort()
         try:
             yield Flush(self._timeouts.timer("abort").started())
-        except (OSError, AssociationError):
+        except OSError:
             # Whom it was meant for has gone, or does not read: that is what an abort is about.
             return
 
@@ -328,6 +330,8 @@ class Requestor:
             started = time.perf_counter()
             try:
                 yield FLUSH
+            except TimerExpiredError:
+                raise
             except OSError:
                 # The connection is gone, but the peer may have said why before: the wait for its response will tell.
                 return
@@ -357,9 +361,13 @@ class Requestor:
 
     def _confirm_release(self) -> Steps[None]:
         self.core.confirm_release()
-        # Whom it is confirmed to may have gone.
-        with contextlib.suppress(OSError):
+        try:
             yield FLUSH
+        except TimerExpiredError:
+            raise
+        except OSError:
+            # The peer may have gone.
+            return
 
     def _answer_unexpected(self, context: AcceptedContext, command: Command | RawCommand) -> None:
         raw = command if isinstance(command, RawCommand) else command.to_raw()
@@ -379,9 +387,9 @@ class Requestor:
             raise
         match event:
             case ConnectionLost(ssl.SSLError() as error):
-                raise LostError(f"the peer closed the connection: {tls_words(error)}") from error
+                raise ConnectionLostError(f"the peer closed the connection: {tls_words(error)}") from error
             case None | ConnectionLost():
-                raise LostError("the peer closed the connection")
+                raise ConnectionLostError("the peer closed the connection")
             case Aborted():
                 raise AbortedError(event)
             case _:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dicomport.errors import DicomportError
+
 __all__ = ["GoneError", "ScriptError"]
 
 
-class ScriptError(AssertionError):
+class ScriptError(DicomportError, AssertionError):
     """The other side did not do what the script expects, or not in time; says what was awaited and what came."""
 
 

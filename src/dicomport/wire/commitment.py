@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 from dicomport.encoding.datasets import DataSetError, DataSetReader, DataSetTooLongError, DataSetWriter, Span
+from dicomport.errors import DicomportError
 from dicomport.standard import (
     INVALID_ARGUMENT_VALUE,
     MISSING_ATTRIBUTE,
@@ -28,7 +29,7 @@ _REFERENCED_SOP_SEQUENCE: Final = 0x00081199
 _UID: Final = re.compile(r"[0-9.]{1,64}")
 
 
-class CommitmentDataSetError(ValueError):
+class CommitmentDataSetError(DicomportError, ValueError):
     """A data set that can't be read, or lacks something; `status` answers the request that it came with."""
 
     def __init__(self, status: Status, problem: str) -> None:

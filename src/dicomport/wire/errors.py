@@ -1,11 +1,6 @@
-"""What can go wrong between bytes and values.
+"""The exceptions of encoding and decoding; `dicomport.errors` has the whole tree.
 
-    ProtocolError         the peer's bytes break the protocol; knows the A-ABORT to answer with
-      LimitExceededError  they go beyond one of our limits; knows its name
-      CommandError        a DIMSE request that can be answered with a failure status; knows the status
-    EncodeError           our own value can't be written; a bug or a bad argument on this side
-
-Decoding raises nothing else: any other exception out of this room is a defect in dicomport.
+Decoding raises `ProtocolError` and nothing else: any other exception out of this room is a defect in dicomport.
 """
 
 from __future__ import annotations
@@ -14,6 +9,7 @@ import enum
 from typing import TypeVar
 
 __all__ = ["AbortReason", "EncodeError", "LimitExceededError", "ProtocolError", "strip_traceback"]
+from dicomport.errors import DicomportError
 
 ErrorT = TypeVar("ErrorT", bound=Exception)
 
@@ -49,7 +45,7 @@ class AbortReason(enum.Enum):
         return f"{who}: {self.name.lower().replace('_', ' ')}" if self.source else who
 
 
-class ProtocolError(Exception):
+class ProtocolError(DicomportError):
     """The peer broke the protocol.
 
     `reason` is what the A-ABORT says (PS3.8 9.3.8). The message is for the local log; it never goes to the peer.
@@ -68,7 +64,7 @@ class LimitExceededError(ProtocolError):
         self.limit = limit
 
 
-class EncodeError(ValueError):
+class EncodeError(DicomportError, ValueError):
     """A value that the standard's field can't hold was to be written."""
 
 

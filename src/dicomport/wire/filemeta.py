@@ -11,6 +11,7 @@ from operator import attrgetter
 from typing import Any, Final
 
 from dicomport.encoding.layouts import Layouts
+from dicomport.errors import DicomportError
 from dicomport.wire.command_sets import decode_text, encode_text, encode_uid
 from dicomport.wire.errors import EncodeError
 
@@ -40,7 +41,7 @@ _FIRST_END: Final = _START + _GROUP_LENGTH.size
 """Where the first element ends, if it is the group length."""
 
 
-class FileMetaError(ValueError):
+class FileMetaError(DicomportError, ValueError):
     """The bytes hold no File Meta Information that can be read."""
 
 

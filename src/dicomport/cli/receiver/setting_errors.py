@@ -5,10 +5,12 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection
 
+from dicomport.errors import DicomportError
+
 __all__ = ["SettingError", "array", "flag", "meant", "unknown", "wrong"]
 
 
-class SettingError(Exception):
+class SettingError(DicomportError):
     """A setting is wrong; the text names table, key and value, and says what is allowed."""
 
 

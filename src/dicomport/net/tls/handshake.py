@@ -6,6 +6,7 @@ import socket
 import ssl
 from typing import Final
 
+from dicomport.errors import DicomportError
 from dicomport.wire import FOREIGN_BYTES, guess_protocol
 
 __all__ = ["Handshake", "NotTLSError", "tls_reason", "tls_words"]
@@ -18,7 +19,7 @@ _HTTP: Final = frozenset(("HTTP_REQUEST", "HTTPS_PROXY_REQUEST"))
 """What OpenSSL itself knows the beginning of."""
 
 
-class NotTLSError(OSError):
+class NotTLSError(DicomportError, OSError):
     """The peer speaks something else than TLS: `protocol`, where it is known."""
 
     def __init__(self, protocol: str) -> None:

@@ -7,12 +7,12 @@ import ssl
 from typing import Final
 
 from dicomport.core import NegotiationResult
+from dicomport.errors import DicomportError
 from dicomport.net import (
     AbortedError,
     Address,
-    AssociationError,
     ConnectError,
-    LostError,
+    ConnectionLostError,
     NotTLSError,
     RejectedError,
     TimerExpiredError,
@@ -62,7 +62,10 @@ _NO_REASON: Final = (
 
 
 def diagnose(
-    error: AssociationError | None, address: Address, request: AssociateRQ | None = None, foreign: bytes = b""
+    error: DicomportError | None,
+    address: Address,
+    request: AssociateRQ | None = None,
+    foreign: bytes = b"",
 ) -> Failure | None:
     """Say why there is no association, or none any more; `foreign` is how something began that is no PDU."""
     match error:
@@ -75,14 +78,14 @@ def diagnose(
     return Failure(str(error), _advice(error, address, asked=request is not None))
 
 
-def _advice(error: AssociationError, address: Address, *, asked: bool) -> str:
+def _advice(error: DicomportError, address: Address, *, asked: bool) -> str:
     """Say what to do, of a peer that was `asked` for an association, or about one that is not or no more."""
     match error:
         case AbortedError() if not error.aborted.by_peer:
             advice = "The peer's software is at fault, or something between it and us."
-        case LostError() | ConnectError() if isinstance(error.__cause__, ssl.SSLError):
+        case ConnectionLostError() | ConnectError() if isinstance(error.__cause__, ssl.SSLError):
             advice = _tls_advice(error.__cause__)
-        case LostError() if asked:
+        case ConnectionLostError() if asked:
             advice = _gone(address)
         case TimerExpiredError() if asked:
             advice = _silent(address)

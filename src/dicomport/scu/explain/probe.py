@@ -16,9 +16,9 @@ from dicomport.net import (
     AssociationError,
     ConnectError,
     Connection,
+    ConnectionLostError,
     Endpoint,
     FailedAttempt,
-    LostError,
     Stream,
     Timeouts,
     Timer,
@@ -31,7 +31,7 @@ from dicomport.scu.contexts import ContextLike, NegotiationItems, association_re
 from dicomport.scu.explain.advice import SPEAKS_TLS, diagnose, diagnose_outcome, diagnose_status
 from dicomport.scu.explain.proposals import USUAL_CONTEXTS, Proposal, proposals, with_optional_items
 from dicomport.scu.explain.steps import Associated, Connected, Echoed, Failure, Released, Resolved, Secured, Step
-from dicomport.scu.requestor import Requestor
+from dicomport.scu.requestor import NoContextError, Requestor
 from dicomport.standard import VERIFICATION, Status
 from dicomport.wire import AssociateRQ
 
@@ -240,10 +240,10 @@ class _Call:
 
 
 class _Timed:
-    """Takes the time of what is done inside it, and the `AssociationError` that ends it."""
+    """Measures the time of a `with` block, and catches the error that ends it: no association, or no context."""
 
     def __init__(self) -> None:
-        self.error: AssociationError | None = None
+        self.error: AssociationError | NoContextError | None = None
         self._started = time.perf_counter()
         self.seconds = 0.0
 
@@ -254,15 +254,15 @@ class _Timed:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
         self.seconds = time.perf_counter() - self._started
-        self.error = error if isinstance(error, AssociationError) else None
+        self.error = error if isinstance(error, AssociationError | NoContextError) else None
         return self.error is not None
 
 
-def _dropped(error: AssociationError | None) -> bool:
+def _dropped(error: AssociationError | NoContextError | None) -> bool:
     """Tell whether the peer did away with the connection, for no reason that TLS would have given."""
     if isinstance(error, AbortedError):
         return error.aborted.by_peer
-    return isinstance(error, LostError) and error.__cause__ is None
+    return isinstance(error, ConnectionLostError) and error.__cause__ is None
 
 
 def _certificate(stream: Stream) -> Certificate | None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from dicomport.errors import DicomportError
 from dicomport.files import Part10File, read_part10
 from dicomport.scu.inputs.locations import FileRegion, FileStamp, InMemory, Source
 from dicomport.standard import (
@@ -36,7 +37,7 @@ __all__ = [
 _MAX_UID: Final = 64
 
 
-class NotSendableError(Exception):
+class NotSendableError(DicomportError):
     """There is no instance that could be sent; the message says why, for a person."""
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from dicomport.logs import get_logger
-from dicomport.net import AssociationError, LostError
+from dicomport.net import AssociationError, ConnectionLostError
 from dicomport.scu.association import ClientAssociation
 from dicomport.scu.inputs.instance import Instance, NotSendableError
 from dicomport.scu.requestor import NoContextError
@@ -78,7 +78,7 @@ class AssociationWorker:
                 elif not await self._desk.wait_for_more(self._planned):
                     await self._release()
             if self._flights:
-                raise LostError("a file that was being sent could not be read to its end")
+                raise ConnectionLostError("a file that was being sent could not be read to its end")
         finally:
             self._give_back()
             await self._association.abort()

@@ -11,6 +11,7 @@ import stat
 from pathlib import Path
 from typing import Any, Final, Self
 
+from dicomport.errors import DicomportError
 from dicomport.net import Address
 from dicomport.scu.inputs.instance import Instance
 from dicomport.standard import Status
@@ -21,7 +22,7 @@ _MAX_LINE: Final = 1 << 20
 """More than any path takes, bytes: what has no line's end within that is not collected in memory."""
 
 
-class JournalError(Exception):
+class JournalError(DicomportError):
     """A file can't be a journal; the message says why, for a person."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from dicomport.net import AbortedError, AssociationError, LostError, RejectedError, TimerExpiredError
+from dicomport.net import AbortedError, AssociationError, ConnectionLostError, RejectedError, TimerExpiredError
 from dicomport.standard import Status
 
 __all__ = ["RetryPolicy", "may_pass"]
@@ -53,4 +53,4 @@ def may_pass(failure: Status | AssociationError) -> bool:
         return failure.code >> 8 == _OUT_OF_RESOURCES
     if isinstance(failure, RejectedError):
         return failure.rejection.transient
-    return isinstance(failure, LostError | AbortedError | TimerExpiredError)
+    return isinstance(failure, ConnectionLostError | AbortedError | TimerExpiredError)

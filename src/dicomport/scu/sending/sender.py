@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from dicomport.logs import get_logger
-from dicomport.net import AbortedError, Address, AssociationError, ConnectError, LostError, Timeouts
+from dicomport.net import AbortedError, Address, AssociationError, ConnectError, ConnectionLostError, Timeouts
 from dicomport.scu.association import ClientAssociation, open_association
 from dicomport.scu.contexts import NegotiationItems, association_request
 from dicomport.scu.inputs.found import Found
@@ -218,13 +218,13 @@ class Sender:
             try:
                 async with self.desk.until_over():
                     return await open_association(self._address, self._request(planned), self._settings.timeouts)
-            except TimeoutError:
-                return None
             except AssociationError as error:
                 self._log.warning("association_failed", reason=str(error))
                 self._error = str(error)
                 if not (proposes_window and self._blame_window(error)):
                     raise
+            except TimeoutError:
+                return None
 
     def _request(self, planned: AssociationPlan) -> AssociateRQ:
         items = self._settings.negotiation.copy()
@@ -239,7 +239,7 @@ class Sender:
 
         Some peers hang up on a request that has it, or on the first message after it.
         """
-        hung_up = isinstance(error, LostError) or (isinstance(error, AbortedError) and error.aborted.by_peer)
+        hung_up = isinstance(error, ConnectionLostError) or (isinstance(error, AbortedError) and error.aborted.by_peer)
         if self._window_works or not hung_up or isinstance(error.__cause__, ssl.SSLError):
             return False
         if not self._without_window:

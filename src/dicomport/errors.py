@@ -1,0 +1,42 @@
+"""The base of all exceptions that dicomport raises on purpose. Each is defined where it is raised."""
+
+from __future__ import annotations
+
+__all__ = ["DicomportError"]
+
+
+class DicomportError(Exception):
+    """Base of all exceptions that dicomport raises on purpose.
+
+    Wrong arguments raise `ValueError` or `TypeError`, and the operating system's errors stay `OSError`.
+
+        DicomportError
+          AssociationError              the association could not be established, or has ended
+            ConnectError                  no connection: name, network or TLS; also a ConnectionError
+            RejectedError                 the peer rejected the association
+            AbortedError                  the association was aborted
+            ConnectionLostError           the connection was closed or lost; also a ConnectionError
+            TimerExpiredError             the peer did not act in time; also a TimeoutError
+          NoContextError                no presentation context for the instance; the association stays open
+          NotSendableError              the instance can't be sent
+          JournalError                  the file can't be used as a journal
+          UndecodableDataSetError       the received data set can't be decoded
+          HookError                     raised by a callback to report its failure
+          SchemaError                   the archive was made by a later version
+          ProtocolError                 the peer's bytes break the protocol
+            LimitExceededError            they exceed one of our limits
+            CommandError                  a malformed DIMSE request that can be answered
+          StateError                    the association's state does not allow the call
+          EncodeError                   the value can't be encoded; also a ValueError
+          FileMetaError                 no readable File Meta Information; also a ValueError
+            NotPart10Error                not a DICOM file
+            TruncatedFileMetaError        it ends too early
+          DataSetError                  not a data set in this transfer syntax; also a ValueError
+            DataSetTooLongError           it exceeds the limit when inflated
+          CommitmentDataSetError        a malformed storage commitment data set; also a ValueError
+          NotTLSError                   the peer does not speak TLS; also an OSError
+          SettingError                  a setting of the configuration is invalid
+          StoppedError                  storage commitment reports are not delivered any more
+          ScriptError                   a scripted peer's expectation failed; also an AssertionError
+            GoneError                     the other side closed the connection
+    """
