@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import re
 import subprocess
 import sys
@@ -17,14 +19,36 @@ ROOT = Path(__file__).parent.parent
 
 def test_everything_in_all_is_there_once_and_sorted() -> None:
     for module in (dicomport, wire):
-        names = list(module.__all__)
+        names: list[str] = vars(module)["__all__"]
         assert len(set(names)) == len(names)
         assert all(hasattr(module, name) for name in names)
+        assert set(names) <= set(dir(module))
+
+
+def test_the_stub_is_the_list_of_the_public_names() -> None:
+    stub = ast.parse((Path(dicomport.__file__).parent / "__init__.pyi").read_text(encoding="utf-8"))
+    listed = [
+        (node.module or "", alias.name, alias.asname)
+        for node in stub.body
+        if isinstance(node, ast.ImportFrom) and node.module != "typing"
+        for alias in node.names
+    ]
+    assert len(listed) > 50
+    for module, name, public in listed:
+        assert name == public
+        home = importlib.import_module(module if module != "dicomport" else f"dicomport.{name}")
+        assert getattr(dicomport, name) is (home if module == "dicomport" else getattr(home, name))
+    assert {name for _, name, _ in listed} | {"__version__"} == set(vars(dicomport)["__all__"])
+
+
+def test_a_name_that_is_not_public_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'Final2'"):
+        _ = getattr(dicomport, "Final2")  # noqa: B009  # mypy knows that it is not there
 
 
 def test_the_contract_is_exported() -> None:
     contract = "StorageSCP associate send blocking StoreRequest StoreResponse Status sop_classes wire"
-    assert set(contract.split()) <= set(dicomport.__all__)
+    assert set(contract.split()) <= set(vars(dicomport)["__all__"])
     assert callable(dicomport.blocking.associate)
     assert callable(dicomport.blocking.send)
 

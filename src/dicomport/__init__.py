@@ -12,189 +12,30 @@ wire            PDUs, command sets and file meta as values: `wire.decode`, `wire
 """
 
 import importlib
-from typing import TYPE_CHECKING, Any, Final
-
-if TYPE_CHECKING:
-    from dicomport import blocking, wire
-    from dicomport.commitment import Commitment, CommitmentReport, CommitmentSCP, Integrity, commit
-    from dicomport.core import ContextOutcome, NegotiationResult
-    from dicomport.errors import DicomportError
-    from dicomport.files import Durability
-    from dicomport.net import (
-        AbortedError,
-        Address,
-        AssociationError,
-        ConnectError,
-        ConnectionLostError,
-        RejectedError,
-        Timeouts,
-        TimerExpiredError,
-        TLSProfile,
-        tls_client_context,
-        tls_server_context,
-    )
-    from dicomport.scp import (
-        AssociationInfo,
-        FolderStorage,
-        Handler,
-        PeerRule,
-        Sink,
-        Storage,
-        StorageSCP,
-        StoreOperation,
-        StoreRequest,
-        UndecodableDataSetError,
-    )
-    from dicomport.scu import (
-        ClientAssociation,
-        InstanceResult,
-        NoContextError,
-        NotSendableError,
-        RetryPolicy,
-        Sending,
-        SendReport,
-        Source,
-        StoreResponse,
-        Transform,
-        associate,
-        send,
-    )
-    from dicomport.scu.sending.journal import Journal, JournalError
-    from dicomport.standard import (
-        Category,
-        SOPClass,
-        Status,
-        TransferSyntax,
-        sop_classes,
-        transfer_syntaxes,
-    )
-    from dicomport.wire import Limits, Priority
-    from dicomport.wire.commitment import SOPReference
+from typing import Any, Final
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "AbortedError",
-    "Address",
-    "AssociationError",
-    "AssociationInfo",
-    "Category",
-    "ClientAssociation",
-    "Commitment",
-    "CommitmentReport",
-    "CommitmentSCP",
-    "ConnectError",
-    "ConnectionLostError",
-    "ContextOutcome",
-    "DicomportError",
-    "Durability",
-    "FolderStorage",
-    "Handler",
-    "InstanceResult",
-    "Integrity",
-    "Journal",
-    "JournalError",
-    "Limits",
-    "NegotiationResult",
-    "NoContextError",
-    "NotSendableError",
-    "PeerRule",
-    "Priority",
-    "RejectedError",
-    "RetryPolicy",
-    "SOPClass",
-    "SOPReference",
-    "SendReport",
-    "Sending",
-    "Sink",
-    "Source",
-    "Status",
-    "Storage",
-    "StorageSCP",
-    "StoreOperation",
-    "StoreRequest",
-    "StoreResponse",
-    "TLSProfile",
-    "Timeouts",
-    "TimerExpiredError",
-    "TransferSyntax",
-    "Transform",
-    "UndecodableDataSetError",
-    "__version__",
-    "associate",
-    "blocking",
-    "commit",
-    "send",
-    "sop_classes",
-    "tls_client_context",
-    "tls_server_context",
-    "transfer_syntaxes",
-    "wire",
-]
-
-_ROOMS: Final = {
-    "dicomport.commitment": ("Commitment", "CommitmentReport", "CommitmentSCP", "Integrity", "commit"),
-    "dicomport.core": ("ContextOutcome", "NegotiationResult"),
-    "dicomport.errors": ("DicomportError",),
-    "dicomport.files": ("Durability",),
-    "dicomport.net": (
-        "AbortedError",
-        "Address",
-        "AssociationError",
-        "ConnectError",
-        "ConnectionLostError",
-        "RejectedError",
-        "TLSProfile",
-        "Timeouts",
-        "TimerExpiredError",
-        "tls_client_context",
-        "tls_server_context",
-    ),
-    "dicomport.scp": (
-        "AssociationInfo",
-        "FolderStorage",
-        "Handler",
-        "PeerRule",
-        "Sink",
-        "Storage",
-        "StorageSCP",
-        "StoreOperation",
-        "StoreRequest",
-        "UndecodableDataSetError",
-    ),
-    "dicomport.scu": (
-        "ClientAssociation",
-        "InstanceResult",
-        "NoContextError",
-        "NotSendableError",
-        "Transform",
-        "RetryPolicy",
-        "SendReport",
-        "Source",
-        "Sending",
-        "StoreResponse",
-        "associate",
-        "send",
-    ),
-    "dicomport.scu.sending.journal": ("Journal", "JournalError"),
-    "dicomport.standard": ("Category", "SOPClass", "Status", "TransferSyntax", "sop_classes", "transfer_syntaxes"),
-    "dicomport.wire": ("Limits", "Priority"),
-    "dicomport.wire.commitment": ("SOPReference",),
+_HOMES: Final = {
+    words[3]: words[1]
+    for line in __loader__.get_data(f"{__path__[0]}/__init__.pyi").decode().splitlines()
+    if (words := line.split())[:1] == ["from"] and words[1].startswith("dicomport")
 }
-"""Where each name is. It is imported when it is first asked for: a sender does not wait for a receiver, nor a receiver
-for a sender."""
+"""The module of each public name, read from the stub that type checkers read: `from MODULE import NAME as NAME`."""
 
-_MODULES: Final = ("blocking", "wire")
+__all__ = list(_HOMES)
+__all__ += ["__version__"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return importlib.import_module(f"dicomport.{name}")
-    for room, names in _ROOMS.items():
-        if name in names:
-            value = globals()[name] = getattr(importlib.import_module(room), name)
-            return value
-    raise AttributeError(f"module 'dicomport' has no attribute {name!r}")
+    """Import a public name when it is first used: a sender does not wait for the receiver, nor the reverse."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'dicomport' has no attribute {name!r}")
+    home = _HOMES[name]
+    if home == __name__:
+        return importlib.import_module(f"{home}.{name}")
+    value = globals()[name] = getattr(importlib.import_module(home), name)
+    return value
 
 
 def __dir__() -> list[str]:
