@@ -381,7 +381,7 @@ def test_handshakes_that_never_end_hold_up_nobody_and_are_given_up() -> None:
 
 
 @pytest.mark.parametrize(
-    ("first", "guess_protocol"),
+    ("first", "spoken"),
     [
         (b"GET / HTTP/1.1\r\n\r\n", "HTTP"),
         (bytes.fromhex("01 00 00000044") + bytes(0x44), "DICOM without TLS"),
