@@ -59,7 +59,7 @@ def _count_inside(stock: Path) -> None:
         jobs[_REFERENCE, times] = functools.partial(_reference, times)
         jobs |= {(path.name, times): path.work(Stock(stock, _DIVISOR), times) for path in PATHS}
     # An emulated processor is slow; the disk is not, and the index gathers as many instances as it does otherwise.
-    with mock.patch.object(Disk, "quick", new=True), mock.patch.object(storage, "_GATHERING_SECONDS", 1.0):
+    with mock.patch.object(Disk, "is_fast", new=True), mock.patch.object(storage, "_GATHERING_SECONDS", 1.0):
         for path in PATHS:
             jobs[path.name, 1]()  # What is imported late is there for all that follow.
         for (name, times), job in _ATTEMPTS * list(jobs.items()):
