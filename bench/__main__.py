@@ -1,10 +1,10 @@
-"""Measure dicomport and its peers side by side, in turns, and judge the ratios.
+"""Measure dicomport and its peers alternately and judge the ratios.
 
-    python -m bench                                everything; the results go into docs/benchmarks
-    python -m bench --only small --rounds 3        the lines of the table whose text has "small" in it
-    python -m bench --quick                        a twentieth of the work, once: does it all run?
+    python -m bench                                everything; writes the results to docs/benchmarks
+    python -m bench --only small --rounds 3        the lines of the table that contain "small"
+    python -m bench --quick                        a twentieth of the work, once, as a test
 
-It installs nothing, and says what is missing. Exits with 1 when a line misses what is asked of it, or fails.
+It installs nothing and lists missing programs. Exits with 1 if a line misses its goal or fails.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _QUICK_DIVISOR: Final = 20
 
 
 class Benchmark:
-    """Runs what the lines need, in turns."""
+    """Performs the runs of the lines, alternately."""
 
     def __init__(self, lines: Sequence[Line], places: dict[Place, Path], stock: Stock) -> None:
         self._lines = lines
@@ -43,7 +43,7 @@ class Benchmark:
         self.results = Results()
 
     def round(self, number: int) -> None:
-        """Do each run once, but those for which one round has to do."""
+        """Perform each run once, except those that need only one round."""
         for run, once in self._runs():
             if run not in self.results.failures and not (once and number):
                 _say(f"round {number + 1}: {run.name} ... ", end="")
@@ -57,7 +57,7 @@ class Benchmark:
                     _say(f"{figures.seconds:.3f} s, {figures.server_cpu:.3f} s of the receiver's CPU")
 
     def _runs(self) -> Iterator[tuple[Run, bool]]:
-        """Give each run once, ours before theirs, and whether one round has to do."""
+        """Return each run once, ours before theirs, and whether it needs only one round."""
         seen: set[Run] = set()
         for line in self._lines:
             if line.missing:
@@ -103,9 +103,9 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--only", default="", metavar="TEXT", help="only the lines with this in them")
-    parser.add_argument("--rounds", type=int, default=5, help="how often everything is done (default: 5)")
-    parser.add_argument("--quick", action="store_true", help="a twentieth of the work, once; nothing is judged")
+    parser.add_argument("--only", default="", metavar="TEXT", help="only the lines that contain this text")
+    parser.add_argument("--rounds", type=int, default=5, help="number of rounds (default: 5)")
+    parser.add_argument("--quick", action="store_true", help="a twentieth of the work, once, without judging it")
     parser.add_argument("--memory", type=Path, default=Path("/dev/shm"), help="a folder on tmpfs (default: /dev/shm)")
     parser.add_argument("--disk", type=Path, default=Path("/var/tmp"), help="a folder on a disk (default: /var/tmp)")
     return parser.parse_args()

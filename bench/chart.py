@@ -1,4 +1,4 @@
-"""A bar chart in SVG: how many instances a second, by who receives or sends them."""
+"""A bar chart in SVG: instances per second of each receiver and sender."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ __all__ = ["Bar", "Panel", "draw"]
 
 _WIDTH: Final = 760
 _NAMES: Final = 250
-"""Where the bars begin."""
-_LONGEST: Final = 420
+"""Horizontal position of the bars."""
+_MAX_LENGTH: Final = 420
 _BAR: Final = 18
 _STEP: Final = 26
 _TITLE: Final = 34
@@ -46,7 +46,7 @@ def draw(panels: Sequence[Panel]) -> str:
         y += _TITLE
         most = max((bar.value for bar in panel.bars), default=0.0)
         for bar in sorted(panel.bars, key=lambda bar: -bar.value):
-            length = max(1.0, _LONGEST * bar.value / most)
+            length = max(1.0, _MAX_LENGTH * bar.value / most)
             parts.append(_text(_NAMES - 8, y + 13, bar.name, anchor="end"))
             fill = _OURS if bar.ours else _THEIRS
             parts.append(f'<rect x="{_NAMES}" y="{y}" width="{length:.0f}" height="{_BAR}" fill="{fill}"/>')

@@ -1,4 +1,4 @@
-"""What is sent: instances made of pydicom's CT image, once, in files on tmpfs."""
+"""The instances to send: derived from pydicom's CT image, once, in files on tmpfs."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ __all__ = ["CT", "FAR", "FIVES", "LARGE", "SINGLES", "SMALL", "STREAM", "Data", 
 
 _UID: Final = "2.25.1{:019}"
 _PLACE_OF_UID: Final = _UID.format(0).encode()
-_LARGEST_WRITTEN: Final = 1 << 24
-"""Pixel data longer than that are a hole in the file, bytes: they are read as zeros, and take no room."""
+_MAX_WRITTEN: Final = 1 << 24
+"""Longer pixel data, bytes, are a hole in the file: they are read as zeros and use no space."""
 
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """Instances that are alike but for their UIDs."""
+    """Instances that differ only in their UIDs."""
 
     name: str
     instances: int
     rows: int
     columns: int
     number: int
-    """Tells its UIDs from those of the others."""
+    """Makes its UIDs different from those of the others."""
 
 
 CT: Final = Data("CT", 600, 512, 512, 1)
@@ -37,27 +37,27 @@ SMALL: Final = Data("small", 2000, 32, 64, 2)
 LARGE: Final = Data("large", 1, 32768, 32768, 3)
 STREAM: Final = Data("stream", 1300, 512, 512, 4)
 FIVES: Final = Data("fives", 500, 32, 64, 5)
-"""For senders of five files each."""
+"""Sent by senders with five files each."""
 SINGLES: Final = Data("singles", 1000, 32, 64, 6)
-"""For associations of one instance each."""
+"""Sent over associations with one instance each."""
 FAR: Final = Data("far", 300, 224, 224, 7)
-"""For a link on which each takes long."""
+"""Sent over a link with a delay."""
 
 
 class Stock:
-    """Folders of instances; each is made when it is asked for first."""
+    """Folders of instances; each is created on first use."""
 
     def __init__(self, root: Path, divisor: int) -> None:
-        """Keep them under `root`. All numbers and the longest instance are divided by `divisor`, for a quick run."""
+        """Create the folders under `root`, with numbers and the longest size divided by `divisor`."""
         self.root = root
         self._divisor = divisor
 
     def scaled(self, number: int) -> int:
-        """Divide a number as those of the instances are."""
+        """Return a number divided by the divisor."""
         return -(-number // self._divisor)
 
     def folder(self, data: Data) -> Path:
-        """Give the folder of all instances."""
+        """Return the folder of all instances."""
         folder = self.root / data.name
         if not folder.exists():
             folder.mkdir()
@@ -72,7 +72,7 @@ class Stock:
         return folder
 
     def parts(self, data: Data, number: int) -> list[Path]:
-        """Give the same instances in so many folders; each gets one in turn."""
+        """Return the same instances distributed over this number of folders."""
         folder = self.folder(data)
         if number == 1:
             return [folder]
@@ -91,15 +91,15 @@ class Stock:
 
 
 def _template(rows: int, columns: int) -> tuple[bytes, bytes]:
-    """Encode a CT image of that size: all before its pixels, and the pixels unless they are to be a hole."""
+    """Encode a CT image of that size: the bytes before its pixels, and the pixels unless they become a hole."""
     dataset = pydicom.dcmread(Path(pydicom.__file__).parent / "data" / "test_files" / "CT_small.dcm")
     picture = bytes(dataset.PixelData)
     dataset.Rows, dataset.Columns = rows, columns
     dataset.PixelData = b"\0\0"
-    del dataset[0xFFFC, 0xFFFC]  # Data Set Trailing Padding: without it the pixels come last.
+    del dataset[0xFFFC, 0xFFFC]  # Data Set Trailing Padding: without it the pixels are last.
     dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = UID(_UID.format(0))
     buffer = io.BytesIO()
     dataset.save_as(buffer, enforce_file_format=True)
     length = 2 * rows * columns
     header = buffer.getvalue()[:-6] + struct.pack("<L", length)
-    return header, b"" if length > _LARGEST_WRITTEN else (picture * (length // len(picture) + 1))[:length]
+    return header, b"" if length > _MAX_WRITTEN else (picture * (length // len(picture) + 1))[:length]

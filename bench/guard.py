@@ -1,10 +1,9 @@
-"""Keep the hot paths as fast as they are: python -m bench.guard [--update].
+"""Compare the instruction counts of the hot paths with the recorded ones: python -m bench.guard [--update].
 
-For each hot path the instructions of one instance are counted (by valgrind, so that it does not matter what else the
-machine does) and compared with the figures in guard.json: more than 15 % above them fails. A count says nothing of
-time that is slept away or waited for: so each path is run once more without valgrind, and fails where it takes much
-longer than its processor time. Counts depend on the build of Python; where that is another one than the figures were
-taken with, they are taken in proportion to those of a reference that has nothing to do with us.
+For each hot path, valgrind counts the instructions of one instance, independent of other work on the machine. The guard
+compares them with the figures in guard.json: more than 15 % above them is a failure. A count does not include sleeps
+and waits. So each path runs once more without valgrind, and fails if it takes much longer than its processor time.
+Counts depend on the build of Python. So they are scaled by the count of a reference that is independent of dicomport.
 """
 
 from __future__ import annotations
@@ -32,19 +31,19 @@ from dicomport.files import Disk
 
 _FIGURES: Final = Path(__file__).with_suffix(".json")
 _TOLERANCE: Final = 1.15
-"""Counts differ by up to 8 % from one run to the next: what comes with one read depends on when it is read."""
+"""Counts differ by up to 8 % from run to run: the number of bytes per read depends on its time."""
 _MAX_WAITING: Final = 2.0
-"""Elapsed time by processor time. Both ends share one process, so that hardly anything is waited for."""
+"""Elapsed time divided by processor time. Both ends share one process, so there are few waits."""
 _ATTEMPTS: Final = 3
-"""The best one counts: threads meet in other places each time, and somebody else may have had the processor."""
+"""The minimum counts: the scheduling of threads differs each time, and other processes use the processor."""
 _DIVISOR: Final = 5
-"""Of the number of instances that the benchmark sends: so many more than enough are here."""
+"""The guard needs only this fraction of the benchmark's instances."""
 _REFERENCE: Final = "reference"
 _COUNTED: Final = re.compile(r"I\s+refs:\s+([\d,]+)")
 
 
 def _reference(times: int) -> None:
-    """Do what interpreters do: calls, attributes, dictionaries, integers, bytes."""
+    """Perform a typical mix of operations: calls, attributes, dictionaries, integers, bytes."""
     table = {str(number): number for number in range(100)}
     total = 0
     for _ in range(1000 * times):
@@ -53,15 +52,15 @@ def _reference(times: int) -> None:
 
 
 def _count_inside(stock: Path) -> None:
-    """Do each path in two lengths, each in a process of its own that has all imported already; print which is which."""
+    """Run each path in two lengths, each in a forked process with all imports done; print the process ids."""
     jobs: dict[tuple[str, int], Callable[[], None]] = {}
     for times in (1, 2):
         jobs[_REFERENCE, times] = functools.partial(_reference, times)
         jobs |= {(path.name, times): path.work(Stock(stock, _DIVISOR), times) for path in PATHS}
-    # An emulated processor is slow; the disk is not, and the index gathers as many instances as it does otherwise.
+    # Only the processor is emulated: treat the disk as fast, and let the index collect as many instances as usual.
     with mock.patch.object(Disk, "is_fast", new=True), mock.patch.object(storage, "_GATHERING_SECONDS", 1.0):
         for path in PATHS:
-            jobs[path.name, 1]()  # What is imported late is there for all that follow.
+            jobs[path.name, 1]()  # Import the late imports for all forked processes.
         for (name, times), job in _ATTEMPTS * list(jobs.items()):
             pid = os.fork()
             if not pid:
@@ -99,7 +98,7 @@ def _counts(stock: Path) -> dict[str, float]:
 
 
 def _waiting(path: HotPath, stock: Stock) -> float:
-    """Give the elapsed time of a path by its processor time, at its best."""
+    """Return the minimum of the elapsed time of a path divided by its processor time."""
     ratios = []
     work = path.work(stock, 1)
     for _ in range(_ATTEMPTS):
@@ -110,13 +109,13 @@ def _waiting(path: HotPath, stock: Stock) -> float:
 
 
 def _judge(counts: Mapping[str, float], figures: Mapping[str, float], waiting: Mapping[str, float]) -> bool:
-    """Print each path's count beside the figure that it is kept to; give whether all are well."""
+    """Print each path's count beside its recorded figure; return whether all pass."""
     scale = counts[_REFERENCE] / figures[_REFERENCE]
     well = True
     for path in PATHS:
         ratio = counts[path.name] / figures[path.name] / scale
         verdicts = [
-            *(["more than it was"] if ratio > _TOLERANCE else []),
+            *(["more than recorded"] if ratio > _TOLERANCE else []),
             *(["waits"] if waiting[path.name] > _MAX_WAITING else []),
         ]
         well = well and not verdicts
@@ -125,7 +124,7 @@ def _judge(counts: Mapping[str, float], figures: Mapping[str, float], waiting: M
             f" elapsed by processor time {waiting[path.name]:4.2f}: {', '.join(verdicts) or 'held'}"
         )
     if not well:
-        print("Where it is worth what it costs, python -m bench.guard --update takes the new figures.")
+        print("If the change justifies its cost, record the new figures: python -m bench.guard --update")
     return well
 
 

@@ -1,6 +1,6 @@
-"""The hot paths by themselves: so many instances received or sent in this process.
+"""The hot paths alone: receiving and sending instances in this process.
 
-The other side is a thread that sends what was encoded before, or answers without a look at what it is answering.
+The other side is a thread that sends prepared bytes, or answers each request without reading its content.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from dicomport.wire import AssociateRQ, CStoreRQ, decode
 
 __all__ = ["PATHS", "HotPath"]
 
-_LONGEST: Final = 131072
-"""Of a P-DATA-TF's body, bytes: what DCMTK sends at most."""
+_MAX_PDU: Final = 131072
+"""Maximum length of a P-DATA-TF's body, bytes: DCMTK's maximum."""
 _PDU_HEADER: Final = struct.Struct(">BxL")
 _P_DATA: Final = 4
 _CONTEXT: Final = 1
@@ -39,21 +39,21 @@ _CT: Final = sop_classes.CTImageStorage.uid
 
 
 Work: TypeAlias = Callable[[Path], None]
-"""Does what was prepared, in an empty folder."""
+"""Performs the prepared work in an empty folder."""
 
 
 @dataclass(frozen=True, slots=True)
 class HotPath:
-    """Something that is done once for each instance."""
+    """Work that is repeated for each instance."""
 
     name: str
     data: Data
     instances: int
-    """Enough for what is done once to be little beside it."""
+    """Enough to make the fixed costs negligible."""
     prepare: Callable[[Sequence[Path]], Work]
 
     def work(self, stock: Stock, times: int) -> Callable[[], None]:
-        """Prepare it for `times` as many instances."""
+        """Prepare the work for `times` as many instances."""
         work = self.prepare(sorted(stock.folder(self.data).iterdir())[: self.instances * times])
 
         def do() -> None:
@@ -94,7 +94,7 @@ def _receive(storage: Storage, requests: Sequence[bytes]) -> None:
 
 def _encoded(files: Sequence[Path]) -> list[bytes]:
     return [
-        encode_message(_CONTEXT, command, b"".join(map(bytes, instance.chunks(1 << 20))), maximum_length=_LONGEST)
+        encode_message(_CONTEXT, command, b"".join(map(bytes, instance.chunks(1 << 20))), maximum_length=_MAX_PDU)
         for command, instance in _commands(files)
     ]
 
@@ -115,10 +115,10 @@ def _to_archive(files: Sequence[Path]) -> Work:
 
 
 def _answer(sock: socket.socket, answers: Iterator[bytes]) -> None:
-    """Accept an association, and answer whatever is whole."""
+    """Accept an association, and answer every complete message."""
     request = decode(_read_pdu(sock))
     assert isinstance(request, AssociateRQ)
-    sock.sendall(acceptance(request, maximum_length=_LONGEST).encode())
+    sock.sendall(acceptance(request, maximum_length=_MAX_PDU).encode())
     while (pdu := _read_pdu(sock))[0] == _P_DATA:
         if pdu[11] == _LAST_OF_DATA:
             sock.sendall(next(answers))

@@ -1,9 +1,9 @@
-"""Fill an archive with many small instances, and print how the receiver's memory and the listing of a study hold up.
+"""Fill an archive with many small instances, and print the receiver's memory and the time to list a study.
 
     python -m bench.large_archive [--instances 100000] [--folder /dev/shm]
 
-`storescp` runs as a command; the instances come over four associations at once, in studies of 100. Exits with 1 when
-the receiver grows by more than 32 MiB after the first tenth, or when listing one study's instances takes 0.2 s.
+`storescp` runs as a command; it receives the instances over four parallel associations, in studies of 100. Exits with 1
+if the receiver grows by more than 32 MiB after the first tenth, or if listing one study's instances takes 0.2 s.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _MAX_SECONDS = 0.2
 
 
 def instance(number: int) -> Instance:
-    """Make a small instance, one of a hundred in its study."""
+    """Build a small instance, one of a hundred in its study."""
     study = f"1.2.3.{number // _IN_A_STUDY + 1}"
     uid = f"{study}.1.{number % _IN_A_STUDY + 1}"
     elements = (
@@ -76,7 +76,7 @@ def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--instances", type=int, default=100_000)
-    parser.add_argument("--folder", type=Path, help="where the archive goes, by default the system's temporary folder")
+    parser.add_argument("--folder", type=Path, help="folder of the archive (default: the system's temporary folder)")
     options = parser.parse_args()
     memory: list[float] = []
     with tempfile.TemporaryDirectory(dir=options.folder) as scratch:

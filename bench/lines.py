@@ -1,4 +1,4 @@
-"""The lines of the table: what is measured against what, and how far apart they may be."""
+"""The lines of the table: the programs to compare, and the goals."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ __all__ = ["CHART", "LINES", "Figure", "Line", "Place", "Run"]
 
 
 class Place(enum.StrEnum):
-    """Where a receiver stores."""
+    """The file system of a receiver's folder."""
 
     MEMORY = "tmpfs"
     DISK = "disk"
@@ -53,17 +53,17 @@ class Run:
 
     @property
     def name(self) -> str:
-        """Who sends to whom."""
+        """Sender, receiver and place."""
         return f"{self.work.name} to {self.server.name}, {self.place}"
 
     @property
     def missing(self) -> str:
-        """What is missing to do it, or nothing."""
+        """The missing program, or ""."""
         return next(filter(None, (program.missing for program in (self.server, *self.work.programs))), "")
 
 
 class Figure(enum.Enum):
-    """A figure of a run: the field or property of `Figures`, its unit, and how many of those are one of the field's."""
+    """A figure of a run: the field or property of `Figures`, its unit, and the factor to that unit."""
 
     WALL = "seconds", "s", 1
     ROUND_TRIP = "seconds", "ms", 1000
@@ -81,7 +81,7 @@ class Figure(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """One line: the ratio of ours to theirs; or a figure of ours, where there is nobody to compare with."""
+    """One line: the ratio of ours to theirs, or a figure of ours without a peer."""
 
     work: str
     against: str = "-"
@@ -89,15 +89,15 @@ class Line:
     ours: Run
     theirs: Run | None = None
     bound: float | None = None
-    """What is asked of the ratio or the figure; a line without it is shown and not judged."""
+    """The goal for the ratio or the figure; a line without a goal is shown and not judged."""
     at_least: bool = False
-    """Whether the bound is the least that is asked, not the most that is granted."""
+    """Whether the bound is a minimum, not a maximum."""
     once: bool = False
-    """Whether one round has to do, as the peer takes minutes."""
+    """Whether to measure only one round, because the peer takes minutes."""
 
     @property
     def missing(self) -> str:
-        """What is missing to measure it, or nothing."""
+        """The missing program, or ""."""
         return self.ours.missing or (self.theirs.missing if self.theirs is not None else "")
 
 
@@ -133,7 +133,7 @@ def _sent(work: str, senders: tuple[Program, Program], data: Data, bound: float 
 
 
 def _floor(work: str, sent: Work) -> Line:
-    """Compare what any receiver in Python has to do with DCMTK's receiver."""
+    """Compare the minimum work of any receiver in Python with DCMTK's receiver."""
     return Line(
         work=f"receive {work}, the bare minimum in Python",
         against=DCMTK.name,
@@ -202,7 +202,7 @@ LINES: Final = (
         bound=1.5,
     ),
     Line(
-        work="a stream of 1,300 CT while senders of five come and go",
+        work="a stream of 1,300 CT while other senders send five each",
         against="the same alone",
         figure=Figure.WALL,
         ours=Run(ARCHIVE, disturbed(_STREAM)),
@@ -234,7 +234,7 @@ LINES: Final = (
         theirs=Run(PYNETDICOM, echoes(PYNETDICOM_ECHO, 500)),
         bound=0.1,
     ),
-    # What a receiver in Python can't be below: nothing is checked, and nothing is ready for a peer that errs.
+    # The floor of a receiver in Python: without checks and without tolerance for faulty peers.
     _floor("600 CT", _CT_FROM_DCMTK),
     _floor("2,000 small", _SMALL_FROM_DCMTK),
     _received("600 CT", Figure.WALL, (ARCHIVE, DCMTK), _CT_FROM_DCMTK, None),
@@ -262,4 +262,4 @@ CHART: Final = (
     ("2,000 small received from dicomport storescu, instances/s", _receivers(_SMALL_FROM_US)),
     ("2,000 small sent to DCMTK storescp, instances/s", _senders(SMALL)),
 )
-"""Titles and bars: what a bar is called, and the run that it shows."""
+"""Titles and bars: the label of each bar, and its run."""

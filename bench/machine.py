@@ -1,4 +1,4 @@
-"""What the figures were measured on, and with."""
+"""The machine and the programs of a measurement."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _COMMANDS: Final = {"DCMTK": ("storescp", "--version"), "Orthanc": ("Orthanc", "
 
 
 def describe_machine() -> dict[str, str]:
-    """Describe the machine and the programs, each by a few words."""
+    """Describe the machine and the programs briefly."""
     return {
         "processor": _processor(),
         "cores": str(os.cpu_count()),

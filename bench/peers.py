@@ -1,4 +1,4 @@
-"""The programs that are measured: ours, DCMTK's, pynetdicom's, Orthanc, and a bare copy to know the machine by."""
+"""The measured programs: ours, DCMTK's, pynetdicom's, Orthanc, and a bare copy as a baseline of the machine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _HOW_TO_GET: Final = {
     "dcmsend": "DCMTK (Debian: apt install dcmtk)",
     "Orthanc": "Orthanc (Debian: apt install orthanc)",
     "pynetdicom": "pynetdicom (pip install pynetdicom)",
-    "dicomport.testing.link": "a link that delays (dicomport.testing.Link)",
+    "dicomport.testing.link": "a link with a delay (dicomport.testing.Link)",
 }
 
 
@@ -32,22 +32,22 @@ class Program:
     name: str
     arguments: tuple[str, ...]
     needs: str = ""
-    """A command or a module that has to be there, where `arguments` don't begin with it."""
+    """A required command or module, if it is not the first of `arguments`."""
     nodelay: bool = True
-    """Whether DCMTK is told to switch Nagle's algorithm off; as installed it does not."""
+    """Whether to switch DCMTK's use of Nagle's algorithm off; by default it is on."""
 
     def command(self, port: int, folder: object = "") -> list[str]:
-        """Give the command line."""
+        """Return the command line."""
         return [argument.format(port=port, folder=folder) for argument in self.arguments]
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """What is added to the environment."""
+        """Variables added to the environment."""
         return {"TCP_NODELAY": "1"} if self.nodelay else {}
 
     @property
     def missing(self) -> str:
-        """What is missing to run it, or nothing."""
+        """The missing program, or ""."""
         needed = self.needs or self.arguments[0]
         if shutil.which(needed) is None and not _importable(needed):
             return _HOW_TO_GET[needed]
@@ -67,7 +67,7 @@ def _importable(module: str) -> bool:
 
 @functools.cache
 def _help(command: str) -> frozenset[str]:
-    """Give the words of a command's help, its options among them."""
+    """Return the words of a command's help text, options included."""
     shown = subprocess.run((*_OURS, command, "--help"), capture_output=True, text=True, check=True)
     return frozenset(shown.stdout.replace(",", " ").split())
 
@@ -116,12 +116,12 @@ PYNETDICOM_STORESCU: Final = Program(
 )
 BARE_SENDER: Final = _ours("bare copy", "bare_sender", "{port}", "{folder}")
 
-# Clients that do something else than to send a folder; {folder} is theirs to say.
+# Clients with other work than sending a folder; each interprets {folder} itself.
 OUR_ECHO: Final = _ours("dicomport", "echo", "{port}", "{folder}")
 PYNETDICOM_ECHO: Final = Program(
     "pynetdicom", (*_PYTHON, f"{_PROGRAMS}.pynetdicom_echo", "{port}", "{folder}"), needs="pynetdicom"
 )
 ONE_EACH: Final = _ours("one association for each", "one_each", "{port}", "{folder}")
 IDLE: Final = _ours("idle associations", "idle", "{port}", "{folder}")
-LINK: Final = Program("a link that delays", (), needs="dicomport.testing.link")
+LINK: Final = Program("a link with a delay", (), needs="dicomport.testing.link")
 """Not run as a command: it is part of the test kit."""

@@ -1,4 +1,4 @@
-"""Processes: started, waited for, ended, and what they took."""
+"""Processes: starting, awaiting and ending them, and measuring their use of resources."""
 
 from __future__ import annotations
 
@@ -32,31 +32,31 @@ _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _LISTEN: Final = "0A"
 """The state of a listening socket in /proc/net/tcp."""
 _MAX_SECONDS: Final = 1200.0
-"""After that a program is killed, and so has failed."""
+"""Timeout after which a program is killed and counts as failed."""
 _STARTS_WITHIN: Final = 30.0
 _ENDS_WITHIN: Final = 15.0
 _LOOKS_AGAIN_AFTER: Final = 0.02
 
 
 class FailedError(Exception):
-    """A program did not do its work; the message says what it said."""
+    """A program failed; the message contains its output."""
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A program that was started."""
+    """A running program."""
 
     process: subprocess.Popen[str]
     name: str
     log: Path
-    """Where its standard error goes."""
+    """The file of its standard error."""
 
     def last_words(self) -> str:
-        """Give the end of what it wrote to standard error."""
+        """Return the end of its standard error."""
         return " / ".join(self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-3:])
 
     def read_line(self) -> str:
-        """Wait for a line on its standard output. Raises `FailedError` where none comes."""
+        """Wait for a line on its standard output. Raises `FailedError` if there is none."""
         line = self.process.stdout.readline() if self.process.stdout else ""
         if not line:
             raise FailedError(f"{self.name} ended: {self.last_words()}")
@@ -65,7 +65,7 @@ class Running:
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What one program took from its start to its end."""
+    """The resources that one program used from start to end."""
 
     cpu: float
     """Seconds."""
@@ -100,7 +100,7 @@ def running(command: Sequence[str], environment: Mapping[str, str], log: Path) -
 
 @contextlib.contextmanager
 def serving(command: Sequence[str], environment: Mapping[str, str], log: Path, port: int) -> Iterator[int]:
-    """Run a server until the end of the block, and give its process id once it listens."""
+    """Run a server until the end of the block, and yield its process id once it listens."""
     with running(command, environment, log) as server:
         process = server.process
         _wait_for(lambda: process.poll() is not None or _listens(port), _STARTS_WITHIN)
@@ -113,7 +113,7 @@ def serving(command: Sequence[str], environment: Mapping[str, str], log: Path, p
 
 
 def ended(programs: Sequence[Running]) -> list[Spent]:
-    """Wait until programs have ended, whatever their order. Raises `FailedError` where one says that it failed."""
+    """Wait until programs have ended, in any order. Raises `FailedError` if one failed."""
     peaks = dict.fromkeys(range(len(programs)), 0.0)
     poll = select.poll()
     with contextlib.ExitStack() as descriptors:
@@ -128,13 +128,13 @@ def ended(programs: Sequence[Running]) -> list[Spent]:
                 poll.unregister(descriptor)
                 del waiting[descriptor]
             for index in waiting.values():
-                # What the kernel tells of a process that has ended counts the memory of its parent, before it ran.
+                # The kernel's figures of an ended process include the memory of its parent before the exec.
                 peaks[index] = _memory_mib(programs[index].process.pid, "VmHWM") or peaks[index]
     return [_reaped(program, peaks[index]) for index, program in enumerate(programs)]
 
 
 def _as_users_have_it(environment: Mapping[str, str]) -> dict[str, str]:
-    """Let Python keep what it has compiled: developers switch that off, and would measure the compiler."""
+    """Enable Python's cache of compiled modules: developers disable it and would measure the compiler."""
     return {name: value for name, value in environment.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
@@ -148,7 +148,7 @@ def _reaped(program: Running, peak: float) -> Spent:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Give what a running process and its children have had of the processors; children that have ended count too."""
+    """Return the CPU time, seconds, of a running process and its children, ended ones included."""
     total = 0.0
     for member in _family(pid):
         # The kernel's number for the CPU-time clock of a process; /proc/PID/stat has the same in steps of 10 ms.
@@ -158,12 +158,12 @@ def cpu_seconds(pid: int) -> float:
 
 
 def memory_mib(pid: int, field: str) -> float:
-    """Give what a running process and its children take together: "VmRSS" now, "VmHWM" at the peak of each."""
+    """Return the memory of a running process and its children: "VmRSS" now, "VmHWM" at the peak of each."""
     return sum(_memory_mib(member, field) for member in _family(pid))
 
 
 def free_port() -> int:
-    """Find a port that nobody listens on."""
+    """Return a free port."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])
@@ -176,7 +176,7 @@ def _memory_mib(pid: int, field: str) -> float:
 
 
 def _family(pid: int) -> list[int]:
-    """Give a process and all that descend from it."""
+    """Return a process and all its descendants."""
     parents: dict[int, int] = {}
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # It may have ended meanwhile.
@@ -188,7 +188,7 @@ def _family(pid: int) -> list[int]:
 
 
 def _stat(pid: int) -> list[str]:
-    """Give the fields of /proc/PID/stat from the process's state on."""
+    """Return the fields of /proc/PID/stat from the process's state on."""
     return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
 
 
@@ -199,7 +199,7 @@ def _wait_for(condition: Callable[[], bool], seconds: float) -> None:
 
 
 def _listens(port: int) -> bool:
-    """Look whether a port is listened on, without a connection that would disturb who listens."""
+    """Return whether a process listens on a port, without a connection that would disturb it."""
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         for line in Path(table).read_text(encoding="ascii").splitlines()[1:]:
             _, local, _, state, *_ = line.split()

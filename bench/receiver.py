@@ -1,4 +1,4 @@
-"""The receiver, run as a user runs it, and how much memory it takes."""
+"""The receiver, run as a user runs it, and its memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COMMAND = (sys.executable, "-m", "dicomport")
 
 @contextlib.contextmanager
 def receiver(archive: Path, *options: str) -> Iterator[tuple[int, int]]:
-    """Run storescp on a free port; give its process id and the port."""
+    """Run storescp on a free port; yield its process id and the port."""
     command = (*COMMAND, "storescp", "0", "--archive", str(archive), *options)
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         greeting = process.stderr.readline() if process.stderr else ""
@@ -31,6 +31,6 @@ def receiver(archive: Path, *options: str) -> Iterator[tuple[int, int]]:
 
 
 def memory_mib(pid: int, field: str) -> float:
-    """Read what a running process takes, MiB: "VmRSS" now, "VmHWM" at its peak."""
+    """Return the memory of a running process, MiB: "VmRSS" now, "VmHWM" at its peak."""
     status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
     return int(status.split(f"{field}:")[1].split()[0]) / 1024

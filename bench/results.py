@@ -1,4 +1,4 @@
-"""What the rounds brought: medians, ratios and verdicts."""
+"""The results of the rounds: medians, ratios and verdicts."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ __all__ = ["Results", "Verdict"]
 
 
 class Verdict(enum.StrEnum):
-    """What becomes of a line."""
+    """The verdict on a line."""
 
     MET = "met"
     MISSED = "missed"
     SHOWN = ""
-    """There is no bound."""
+    """The line has no bound."""
     FAILED = "failed"
     NOT_MEASURED = "not measured"
 
 
 @dataclass(slots=True)
 class Results:
-    """The figures of all rounds, by run, and why there are none."""
+    """The figures of all rounds, by run, or the reason for missing ones."""
 
     figures: dict[Run, list[Figures]] = field(default_factory=dict)
     failures: dict[Run, str] = field(default_factory=dict)
 
     def median(self, run: Run, figure: Figure) -> float:
-        """Give the median of a figure in its unit."""
+        """Return the median of a figure in its unit."""
         values: list[float] = [getattr(one, figure.field) for one in self.figures[run]]
         return statistics.median(values) * figure.scale
 
     def measured(self, line: Line) -> float:
-        """Give what a line is judged by: the ratio of the medians, or the median of ours."""
+        """Return the value that decides a line: the ratio of the medians, or the median of ours."""
         ours = self.median(line.ours, line.figure)
         return ours if line.theirs is None else ours / self.median(line.theirs, line.figure)
 
@@ -50,7 +50,7 @@ class Results:
         return Verdict.MET if (measured >= line.bound if line.at_least else measured <= line.bound) else Verdict.MISSED
 
     def why_not(self, line: Line) -> str:
-        """Say why a line has no figures, or nothing."""
+        """Return the reason why a line has no figures, or ""."""
         if line.missing:
             return f"needs {line.missing}"
         runs = (line.ours,) if line.theirs is None else (line.ours, line.theirs)

@@ -1,4 +1,4 @@
-"""What is done with a receiver, and what it takes."""
+"""Work with a receiver, and its measurement."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ _NEXT_FIVE_AFTER: Final = 0.2
 """Seconds from the end of one sender of five files to the start of the next one."""
 
 _SETTLED: Final = 0.3
-"""Seconds without work after which a receiver is taken to have done all that it does after its answers."""
+"""Seconds without work after which a receiver counts as idle."""
 _NO_WORK: Final = 0.003
 _SETTLES_WITHIN: Final = 10.0
 
 _KEPT: Final = 0.9
-"""What is stored of the length of what was sent at least: File Meta Information is each receiver's own."""
+"""Minimum stored size relative to the sent size: File Meta Information differs between receivers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """What one round of some work took; what does not apply is 0. Times are in seconds, memory in MiB."""
+    """The measurements of one round; values that do not apply are 0. Times are in seconds, memory in MiB."""
 
     seconds: float = 0.0
     """From the start of the first sender's process to the end of the last one's; for echoes, of one round trip."""
     instances: int = 0
     size: int = 0
-    """Of all files that were sent, bytes."""
+    """Size of all sent files, bytes."""
     server_cpu: float = 0.0
-    """Children included, until the receiver has come to rest."""
+    """Children included, until the receiver is idle."""
     server_peak: float = 0.0
     server_growth: float = 0.0
     sender_cpu: float = 0.0
@@ -60,14 +60,14 @@ class Figures:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A receiver that runs."""
+    """A running receiver."""
 
     pid: int
     port: int
     folder: Path
-    """Where it stores."""
+    """The receiver's storage folder."""
     scratch: Path
-    """Where senders leave what they have to say."""
+    """Folder of the senders' output."""
 
 
 Do: TypeAlias = Callable[[Server, Stock], Figures]
@@ -75,15 +75,15 @@ Do: TypeAlias = Callable[[Server, Stock], Figures]
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Something to do with a receiver. The functions below give the same one each time that they are asked for it."""
+    """Work with a receiver. The functions below return the same object for the same arguments."""
 
     name: str
     programs: tuple[Program, ...]
-    """What it runs."""
+    """The programs that it runs."""
     folders: tuple[tuple[Data, int], ...]
-    """What it sends, and in how many parts."""
+    """The instances that it sends, and the number of parts."""
     do: Do
-    """Does it; raises `FailedError`."""
+    """Performs the work; raises `FailedError`."""
 
 
 @functools.cache
@@ -101,7 +101,7 @@ def send(sender: Program, data: Data, at_once: int = 1) -> Work:
 
 @functools.cache
 def disturbed(work: Work) -> Work:
-    """Do the same while senders of five files come and go, each with an association of its own."""
+    """Do the same while other senders send five files each, over separate associations."""
     parts = FIVES.instances // _FIVE
 
     def do(server: Server, stock: Stock) -> Figures:
@@ -126,7 +126,7 @@ def disturbed(work: Work) -> Work:
 
 @functools.cache
 def delayed(work: Work, round_trip: float) -> Work:
-    """Do the same over a link with a round trip of so many seconds."""
+    """Do the same over a link with this round-trip time, seconds."""
 
     def do(server: Server, stock: Stock) -> Figures:
         from dicomport.testing import Link  # noqa: PLC0415
@@ -139,7 +139,7 @@ def delayed(work: Work, round_trip: float) -> Work:
 
 @functools.cache
 def echoes(client: Program, number: int) -> Work:
-    """Verify an association again and again."""
+    """Send C-ECHO repeatedly over an association."""
 
     def do(server: Server, stock: Stock) -> Figures:
         scaled = stock.scaled(number)
@@ -152,12 +152,12 @@ def echoes(client: Program, number: int) -> Work:
 
 @functools.cache
 def idle(number: int) -> Work:
-    """Open associations and leave them alone. The first one, for which all is imported, does not count."""
+    """Open associations and keep them idle. The first one, which triggers the imports, does not count."""
 
     def do(server: Server, stock: Stock) -> Figures:
         log = server.scratch / "idle"
         with running(IDLE.command(server.port, stock.scaled(number)), IDLE.environment, log) as program:
-            program.read_line()  # The first is there.
+            program.read_line()  # The first is established.
             before = memory_mib(server.pid, "VmRSS")
             program.read_line()  # All are.
             return Figures(server_growth=memory_mib(server.pid, "VmRSS") - before)
@@ -166,7 +166,7 @@ def idle(number: int) -> Work:
 
 
 def measure(work: Work, server: Server, stock: Stock) -> Figures:
-    """Do some work, and measure the receiver at it. Raises `FailedError`."""
+    """Perform some work and measure the receiver. Raises `FailedError`."""
     before = cpu_seconds(server.pid)
     figures = work.do(server, stock)
     after = _settled(server.pid)
@@ -196,7 +196,7 @@ def _is_filled(folder: Path) -> bool:
 
 
 def _settled(pid: int) -> float:
-    """Give what a receiver has had of the processors once it has come to rest."""
+    """Return a receiver's CPU time, seconds, once it is idle."""
     cpu = cpu_seconds(pid)
     until = time.monotonic() + _SETTLES_WITHIN
     while time.monotonic() < until:
@@ -208,7 +208,7 @@ def _settled(pid: int) -> float:
 
 
 def _check(folder: Path, figures: Figures) -> None:
-    """Raise `FailedError` unless as much was stored as was sent."""
+    """Raise `FailedError` unless all sent instances were stored."""
     stored = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
     if len(stored) < figures.instances or sum(stored) < figures.size * _KEPT:
         raise FailedError(f"{len(stored)} files were stored of {figures.instances}")

@@ -1,9 +1,9 @@
-"""Targets that hold dicomport to its invariants on any bytes, and what feeds them.
+"""Targets that check dicomport's invariants on any bytes, and the programs that feed them.
 
-    targets.py       the targets by name: functions of bytes that raise where an invariant is broken
-    wire.py, archive.py, association.py, sender.py    what each of them does; its docstring is its invariant
+    targets.py       the targets by name: functions of bytes that raise if an invariant is violated
+    wire.py, archive.py, association.py, sender.py    the code of each target; its docstring is its invariant
     corpus/TARGET/   the seeds, written by seeds.py
-    __main__.py      runs the targets under atheris, each in a process of its own (process.py)
+    __main__.py      runs the targets under atheris, each in a separate process (process.py)
 
 `tests/fuzz` runs the same targets without atheris, over the seeds and mutations of them.
 """

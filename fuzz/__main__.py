@@ -1,11 +1,11 @@
-"""Fuzz each target for a time with atheris, and keep what breaks an invariant.
+"""Fuzz each target for a time with atheris, and keep the inputs that violate an invariant.
 
     python -m fuzz [TARGET ...] [--seconds 60] [--folder .fuzz]
     python -m fuzz [TARGET ...] --short
 
-What a target has learned stays in FOLDER/TARGET and is where it goes on the next time; what it found comes into
-FOLDER/findings. `--short` is the same every time: a fixed seed, as many runs as `SHORT` says, nothing learned. Exits
-with 1 when something was found, with 2 where there is no atheris.
+FOLDER/TARGET keeps the inputs that a target has learned and is its starting point the next time; findings are written
+to FOLDER/findings. `--short` is the same every time: a fixed seed, the number of runs from `SHORT`, nothing learned.
+Exits with 1 if there is a finding, with 2 if atheris is missing.
 """
 
 from __future__ import annotations
@@ -39,26 +39,26 @@ SHORT: Final = {
     "conversion": 8_000,
     "tar": 5_000,
 }
-"""Runs of each target that take it some seconds."""
+"""Number of runs of each target, which takes some seconds."""
 
 _BOUNDS: Final = ("-timeout=120", "-rss_limit_mb=1024", "-max_len=4096", "-print_final_stats=1")
-"""A run of two minutes, which no machine needs for being busy, and a process that takes 1 GiB are findings too."""
+"""A run of two minutes, which is too long even on a busy machine, and a process of 1 GiB are findings, too."""
 
 
 def main() -> int:
-    """Fuzz, and say what came of it."""
+    """Fuzz and print the results."""
     parser = argparse.ArgumentParser(prog="python -m fuzz", description="Fuzz dicomport with atheris.")
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"one of {', '.join(TARGETS)}; default: all")
-    parser.add_argument("--seconds", type=int, default=60, help="for each target (default: 60)")
-    parser.add_argument("--folder", type=Path, default=Path(".fuzz"), help="for what is learned and found")
+    parser.add_argument("--seconds", type=int, default=60, help="seconds for each target (default: 60)")
+    parser.add_argument("--folder", type=Path, default=Path(".fuzz"), help="folder for learned inputs and findings")
     parser.add_argument("--short", action="store_true", help="a fixed number of runs from a fixed seed")
     options = parser.parse_args()
     for target in options.targets:
         if target not in TARGETS:
-            parser.error(f"{target}: there is no such target")
+            parser.error(f"{target}: unknown target")
     if importlib.util.find_spec("atheris") is None:
         print(
-            f"There is no atheris for this Python ({sys.version.split()[0]}), or it is not installed: pip install "
+            f"atheris is not available for this Python ({sys.version.split()[0]}), or not installed: pip install "
             "'.[fuzz]'. Without it, `pytest tests/fuzz` runs the same targets over their seeds and mutations of them."
         )
         return 2
@@ -70,7 +70,7 @@ def main() -> int:
         with _learned(options.folder / target, keep=not options.short) as learned:
             found += not _fuzz(target, limits, learned, findings)
     if found:
-        print(f"Findings are in {findings}. To see one again: python -m fuzz.process TARGET FILE")
+        print(f"Findings are in {findings}. To reproduce one: python -m fuzz.process TARGET FILE")
     return int(found > 0)
 
 
@@ -85,7 +85,7 @@ def _learned(folder: Path, *, keep: bool) -> Iterator[Path]:
 
 
 def _fuzz(target: str, limits: tuple[str, ...], learned: Path, findings: Path) -> bool:
-    """Fuzz one target; say whether it held."""
+    """Fuzz one target; return whether its invariants hold."""
     began = time.monotonic()
     process = subprocess.run(
         (
@@ -97,7 +97,7 @@ def _fuzz(target: str, limits: tuple[str, ...], learned: Path, findings: Path) -
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-        # The order of a set of strings is part of what is to be the same every time.
+        # Fix the order of sets of strings, so that each run is the same.
         env={**os.environ, "PYTHONHASHSEED": "0"},
     )
     runs = re.search(r"number_of_executed_units: (\d+)", process.stdout)

@@ -1,4 +1,4 @@
-"""What comes of a peer's data set in `dicomport.archive`, and of its text: facts, or what is wrong with it."""
+"""The handling of a peer's data set and text in `dicomport.archive`: attributes, or errors."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ SYNTAXES: Final = (
     "1.2.826.0.1.99.1",
     "1.2.840.10008.1.2.6.2",
 )
-"""Implicit VR, Explicit VR in either byte order, deflated, encapsulated, a private one, and one that is no data set.
+"""Implicit VR, Explicit VR in either byte order, deflated, encapsulated, private, and one without a data set.
 
-The first byte of the target's data picks one.
+The first byte of the target's data selects one.
 """
 
 _LIMITS: Final = (
@@ -35,9 +35,9 @@ _LIMITS: Final = (
 def scanner(data: bytes) -> None:
     """Scan a data set. The first three bytes are the transfer syntax, the limits and the size of pieces, and a cut.
 
-    Nothing raises. The result is the same in one piece and in pieces. What is held between
-    them is within the limits. Of a data set that is cut, nothing is known that is not known of the whole; it may be
-    taken for whole, but not for undecodable if it isn't. Facts are text without padding that UTF-8 can hold.
+    Nothing raises. The result is the same in one piece and in pieces. The memory between pieces is within the limits. A
+    truncated data set has no attribute that the whole one lacks; the scanner may report it as whole, but as undecodable
+    only if the whole one is. Attributes are text without padding that UTF-8 can encode.
     """
     uid = SYNTAXES[(data[0] if data else 0) % len(SYNTAXES)]
     choice, cut = (data[1] if len(data) > 1 else 0), (data[2] if len(data) > 2 else 0)
@@ -57,7 +57,7 @@ def _scan(uid: str, limits: ScanLimits, octets: bytes, size: int) -> Scan:
     for start in range(0, len(octets), size):
         piece = bytearray(octets[start : start + size])
         scan.feed(memoryview(piece))
-        # A view that was kept would not let it.
+        # A view that is still in use would raise here.
         piece.clear()
         walk = scan._walk
         if walk is not None:
@@ -80,7 +80,7 @@ def _check_cut(whole: Scan, part: Scan) -> None:
 def character_set(data: bytes) -> None:
     """Decode text; up to the first line feed the data are the Specific Character Set.
 
-    Any bytes in any character set are text without padding that UTF-8 can hold.
+    Any bytes in any character set result in text without padding that UTF-8 can encode.
     """
     said, _, raw = data.partition(b"\n")
     text = decode_text(raw, codec_of(said.decode("latin-1")))
@@ -92,10 +92,10 @@ _PLAIN: Final = frozenset("0123456789abcdef._")
 
 
 def name(data: bytes) -> None:
-    """Make file names of two texts, which a line feed divides.
+    """Convert two texts, separated by a line feed, to file names.
 
-    Each is one name, not longer than a file system takes, of digits, small letters, dots and underscores; not hidden,
-    not special. They are the same if and only if the texts are.
+    Each is one name within the file system's limit, of digits, small letters, dots and underscores; not hidden, not
+    special. The names are equal if and only if the texts are.
     """
     first, _, second = (part.decode("utf-8", "surrogateescape") for part in data.partition(b"\n"))
     names = [file_name(text) for text in (first, second)]

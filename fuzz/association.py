@@ -1,4 +1,4 @@
-"""A whole core: what a peer, the connection, the timer and the local user do to it, in any order."""
+"""A whole core: actions of the peer, the connection, the timer and the local user, in any order."""
 
 from __future__ import annotations
 
@@ -81,11 +81,11 @@ Chosen = TypeVar("Chosen")
 _LIMITS: Final = Limits(
     associate_pdu_bytes=2000, p_data_pdu_bytes=4000, command_bytes=500, command_fragments=8, idle_fragments=5
 )
-"""Such that a few bytes reach them."""
+"""Limits that a few bytes reach."""
 
 
 def _fresh(role: Role) -> Association:
-    """Give the core that waits for the other side's first PDU."""
+    """Return the core that waits for the other side's first PDU."""
     core = Association(role, limits=_LIMITS)
     if role is Role.REQUESTOR:
         core.request(REQUEST)
@@ -101,7 +101,7 @@ STARTS: Final[dict[str, Callable[[], Association]]] = {
     "established requestor": lambda: established(Role.REQUESTOR, _LIMITS),
     **SETUPS,
 }
-"""Where a program begins: the first four with limits that it can reach, then every state and way into it."""
+"""The start of a program: the first four have reachable limits; then every state, by every transition into it."""
 
 CANNED: Final = (
     associate_rq(),
@@ -118,7 +118,7 @@ CANNED: Final = (
     p_data(pdv(5, DATA, b"data")),
     p_data(),
 )
-"""PDUs that a program names instead of spelling them."""
+"""PDUs that a program refers to by index."""
 
 
 def _conversation() -> dict[Role, bytes]:
@@ -144,10 +144,10 @@ def _conversation() -> dict[Role, bytes]:
 
 
 CONVERSATION: Final = _conversation()
-"""What each side hears in a conversation with all there is in it."""
+"""The PDUs that each side receives in a conversation that contains every kind."""
 
 _Action: TypeAlias = tuple[Callable[[Association], None], tuple[Event, ...]]
-"""What is done to a core, and the event of PS3.8 9.2.2, or one of those, that it is."""
+"""Actions on a core, each with its event of PS3.8 9.2.2, or with several possible events."""
 
 LOCAL: Final[dict[str, _Action]] = {
     "request": (lambda core: core.request(REQUEST), (Event.EVT1,)),
@@ -161,7 +161,7 @@ LOCAL: Final[dict[str, _Action]] = {
     "closed": (lambda core: core.transport_closed(), (Event.EVT17,)),
     "expired": (lambda core: core.artim_expired(), (Event.EVT18,)),
 }
-"""What the local user may ask for at any time, and what a driver may tell."""
+"""Requests of the local user, and notifications of a driver, which are possible at any time."""
 
 Turn: TypeAlias = bytes | str
 """Bytes received, or the name of one of `LOCAL`."""
@@ -169,30 +169,30 @@ Turn: TypeAlias = bytes | str
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What is done to a core."""
+    """An action on a core."""
 
     start: str
     """One of `STARTS`."""
     turns: tuple[Turn, ...]
     responding: bool = True
-    """Whether the local user does on an event what a user does."""
+    """Whether the local user responds to events."""
     sizes: tuple[int, ...] = (1,)
-    """The sizes of the pieces that received bytes come in, over and over."""
+    """The sizes of the pieces of received bytes, cyclically."""
 
 
 def association(data: bytes) -> None:
-    """Do to a core what `program_of` makes of the data; `run` says what must hold."""
+    """Run the program that `program_of` derives from the data; `run` documents the invariants."""
     run(program_of(data))
 
 
 def run(program: Program) -> list[CoreEvent]:
-    """Do to a core what the program says, and give the events of it.
+    """Run a program on a core and return the core's events.
 
-    A wrong call of the local user is a `StateError` that changes nothing; nothing else is raised. Every state that
-    follows is the one that Table 9-10 says, or one that PDUs lead to. What is sent is whole PDUs that can be read:
-    nothing but aborts after a rejection or an abort, no data after a release. After the association's end nothing is
-    told. What is kept of the bytes received is within the limits. How they are cut changes nothing. And once it is
-    over, nothing that happens to the core has any effect.
+    A wrong call of the local user raises `StateError` and changes nothing; no other exception is raised. Every
+    following state is that of Table 9-10, or one that PDUs lead to. The core sends only complete, valid PDUs: only
+    aborts after a rejection or an abort, no data after a release. It reports no event after the association's end. Its
+    buffers are within the limits. The split of the received bytes changes nothing. After the end, no action on the core
+    has an effect.
     """
     whole, cut = _Play(program, None), _Play(program, program.sizes)
     assert whole.outcome() == cut.outcome()
@@ -203,13 +203,13 @@ def run(program: Program) -> list[CoreEvent]:
 
 
 _LAST_EVENTS: Final = (Aborted, AssociationRejected, ConnectionLost)
-"""After one of these there is no other."""
+"""No event follows one of these."""
 
 _CONNECTED: Final = frozenset(State) - {State.STA1, State.STA4}
 
 
 class _Play:
-    """One run of a program, and all that is seen of it from outside."""
+    """One run of a program, and its visible effects."""
 
     def __init__(self, program: Program, sizes: tuple[int, ...] | None) -> None:
         self.core = STARTS[program.start]()
@@ -230,7 +230,7 @@ class _Play:
                 break
 
     def outcome(self) -> list[object]:
-        """Give what must not depend on how the bytes were cut."""
+        """Return the effects that must not depend on the split of the bytes."""
         core, events = self.core, joined(self.events)
         return [*map(repr, events), core.state, core.artim, core.closing, core.deviations, repr(core.error), self.sent]
 
@@ -273,7 +273,7 @@ class _Play:
 
 
 def _responses(event: CoreEvent) -> Iterator[_Action]:
-    """Give what a user does on an event."""
+    """Return a user's response to an event."""
     match event:
         case AssociationRequested(request):
             yield lambda core: core.answer(negotiate(request, POLICY, core.deviations)), (Event.EVT7, Event.EVT8)
@@ -292,12 +292,12 @@ _PDUS: Final = (
     *(Event.EVT3, Event.EVT4, Event.EVT6, Event.EVT10, Event.EVT12, Event.EVT13, Event.EVT16),
     Event.EVT19,
 )
-# Where an action has two next states, the table has the first (PS3.8 Tables 9-6 and 9-8: AE-6, AR-8).
+# If an action has two next states, the table has the first (PS3.8 Tables 9-6 and 9-8: AE-6, AR-8).
 _SECOND_STATES: Final = {State.STA2: State.STA13, State.STA7: State.STA10}
 
 
 def _led_to(state: State) -> frozenset[State]:
-    """Give the states that PDUs can lead to."""
+    """Return the states that PDUs can lead to."""
     found, new = {state}, {state}
     while new:
         new = {TRANSITIONS[old, event][1] for old in new for event in _PDUS} | {
@@ -316,7 +316,7 @@ _FOLLOWERS: Final[dict[type, tuple[type, ...]]] = {
     ReleaseRP: (Abort,),
     Abort: (Abort,),
 }
-"""What may still be sent after these."""
+"""PDUs that may follow these."""
 
 
 def _check_sent(data: bytes) -> None:
@@ -343,7 +343,7 @@ def _check_quiet(core: Association) -> None:
 
 
 def _pieces_of(data: bytes, sizes: tuple[int, ...] | None) -> Iterator[bytes]:
-    """Cut the bytes into pieces of these sizes, over and over."""
+    """Split the bytes into pieces of these sizes, cyclically."""
     at = turn = 0
     while at < len(data):
         size = sizes[turn % len(sizes)] if sizes else len(data)
@@ -352,8 +352,8 @@ def _pieces_of(data: bytes, sizes: tuple[int, ...] | None) -> Iterator[bytes]:
         turn += 1
 
 
-# Programs as bytes: where it begins, whether the user responds, the size of pieces, and then turns, each of a byte that
-# says what it is and the bytes that this takes. Bytes that are missing are zeros.
+# Programs as bytes: the start, whether the user responds, the size of pieces, and then turns, each of a byte for its
+# kind and the bytes of that kind. Missing bytes are zeros.
 
 
 class _Reader:
@@ -397,7 +397,7 @@ _TURNS: Final[tuple[Callable[[_Reader], Turn], ...]] = (
 
 
 def program_of(data: bytes) -> Program:
-    """Make a program of any bytes."""
+    """Derive a program from any bytes."""
     reader = _Reader(data)
     start, responding, size = reader.one_of(STARTS), not reader.number() % 2, reader.number()
     turns: list[Turn] = []
@@ -407,7 +407,7 @@ def program_of(data: bytes) -> Program:
 
 
 def data_of(program: Program) -> bytes:
-    """Give bytes that `program_of` makes such a program of; bytes received come in as many turns as it takes."""
+    """Return bytes from which `program_of` derives an equal program; received bytes take as many turns as necessary."""
     data = bytes((list(STARTS).index(program.start), not program.responding, program.sizes[0]))
     for turn in program.turns:
         if isinstance(turn, str):

@@ -1,6 +1,6 @@
-"""One target under atheris, in a process of its own, as libFuzzer ends the process that it runs in.
+"""One target under atheris, in a separate process, because libFuzzer ends its process.
 
-With a file instead of folders the target is run once, on what the file holds:
+With a file instead of folders, the target runs once, on the file's content:
 
     python -m fuzz.process TARGET [LIBFUZZER-OPTION...] [FOLDER... | FILE]
 """
@@ -16,7 +16,7 @@ with atheris.instrument_imports(include=[f"dicomport.{room}" for room in ("wire"
 
 
 def main() -> None:
-    """Fuzz until the options say that it is enough, or something is found."""
+    """Fuzz up to the limit of the options, or up to a finding."""
     program, target, *options = sys.argv
     atheris.Setup([program, *options], TARGETS[target])
     atheris.Fuzz()

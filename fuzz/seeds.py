@@ -1,8 +1,8 @@
-"""Write the seeds into `corpus`, a folder for each target, or see whether they are what is written there.
+"""Write the seeds into `corpus`, a folder for each target, or check whether the files there are current.
 
     python -m fuzz.seeds [--check]
 
-They come from the golden bytes of the tests. What a fuzzer found is a seed too: once it is mended it stays, in `FOUND`.
+They are derived from the golden bytes of the tests. Fixed findings of the fuzzer are seeds, too, in `FOUND`.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ _NAMES: Final = (
 
 FOUND: Final[dict[str, dict[str, bytes]]] = {
     "conversion": {
-        # It was converted, though it is none of a data set.
+        # It was converted although it is not an element of a data set.
         "sequence of group 0000": b"\1" + bytes.fromhex("0000 0110 554e 0000 ffffffff feff dde0 00000000"),
     },
     "association": {
@@ -101,11 +101,11 @@ FOUND: Final[dict[str, dict[str, bytes]]] = {
         "request of another version after an abort": data_of(Program("Sta2", (RELEASE_RP, associate_rq(version=2)))),
     },
 }
-"""What a fuzzer found, by target and what it was."""
+"""Findings of the fuzzer, by target and description."""
 
 
 def seeds() -> Iterator[tuple[Path, bytes]]:
-    """Give each seed with its path below `CORPUS`."""
+    """Yield each seed with its path below `CORPUS`."""
     for target, made in _MADE.items():
         for name, data in itertools.chain(made(), FOUND.get(target, {}).items()):
             yield Path(target, re.sub("[^0-9a-z]+", "-", name.lower()).strip("-")), data
@@ -160,7 +160,7 @@ def _file_metas() -> Iterator[tuple[str, bytes]]:
 def _commitments() -> Iterator[tuple[str, bytes]]:
     for name, (syntax, golden, value) in (WRITTEN | READ).items():
         yield name, bytes((COMMITMENTS.index((type(value), syntax)),)) + golden.data
-    # A stored block (RFC 1951 3.2.4): what a compressor makes depends on its version.
+    # A stored block (RFC 1951 3.2.4): the output of a compressor depends on its version.
     for value in (COMMITMENT_REQUEST, COMMITMENT_RESULT):
         data = value.encode(EXPLICIT)
         stored = b"\1" + struct.pack("<HH", len(data), len(data) ^ 0xFFFF) + data
@@ -172,7 +172,7 @@ def _data_sets() -> Iterator[tuple[str, bytes]]:
         syntax = SYNTAXES.index(uid)
         yield name, bytes((syntax, 12, 128)) + golden.data
         yield f"{name} within tight limits", bytes((syntax, 1, 200)) + golden.data
-        yield f"{name} in a syntax of nobody", bytes((len(SYNTAXES) - 2, 6, 77)) + golden.data
+        yield f"{name} in an unknown syntax", bytes((len(SYNTAXES) - 2, 6, 77)) + golden.data
 
 
 def _programs() -> Iterator[tuple[str, bytes]]:
@@ -237,7 +237,7 @@ def _tars() -> Iterator[tuple[str, bytes]]:
             link = tarfile.TarInfo("link")
             link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
             archive.addfile(link)
-        # Without the empty blocks that fill it up.
+        # Without the empty blocks of its padding.
         tar = made.getvalue().rstrip(b"\0") + bytes(512)
         yield name, b"\0" + tar
         yield f"{name}, in gzip", b"\1" + bytes.fromhex("1f8b0800000000000003") + _stored(tar)
@@ -265,12 +265,12 @@ _MADE: Final = {
 
 
 def main() -> int:
-    """Write the seeds, or say whether they are there."""
+    """Write the seeds, or check them."""
     wanted = {CORPUS / path: data for path, data in seeds()}
     found = {path: path.read_bytes() for path in CORPUS.rglob("*") if path.is_file()}
     if sys.argv[1:] == ["--check"]:
         for path in sorted(path for path in wanted.keys() | found.keys() if wanted.get(path) != found.get(path)):
-            print(f"{path}: not what fuzz/seeds.py makes")
+            print(f"{path}: stale, run python -m fuzz.seeds")
         return int(wanted != found)
     for path in found.keys() - wanted.keys():
         path.unlink()

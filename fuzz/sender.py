@@ -1,4 +1,4 @@
-"""What comes of bytes on the sender's disk, in `dicomport.scu`: instances, or why there are none."""
+"""The handling of bytes on the sender's disk in `dicomport.scu`: instances, or the reasons against them."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from dicomport.wire import FileMetaError
 __all__ = ["KINDS", "SOURCES", "conversion", "tar"]
 
 SOURCES: Final = (IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_BIG_ENDIAN)
-"""What is converted; the first byte of the target's data picks one."""
+"""Source transfer syntaxes; the first byte of the target's data selects one."""
 
 KINDS: Final = (ArchiveKind.TAR, ArchiveKind.GZIP, ArchiveKind.BZIP2, ArchiveKind.XZ)
-"""How the archive is compressed; the first byte of the target's data picks one."""
+"""Compressions of the archive; the first byte of the target's data selects one."""
 
 _FIRST_GROUP: Final = b"\x08\0"
 
 
 def conversion(data: bytes) -> None:
-    """Convert a data set to either plain encoding, and on from there.
+    """Convert a data set to each plain encoding, and further from there.
 
-    Either `NotSendableError`; or a data set that is whole in its transfer syntax, and that converted once more is what
-    it was, by way of the other encoding too where that knows all that this one says.
+    The result is `NotSendableError`, or a data set that is complete in its transfer syntax. Converting it once more
+    returns the original, also through the other encoding if that preserves all VRs.
     """
     source, octets = SOURCES[(data[0] if data else 0) % len(SOURCES)], data[1:]
     implicit = _converted(octets, source, IMPLICIT_VR_LITTLE_ENDIAN)
@@ -52,7 +52,7 @@ def _converted(octets: bytes, source: TransferSyntax, target: TransferSyntax) ->
         converted = transcode(octets, source, target)
     except NotSendableError:
         return None
-    # What begins with another group may look to the scanner like another encoding.
+    # If it begins with another group, the scanner may detect another encoding.
     if converted.startswith(_FIRST_GROUP):
         scanner = Scanner(target.uid)
         scanner.feed(converted)
@@ -63,7 +63,7 @@ def _converted(octets: bytes, source: TransferSyntax, target: TransferSyntax) ->
 def tar(data: bytes) -> None:
     """Find and read the instances in a tar archive.
 
-    Nothing is raised but `FileMetaError` and `OSError` where an instance is read. No name leads out of the archive.
+    Only `FileMetaError` and `OSError` are raised, while an instance is read. No name leads out of the archive.
     """
     kind = KINDS[(data[0] if data else 0) % len(KINDS)]
     with tempfile.NamedTemporaryFile() as file:

@@ -13,7 +13,7 @@ from fuzz.wire import command_set, commitment, file_meta, item, pdu
 __all__ = ["TARGETS", "Target"]
 
 Target: TypeAlias = Callable[[bytes], object]
-"""Returns for any bytes; what it raises is a defect."""
+"""Returns for any bytes; an exception is a defect."""
 
 TARGETS: Final[Mapping[str, Target]] = {
     target.__name__: target

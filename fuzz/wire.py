@@ -1,4 +1,4 @@
-"""What comes of bytes in `dicomport.wire`: values that can be written and read again, or the room's own errors."""
+"""The handling of bytes in `dicomport.wire`: values that can be encoded and decoded again, or the room's own errors."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ from dicomport.wire.cursor import Cursor
 __all__ = ["COMMITMENTS", "ITEMS", "command_set", "commitment", "file_meta", "item", "pdu"]
 
 _PART_OF_THE_VALUE: Final = frozenset((Deviation.REPEATED_ITEM, Deviation.AE_TITLE_BLANK))
-"""Deviations that a value has, and its bytes again; all others are those of the bytes that were read."""
+"""Deviations that are part of a value, so its encoding has them again; all others belong to the decoded bytes."""
 
 _PART_OF_A_REFUSAL: Final = frozenset((Deviation.UID_PADDING,))
-"""UIDs go back as they came."""
+"""UIDs are sent back as received."""
 
 _TIGHT: Final = Limits(presentation_contexts=2, transfer_syntaxes_per_context=2, user_items=3)
 _UNRECOGNIZED_OPERATION: Final = 0x0211
@@ -61,24 +61,24 @@ ITEMS: Final = (
     UserIdentityRQ,
     UserIdentityAC,
 )
-"""The items and sub-items that have a class; the first byte of the target's data picks one."""
+"""The items and sub-items that have a class; the first byte of the target's data selects one."""
 
 COMMITMENTS: Final = tuple(
     (kind, syntax)
     for kind in (CommitmentRequest, CommitmentResult)
     for syntax in ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99")
 )
-"""The data sets of storage commitment and their transfer syntaxes; the first byte of the target's data picks one."""
+"""The data sets of storage commitment and their transfer syntaxes; the first byte of the target's data selects one."""
 
 _MAX_INFLATED: Final = 1 << 16
 
 
 def pdu(data: bytes) -> None:
-    """Read a PDU, as it is and with a PDU length that is right.
+    """Decode a PDU, as it is and with a correct PDU length.
 
-    Either `ProtocolError`; or a value, which is written as bytes that are read as the same value. They deviate from the
-    standard in nothing that is not the value's own, whatever the peer's did. Tighter limits change nothing but to
-    refuse.
+    The result is `ProtocolError`, or a value whose encoding decodes to the same value. The encoding has only those
+    deviations from the standard that are part of the value, regardless of the peer's deviations. Tighter limits only
+    cause more refusals.
     """
     for octets in (data, data[:2] + max(0, len(data) - 6).to_bytes(4, "big") + data[6:]):
         try:
@@ -93,9 +93,9 @@ def pdu(data: bytes) -> None:
 
 
 def item(data: bytes) -> None:
-    """Read the body of an item or sub-item; the first byte picks which.
+    """Decode the body of an item or sub-item; the first byte selects its class.
 
-    Either `ProtocolError`; or a value, which is written as an item of its type that is read as the same value.
+    The result is `ProtocolError`, or a value whose encoding, an item of its type, decodes to the same value.
     """
     kind, body = ITEMS[(data[0] if data else 0) % len(ITEMS)], data[1 : 1 + 0xFFFF]
     try:
@@ -111,11 +111,11 @@ def item(data: bytes) -> None:
 
 
 def command_set(data: bytes) -> None:
-    """Read a command set.
+    """Decode a command set.
 
-    Either a value, which is written as a command set that is read as the same value, without a deviation; or a
-    `CommandError`, whose refusal can be sent; or another `ProtocolError`. A request that is not known can be refused.
-    A refusal deviates in nothing but UIDs, which go back as they came.
+    The result is a value whose encoding decodes to the same value, without a deviation; or a `CommandError`, whose
+    refusal can be sent; or another `ProtocolError`. An unknown request can be refused. The only deviations of a refusal
+    are its UIDs, which are sent back as received.
     """
     try:
         command = decode_command(data)
@@ -141,11 +141,11 @@ def _sent(command: Command | RawCommand, deviations: frozenset[Deviation] = froz
 
 
 def file_meta(data: bytes) -> None:
-    """Read the start of a file, as it is and after a preamble and "DICM".
+    """Decode the start of a file, as it is and after a preamble and "DICM".
 
-    Either `FileMetaError`; or a value and an offset inside of the data. Of what the value depends on nothing lies
-    beyond the first header of the data set, and with less more is asked for. The value is written as bytes that are
-    read as the same value, unless one of its texts is longer than its VR allows.
+    The result is `FileMetaError`, or a value and an offset inside the data. The value depends only on the bytes up to
+    the first header of the data set; with fewer bytes, the decoder requests more. The value's encoding decodes to the
+    same value, unless one of its texts is longer than its VR allows.
     """
     for octets in (data, bytes(128) + b"DICM" + data):
         try:
@@ -170,10 +170,10 @@ def _written(meta: FileMeta) -> None:
 
 
 def commitment(data: bytes) -> None:
-    """Read a data set of storage commitment; the first byte picks which, and its transfer syntax.
+    """Decode a data set of storage commitment; the first byte selects its class and transfer syntax.
 
-    Either `CommitmentDataSetError`, whose status can be sent; or a value, which is written as bytes that are read as
-    the same value.
+    The result is `CommitmentDataSetError`, whose status can be sent, or a value whose encoding decodes to the same
+    value.
     """
     kind, syntax = COMMITMENTS[(data[0] if data else 0) % len(COMMITMENTS)]
     try:

@@ -1,7 +1,7 @@
 """Write src/dicomport/standard/_tables.py.
 
-The UIDs come from pydicom's copy of PS3.6 Table A-1, what PS3.6 doesn't say from the two CSV files beside
-this tool. Run it after an upgrade of pydicom; with --check it only says what it would change.
+The UIDs are those of pydicom's copy of PS3.6 Table A-1; the two CSV files beside this tool add facts that PS3.6 lacks.
+Run it after an upgrade of pydicom; with --check it only reports stale tables.
 """
 
 from __future__ import annotations
@@ -58,11 +58,11 @@ class Entry(NamedTuple):
     def is_storage_class(self) -> bool:
         """Whether this is a storage SOP class.
 
-        PS3.6 has no such type, but its keywords tell: each class whose instances are stored has "Storage" in
-        its keyword, wherever its UID lies (hardcopy images and implant templates lie far from CT), and the
-        query, print and worklist classes between them have not. Storage Commitment is the one service that is
-        named after storage and stores nothing. The media directory (PS3.4 Annex I) counts, although DICOMDIRs
-        don't travel by C-STORE: it is not known to be anything else.
+        PS3.6 does not mark them, but their keywords do: each class of stored instances has "Storage" in its keyword,
+        anywhere in the UID tree (hardcopy images and implant templates are far from CT); the query, print and worklist
+        classes between them lack it. Storage Commitment is the one service that is named after storage and stores
+        nothing. The media directory (PS3.4 Annex I) counts, although DICOMDIRs don't travel by C-STORE: it is not known
+        to be anything else.
         """
         return (
             self.type == "SOP Class" and "Storage" in self.keyword and not self.keyword.startswith("StorageCommitment")
@@ -70,7 +70,7 @@ class Entry(NamedTuple):
 
 
 class Encoding(NamedTuple):
-    """How a data set is encoded; the default is that of PS3.5 A.4, which all image codecs share."""
+    """The encoding of a data set; the default is that of PS3.5 A.4, which all image codecs share."""
 
     encapsulated: bool = True
     little_endian: bool = True
@@ -78,7 +78,7 @@ class Encoding(NamedTuple):
     deflated: bool = False
 
 
-# Everything else is encapsulated explicit VR little endian (PS3.5 A.4): "Encapsulated Uncompressed" too, and
+# All others are encapsulated explicit VR little endian (PS3.5 A.4): "Encapsulated Uncompressed" too, and
 # Deflated Image Frame Compression, which deflates frames, not the data set.
 ENCODINGS = {
     "1.2.840.10008.1.2": Encoding(encapsulated=False, implicit_vr=True),  # PS3.5 A.1
@@ -86,7 +86,7 @@ ENCODINGS = {
     "1.2.840.10008.1.2.2": Encoding(encapsulated=False, little_endian=False),  # PS3.5 A.3
     "1.2.840.10008.1.2.1.99": Encoding(encapsulated=False, deflated=True),  # PS3.5 A.5
     # JPIP: explicit VR little endian with a URL in the place of pixel data, the second of each pair deflated
-    # whole (PS3.5 A.6 and A.7). pydicom 3.0 takes all four for encapsulated and none for deflated.
+    # whole (PS3.5 A.6 and A.7). pydicom 3.0 treats all four as encapsulated and not as deflated.
     "1.2.840.10008.1.2.4.94": Encoding(encapsulated=False),
     "1.2.840.10008.1.2.4.95": Encoding(encapsulated=False, deflated=True),
     "1.2.840.10008.1.2.4.204": Encoding(encapsulated=False),
@@ -98,7 +98,7 @@ ENCODINGS = {
     "1.2.840.10008.1.2.7.1": Encoding(encapsulated=False),
     "1.2.840.10008.1.2.7.2": Encoding(encapsulated=False),
     "1.2.840.10008.1.2.7.3": Encoding(encapsulated=False),
-    # Papyrus 3 says what it is in its name.
+    # Papyrus 3 is known by its name.
     "1.2.840.10008.1.20": Encoding(encapsulated=False, implicit_vr=True),
 }
 
@@ -141,8 +141,8 @@ def sop_classes() -> Iterator[tuple[object, ...]]:
 def other_uids() -> Iterator[tuple[str, str]]:
     """Yield (uid, name) of everything in PS3.6 that is not a storage class.
 
-    Two retired SOP classes have lost their names. Nobody can say that they are not storage classes (their
-    neighbors are), so they are left out.
+    Two retired SOP classes have lost their names. They may be storage classes, as their neighbors are, so they are
+    omitted.
     """
     for entry in entries():
         if entry.name and not entry.is_storage_class:
@@ -186,7 +186,7 @@ def render() -> str:
                 "{}",
             ),
             table(
-                "PS3.6 Table A-1, all that is no storage class: uid: name",
+                "PS3.6 Table A-1 without the storage classes: uid: name",
                 "OTHER_UIDS",
                 "dict[str, str]",
                 (f"{uid!r}: {name!r}" for uid, name in other_uids()),
@@ -209,7 +209,7 @@ def render() -> str:
 
 
 def main(argv: Sequence[str] | None = None, tables: Path = TABLES) -> int:
-    """Write the tables, or with --check say what is stale in them."""
+    """Write the tables, or with --check report whether they are stale."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing, exit 1 if the file is stale")
     check = parser.parse_args(argv).check

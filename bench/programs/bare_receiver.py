@@ -1,6 +1,6 @@
-"""Copy from a socket into files, and nothing else: python -m bench.programs.bare_receiver PORT FOLDER.
+"""Copy from a socket into files: python -m bench.programs.bare_receiver PORT FOLDER.
 
-A file comes as its length and its bytes; a length of 0 ends them all, and is answered with one byte.
+The sender sends each file as its length and its bytes, and a length of 0 at the end, which is answered with one byte.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def _receive(sock: socket.socket, folder: Path) -> None:
             while left:
                 count = sock.recv_into(buffer[:left])
                 if not count:
-                    raise SystemExit("the sender has gone")
+                    raise SystemExit("the sender has disconnected")
                 file.write(buffer[:count])
                 left -= count
     sock.sendall(b"\0")

@@ -1,7 +1,7 @@
 """Receive by C-STORE, check nothing, and answer success: python -m bench.programs.bare_scp PORT FOLDER.
 
-The least that a receiver in Python has to do for each instance, written straight through for one well-behaved sender:
-what it takes of the processor is the floor for any other.
+The minimum work of a receiver in Python for each instance, for one correct sender: its processor time is the floor for
+any other.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def _associate(sock: socket.socket) -> None:
     header = sock.recv(_PDU_HEADER.size, socket.MSG_WAITALL)
     request = decode(header + sock.recv(_PDU_HEADER.unpack(header)[1], socket.MSG_WAITALL))
     if not isinstance(request, AssociateRQ):
-        raise SystemExit("no association was asked for")
+        raise SystemExit("no association was requested")
     sock.sendall(acceptance(request, maximum_length=1 << 17).encode())
 
 
@@ -67,7 +67,7 @@ class _Instances:
     def begin(self) -> None:
         self._request = _REQUEST.search(self.command)
         if self._request is None:
-            raise SystemExit("no C-STORE-RQ")
+            raise SystemExit("not a C-STORE-RQ")
         self._path = f"{self._folder}/{self._request['sop_instance'].decode()}"
         self._file = os.open(f"{self._path}.part", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640)
         os.write(self._file, bytes(300))  # As long as the File Meta Information would be.

@@ -17,7 +17,7 @@ def _send(port: int, folder: Path) -> None:
             sock.sendall(data)
         sock.sendall(bytes(8))
         if sock.recv(1) != b"\0":
-            raise SystemExit("the receiver has gone")
+            raise SystemExit("the receiver has disconnected")
 
 
 if __name__ == "__main__":

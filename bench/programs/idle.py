@@ -1,6 +1,6 @@
 """Open associations and leave them idle until standard input ends: python -m bench.programs.idle PORT NUMBER.
 
-It prints a line once the first is there, and another one once they all are.
+It prints a line once the first is established, and another line once all are.
 """
 
 from __future__ import annotations

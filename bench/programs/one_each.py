@@ -1,4 +1,4 @@
-"""Send each file of a folder over an association of its own: python -m bench.programs.one_each PORT FOLDER."""
+"""Send each file of a folder over a separate association: python -m bench.programs.one_each PORT FOLDER."""
 
 from __future__ import annotations
 

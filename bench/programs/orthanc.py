@@ -1,4 +1,4 @@
-"""Become an Orthanc that receives into a folder: python -m bench.programs.orthanc PORT FOLDER."""
+"""Run Orthanc as a receiver into a folder: python -m bench.programs.orthanc PORT FOLDER."""
 
 from __future__ import annotations
 

@@ -39,14 +39,14 @@ def test_without_atheris_it_says_so(tmp_path: Path) -> None:
     blocked = "import sys; sys.modules['atheris'] = None"
     code, output = python(tmp_path, "fuzz", "--folder", tmp_path / "fuzz", first=blocked)
     assert code == 2
-    assert output.startswith(f"There is no atheris for this Python ({sys.version.split()[0]})")
+    assert output.startswith(f"atheris is not available for this Python ({sys.version.split()[0]})")
     assert not (tmp_path / "fuzz").exists()
 
 
 def test_a_target_that_there_is_not(tmp_path: Path) -> None:
     code, output = python(tmp_path, "fuzz", "nothing")
     assert code == 2, output
-    assert "nothing: there is no such target" in output
+    assert "nothing: unknown target" in output
 
 
 def test_what_holds_is_told_and_what_is_learned_kept(tmp_path: Path) -> None:

@@ -218,7 +218,7 @@ MISPRINTED_UIDS: dict[str, str] = {
     '1.2.840.10008.5.1.1.4.1.1.3.1': '1.2.840.10008.5.1.4.1.1.1.3.1',
 }
 
-# PS3.6 Table A-1, all that is no storage class: uid: name
+# PS3.6 Table A-1 without the storage classes: uid: name
 OTHER_UIDS: dict[str, str] = {
     '1.2.840.10008.1.1': 'Verification SOP Class',
     '1.2.840.10008.1.2': 'Implicit VR Little Endian',
