@@ -1,11 +1,11 @@
-# make demo    receive and send real instances on this machine, and compare them
-# make test    all checks and tests
+# make demo    send and receive real instances on this machine, and compare them
+# make test    run all checks and tests
 # make serve   run the receiver
 # make bench   measure against DCMTK, pynetdicom and Orthanc, and judge the ratios
-# make guard   count the instructions of the hot paths, and compare them with the figures that they are kept to
-# make kill    kill the receiver 200 times under load and the sender 50 times, and look at what arrived and was kept
-# make soak    100,000 associations of each kind, and senders by the dozen: nothing is left of them
-# make fuzz    fuzz each target for FUZZ_SECONDS (60); findings come into .fuzz/findings
+# make guard   count the instructions of the hot paths, and compare them with the recorded figures
+# make kill    kill the receiver 200 times under load and the sender 50 times, and check the archive and the journal
+# make soak    open 100,000 associations of each kind and run many senders, and check for leaks
+# make fuzz    fuzz each target for FUZZ_SECONDS (60); findings are written to .fuzz/findings
 
 PYTHON ?= python3
 BIN := .venv/bin
