@@ -1,4 +1,4 @@
-"""The public face: what the package exports, and the pages that show how to use it."""
+"""The public API: the package's exports, and the pages that describe their use."""
 
 from __future__ import annotations
 

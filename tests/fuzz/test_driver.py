@@ -1,4 +1,4 @@
-"""The fuzzer as a command: what it says, what it keeps, and how it ends."""
+"""The fuzzer as a command: its output, files and exit codes."""
 
 import os
 import subprocess
@@ -20,7 +20,7 @@ ReleaseRP.encode = lambda _: ReleaseRQ().encode()
 
 
 def python(folder: Path, *arguments: str | Path, first: str = "") -> tuple[int, str]:
-    """Run a module, in a process that does something else first; give its exit code and its output."""
+    """Run a module in a process, after the code in `first`; return its exit code and output."""
     (folder / "sitecustomize.py").write_text(first)
     done = subprocess.run(
         (sys.executable, "-m", *map(str, arguments)),
@@ -35,7 +35,7 @@ def python(folder: Path, *arguments: str | Path, first: str = "") -> tuple[int, 
     return done.returncode, done.stdout
 
 
-def test_without_atheris_it_says_so(tmp_path: Path) -> None:
+def test_a_missing_atheris_is_reported(tmp_path: Path) -> None:
     blocked = "import sys; sys.modules['atheris'] = None"
     code, output = python(tmp_path, "fuzz", "--folder", tmp_path / "fuzz", first=blocked)
     assert code == 2
@@ -43,13 +43,13 @@ def test_without_atheris_it_says_so(tmp_path: Path) -> None:
     assert not (tmp_path / "fuzz").exists()
 
 
-def test_a_target_that_there_is_not(tmp_path: Path) -> None:
+def test_an_unknown_target_is_an_error(tmp_path: Path) -> None:
     code, output = python(tmp_path, "fuzz", "nothing")
     assert code == 2, output
     assert "nothing: unknown target" in output
 
 
-def test_what_holds_is_told_and_what_is_learned_kept(tmp_path: Path) -> None:
+def test_results_are_printed_and_learned_inputs_are_kept(tmp_path: Path) -> None:
     pytest.importorskip("atheris")
     code, output = python(tmp_path, "fuzz", "item", "--seconds", "1", "--folder", tmp_path / "fuzz")
     assert (code, output.split()[0], output.split()[-1]) == (0, "item", "held")
@@ -58,7 +58,7 @@ def test_what_holds_is_told_and_what_is_learned_kept(tmp_path: Path) -> None:
     assert list((tmp_path / "fuzz" / "findings").iterdir()) == []
 
 
-def test_a_finding_is_kept_and_can_be_seen_again(tmp_path: Path) -> None:
+def test_a_finding_is_kept_and_can_be_reproduced(tmp_path: Path) -> None:
     pytest.importorskip("atheris")
     code, output = python(tmp_path, "fuzz", "pdu", "--seconds", "30", "--folder", tmp_path / "fuzz", first=BROKEN)
     assert code == 1

@@ -21,7 +21,7 @@ from dicomport.wire import AssociateRJ, RawCommand, ReleaseRP, ReleaseRQ, UserId
 
 SEEDS: Final = {target: sorted((CORPUS / target).iterdir()) for target in TARGETS}
 MUTANTS: Final = 800
-LONGEST: Final = 1500
+MAX_LENGTH: Final = 1500
 
 every_target = pytest.mark.parametrize("name", TARGETS)
 
@@ -58,11 +58,11 @@ def mutated(rng: random.Random, data: bytes, other: bytes) -> bytes:
                 changed[at : at + size] = other[start : start + size]
             case _:
                 changed[at:] = other[start:]
-    return bytes(changed[:LONGEST])
+    return bytes(changed[:MAX_LENGTH])
 
 
 def mutants(name: str) -> Iterator[bytes]:
-    """Give mutants of a target's seeds, each of which may come of the one before."""
+    """Yield mutants of a target's seeds; each may be derived from its predecessor."""
     rng = random.Random(name)
     pool = [path.read_bytes() for path in SEEDS[name]]
     for _ in range(MUTANTS):
@@ -135,7 +135,7 @@ def test_a_defect_is_found(
     monkeypatch: pytest.MonkeyPatch, name: str, owner: object, attribute: str, defect: object
 ) -> None:
     monkeypatch.setattr(owner, attribute, defect)
-    # Whatever comes out of a target is a finding.
+    # Any exception of a target is a finding.
     with pytest.raises(Exception):  # noqa: B017, PT011
         exhaust(name)
 
