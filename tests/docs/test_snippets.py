@@ -1,4 +1,4 @@
-"""The pages' Python examples run, and their command lines name commands and options that exist."""
+"""The pages' Python examples run, and the commands, options and modules in the text exist."""
 
 from __future__ import annotations
 
@@ -108,6 +108,14 @@ def test_a_snippet_runs(
         assert not report.failed
     if "await scp.serve_forever()" in snippet:
         assert "sent incoming" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "docs/architecture.md"])
+def test_a_module_in_the_text_exists(page: str) -> None:
+    named = re.findall(r"`((?:\w+/)*\w+\.py)`", (ROOT / page).read_text(encoding="utf-8"))
+    assert named
+    for name in named:
+        assert (ROOT / name).exists() or (ROOT / "src" / "dicomport" / name).exists(), name
 
 
 # Command lines.
