@@ -11,19 +11,19 @@ from tests.scu.data import part10
 
 from dicomport import SendReport, Status, StorageSCP
 from dicomport.scu import InstanceResult
-from dicomport.scu.requestor import Timing
+from dicomport.scu.results import Timing
 from dicomport.testing import Link
 
 
-def report(spent: Timing, *results: InstanceResult, round_trip: float = 0.01) -> SendReport:
-    return SendReport(results=results, associations=1, seconds=1.0, round_trip=round_trip, spent=spent)
+def report(timing: Timing, *results: InstanceResult, round_trip: float = 0.01) -> SendReport:
+    return SendReport(results=results, associations=1, seconds=1.0, round_trip=round_trip, timing=timing)
 
 
 ANSWERED = (InstanceResult(status=Status.of(0)), InstanceResult(status=Status.of(0xA700)))
 
 
 @pytest.mark.parametrize(
-    ("spent", "limit"),
+    ("timing", "limit"),
     [
         (Timing(reading=0.5, sending=0.1, waiting=0.4), "disk"),
         (Timing(reading=0.1, sending=0.5, waiting=0.4), "network"),
@@ -32,9 +32,9 @@ ANSWERED = (InstanceResult(status=Status.of(0)), InstanceResult(status=Status.of
     ],
 )
 def test_it_is_what_took_longest_and_waiting_is_the_peer_beyond_two_round_trips_an_answer(
-    spent: Timing, limit: str
+    timing: Timing, limit: str
 ) -> None:
-    assert report(spent, *ANSWERED).limit == limit
+    assert report(timing, *ANSWERED).limit == limit
 
 
 def test_instances_that_nobody_answered_do_not_count() -> None:

@@ -9,10 +9,11 @@ from dicomport.scu.contexts import ContextLike, NegotiationItems, association_re
 from dicomport.scu.inputs.background import Sources, feed
 from dicomport.scu.inputs.discovery import Source, find
 from dicomport.scu.inputs.instance import Instance, NotSendableError, instance_from_dataset, instance_from_path
-from dicomport.scu.requestor import NoContextError, Requestor, StoreResponse
+from dicomport.scu.requestor import NoContextError, Requestor
+from dicomport.scu.results import InstanceResult, StoreResponse
 from dicomport.scu.sending.delivery_queue import OnResult
 from dicomport.scu.sending.plan import AssociationPlan, Plan
-from dicomport.scu.sending.report import InstanceResult, SendReport
+from dicomport.scu.sending.report import SendReport
 from dicomport.scu.sending.retry import RetryPolicy
 from dicomport.scu.sending.send import Sending, send
 from dicomport.scu.transform.pipeline import Transform

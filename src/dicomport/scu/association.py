@@ -12,7 +12,8 @@ from dicomport.core import AcceptedContext, NegotiationResult
 from dicomport.net import Address, Connection, ConnectionLostError, Steps, Timeouts, connect
 from dicomport.scu.contexts import ContextLike, NegotiationItems, association_request
 from dicomport.scu.inputs.instance import Instance, NotSendableError, instance_of
-from dicomport.scu.requestor import NoContextError, Requestor, StoreResponse, Timing
+from dicomport.scu.requestor import NoContextError, Requestor
+from dicomport.scu.results import StoreResponse, Timing
 from dicomport.standard import Status
 from dicomport.wire import AssociateRQ, Priority
 
@@ -64,9 +65,9 @@ class ClientAssociation:
         return self._requestor.window
 
     @property
-    def spent(self) -> Timing:
-        """Where the association's time went so far."""
-        return self._requestor.spent
+    def timing(self) -> Timing:
+        """Time that the association has spent on each step so far."""
+        return self._requestor.timing
 
     @property
     def round_trip(self) -> float:

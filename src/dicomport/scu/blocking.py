@@ -15,7 +15,8 @@ from dicomport.net import Address, BlockingConnection, ConnectionLostError, Step
 from dicomport.scu.contexts import ContextLike, NegotiationItems, association_request
 from dicomport.scu.inputs.background import Sources
 from dicomport.scu.inputs.instance import Instance, NotSendableError, instance_of
-from dicomport.scu.requestor import NoContextError, Requestor, StoreResponse
+from dicomport.scu.requestor import NoContextError, Requestor
+from dicomport.scu.results import StoreResponse
 from dicomport.scu.sending.report import SendReport
 from dicomport.scu.sending.send import SendOptions
 from dicomport.scu.sending.send import send as send_in_loop

@@ -6,7 +6,13 @@ from collections.abc import Iterable, Sequence
 from typing import Final, TypeAlias, TypedDict, Unpack
 
 from dicomport.net import DEFAULT_MAXIMUM_LENGTH, IDENTITY, check_ae_title
-from dicomport.standard import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN, SOPClass, TransferSyntax
+from dicomport.standard import (
+    EXPLICIT_VR_LITTLE_ENDIAN,
+    IMPLICIT_VR_LITTLE_ENDIAN,
+    SOPClass,
+    TransferSyntax,
+    find_transfer_syntax,
+)
 from dicomport.wire import (
     AssociateRQ,
     AsynchronousOperationsWindow,
@@ -18,7 +24,14 @@ from dicomport.wire import (
     UserInformation,
 )
 
-__all__ = ["MAX_CONTEXTS", "ContextLike", "NegotiationItems", "association_request", "presentation_contexts"]
+__all__ = [
+    "MAX_CONTEXTS",
+    "ContextLike",
+    "NegotiationItems",
+    "association_request",
+    "presentation_contexts",
+    "uncompressed_default",
+]
 
 MAX_CONTEXTS: Final = 128
 """Presentation Contexts in one association: their ids are the odd numbers from 1 to 255 (PS3.8 9.3.2.2)."""
@@ -44,6 +57,12 @@ def presentation_contexts(wanted: Iterable[ContextLike]) -> tuple[PresentationCo
     if not 1 <= len(contexts) <= MAX_CONTEXTS:
         raise ValueError(f"an association has 1 to {MAX_CONTEXTS} presentation contexts, not {len(contexts)}")
     return tuple(contexts)
+
+
+def uncompressed_default(transfer_syntax_uid: str) -> tuple[str, ...]:
+    """Return Implicit VR Little Endian for an uncompressed transfer syntax: PS3.5 10.1 requires it to be proposed."""
+    syntax = find_transfer_syntax(transfer_syntax_uid)
+    return (IMPLICIT_VR_LITTLE_ENDIAN.uid,) if syntax is not None and syntax.uncompressed else ()
 
 
 def _uid(what: SOPClass | TransferSyntax | str) -> str:

@@ -7,7 +7,6 @@ import functools
 import ssl
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
 
 from dicomport.core import (
@@ -42,7 +41,8 @@ from dicomport.net import (
 )
 from dicomport.scu.inputs.instance import Instance, NotSendableError
 from dicomport.scu.inputs.locations import FileRegion
-from dicomport.standard import UNRECOGNIZED_OPERATION, VERIFICATION, Category, Status, describe
+from dicomport.scu.results import StoreResponse, Timing
+from dicomport.standard import UNRECOGNIZED_OPERATION, VERIFICATION, Status, describe
 from dicomport.wire import (
     DEFAULT_LIMITS,
     AssociateRQ,
@@ -60,7 +60,7 @@ from dicomport.wire import (
     Response,
 )
 
-__all__ = ["NoContextError", "Requestor", "StoreResponse", "Timing"]
+__all__ = ["NoContextError", "Requestor"]
 
 _CHUNK_BYTES: Final = 1 << 20
 """What is read of an instance and handed to the socket at a time."""
@@ -79,46 +79,6 @@ class NoContextError(DicomportError):
     """The association has no Presentation Context for the instance; the association goes on."""
 
 
-@dataclass(frozen=True, slots=True)
-class StoreResponse:
-    """The peer's answer to a C-STORE request."""
-
-    sop_instance_uid: str
-    """Of the instance that was sent."""
-    status: Status
-    """With Error Comment and Offending Element where the peer gave them."""
-
-    @property
-    def accepted(self) -> bool:
-        """Whether the peer took the instance: a success or a warning."""
-        return self.status.accepted
-
-    @property
-    def category(self) -> Category:
-        """The category of the status."""
-        return self.status.category
-
-    @property
-    def error_comment(self) -> str:
-        """Error Comment (0000,0902), empty where there was none."""
-        return self.status.comment
-
-
-@dataclass(slots=True)
-class Timing:
-    """Where an association's time went, seconds."""
-
-    reading: float = 0.0
-    """On getting instances from where they are stored."""
-    sending: float = 0.0
-    """On getting their bytes out: the network, or a peer that does not read as fast."""
-    waiting: float = 0.0
-    """On the peer's responses."""
-
-    def __add__(self, other: Timing) -> Timing:
-        return Timing(self.reading + other.reading, self.sending + other.sending, self.waiting + other.waiting)
-
-
 class Requestor:
     """One association from the requestor's side. Its methods are steps, for one runner at a time.
 
@@ -132,7 +92,7 @@ class Requestor:
         """What was agreed on, once `establish` is done."""
         self.round_trip = 0.0
         """Seconds that the peer took to answer the association request."""
-        self.spent = Timing()
+        self.timing = Timing()
         self._proposed_window = request.user_information.operations_window
         self._timeouts = timeouts
         self._by_syntaxes: dict[tuple[str, str], AcceptedContext] = {}
@@ -269,7 +229,7 @@ class Requestor:
                     case _:
                         pass  # A data set that belongs to one of these.
         finally:
-            self.spent.waiting += time.perf_counter() - started
+            self.timing.waiting += time.perf_counter() - started
 
     def context_for(self, sop_class_uid: str, transfer_syntax_uid: str) -> AcceptedContext | None:
         """Give the accepted Presentation Context for a SOP Class in a transfer syntax, if there is one."""
@@ -317,7 +277,7 @@ class Requestor:
                 how_far = "" if chunk is None else " to its end"
                 raise NotSendableError(f"can't be read{how_far}: {error}") from error
             finally:
-                self.spent.reading += time.perf_counter() - started
+                self.timing.reading += time.perf_counter() - started
             if chunk is None:
                 return
             yield chunk
@@ -336,7 +296,7 @@ class Requestor:
                 # The connection is gone, but the peer may have said why before: the wait for its response will tell.
                 return
             finally:
-                self.spent.sending += time.perf_counter() - started
+                self.timing.sending += time.perf_counter() - started
             if not size:
                 return
             chunk = next(rest)

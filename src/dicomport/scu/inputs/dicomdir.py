@@ -13,7 +13,7 @@ from pydicom.filereader import read_dataset, read_partial
 
 from dicomport.files import BoundedReader, open_regular
 from dicomport.scu.inputs.found import refused
-from dicomport.scu.sending.report import InstanceResult
+from dicomport.scu.results import InstanceResult
 from dicomport.standard import DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
 
 __all__ = ["references"]

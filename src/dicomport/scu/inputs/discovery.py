@@ -23,7 +23,7 @@ from dicomport.scu.inputs.containers import SNIFFED_BYTES, ArchiveKind, archive_
 from dicomport.scu.inputs.found import Found, refused
 from dicomport.scu.inputs.instance import Instance, NotSendableError, instance_of, read_instance
 from dicomport.scu.inputs.paths import is_glob, listed, matches, walk
-from dicomport.scu.sending.report import InstanceResult
+from dicomport.scu.results import InstanceResult
 from dicomport.standard import MEDIA_STORAGE_DIRECTORY
 
 if TYPE_CHECKING:

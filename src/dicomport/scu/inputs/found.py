@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TypeAlias
 
 from dicomport.scu.inputs.instance import Instance
-from dicomport.scu.sending.report import InstanceResult
+from dicomport.scu.results import InstanceResult
 
 __all__ = ["Found", "refused"]
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final, TypeAlias, TypedDict, Unpack
 from dicomport.logs import get_logger, reason_of
 from dicomport.scu.inputs.found import Found
 from dicomport.scu.inputs.instance import Instance
+from dicomport.scu.results import InstanceResult
 from dicomport.scu.sending.plan import AssociationPlan, Plan, QueuedInstance
-from dicomport.scu.sending.report import InstanceResult
 from dicomport.scu.sending.retry import RetryPolicy
 from dicomport.standard import Status
 

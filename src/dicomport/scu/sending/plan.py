@@ -7,23 +7,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from dicomport.scu.contexts import MAX_CONTEXTS
+from dicomport.scu.contexts import MAX_CONTEXTS, uncompressed_default
 from dicomport.scu.inputs.instance import Instance
-from dicomport.standard import IMPLICIT_VR_LITTLE_ENDIAN, find_transfer_syntax
 
-__all__ = ["Alternatives", "AssociationPlan", "ContextLoad", "Plan", "QueuedInstance", "uncompressed_default"]
+__all__ = ["Alternatives", "AssociationPlan", "ContextLoad", "Plan", "QueuedInstance"]
 
 Pair: TypeAlias = tuple[str, str]
 """A SOP Class UID and a transfer syntax UID."""
 
 Alternatives: TypeAlias = Callable[[str], tuple[str, ...]]
 """Gives the transfer syntaxes that are proposed beside an instance's own, in the order of preference."""
-
-
-def uncompressed_default(transfer_syntax_uid: str) -> tuple[str, ...]:
-    """Give Implicit VR Little Endian for what is not compressed: the default that PS3.5 10.1 asks to be offered."""
-    syntax = find_transfer_syntax(transfer_syntax_uid)
-    return (IMPLICIT_VR_LITTLE_ENDIAN.uid,) if syntax is not None and syntax.uncompressed else ()
 
 
 @dataclass(slots=True)

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Unpack
 from dicomport.net import Address, Timeouts, check_ae_title
 from dicomport.scu.contexts import NegotiationItems
 from dicomport.scu.inputs.background import Sources, feed
+from dicomport.scu.results import InstanceResult
 from dicomport.scu.sending.delivery_queue import OnResult
-from dicomport.scu.sending.report import InstanceResult, SendReport
+from dicomport.scu.sending.report import SendReport
 from dicomport.scu.sending.retry import RetryPolicy
 from dicomport.scu.sending.sender import Sender, Settings
 from dicomport.scu.transform.pipeline import Transform

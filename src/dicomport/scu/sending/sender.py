@@ -14,7 +14,7 @@ from dicomport.net import AbortedError, Address, AssociationError, ConnectError,
 from dicomport.scu.association import ClientAssociation, open_association
 from dicomport.scu.contexts import NegotiationItems, association_request
 from dicomport.scu.inputs.found import Found
-from dicomport.scu.requestor import Timing
+from dicomport.scu.results import Timing
 from dicomport.scu.sending.association_worker import AssociationWorker
 from dicomport.scu.sending.delivery_queue import DeliveryQueue, OnResult, result_of
 from dicomport.scu.sending.plan import AssociationPlan, Plan
@@ -104,7 +104,7 @@ class Sender:
         self._error = ""
         self._started = 0.0
         self._round_trip = 0.0
-        self._spent = Timing()
+        self._timing = Timing()
 
     def report(self) -> SendReport:
         """Tell what has become of what was sent so far."""
@@ -116,7 +116,7 @@ class Sender:
             untried=self.desk.unsettled,
             seconds=time.monotonic() - self._started if self._started else 0.0,
             round_trip=self._round_trip,
-            spent=self._spent,
+            timing=self._timing,
         )
 
     async def run(self, found: AsyncIterator[Sequence[Found]]) -> None:
@@ -281,6 +281,6 @@ class Sender:
         finally:
             self._established -= 1
             self._window_works = self._window_works or (windowed and exchange.answered > 0)
-            self._spent += association.spent
+            self._timing += association.timing
             self._round_trip = min(self._round_trip or association.round_trip, association.round_trip)
         return True

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from dicomport.scu.association import ClientAssociation
+from dicomport.scu.contexts import uncompressed_default
 from dicomport.scu.inputs.instance import Instance, NotSendableError
-from dicomport.scu.sending.plan import uncompressed_default
 
 if TYPE_CHECKING:
     from dicomport.scu.transform.editing import Editor
