@@ -57,7 +57,7 @@ from dicomport.wire import (
     CEchoRSP,
     CStoreRQ,
     CStoreRSP,
-    Limits,
+    ProtocolLimits,
     ReleaseRP,
     ReleaseRQ,
     decode,
@@ -78,7 +78,7 @@ __all__ = [
 
 Chosen = TypeVar("Chosen")
 
-_LIMITS: Final = Limits(
+_LIMITS: Final = ProtocolLimits(
     associate_pdu_bytes=2000, p_data_pdu_bytes=4000, command_bytes=500, command_fragments=8, idle_fragments=5
 )
 """Limits that a few bytes reach."""

@@ -14,10 +14,10 @@ from dicomport.wire import (
     EncodeError,
     FileMeta,
     FileMetaError,
-    Limits,
     PresentationContextAC,
     PresentationContextRQ,
     ProtocolError,
+    ProtocolLimits,
     RawCommand,
     Response,
     RoleSelection,
@@ -45,7 +45,7 @@ _PART_OF_THE_VALUE: Final = frozenset((Deviation.REPEATED_ITEM, Deviation.AE_TIT
 _PART_OF_A_REFUSAL: Final = frozenset((Deviation.UID_PADDING,))
 """UIDs are sent back as received."""
 
-_TIGHT: Final = Limits(presentation_contexts=2, transfer_syntaxes_per_context=2, user_items=3)
+_TIGHT: Final = ProtocolLimits(presentation_contexts=2, transfer_syntaxes_per_context=2, user_items=3)
 _UNRECOGNIZED_OPERATION: Final = 0x0211
 _GROUP_0002: Final = 128 + 4
 _MAX_SHORT_VALUE: Final = 0xFFFF

@@ -15,8 +15,9 @@ from pathlib import Path
 
 from dicomport.cli.options import limit as limit_options
 from dicomport.cli.options import timeout as timeout_options
+from dicomport.commitment import CommitmentLimits
 from dicomport.net import Timeouts
-from dicomport.wire import Limits
+from dicomport.scp import Limits
 
 PAGE = Path(__file__).parent.parent / "docs" / "limits.md"
 
@@ -42,6 +43,12 @@ new ones: above the limit, a new association is rejected at once (A-ASSOCIATE-RJ
 `storescp` raises its limit on open files as necessary, or reports that this number of associations is not possible.
 """
 
+_COMMITMENT = """\
+## Storage commitment
+
+`CommitmentSCP` takes them as `limits=dicomport.CommitmentLimits(...)`.
+"""
+
 _TIMERS = """\
 ## Timers
 
@@ -59,12 +66,15 @@ def page() -> str:
     follows = {name: flag.follows for name, flag in timeout_options.FLAGS.items() if flag.follows}
     lines = (
         *(_INTRODUCTION, _LIMITS, *_table(Limits, {}, limits), ""),
+        *(_COMMITMENT, *_table(CommitmentLimits, {}, {}), ""),
         *(_TIMERS, *_table(Timeouts, follows, timers), ""),
     )
     return "\n".join(lines)
 
 
-def _table(kind: type[Limits | Timeouts], follows: Mapping[str, str], flags: Mapping[str, str]) -> Iterator[str]:
+def _table(
+    kind: type[Limits | CommitmentLimits | Timeouts], follows: Mapping[str, str], flags: Mapping[str, str]
+) -> Iterator[str]:
     reasons = _docstrings(kind)
     yield "| name | default | flag | purpose and reason |"
     yield "|---|---|---|---|"
@@ -74,8 +84,15 @@ def _table(kind: type[Limits | Timeouts], follows: Mapping[str, str], flags: Map
         yield f"| `{name}` | {default} | {flag} | {reasons[name]} |"
 
 
-def _docstrings(kind: type[Limits | Timeouts]) -> dict[str, str]:
-    """Read the docstrings of a class's fields, which do not exist at run time."""
+def _docstrings(kind: type[Limits | CommitmentLimits | Timeouts]) -> dict[str, str]:
+    """Read the docstrings of a class's fields, inherited ones too; they do not exist at run time."""
+    found = {}
+    for base in reversed(kind.__mro__[:-1]):
+        found.update(_own_docstrings(base))
+    return found
+
+
+def _own_docstrings(kind: type) -> dict[str, str]:
     [tree] = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
     if not isinstance(tree, ast.ClassDef):
         raise TypeError(kind)

@@ -5,6 +5,7 @@ from typing import Final
 from dicomport import blocking as blocking
 from dicomport import wire as wire
 from dicomport.commitment import Commitment as Commitment
+from dicomport.commitment import CommitmentLimits as CommitmentLimits
 from dicomport.commitment import CommitmentReport as CommitmentReport
 from dicomport.commitment import CommitmentSCP as CommitmentSCP
 from dicomport.commitment import Integrity as Integrity
@@ -27,6 +28,7 @@ from dicomport.net import tls_server_context as tls_server_context
 from dicomport.scp import AssociationInfo as AssociationInfo
 from dicomport.scp import FolderStorage as FolderStorage
 from dicomport.scp import Handler as Handler
+from dicomport.scp import Limits as Limits
 from dicomport.scp import PeerRule as PeerRule
 from dicomport.scp import Sink as Sink
 from dicomport.scp import Storage as Storage
@@ -54,7 +56,6 @@ from dicomport.standard import Status as Status
 from dicomport.standard import TransferSyntax as TransferSyntax
 from dicomport.standard import sop_classes as sop_classes
 from dicomport.standard import transfer_syntaxes as transfer_syntaxes
-from dicomport.wire import Limits as Limits
 from dicomport.wire import Priority as Priority
 from dicomport.wire.commitment import SOPReference as SOPReference
 

@@ -12,8 +12,9 @@ from typing import Any, Final
 
 from tests.scp.storages import Recorder
 
-from dicomport import Address, CommitmentSCP, SOPReference, Status, StorageSCP
+from dicomport import Address, CommitmentLimits, CommitmentSCP, Limits, SOPReference, Status, StorageSCP
 from dicomport.core import AcceptedContext
+from dicomport.scp import DEFAULT_LIMITS
 from dicomport.testing import Message, Peer, ScriptedSCU
 from dicomport.wire import NActionRQ, NActionRSP, NEventReportRQ
 from dicomport.wire.commitment import CommitmentRequest, CommitmentResult
@@ -86,12 +87,27 @@ class Log(logging.Handler):
 
 
 @contextlib.contextmanager
-def serving(keeper: Any, folder: Path, *, port: int | None = None, **options: Any) -> Iterator[Serving]:
+def serving(
+    keeper: Any,
+    folder: Path,
+    *,
+    port: int | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+    commitment_limits: CommitmentLimits | None = None,
+    **options: Any,
+) -> Iterator[Serving]:
     """Serve; `port` is where the SCU "SCRIPTED" listens."""
     report_to = {} if port is None else {"SCRIPTED": Address("127.0.0.1", port)}
-    commitment = CommitmentSCP(keeper, folder, report_to=report_to, ae_title="ARCHIVE", **options)
-    shared = {name: options[name] for name in ("limits", "timeouts") if name in options}
-    with StorageSCP(Recorder(), port=0, commitment=commitment, **shared).in_thread() as scp:
+    commitment = CommitmentSCP(
+        keeper,
+        folder,
+        report_to=report_to,
+        ae_title="ARCHIVE",
+        limits=commitment_limits or CommitmentLimits(),
+        **options,
+    )
+    shared = {name: options[name] for name in ("timeouts",) if name in options}
+    with StorageSCP(Recorder(), port=0, commitment=commitment, limits=limits, **shared).in_thread() as scp:
         yield Serving(scp, folder)
 
 

@@ -25,7 +25,7 @@ from tests.commitment.asking import (
 )
 from tests.files.faults import Disk, Fault
 
-from dicomport import Address, CommitmentSCP, Limits, SOPReference, Status, Timeouts
+from dicomport import Address, CommitmentLimits, CommitmentSCP, Limits, SOPReference, Status, Timeouts
 from dicomport.commitment.transactions import Transaction, Transactions
 from dicomport.testing import Peer, Script, ScriptedSCP, acceptance, in_turn
 from dicomport.wire import (
@@ -201,18 +201,21 @@ def test_a_report_is_not_for_an_scp(tmp_path: Path) -> None:
 
 
 def test_a_deflated_request_is_inflated_no_further_than_one_may_be_long(tmp_path: Path) -> None:
-    limits = Limits(normalized_bytes=100_000)
-    with serving(Keeper(), tmp_path, limits=limits) as served, SCU(served.port, transfer_syntaxes=[DEFLATED]) as scu:
+    limits = CommitmentLimits(data_set_bytes=100_000)
+    with (
+        serving(Keeper(), tmp_path, commitment_limits=limits) as served,
+        SCU(served.port, transfer_syntaxes=[DEFLATED]) as scu,
+    ):
         many = CommitmentRequest("1.2.3", references(*["1.2.1"] * 2000))
         assert len(many.encode(DEFLATED)) < 10_000
         assert scu.act(many.encode(DEFLATED)) == 0x0213
 
 
-@pytest.mark.parametrize("limits", [Limits(pending_commitments=2), Limits(pending_references=5)])
-def test_only_so_many_are_kept(tmp_path: Path, limits: Limits) -> None:
+@pytest.mark.parametrize("limits", [CommitmentLimits(pending_commitments=2), CommitmentLimits(pending_references=5)])
+def test_only_so_many_are_kept(tmp_path: Path, limits: CommitmentLimits) -> None:
     keeper = Keeper()
     keeper.may_look.clear()
-    with serving(keeper, tmp_path, limits=limits) as served, SCU(served.port) as scu:
+    with serving(keeper, tmp_path, commitment_limits=limits) as served, SCU(served.port) as scu:
         assert scu.ask("1.2.1", "1.3.1", "1.3.2") == 0x0000
         assert scu.ask("1.2.2", "1.3.1", "1.3.2") == 0x0000
         assert scu.ask("1.2.3", "1.3.1", "1.3.2") == 0x0213
@@ -554,9 +557,9 @@ def test_what_is_tried_in_vain_is_given_up(tmp_path: Path, log: Log) -> None:
 
 
 def test_what_nobody_could_be_told_makes_room_for_others(tmp_path: Path, log: Log) -> None:
-    limits = Limits(pending_commitments=1)
+    limits = CommitmentLimits(pending_commitments=1)
     keeper = Keeper()
-    with serving(keeper, tmp_path, limits=limits, retry_for=0.3) as served:
+    with serving(keeper, tmp_path, commitment_limits=limits, retry_for=0.3) as served:
         with SCU(served.port) as scu:
             assert scu.ask("1.2.3", "1.2.1") == 0x0000
             ended("abort", scu)

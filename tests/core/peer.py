@@ -22,11 +22,11 @@ from dicomport.core import (
     negotiate,
 )
 from dicomport.wire import (
-    DEFAULT_LIMITS,
+    DEFAULT_PROTOCOL_LIMITS,
     AssociateRQ,
     CEchoRQ,
-    Limits,
     PresentationContextRQ,
+    ProtocolLimits,
     UserInformation,
 )
 
@@ -193,19 +193,19 @@ def answer(core: Association, policy: AcceptorPolicy = POLICY) -> Negotiation:
     return negotiation
 
 
-def idle(role: Role, limits: Limits = DEFAULT_LIMITS) -> Association:
+def idle(role: Role, limits: ProtocolLimits = DEFAULT_PROTOCOL_LIMITS) -> Association:
     """Sta1."""
     return Association(role, limits=limits)
 
 
-def opened(limits: Limits = DEFAULT_LIMITS) -> Association:
+def opened(limits: ProtocolLimits = DEFAULT_PROTOCOL_LIMITS) -> Association:
     """Sta2."""
     core = idle(Role.ACCEPTOR, limits)
     core.transport_opened()
     return core
 
 
-def requested(limits: Limits = DEFAULT_LIMITS) -> Association:
+def requested(limits: ProtocolLimits = DEFAULT_PROTOCOL_LIMITS) -> Association:
     """Sta3."""
     core = opened(limits)
     [event] = feed(core, associate_rq())
@@ -220,7 +220,7 @@ def connecting() -> Association:
     return core
 
 
-def proposing(limits: Limits = DEFAULT_LIMITS, request: AssociateRQ = REQUEST) -> Association:
+def proposing(limits: ProtocolLimits = DEFAULT_PROTOCOL_LIMITS, request: AssociateRQ = REQUEST) -> Association:
     """Sta5."""
     core = idle(Role.REQUESTOR, limits)
     core.request(request)
@@ -229,7 +229,7 @@ def proposing(limits: Limits = DEFAULT_LIMITS, request: AssociateRQ = REQUEST) -
     return core
 
 
-def established(role: Role = Role.ACCEPTOR, limits: Limits = DEFAULT_LIMITS) -> Association:
+def established(role: Role = Role.ACCEPTOR, limits: ProtocolLimits = DEFAULT_PROTOCOL_LIMITS) -> Association:
     """Sta6."""
     if role is Role.ACCEPTOR:
         core = requested(limits)

@@ -48,7 +48,7 @@ from dicomport.core import (
     negotiate,
 )
 from dicomport.testing import joined
-from dicomport.wire import DEFAULT_LIMITS, AbortReason, Deviation, LimitExceededError, Limits
+from dicomport.wire import DEFAULT_PROTOCOL_LIMITS, AbortReason, Deviation, LimitExceededError, ProtocolLimits
 
 HTTP: Final = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 SSH: Final = b"SSH-2.0-x\r\n"
@@ -119,7 +119,7 @@ def test_a_header_is_judged_when_it_is_there_and_not_before() -> None:
 
 @pytest.mark.parametrize("kind", [1, 2])
 def test_the_longest_associate_pdu_is_a_limit(kind: int) -> None:
-    limits = replace(DEFAULT_LIMITS, associate_pdu_bytes=1000)
+    limits = replace(DEFAULT_PROTOCOL_LIMITS, associate_pdu_bytes=1000)
     awaiting = opened if kind == 1 else proposing
     assert feed(awaiting(limits), pdu(kind, length=1000)) == []
     for core in (awaiting(limits), established(limits=limits)):
@@ -131,7 +131,7 @@ def test_the_longest_associate_pdu_is_a_limit(kind: int) -> None:
 @pytest.mark.parametrize("kind", [1, 2])
 def test_an_associate_pdu_out_of_place_is_judged_by_its_header_and_never_kept(kind: int) -> None:
     """Robustness P15: a second one, instead of a data set."""
-    size = DEFAULT_LIMITS.associate_pdu_bytes
+    size = DEFAULT_PROTOCOL_LIMITS.associate_pdu_bytes
     core = established()
     feed(core, p_data(pdv(1, LAST_COMMAND, STORE_SET)))
     refused(core, pdu(kind, length=size), answer=UNEXPECTED)
@@ -204,7 +204,7 @@ def test_a_pdv_length_is_judged_before_its_data_come() -> None:
 
 
 def test_empty_pdvs_can_t_go_on_for_ever() -> None:
-    core = established(limits=replace(DEFAULT_LIMITS, idle_fragments=10))
+    core = established(limits=replace(DEFAULT_PROTOCOL_LIMITS, idle_fragments=10))
     feed(core, STORE_PDU)
     empty = pdv(3, DATA)
     assert len(feed(core, p_data(*[empty] * 7), p_data(*[empty] * 3))) == 10
@@ -213,7 +213,7 @@ def test_empty_pdvs_can_t_go_on_for_ever() -> None:
 
 
 def test_empty_p_data_can_t_go_on_for_ever() -> None:
-    core = established(limits=replace(DEFAULT_LIMITS, idle_fragments=10))
+    core = established(limits=replace(DEFAULT_PROTOCOL_LIMITS, idle_fragments=10))
     assert feed(core, pdu(4) * 10) == []
     refused(core, pdu(4))
 
@@ -222,12 +222,12 @@ def test_the_default_limit_of_empty_pdvs() -> None:
     core = established()
     feed(core, STORE_PDU)
     *data, abort = feed(core, *itertools.repeat(p_data(*[pdv(3, DATA)] * 100), 20))
-    assert len(data) == DEFAULT_LIMITS.idle_fragments
+    assert len(data) == DEFAULT_PROTOCOL_LIMITS.idle_fragments
     assert isinstance(abort, Aborted)
 
 
 def test_a_byte_of_data_is_progress() -> None:
-    core = established(limits=replace(DEFAULT_LIMITS, idle_fragments=10))
+    core = established(limits=replace(DEFAULT_PROTOCOL_LIMITS, idle_fragments=10))
     feed(core, STORE_PDU)
     for _ in range(5):
         feed(core, p_data(*[pdv(3, DATA)] * 9), pdu(4), p_data(pdv(3, DATA, b"xy")))
@@ -235,7 +235,7 @@ def test_a_byte_of_data_is_progress() -> None:
 
 
 def test_a_command_has_a_longest_length() -> None:
-    limits = replace(DEFAULT_LIMITS, command_bytes=1000)
+    limits = replace(DEFAULT_PROTOCOL_LIMITS, command_bytes=1000)
     core = established(limits=limits)
     assert feed(core, p_data(pdv(1, COMMAND, bytes(1000)))) == []
     abort = refused(core, p_data(pdv(1, COMMAND, b"x")))
@@ -252,13 +252,13 @@ def test_a_command_of_more_than_64_kib_is_refused_before_it_is_whole() -> None:
 def test_a_command_has_a_greatest_number_of_fragments() -> None:
     core = established()
     fragment = p_data(pdv(1, COMMAND, b"xy"))
-    assert feed(core, fragment * DEFAULT_LIMITS.command_fragments) == []
+    assert feed(core, fragment * DEFAULT_PROTOCOL_LIMITS.command_fragments) == []
     abort = refused(core, fragment)
     assert abort.detail == "a command set in more than 256 fragments"
 
 
 def test_the_fragments_are_counted_for_each_command_anew() -> None:
-    core = established(limits=replace(DEFAULT_LIMITS, command_fragments=4))
+    core = established(limits=replace(DEFAULT_PROTOCOL_LIMITS, command_fragments=4))
     echo = ECHO_PDU[12:]
     in_four = [p_data(pdv(1, COMMAND, echo[at : at + 20])) for at in (0, 20, 40)] + [
         p_data(pdv(1, LAST_COMMAND, echo[60:]))
@@ -267,7 +267,7 @@ def test_the_fragments_are_counted_for_each_command_anew() -> None:
 
 
 def test_the_pieces_that_a_fragment_arrives_in_are_not_fragments() -> None:
-    core = established(limits=replace(DEFAULT_LIMITS, command_fragments=1))
+    core = established(limits=replace(DEFAULT_PROTOCOL_LIMITS, command_fragments=1))
     assert [type(event) for event in feed(core, *one_by_one(ECHO_PDU))] == [CommandReceived]
 
 
@@ -305,7 +305,7 @@ def test_no_limit_announced_is_none_to_be_longer_than() -> None:
 def test_a_p_data_beyond_the_hard_limit_is_refused_at_its_header() -> None:
     core = established()
     feed(core, STORE_PDU)
-    most = DEFAULT_LIMITS.p_data_pdu_bytes
+    most = DEFAULT_PROTOCOL_LIMITS.p_data_pdu_bytes
     assert feed(core, pdu(4, pdv(3, DATA, length=most - 4), length=most), bytes(most - 7)) != []
     # One byte of that is still to come.
     assert [event.data for event in feed(core, b"x") if isinstance(event, DataReceived)] == [b"x"]
@@ -420,7 +420,7 @@ def test_a_split_anywhere_is_the_same() -> None:
 
 
 def test_limits_are_the_core_s_own() -> None:
-    core = opened(Limits(presentation_contexts=1))
+    core = opened(ProtocolLimits(presentation_contexts=1))
     assert feed(core, associate_rq()) == []
     assert output(core) == USER_ABORT
     assert "2 presentation contexts, 1 at most" in str(core.error)

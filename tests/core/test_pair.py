@@ -19,7 +19,7 @@ from dicomport.core import (
     StateError,
 )
 from dicomport.testing import CorePair, joined
-from dicomport.wire import CStoreRQ, Limits
+from dicomport.wire import CStoreRQ, ProtocolLimits
 
 
 def associated(*sizes: int) -> CorePair:
@@ -168,7 +168,7 @@ def test_cut_loses_what_was_under_way() -> None:
 
 
 def test_limits_are_for_both_sides() -> None:
-    pair = CorePair(limits=Limits(associate_pdu_bytes=100))
+    pair = CorePair(limits=ProtocolLimits(associate_pdu_bytes=100))
     pair.connect(REQUEST)
     assert pair.acceptor.error is not None
     assert "100 at most" in str(pair.acceptor.error)

@@ -17,10 +17,10 @@ import pytest
 import trustme
 from tests.net.pairs import PATIENT, read, receive_into, until
 
-from dicomport.net import ConnectionSlot, Counters, Listener, Stream, Timeouts, listening_sockets
+from dicomport.net import ConnectionLimits, ConnectionSlot, Counters, Listener, Stream, Timeouts, listening_sockets
 from dicomport.net.listener import Serve
-from dicomport.wire import DEFAULT_LIMITS, Limits
 
+LIMITS: Final = ConnectionLimits()
 TIMEOUTS: Final = Timeouts(tls=30)
 
 
@@ -37,7 +37,7 @@ async def listener(
     *,
     tls: ssl.SSLContext | None = None,
     timeouts: Timeouts = TIMEOUTS,
-    limits: Limits = DEFAULT_LIMITS,
+    limits: ConnectionLimits = LIMITS,
 ) -> AsyncIterator[Listener]:
     made = Listener(
         listening_sockets("127.0.0.1", 0), serve, timeouts=timeouts, tls=tls, counters=Counters(), limits=limits
@@ -162,7 +162,12 @@ def test_an_ipv6_address_is_written_in_brackets() -> None:
             addresses.append(visitor.address)
 
         made = Listener(
-            listening_sockets("::1", 0), serve, timeouts=TIMEOUTS, tls=None, counters=Counters(), limits=DEFAULT_LIMITS
+            listening_sockets("::1", 0),
+            serve,
+            timeouts=TIMEOUTS,
+            tls=None,
+            counters=Counters(),
+            limits=ConnectionLimits(),
         )
         with socket.create_connection(("::1", made.port), timeout=30) as sock:
             assert await read(sock, 1) == b""
@@ -306,7 +311,7 @@ def test_a_listener_that_is_out_of_descriptors_tries_again_where_no_connection_e
 
 STARVED: Final = """
 import asyncio, logging, resource, sys
-from dicomport.wire import Limits
+from dicomport.net import ConnectionLimits
 from dicomport.net import Counters, Listener, Timeouts, Timer, listening_sockets
 
 async def serve(stream, address):
@@ -317,7 +322,7 @@ async def main():
     logging.basicConfig(stream=sys.stdout, format="%(message)s")
     resource.setrlimit(resource.RLIMIT_NOFILE, (24, 24))
     sockets = listening_sockets("127.0.0.1", 0)
-    listener = Listener(sockets, serve, timeouts=Timeouts(), tls=None, counters=Counters(), limits=Limits())
+    listener = Listener(sockets, serve, timeouts=Timeouts(), tls=None, counters=Counters(), limits=ConnectionLimits())
     print(listener.port, flush=True)
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
     await listener.close()

@@ -18,9 +18,9 @@ from tests.core.peer import command_set, p_data, pdv, store_elements
 from dicomport import FolderStorage, Status, StorageSCP, StoreRequest
 from dicomport.archive import Archive
 from dicomport.net import Timeouts
-from dicomport.scp import Handler
+from dicomport.scp import Handler, Limits
 from dicomport.testing import ScriptedSCU, association_request
-from dicomport.wire import Abort, CStoreRSP, Limits
+from dicomport.wire import Abort, CStoreRSP
 
 SHORT: Final = Timeouts(acse=0.05, network=0.05)
 LIMITS: Final = Limits(instance_bytes=100_000, drained_bytes=50_000)

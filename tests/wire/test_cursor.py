@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from dicomport.wire import Deviation, EncodeError, Limits, ProtocolError
+from dicomport.wire import Deviation, EncodeError, ProtocolError, ProtocolLimits
 from dicomport.wire.cursor import (
     Cursor,
     pack_ae_title,
@@ -46,7 +46,7 @@ def test_octets_left_over_are_a_protocol_error() -> None:
 
 
 def test_limits_and_notes_travel_into_nested_structures() -> None:
-    limits, notes = Limits(user_items=7), Counter[Deviation]()
+    limits, notes = ProtocolLimits(user_items=7), Counter[Deviation]()
     cursor = Cursor(bytes.fromhex("50 00 0008 52 00 0004") + b"1.2\0" + b"\xff", "test", limits=limits, notes=notes)
     kind, outer = cursor.item()
     inner_kind, inner = outer.item()

@@ -13,10 +13,10 @@ from dicomport.wire import (
     Deviation,
     EncodeError,
     LimitExceededError,
-    Limits,
     PresentationContextAC,
     PresentationContextRQ,
     ProtocolError,
+    ProtocolLimits,
     RoleSelection,
     SOPClassCommonExtendedNegotiation,
     SOPClassExtendedNegotiation,
@@ -29,9 +29,9 @@ from dicomport.wire.cursor import Cursor
 
 
 def decode_item(
-    data: bytes, item: type[Item], notes: Counter[Deviation] | None = None, limits: Limits | None = None
+    data: bytes, item: type[Item], notes: Counter[Deviation] | None = None, limits: ProtocolLimits | None = None
 ) -> Item:
-    cursor = Cursor(data, "test", limits=limits or Limits(), notes=notes)
+    cursor = Cursor(data, "test", limits=limits or ProtocolLimits(), notes=notes)
     kind, body = cursor.item()
     assert kind == item.KIND
     value = item.decode(body)
@@ -128,7 +128,7 @@ def test_256_transfer_syntaxes_are_taken_and_257_are_not() -> None:
         with pytest.raises(ProtocolError, match="transfer syntaxes per context, "):
             PresentationContextRQ.decode(Cursor(body + sub_item, "test"))
     with pytest.raises(ProtocolError, match="transfer syntaxes per context, "):
-        PresentationContextRQ.decode(Cursor(body, "test", limits=Limits(transfer_syntaxes_per_context=10)))
+        PresentationContextRQ.decode(Cursor(body, "test", limits=ProtocolLimits(transfer_syntaxes_per_context=10)))
 
 
 def test_a_repeated_abstract_syntax_is_counted() -> None:
@@ -140,7 +140,7 @@ def test_a_repeated_abstract_syntax_is_counted() -> None:
 @pytest.mark.parametrize("fields", [(0, 0), (49146, 0), (0, 49146), (24573, 24573)])
 def test_a_user_identity_has_a_limit(fields: tuple[int, int]) -> None:
     """Two bytes, and two lengths of two bytes, belong to it."""
-    limits = Limits(user_identity_bytes=48 << 10)
+    limits = ProtocolLimits(user_identity_bytes=48 << 10)
     primary, secondary = (bytes(size) for size in fields)
     value = UserIdentityRQ(2, True, primary, secondary)
     assert UserIdentityRQ.decode(Cursor(value.encode()[4:], "test", limits=limits)) == value

@@ -18,12 +18,12 @@ from dicomport.wire import (
     AssociateRQ,
     Deviation,
     EncodeError,
-    Limits,
     PDataTF,
     Pdu,
     PresentationContextRQ,
     PresentationDataValue,
     ProtocolError,
+    ProtocolLimits,
     RejectReason,
     UnknownItem,
     UserInformation,
@@ -393,7 +393,7 @@ def test_1024_unknown_items_are_taken_and_1025_are_not() -> None:
 def test_limits_may_be_set() -> None:
     context = golden("20 00 [00 04] 01 00 00 00").data
     with pytest.raises(ProtocolError, match=" at most"):
-        decode(associate(context * 3), limits=Limits(presentation_contexts=2))
+        decode(associate(context * 3), limits=ProtocolLimits(presentation_contexts=2))
 
 
 MIB: Final = 1 << 20

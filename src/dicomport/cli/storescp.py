@@ -33,9 +33,8 @@ from dicomport.cli.receiver.hooks import command_hooks, hook_options
 from dicomport.cli.receiver.workers import WorkerContext, run_workers
 from dicomport.cli.text import count, print_message
 from dicomport.net import Address, Timeouts, allow_descriptors
-from dicomport.scp import StorageSCP, StoreOperation
+from dicomport.scp import Limits, StorageSCP, StoreOperation
 from dicomport.standard import Status
-from dicomport.wire import Limits
 
 __all__ = ["storescp"]
 
@@ -148,7 +147,6 @@ def storescp(
                     report_to,
                     ae_title=ae_title,
                     timeouts=timeouts,
-                    limits=affordable,
                     tls=reporting,
                 ),
                 sockets=seat.sockets if seat else None,

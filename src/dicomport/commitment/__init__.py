@@ -1,6 +1,16 @@
 """Storage commitment (PS3.4 Annex J): an archive's promise to keep what it was sent, asked for and given."""
 
+from dicomport.commitment.limits import CommitmentLimits
 from dicomport.commitment.scp import CommitmentSCP, Integrity
 from dicomport.commitment.scu import Commitment, CommitmentReport, CommitOptions, commit, listening_host
 
-__all__ = ["CommitOptions", "Commitment", "CommitmentReport", "CommitmentSCP", "Integrity", "commit", "listening_host"]
+__all__ = [
+    "CommitOptions",
+    "Commitment",
+    "CommitmentLimits",
+    "CommitmentReport",
+    "CommitmentSCP",
+    "Integrity",
+    "commit",
+    "listening_host",
+]

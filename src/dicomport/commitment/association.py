@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Self, TypeAlias, Unpack
 
+from dicomport.commitment.limits import DEFAULT_COMMITMENT_LIMITS
 from dicomport.core import (
     AcceptedContext,
     CommandMalformed,
@@ -32,7 +33,6 @@ from dicomport.net import (
 from dicomport.scu import NegotiationItems, NoContextError, Requestor, association_request
 from dicomport.standard import STORAGE_COMMITMENT, STORAGE_COMMITMENT_INSTANCE, Status
 from dicomport.wire import (
-    DEFAULT_LIMITS,
     AssociateRQ,
     Command,
     NActionRQ,
@@ -58,7 +58,7 @@ SOME_FAILED: Final = 2
 TakeReport: TypeAlias = Callable[[NEventReportRQ, bytes, str], Status]
 """Takes a report with its data set and the transfer syntax of that, and says how it is answered."""
 
-_MAX_BYTES: Final = DEFAULT_LIMITS.normalized_bytes
+_MAX_BYTES: Final = DEFAULT_COMMITMENT_LIMITS.data_set_bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol
 
 from dicomport.commitment.association import ALL_COMMITTED, REQUEST_STORAGE_COMMITMENT, SOME_FAILED
 from dicomport.commitment.delivery import Courier, StoppedError
+from dicomport.commitment.limits import DEFAULT_COMMITMENT_LIMITS, CommitmentLimits
 from dicomport.commitment.transactions import Transaction, Transactions
 from dicomport.logs import Logger, get_logger, reason_of
 from dicomport.net import Address, Timeouts, check_ae_title
@@ -34,7 +35,7 @@ from dicomport.standard import (
     UNRECOGNIZED_OPERATION,
     Status,
 )
-from dicomport.wire import DEFAULT_LIMITS, Limits, NActionRQ
+from dicomport.wire import NActionRQ
 from dicomport.wire.commitment import CommitmentDataSetError, CommitmentRequest, CommitmentResult, SOPReference
 
 __all__ = ["CommitmentSCP", "Integrity"]
@@ -97,7 +98,7 @@ class CommitmentSCP:
         report_to: Mapping[str, Address] | None = None,
         ae_title: str = "DICOMPORT",
         timeouts: Timeouts | None = None,
-        limits: Limits = DEFAULT_LIMITS,
+        limits: CommitmentLimits = DEFAULT_COMMITMENT_LIMITS,
         retry_for: float = _RETRY_FOR,
     ) -> None:
         """`custody` says what is committed; `transactions` is the folder for requests that are not reported on yet.
@@ -162,7 +163,7 @@ class CommitmentSCP:
                 CommitmentRequest.decode,
                 operation.data,
                 operation.context.transfer_syntax,
-                self._limits.normalized_bytes,
+                self._limits.data_set_bytes,
             )
         except CommitmentDataSetError as error:
             return error.status

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final, Unpack
 
 from dicomport.commitment.association import ALL_COMMITTED, SOME_FAILED, CommitmentAssociation
+from dicomport.commitment.limits import DEFAULT_COMMITMENT_LIMITS
 from dicomport.logs import get_logger
 from dicomport.net import Address, AssociationError, Timeouts
 from dicomport.scp import AssociationInfo, NormalizedOperation, Sink, StorageSCP, StoreOperation, is_loopback
@@ -28,7 +29,7 @@ from dicomport.standard import (
     VERIFICATION,
     Status,
 )
-from dicomport.wire import DEFAULT_LIMITS, NEventReportRQ
+from dicomport.wire import NEventReportRQ
 from dicomport.wire.commitment import CommitmentDataSetError, CommitmentRequest, CommitmentResult, SOPReference
 
 __all__ = ["CommitOptions", "Commitment", "CommitmentReport", "commit"]
@@ -200,7 +201,7 @@ class _Desk:
         if command.event_type_id not in (ALL_COMMITTED, SOME_FAILED):
             return NO_SUCH_EVENT_TYPE
         try:
-            result = CommitmentResult.decode(data, transfer_syntax_uid, DEFAULT_LIMITS.normalized_bytes)
+            result = CommitmentResult.decode(data, transfer_syntax_uid, DEFAULT_COMMITMENT_LIMITS.data_set_bytes)
         except CommitmentDataSetError as error:
             return error.status
         request = self._by_uid.get(result.transaction_uid)

@@ -40,7 +40,7 @@ from dicomport.core.negotiation import (
 )
 from dicomport.core.states import Action, Event, State
 from dicomport.wire import (
-    DEFAULT_LIMITS,
+    DEFAULT_PROTOCOL_LIMITS,
     Abort,
     AbortReason,
     AssociateAC,
@@ -49,8 +49,8 @@ from dicomport.wire import (
     Buffer,
     Command,
     Deviation,
-    Limits,
     ProtocolError,
+    ProtocolLimits,
     RawCommand,
     RejectReason,
     ReleaseRP,
@@ -76,7 +76,7 @@ class Role(enum.Enum):
 class Association:
     """One side of one association."""
 
-    def __init__(self, role: Role, *, limits: Limits = DEFAULT_LIMITS) -> None:
+    def __init__(self, role: Role, *, limits: ProtocolLimits = DEFAULT_PROTOCOL_LIMITS) -> None:
         self.role = role
         self.deviations: Counter[Deviation] = Counter()
         """What the peer got wrong and was put up with."""

@@ -25,9 +25,9 @@ from dicomport.wire import (
     AssociateRQ,
     Deviation,
     LimitExceededError,
-    Limits,
     PDataTF,
     ProtocolError,
+    ProtocolLimits,
     ReleaseRP,
     ReleaseRQ,
     guess_protocol,
@@ -76,7 +76,7 @@ class Framer:
     any more.
     """
 
-    def __init__(self, limits: Limits, notes: Counter[Deviation]) -> None:
+    def __init__(self, limits: ProtocolLimits, notes: Counter[Deviation]) -> None:
         self._longest = limits.p_data_pdu_bytes
         """Of a P-DATA-TF's body, bytes: more is at least noted."""
         self.unexpected: frozenset[int] = frozenset()

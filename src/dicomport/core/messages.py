@@ -17,9 +17,9 @@ from dicomport.wire import (
     CommandError,
     Deviation,
     LimitExceededError,
-    Limits,
     PDataTF,
     ProtocolError,
+    ProtocolLimits,
     decode_command,
     strip_traceback,
 )
@@ -36,7 +36,9 @@ class MessageAssembler:
     else is a `ProtocolError`.
     """
 
-    def __init__(self, contexts: Mapping[int, AcceptedContext], limits: Limits, notes: Counter[Deviation]) -> None:
+    def __init__(
+        self, contexts: Mapping[int, AcceptedContext], limits: ProtocolLimits, notes: Counter[Deviation]
+    ) -> None:
         self._contexts = contexts
         self._limits = limits
         self._notes = notes

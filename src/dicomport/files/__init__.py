@@ -1,6 +1,6 @@
 """DICOM files on disk (PS3.10): names that peers can't abuse, reading of headers, writing that is all or nothing."""
 
-from dicomport.files.blocks import BLOCK_BYTES, BlockWriter, Disk, MemoryBudget, in_thread
+from dicomport.files.blocks import BLOCK_BYTES, DEFAULT_MEMORY_BYTES, BlockWriter, Disk, MemoryBudget, in_thread
 from dicomport.files.locking import lock_folder
 from dicomport.files.names import file_name
 from dicomport.files.reading import BoundedReader, Part10File, find_file_meta, open_regular, read_part10, read_range
@@ -8,6 +8,7 @@ from dicomport.files.writing import TEMPORARY_SUFFIX, Durability, PartialFile, T
 
 __all__ = [
     "BLOCK_BYTES",
+    "DEFAULT_MEMORY_BYTES",
     "TEMPORARY_SUFFIX",
     "BlockWriter",
     "BoundedReader",

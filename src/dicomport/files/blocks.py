@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable
 from typing import Final, ParamSpec, TypeVar
 
-from dicomport.wire import DEFAULT_LIMITS, Buffer
+from dicomport.wire import Buffer
 
-__all__ = ["BLOCK_BYTES", "BlockWriter", "Disk", "MemoryBudget", "in_thread"]
+__all__ = ["BLOCK_BYTES", "DEFAULT_MEMORY_BYTES", "BlockWriter", "Disk", "MemoryBudget", "in_thread"]
 
 BLOCK_BYTES: Final = 1 << 20
 """What is collected in memory before a thread is asked to write it, bytes: one hand-off for a small instance."""
@@ -76,10 +76,14 @@ async def in_thread(work: Callable[P, T], *arguments: P.args, **options: P.kwarg
         raise
 
 
+DEFAULT_MEMORY_BYTES: Final = 128 << 20
+"""Memory for instances being received: one megabyte for each of a hundred associations."""
+
+
 class MemoryBudget:
     """What all writers of a server hold in memory together: for who has nothing to share, that of one alone."""
 
-    def __init__(self, most: int = DEFAULT_LIMITS.memory_bytes) -> None:
+    def __init__(self, most: int = DEFAULT_MEMORY_BYTES) -> None:
         """Call memory scarce when more than `most` bytes of it are held."""
         self.held = 0
         """Bytes that have come and that nobody has begun to write, or thrown away, yet."""

@@ -15,6 +15,7 @@ from dicomport.net.generators import FLUSH, Flush, Steps, next_event
 from dicomport.net.identity import DEFAULT_MAXIMUM_LENGTH, IDENTITY, check_ae_title
 from dicomport.net.limits.association_counts import AssociationCounts, SharedCounts
 from dicomport.net.limits.connection_limiter import ConnectionSlot, Quota
+from dicomport.net.limits.connection_limits import ConnectionLimits
 from dicomport.net.limits.counters import Counters
 from dicomport.net.limits.descriptors import allow_descriptors
 from dicomport.net.listener import Listener, listening_sockets
@@ -35,6 +36,7 @@ __all__ = [
     "BlockingConnection",
     "ConnectError",
     "Connection",
+    "ConnectionLimits",
     "ConnectionLostError",
     "ConnectionSlot",
     "Counters",

@@ -15,11 +15,11 @@ from dicomport.net.buffers import Buffers
 from dicomport.net.errors import TimerExpiredError
 from dicomport.net.limits.association_counts import AssociationCounts, LocalCounts
 from dicomport.net.limits.connection_limiter import ConnectionLimiter, ConnectionSlot
+from dicomport.net.limits.connection_limits import ConnectionLimits
 from dicomport.net.limits.counters import Counters
 from dicomport.net.stream import Stream
 from dicomport.net.timers import Timeouts, Timer
 from dicomport.net.tls.handshake import NotTLSError, tls_words
-from dicomport.wire import Limits
 
 __all__ = ["Listener", "Serve", "listening_sockets"]
 
@@ -88,7 +88,7 @@ class Listener:
         timeouts: Timeouts,
         tls: ssl.SSLContext | None,
         counters: Counters,
-        limits: Limits,
+        limits: ConnectionLimits,
         associations: AssociationCounts | None = None,
     ) -> None:
         self._sockets = sockets

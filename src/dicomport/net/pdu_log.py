@@ -19,16 +19,16 @@ from dicomport.logs import Logger, get_logger
 from dicomport.standard import describe
 from dicomport.wire import (
     APPLICATION_CONTEXT,
-    DEFAULT_LIMITS,
+    DEFAULT_PROTOCOL_LIMITS,
     Abort,
     AssociateAC,
     AssociateRJ,
     AssociateRQ,
     Buffer,
-    Limits,
     PresentationContextAC,
     PresentationContextRQ,
     ProtocolError,
+    ProtocolLimits,
     RawCommand,
     Response,
     UserInformation,
@@ -45,7 +45,7 @@ log = get_logger("pdu")
 _numbers = itertools.count(1)
 
 
-def association(role: Role, limits: Limits = DEFAULT_LIMITS, peer: str = "") -> Association:
+def association(role: Role, limits: ProtocolLimits = DEFAULT_PROTOCOL_LIMITS, peer: str = "") -> Association:
     """Return a core; if debug events are wanted, one that logs its PDUs, with the address and port of `peer`."""
     if log.isEnabledFor(logging.DEBUG):
         numbered = log.bind(connection=next(_numbers))
@@ -56,7 +56,7 @@ def association(role: Role, limits: Limits = DEFAULT_LIMITS, peer: str = "") -> 
 class _LoggedAssociation(Association):
     """Logs what is received and sent as it passes."""
 
-    def __init__(self, role: Role, limits: Limits, bound: Logger) -> None:
+    def __init__(self, role: Role, limits: ProtocolLimits, bound: Logger) -> None:
         super().__init__(role, limits=limits)
         self._log = bound
         self._received = _Direction(limits, lambda fields: self._log.bind(**fields).debug("pdu_received"))
@@ -76,7 +76,7 @@ class _LoggedAssociation(Association):
 class _Direction:
     """One of the two streams of bytes, cut into PDUs and these into messages."""
 
-    def __init__(self, limits: Limits, tell: Callable[[dict[str, object]], None]) -> None:
+    def __init__(self, limits: ProtocolLimits, tell: Callable[[dict[str, object]], None]) -> None:
         self._framer = Framer(limits, Counter())
         self._limits = limits
         self._tell = tell
@@ -118,7 +118,7 @@ class _Direction:
             self._size = self._fragments = 0
 
 
-def _pdu(data: bytes, limits: Limits) -> dict[str, object]:
+def _pdu(data: bytes, limits: ProtocolLimits) -> dict[str, object]:
     try:
         pdu = decode(data, limits=limits)
     except ProtocolError as error:

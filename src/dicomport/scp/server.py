@@ -35,10 +35,11 @@ from dicomport.scp.access.peers import PeerRule
 from dicomport.scp.access.user_identity import UserIdentities, UserIdentityCheck
 from dicomport.scp.dimse_n import NoDimseN, NormalizedService
 from dicomport.scp.handlers import Handler, HandlerStorage
+from dicomport.scp.limits import DEFAULT_LIMITS, Limits
 from dicomport.scp.service import OnAnswer, OnOver, StorageService
 from dicomport.scp.sinks import Storage
 from dicomport.standard import STORAGE_SERVICE_CLASS, VERIFICATION, sop_classes
-from dicomport.wire import DEFAULT_LIMITS, Limits, SOPClassCommonExtendedNegotiation, SOPClassExtendedNegotiation
+from dicomport.wire import SOPClassCommonExtendedNegotiation, SOPClassExtendedNegotiation
 
 __all__ = ["StorageSCP", "any_storage_class"]
 

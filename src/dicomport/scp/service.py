@@ -33,6 +33,7 @@ from dicomport.net import Connection, ConnectionSlot, Deadline, TimerExpiredErro
 from dicomport.scp.access.acceptance import Gate
 from dicomport.scp.access.peers import shown_certificate
 from dicomport.scp.dimse_n import NormalizedOperation, NormalizedService, Notifications, response_to
+from dicomport.scp.limits import Limits
 from dicomport.scp.pending import Answers
 from dicomport.scp.requests import AssociationInfo, StoreOperation
 from dicomport.scp.sinks import Sink, Storage, status_of, study_of
@@ -60,7 +61,6 @@ from dicomport.wire import (
     Deviation,
     Element,
     LimitExceededError,
-    Limits,
     NActionRQ,
     NEventReportRQ,
     NEventReportRSP,

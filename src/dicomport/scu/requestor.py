@@ -44,7 +44,7 @@ from dicomport.scu.inputs.locations import FileRegion
 from dicomport.scu.results import StoreResponse, Timing
 from dicomport.standard import UNRECOGNIZED_OPERATION, VERIFICATION, Status, describe
 from dicomport.wire import (
-    DEFAULT_LIMITS,
+    DEFAULT_PROTOCOL_LIMITS,
     AssociateRQ,
     CCancelRQ,
     CEchoRQ,
@@ -54,8 +54,8 @@ from dicomport.wire import (
     CStoreRSP,
     Deviation,
     FileMetaError,
-    Limits,
     Priority,
+    ProtocolLimits,
     RawCommand,
     Response,
 )
@@ -85,7 +85,9 @@ class Requestor:
     `submit` and `next_response` are the two halves of a C-STORE, for as many operations at once as `window` allows.
     """
 
-    def __init__(self, request: AssociateRQ, timeouts: Timeouts, limits: Limits = DEFAULT_LIMITS) -> None:
+    def __init__(
+        self, request: AssociateRQ, timeouts: Timeouts, limits: ProtocolLimits = DEFAULT_PROTOCOL_LIMITS
+    ) -> None:
         self.core = association(Role.REQUESTOR, limits)
         self.core.request(request)
         self.outcome: NegotiationResult | None = None

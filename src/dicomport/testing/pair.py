@@ -26,7 +26,7 @@ from dicomport.core import (
     Role,
     negotiate,
 )
-from dicomport.wire import DEFAULT_LIMITS, AssociateRQ, Limits
+from dicomport.wire import DEFAULT_PROTOCOL_LIMITS, AssociateRQ, ProtocolLimits
 
 __all__ = ["CorePair", "joined"]
 
@@ -55,7 +55,7 @@ class CorePair:
     sent, `(1,)` is byte by byte. A piece never waits for bytes that are not sent yet, and then is shorter.
     """
 
-    def __init__(self, *, sizes: Sequence[int] = (), limits: Limits = DEFAULT_LIMITS) -> None:
+    def __init__(self, *, sizes: Sequence[int] = (), limits: ProtocolLimits = DEFAULT_PROTOCOL_LIMITS) -> None:
         if any(size < 1 for size in sizes):
             raise ValueError(f"{sizes}: a piece has one byte or more")
         self.requestor = Association(Role.REQUESTOR, limits=limits)

@@ -46,7 +46,7 @@ from dicomport.wire.items import (
     UserIdentityRQ,
     UserInformation,
 )
-from dicomport.wire.limits import DEFAULT_LIMITS, Limits
+from dicomport.wire.limits import DEFAULT_PROTOCOL_LIMITS, ProtocolLimits
 from dicomport.wire.pdus import (
     COMMAND,
     LAST,
@@ -71,7 +71,7 @@ from dicomport.wire.protocol_guess import FOREIGN_BYTES, guess_protocol
 __all__ = [
     "APPLICATION_CONTEXT",
     "COMMAND",
-    "DEFAULT_LIMITS",
+    "DEFAULT_PROTOCOL_LIMITS",
     "FOREIGN_BYTES",
     "LAST",
     "PDU_HEADER",
@@ -98,7 +98,6 @@ __all__ = [
     "FileMeta",
     "FileMetaError",
     "LimitExceededError",
-    "Limits",
     "NActionRQ",
     "NActionRSP",
     "NEventReportRQ",
@@ -111,6 +110,7 @@ __all__ = [
     "PresentationDataValue",
     "Priority",
     "ProtocolError",
+    "ProtocolLimits",
     "RawCommand",
     "RejectReason",
     "ReleaseRP",

@@ -8,7 +8,7 @@ from typing import Self, TypeAlias
 
 from dicomport.wire.deviations import Deviation
 from dicomport.wire.errors import EncodeError, LimitExceededError, ProtocolError
-from dicomport.wire.limits import DEFAULT_LIMITS, Limits
+from dicomport.wire.limits import DEFAULT_PROTOCOL_LIMITS, ProtocolLimits
 
 __all__ = ["Buffer", "Cursor", "pack_ae_title", "pack_bytes16", "pack_text16", "pack_u8", "pack_u16", "pack_u32"]
 
@@ -24,7 +24,7 @@ class Cursor:
     """A position in bytes that were received whole.
 
     Every read names its field, so that the error says what was missing and where; `end()` must close each structure, so
-    that nothing is left over unseen. Limits and the count of tolerated deviations travel along into nested structures.
+    that no byte stays unread. Cursors of nested structures share the limits and the count of tolerated deviations.
     """
 
     __slots__ = ("_at", "_data", "_what", "limits", "notes")
@@ -34,7 +34,7 @@ class Cursor:
         data: bytes,
         what: str,
         *,
-        limits: Limits = DEFAULT_LIMITS,
+        limits: ProtocolLimits = DEFAULT_PROTOCOL_LIMITS,
         notes: Counter[Deviation] | None = None,
     ) -> None:
         self._data = data

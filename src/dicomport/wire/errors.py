@@ -57,7 +57,7 @@ class ProtocolError(DicomportError):
 
 
 class LimitExceededError(ProtocolError):
-    """The peer asks for more than `limit` allows, a field of `Limits`."""
+    """The peer asks for more than `limit` allows, a field of `ProtocolLimits`."""
 
     def __init__(self, message: str, limit: str) -> None:
         super().__init__(message)

@@ -19,7 +19,7 @@ from dicomport.wire.items import (
     UserInformation,
     pack_text_item,
 )
-from dicomport.wire.limits import DEFAULT_LIMITS, Limits
+from dicomport.wire.limits import DEFAULT_PROTOCOL_LIMITS, ProtocolLimits
 
 __all__ = [
     "COMMAND",
@@ -333,7 +333,9 @@ _KINDS: dict[int, type[Pdu]] = {
 }
 
 
-def decode(data: bytes, *, limits: Limits = DEFAULT_LIMITS, notes: Counter[Deviation] | None = None) -> Pdu:
+def decode(
+    data: bytes, *, limits: ProtocolLimits = DEFAULT_PROTOCOL_LIMITS, notes: Counter[Deviation] | None = None
+) -> Pdu:
     """Read one whole PDU, header included (PS3.8 9.3).
 
     `notes` counts the deviations that were put up with. Raises `ProtocolError`, whose `reason` is the A-ABORT to

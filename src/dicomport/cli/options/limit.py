@@ -10,7 +10,7 @@ from typing import Any, Final
 import click
 
 from dicomport.cli.options.archive import SIZE
-from dicomport.wire import DEFAULT_LIMITS, Limits
+from dicomport.scp import DEFAULT_LIMITS, Limits
 
 __all__ = ["FLAGS", "limit_options"]
 

@@ -15,7 +15,6 @@ from dicomport.commitment import CommitmentSCP
 from dicomport.net import Address, Timeouts, check_ae_title
 from dicomport.scp import NormalizedOperation
 from dicomport.standard import Status
-from dicomport.wire import Limits
 
 __all__ = ["Commitments", "commit_to_option"]
 
@@ -62,7 +61,6 @@ class Commitments:
         *,
         ae_title: str,
         timeouts: Timeouts,
-        limits: Limits,
         tls: ssl.SSLContext | None,
     ) -> None:
         """`tls` is a client-side context for all that is reported to `report_to`."""
@@ -75,7 +73,6 @@ class Commitments:
                 report_to=addresses,
                 ae_title=ae_title,
                 timeouts=timeouts,
-                limits=limits,
             )
             for archive in archives
         }

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from dicomport.logs import get_logger
 from dicomport.net.limits.association_counts import AssociationCounts
+from dicomport.net.limits.connection_limits import ConnectionLimits
 from dicomport.net.limits.counters import Counters
-from dicomport.wire import Limits
 
 __all__ = ["ConnectionLimiter", "ConnectionSlot", "Quota"]
 
@@ -60,7 +60,7 @@ class ConnectionSlot:
 class ConnectionLimiter:
     """Counts the visitors of one server."""
 
-    def __init__(self, limits: Limits, counters: Counters, associations: AssociationCounts) -> None:
+    def __init__(self, limits: ConnectionLimits, counters: Counters, associations: AssociationCounts) -> None:
         self._limits = limits
         self._counters = counters
         self._associations = associations
