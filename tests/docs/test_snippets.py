@@ -8,6 +8,7 @@ import runpy
 import shlex
 import shutil
 import socket
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import click
 import pydicom
 import pytest
 import trustme
+from tests.cli.commands import dicomport as run_command
 
 import dicomport
 from dicomport.archive import Archive
@@ -116,6 +118,17 @@ def test_a_module_in_the_text_exists(page: str) -> None:
     assert named
     for name in named:
         assert (ROOT / name).exists() or (ROOT / "src" / "dicomport" / name).exists(), name
+
+
+def test_the_output_of_explain_is_that_of_the_readme(folder: Path) -> None:
+    page = (ROOT / "README.md").read_text(encoding="utf-8")
+    [shown] = re.findall(r"( {4}\$ dicomport echoscu --explain .*\n(?: {4}.*\n)+)", page)
+    storage = dicomport.FolderStorage(folder)
+    with dicomport.StorageSCP(storage, port=0, ae_title="ARCHIVE", check_called_ae_title=True).in_thread() as scp:
+        done = run_command("echoscu", "--explain", "127.0.0.1", str(scp.port), "-aec", "PACS")
+    printed = done.stderr.replace(f"127.0.0.1:{scp.port}", "192.0.2.7:104")
+    times = re.compile(r"[\d.]+ ms")
+    assert times.sub("T ms", printed) == times.sub("T ms", textwrap.dedent(shown).split("\n", 1)[1])
 
 
 # Command lines.
