@@ -111,7 +111,7 @@ def test_every_long_option_is_a_setting(tmp_path: Path) -> None:
         ("port = 65536", "port = 65536: 65536 is not in the range 0<=x<=65535"),
         ("port = 1.5", "port = 1.5: '1.5' is not a valid integer range"),
         ("port = true", "port = True: it is text, in quotes, or a number"),
-        ("ae-title = 'SEVENTEEN_LETTERS'", "ae-title = 'SEVENTEEN_LETTERS': AE title .* longer than 16"),
+        ("ae-title = 'SEVENTEEN_LETTERS'", "ae-title = 'SEVENTEEN_LETTERS': AE title .* maximum is 16"),
         ("ae-title = ['X']", r"ae-title = \['X'\]: it is text, in quotes, or a number"),
         ("allow = 'CT1'", "allow = 'CT1': it is an array, in brackets"),
         ("allow = ['CT1', 2026-01-01]", r"allow = datetime.date\(2026, 1, 1\): it is text"),

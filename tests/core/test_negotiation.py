@@ -22,7 +22,9 @@ from tests.core.peer import (
     proposing,
 )
 
+import dicomport
 from dicomport.core import (
+    IMPLEMENTATION,
     Aborted,
     AcceptedContext,
     AcceptorPolicy,
@@ -608,3 +610,7 @@ def test_both_sides_agree(
         assert bool(context.transfer_syntax) == accepted
         assert accepted <= (context.abstract_syntax in classes)
         assert context.reason
+
+
+def test_the_implementation_version_name_has_the_version_of_the_package() -> None:
+    assert IMPLEMENTATION.version_name == f"DICOMPORT_{dicomport.__version__.replace('.', '_')}"

@@ -1,4 +1,4 @@
-"""How this side names itself, and what it says in logs (PS3.5 6.2)."""
+"""The words of errors and of logged text."""
 
 import logging
 
@@ -8,23 +8,8 @@ from hypothesis import strategies as st
 
 from dicomport.core import Aborted
 from dicomport.logs import get_logger, printable
-from dicomport.net import AbortedError, RejectedError, Timer, TimerExpiredError, check_ae_title
+from dicomport.net import AbortedError, RejectedError, Timer, TimerExpiredError
 from dicomport.wire import AbortReason, AssociateRJ, RejectReason
-
-
-@pytest.mark.parametrize(
-    ("title", "bare"), [("A", "A"), (" PACS ", "PACS"), ("MY PACS", "MY PACS"), ("x" * 16, "x" * 16), ("*-_.", "*-_.")]
-)
-def test_a_title_goes_without_its_padding(title: str, bare: str) -> None:
-    assert check_ae_title(title) == bare
-
-
-@pytest.mark.parametrize(
-    "title", ["", " ", " " * 16, "x" * 17, "A\\B", "A\nB", "A\0", "\x7f", "ÄRZTE", "\u2013", "A\tB"]
-)
-def test_a_title_that_is_none_is_refused(title: str) -> None:
-    with pytest.raises(ValueError, match="AE title"):
-        check_ae_title(title)
 
 
 @given(st.text())

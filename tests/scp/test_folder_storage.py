@@ -18,8 +18,8 @@ from tests.files.test_names import HOSTILE
 from tests.scp.peer import DATA_SET, STORE, Peer, in_fragments, request, store, store_command, store_elements
 
 from dicomport import Durability, FolderStorage, StorageSCP, blocking, files
+from dicomport.core import IMPLEMENTATION
 from dicomport.files import TEMPORARY_SUFFIX, read_part10
-from dicomport.net import IDENTITY
 from dicomport.wire import CStoreRSP, FileMeta, encode_file_meta
 
 NAME: Final = "1.2.3.4.dcm"
@@ -28,8 +28,8 @@ META: Final = FileMeta(
     media_storage_sop_class_uid=CT,
     media_storage_sop_instance_uid="1.2.3.4",
     transfer_syntax_uid=EXPLICIT,
-    implementation_class_uid=IDENTITY.class_uid,
-    implementation_version_name=IDENTITY.version_name,
+    implementation_class_uid=IMPLEMENTATION.class_uid,
+    implementation_version_name=IMPLEMENTATION.version_name,
     source_ae_title="MODALITY",
     sending_ae_title="MODALITY",
     receiving_ae_title="DICOMPORT",
@@ -78,8 +78,8 @@ def test_pydicom_reads_in_the_file_meta_what_was_put_there(peer: Peer, folder: P
     assert meta.MediaStorageSOPClassUID == CT
     assert meta.MediaStorageSOPInstanceUID == "1.2.3.4"
     assert meta.TransferSyntaxUID == EXPLICIT
-    assert meta.ImplementationClassUID == IDENTITY.class_uid
-    assert meta.ImplementationVersionName == IDENTITY.version_name
+    assert meta.ImplementationClassUID == IMPLEMENTATION.class_uid
+    assert meta.ImplementationVersionName == IMPLEMENTATION.version_name
     assert meta[0x0002, 0x0016].value == "MODALITY"
     assert meta[0x0002, 0x0017].value == "MODALITY"
     assert meta[0x0002, 0x0018].value == "DICOMPORT"

@@ -9,7 +9,7 @@ from tests.scp.peer import Peer, context, request
 from tests.scp.storages import Recorder
 
 from dicomport import StorageSCP
-from dicomport.net import DEFAULT_MAXIMUM_LENGTH, IDENTITY
+from dicomport.core import DEFAULT_MAXIMUM_LENGTH, IMPLEMENTATION
 from dicomport.wire import (
     AssociateAC,
     AsynchronousOperationsWindow,
@@ -67,8 +67,8 @@ def test_what_the_server_says_of_itself(scp: StorageSCP) -> None:
     said = ask(scp).user_information
     assert said == UserInformation(
         maximum_length=DEFAULT_MAXIMUM_LENGTH,
-        implementation_class_uid=IDENTITY.class_uid,
-        implementation_version_name=IDENTITY.version_name,
+        implementation_class_uid=IMPLEMENTATION.class_uid,
+        implementation_version_name=IMPLEMENTATION.version_name,
     )
 
 

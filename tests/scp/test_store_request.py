@@ -14,9 +14,8 @@ from tests.core.peer import LAST_COMMAND, command_set, p_data, pdv
 from tests.scp.peer import DATA_SET, STORE, Peer, in_fragments, request, store_command, store_elements
 
 from dicomport import Durability, StorageSCP, StoreRequest
-from dicomport.core import AcceptedContext, ImplementationInfo
+from dicomport.core import IMPLEMENTATION, AcceptedContext, ImplementationInfo
 from dicomport.files import read_part10
-from dicomport.net import IDENTITY
 from dicomport.scp import HandlerStorage
 from dicomport.wire import CStoreRQ, CStoreRSP, FileMeta, UserInformation
 
@@ -116,8 +115,8 @@ def test_the_file_meta_says_what_it_is_and_who_brought_it() -> None:
         media_storage_sop_class_uid=CT,
         media_storage_sop_instance_uid="1.2.3.4",
         transfer_syntax_uid=EXPLICIT,
-        implementation_class_uid=IDENTITY.class_uid,
-        implementation_version_name=IDENTITY.version_name,
+        implementation_class_uid=IMPLEMENTATION.class_uid,
+        implementation_version_name=IMPLEMENTATION.version_name,
         source_ae_title="MODALITY",
         sending_ae_title="MODALITY",
         receiving_ae_title="DICOMPORT",

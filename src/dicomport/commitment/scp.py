@@ -19,7 +19,7 @@ from dicomport.commitment.delivery import Courier, StoppedError
 from dicomport.commitment.limits import DEFAULT_COMMITMENT_LIMITS, CommitmentLimits
 from dicomport.commitment.transactions import Transaction, Transactions
 from dicomport.logs import Logger, get_logger, reason_of
-from dicomport.net import Address, Timeouts, check_ae_title
+from dicomport.net import Address, Timeouts
 from dicomport.scp import NormalizedOperation
 from dicomport.standard import (
     DUPLICATE_TRANSACTION_UID,
@@ -34,6 +34,7 @@ from dicomport.standard import (
     SUCCESS,
     UNRECOGNIZED_OPERATION,
     Status,
+    check_ae_title,
 )
 from dicomport.wire import NActionRQ
 from dicomport.wire.commitment import CommitmentDataSetError, CommitmentRequest, CommitmentResult, SOPReference

@@ -19,6 +19,8 @@ from dicomport.core.events import (
     ReleaseRequested,
 )
 from dicomport.core.negotiation import (
+    DEFAULT_MAXIMUM_LENGTH,
+    IMPLEMENTATION,
     AcceptedContext,
     AcceptorPolicy,
     ContextOutcome,
@@ -31,6 +33,8 @@ from dicomport.core.negotiation import (
 from dicomport.core.states import TRANSITIONS, Action, Event, State
 
 __all__ = [
+    "DEFAULT_MAXIMUM_LENGTH",
+    "IMPLEMENTATION",
     "TRANSITIONS",
     "Aborted",
     "AcceptedContext",

@@ -31,6 +31,8 @@ from dicomport.wire import (
 )
 
 __all__ = [
+    "DEFAULT_MAXIMUM_LENGTH",
+    "IMPLEMENTATION",
     "SMALLEST_USEFUL_LENGTH",
     "AcceptedContext",
     "AcceptorPolicy",
@@ -55,6 +57,13 @@ class ImplementationInfo(NamedTuple):
 
     class_uid: str
     version_name: str
+
+
+IMPLEMENTATION: Final = ImplementationInfo("2.25.284104925834416107264219340953541417361", "DICOMPORT_0_1_0")
+"""The Implementation Class UID and Implementation Version Name of dicomport (PS3.7 D.3.3.2)."""
+
+DEFAULT_MAXIMUM_LENGTH: Final = 1 << 18
+"""Announced maximum length of a P-DATA-TF body, bytes (PS3.8 D.1). Data is streamed, so a large one costs nothing."""
 
 
 class AcceptedContext(NamedTuple):

@@ -12,7 +12,6 @@ from dicomport.net.errors import (
     TimerExpiredError,
 )
 from dicomport.net.generators import FLUSH, Flush, Steps, next_event
-from dicomport.net.identity import DEFAULT_MAXIMUM_LENGTH, IDENTITY, check_ae_title
 from dicomport.net.limits.association_counts import AssociationCounts, SharedCounts
 from dicomport.net.limits.connection_limiter import ConnectionSlot, Quota
 from dicomport.net.limits.connection_limits import ConnectionLimits
@@ -26,9 +25,7 @@ from dicomport.net.tls.contexts import TLSProfile, tls_client_context, tls_serve
 from dicomport.net.tls.handshake import NotTLSError, tls_reason, tls_words
 
 __all__ = [
-    "DEFAULT_MAXIMUM_LENGTH",
     "FLUSH",
-    "IDENTITY",
     "AbortedError",
     "Address",
     "AssociationCounts",
@@ -57,7 +54,6 @@ __all__ = [
     "TimerExpiredError",
     "allow_descriptors",
     "association",
-    "check_ae_title",
     "connect",
     "connect_blocking",
     "listening_sockets",

@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dicomport.core import AcceptedContext, ImplementationInfo
+from dicomport.core import IMPLEMENTATION, AcceptedContext, ImplementationInfo
 from dicomport.files import Durability, MemoryBudget, PartialFile
-from dicomport.net import IDENTITY
 from dicomport.scp.spool import Spool
 from dicomport.wire import CStoreRQ, FileMeta
 
@@ -75,8 +74,8 @@ class StoreOperation:
             media_storage_sop_class_uid=self.sop_class_uid,
             media_storage_sop_instance_uid=self.sop_instance_uid,
             transfer_syntax_uid=self.transfer_syntax_uid,
-            implementation_class_uid=IDENTITY.class_uid,
-            implementation_version_name=IDENTITY.version_name,
+            implementation_class_uid=IMPLEMENTATION.class_uid,
+            implementation_version_name=IMPLEMENTATION.version_name,
             source_ae_title=self.association.calling_ae_title,
             sending_ae_title=self.association.calling_ae_title,
             receiving_ae_title=self.association.called_ae_title,

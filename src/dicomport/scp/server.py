@@ -13,12 +13,10 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from types import TracebackType
 from typing import Final, Self
 
-from dicomport.core import AcceptorPolicy, Role
+from dicomport.core import DEFAULT_MAXIMUM_LENGTH, IMPLEMENTATION, AcceptorPolicy, Role
 from dicomport.files import MemoryBudget
 from dicomport.logs import get_logger
 from dicomport.net import (
-    DEFAULT_MAXIMUM_LENGTH,
-    IDENTITY,
     AssociationCounts,
     Connection,
     ConnectionSlot,
@@ -27,7 +25,6 @@ from dicomport.net import (
     Stream,
     Timeouts,
     association,
-    check_ae_title,
     listening_sockets,
 )
 from dicomport.scp.access.acceptance import Gate
@@ -38,7 +35,7 @@ from dicomport.scp.handlers import Handler, HandlerStorage
 from dicomport.scp.limits import DEFAULT_LIMITS, Limits
 from dicomport.scp.service import OnAnswer, OnOver, StorageService
 from dicomport.scp.sinks import Storage
-from dicomport.standard import STORAGE_SERVICE_CLASS, VERIFICATION, sop_classes
+from dicomport.standard import STORAGE_SERVICE_CLASS, VERIFICATION, check_ae_title, sop_classes
 from dicomport.wire import SOPClassCommonExtendedNegotiation, SOPClassExtendedNegotiation
 
 __all__ = ["StorageSCP", "any_storage_class"]
@@ -140,7 +137,7 @@ class StorageSCP:
         normalized = self._normalized = commitment or NoDimseN()
         policy = AcceptorPolicy(
             ae_title=check_ae_title(ae_title),
-            identity=IDENTITY,
+            identity=IMPLEMENTATION,
             maximum_length=maximum_length,
             abstract_syntaxes=lambda uid, kind: uid in normalized.sop_classes or abstract_syntaxes(uid, kind),
             transfer_syntaxes=transfer_syntaxes,

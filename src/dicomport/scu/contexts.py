@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final, TypeAlias, TypedDict, Unpack
 
-from dicomport.net import DEFAULT_MAXIMUM_LENGTH, IDENTITY, check_ae_title
+from dicomport.core import DEFAULT_MAXIMUM_LENGTH, IMPLEMENTATION
 from dicomport.standard import (
     EXPLICIT_VR_LITTLE_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,
     SOPClass,
     TransferSyntax,
+    check_ae_title,
     find_transfer_syntax,
 )
 from dicomport.wire import (
@@ -90,8 +91,8 @@ def association_request(
         calling_ae_title=check_ae_title(ae_title),
         presentation_contexts=presentation_contexts(contexts),
         user_information=UserInformation(
-            implementation_class_uid=IDENTITY.class_uid,
-            implementation_version_name=IDENTITY.version_name,
+            implementation_class_uid=IMPLEMENTATION.class_uid,
+            implementation_version_name=IMPLEMENTATION.version_name,
             **items,
         ),
     )

@@ -1,5 +1,6 @@
 """What the standard fixes: SOP classes, transfer syntaxes and statuses, as values without I/O."""
 
+from dicomport.standard.ae_titles import check_ae_title
 from dicomport.standard.sop_classes import SOPClass, SOPClasses, describe, sop_classes
 from dicomport.standard.statuses import (
     CANNOT_UNDERSTAND,
@@ -93,6 +94,7 @@ __all__ = [
     "SOPClasses",
     "Status",
     "TransferSyntax",
+    "check_ae_title",
     "describe",
     "find_transfer_syntax",
     "sop_classes",

@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 import click
 
 from dicomport.cli.console import LogFormat, log_to_stderr, set_log_format
-from dicomport.net import DEFAULT_MAXIMUM_LENGTH, check_ae_title
+from dicomport.core import DEFAULT_MAXIMUM_LENGTH
+from dicomport.standard import check_ae_title
 
 __all__ = [
     "ExitCode",

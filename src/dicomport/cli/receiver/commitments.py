@@ -12,9 +12,9 @@ import click
 
 from dicomport.archive import Archive
 from dicomport.commitment import CommitmentSCP
-from dicomport.net import Address, Timeouts, check_ae_title
+from dicomport.net import Address, Timeouts
 from dicomport.scp import NormalizedOperation
-from dicomport.standard import Status
+from dicomport.standard import Status, check_ae_title
 
 __all__ = ["Commitments", "commit_to_option"]
 

@@ -12,9 +12,8 @@ import click
 
 from dicomport.cli.options.archive import SIZE
 from dicomport.cli.receiver.setting_errors import SettingError, array, flag, meant, unknown, wrong
-from dicomport.net import check_ae_title
 from dicomport.scp import PeerRule, network
-from dicomport.standard import sop_classes, transfer_syntaxes
+from dicomport.standard import check_ae_title, sop_classes, transfer_syntaxes
 
 __all__ = ["PeerSettings", "peers_of"]
 

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from typing import Any, Final, Self, TypeAlias
 
 from dicomport.core import AcceptorPolicy, Negotiation
-from dicomport.net import check_ae_title
 from dicomport.scp.sinks import Storage
-from dicomport.standard import sop_classes
+from dicomport.standard import check_ae_title, sop_classes
 from dicomport.wire import AssociateRJ, AssociateRQ, RejectReason, SOPClassCommonExtendedNegotiation
 
 __all__ = ["Network", "PeerRule", "Rejection", "certificate_names", "match_rule", "network", "shown_certificate"]

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Generator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Unpack
 
-from dicomport.net import Address, Timeouts, check_ae_title
+from dicomport.net import Address, Timeouts
 from dicomport.scu.contexts import NegotiationItems
 from dicomport.scu.inputs.background import Sources, feed
 from dicomport.scu.results import InstanceResult
@@ -17,6 +17,7 @@ from dicomport.scu.sending.report import SendReport
 from dicomport.scu.sending.retry import RetryPolicy
 from dicomport.scu.sending.sender import Sender, Settings
 from dicomport.scu.transform.pipeline import Transform
+from dicomport.standard import check_ae_title
 from dicomport.wire import Priority
 
 if TYPE_CHECKING:
