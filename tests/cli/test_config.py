@@ -190,7 +190,7 @@ def test_a_table_says_who_a_peer_is_and_what_is_taken_of_it(tmp_path: Path) -> N
         ),
         ("archive = 'ct'", r"\[peers.ct\] needs ae-title \(\"\*\" is any\), networks or certificate: whom is it for\?"),
         ("ae-title = 3", r"\[peers.ct\] ae-title = 3: it is text, in quotes"),
-        ("ae-title = ''", "ae-title = '': an AE title needs at least one character"),
+        ("ae-title = ''", "ae-title = '': an AE title must have at least one character"),
         ("networks = '192.0.2.7'", "networks = '192.0.2.7': it is an array, in brackets"),
         ("networks = []", r"networks = \[\]: it would be nobody's table"),
         ("certificate = []", r"certificate = \[\]: it would be nobody's table"),
