@@ -46,7 +46,7 @@ new ones: above the limit, a new association is rejected at once (A-ASSOCIATE-RJ
 _COMMITMENT = """\
 ## Storage commitment
 
-`CommitmentSCP` takes them as `limits=dicomport.CommitmentLimits(...)`.
+`CommitmentSCP` accepts them as `limits=dicomport.CommitmentLimits(...)`.
 """
 
 _TIMERS = """\
