@@ -21,6 +21,6 @@ def commit(
 
     It runs an event loop of its own, in another thread where the caller's has one already.
     """
-    from dicomport.commitment import commit as commit_in_loop  # noqa: PLC0415  # a sender need not wait for it
+    from dicomport.commitment import commit as commit_in_loop
 
     return run(commit_in_loop(references, host, port, **options))

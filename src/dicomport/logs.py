@@ -61,7 +61,7 @@ def get_logger(room: str) -> Logger:
 
 def prepare() -> None:
     """Import everything that logging needs: no import succeeds once the process is out of file descriptors."""
-    import json  # noqa: F401, PLC0415  # only for quoted values and JSON lines
+    import json  # noqa: F401  # only for quoted values and JSON lines
 
 
 def printable(text: str) -> str:
@@ -87,7 +87,7 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line, in ASCII."""
-        import json  # noqa: PLC0415  # see prepare
+        import json
 
         head = {"timestamp": _time(record), "level": record.levelname.lower(), "logger": record.name}
         return json.dumps(head | _fields(record), default=str)
@@ -143,7 +143,7 @@ def _flat(value: object) -> str:
 def _quoted(text: str) -> str:
     if _PLAIN.fullmatch(text):
         return text
-    import json  # noqa: PLC0415  # see prepare
+    import json
 
     # Quoted as in JSON, in ASCII: the value can neither end the line nor look like another field.
     return json.dumps(text)

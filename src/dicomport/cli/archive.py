@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -26,7 +25,7 @@ from dicomport.archive import export as export_study
 from dicomport.archive import reindex as reindex_archive
 from dicomport.archive import verify as verify_archive
 from dicomport.cli.options.common import ExitCode, json_option, log_format_option
-from dicomport.cli.text import amount, count, print_message, print_table
+from dicomport.cli.text import amount, count, print_json, print_message, print_table
 from dicomport.logs import printable
 from dicomport.standard import describe
 
@@ -150,7 +149,7 @@ def show(*, uid: str, root: Path, as_json: bool) -> int:
         for row in rows:
             facts = dict(row) | {"path": str(paths.root / str(row["path"]))}
             if as_json:
-                click.echo(json.dumps(facts))
+                print_json(facts)
             else:
                 for name, value in facts.items():
                     click.echo(f"{name:22} {printable(str(value))}" if value not in ("", None) else f"{name:22}")
@@ -222,7 +221,7 @@ def _looking_at(root: Path) -> Iterator[tuple[Paths, Index]]:
 def _print(level: str, rows: Iterable[dict[str, Any]], *, as_json: bool) -> None:
     if as_json:
         for row in rows:
-            click.echo(json.dumps(row))
+            print_json(row)
         return
     columns = _COLUMNS[level]
     print_table(tuple(columns.values()), (tuple(_cell(name, row[name]) for name in columns) for row in rows))
@@ -239,7 +238,7 @@ def _tell_findings(findings: Iterable[Finding], *, as_json: bool) -> int:
     for finding in findings:
         number += 1
         if as_json:
-            click.echo(json.dumps({"path": finding.path, "finding": finding.kind, "detail": finding.detail}))
+            print_json({"path": finding.path, "finding": finding.kind, "detail": finding.detail})
         else:
             print_message(f"{finding.path}: {finding.kind}" + (f" ({finding.detail})" if finding.detail else ""))
     return number
@@ -251,9 +250,8 @@ def _progress(paths: Paths) -> Iterator[Callable[[int], object]]:
     if not sys.stderr.isatty():
         yield lambda _: None
         return
-    # rich takes a while to import, and a plain run needs none of it.
-    from rich.console import Console  # noqa: PLC0415
-    from rich.progress import Progress  # noqa: PLC0415
+    from rich.console import Console
+    from rich.progress import Progress
 
     total = sum(path.stat().st_size for path in files_of(paths))
     with Progress(console=Console(stderr=True)) as progress:

@@ -75,7 +75,7 @@ async def _send_to_ourselves(folder: Path) -> list[_Row]:
 
 
 def _real_files() -> Path:
-    import pydicom  # noqa: PLC0415  # it takes 0.3 s, which the other commands need not wait for
+    import pydicom
 
     # Not get_testdata_files: that would also download what the package does not carry.
     return Path(pydicom.__file__).parent / "data" / "test_files"

@@ -20,7 +20,7 @@ from dicomport.cli.options.contexts import CONTEXT
 from dicomport.cli.options.identity import IdentityItem, user_identity_options
 from dicomport.cli.options.timeout import Side, timeout_options
 from dicomport.cli.options.tls import TLSOptions, tls_context, tls_options
-from dicomport.cli.text import print_message, round_trip_times
+from dicomport.cli.text import print_json, print_message, round_trip_times
 from dicomport.net import Address, AssociationError, Timeouts
 from dicomport.scu import ContextLike, NoContextError, associate
 from dicomport.standard import VERIFICATION, Status
@@ -75,9 +75,9 @@ def echoscu(
     context = tls_context(security)
     if explained:
         # A plain C-ECHO need not wait for it.
-        from dicomport.cli.explaining import tell_steps  # noqa: PLC0415
-        from dicomport.scu.explain.probe import explain  # noqa: PLC0415
-        from dicomport.scu.explain.proposals import USUAL_CONTEXTS  # noqa: PLC0415
+        from dicomport.cli.explaining import tell_steps
+        from dicomport.scu.explain.probe import explain
+        from dicomport.scu.explain.proposals import USUAL_CONTEXTS
 
         try:
             steps = explain(
@@ -121,11 +121,10 @@ def echoscu(
         print_message(f"no answer: {error}", "--explain tells at which step, and what to do")
         return ExitCode.NO_ASSOCIATION
     if as_json:
-        import json  # noqa: PLC0415  # seldom needed
-        import statistics  # noqa: PLC0415
+        import statistics
 
         facts = {"status": status.code, "category": status.category.value, "seconds": statistics.median(round_trips)}
-        click.echo(json.dumps(facts))
+        print_json(facts)
     if talkative:
         print_message(f"{host}:{port} answered {status} in {round_trip_times(round_trips)}")
     return ExitCode.OK if status.accepted else ExitCode.FAILED

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections.abc import AsyncGenerator, Iterator
 from typing import Final
 
-import click
-
 from dicomport.cli.options.common import ExitCode
-from dicomport.cli.text import print_message, round_trip_times
+from dicomport.cli.text import print_json, print_message, round_trip_times
 from dicomport.core import NegotiationResult
 from dicomport.net import FailedAttempt
 from dicomport.net.tls.certificates import Certificate
@@ -38,7 +35,7 @@ async def tell_steps(steps: AsyncGenerator[Step, None], *, as_json: bool, talkat
     async with contextlib.aclosing(steps):
         async for step in steps:
             if as_json:
-                click.echo(json.dumps(_describe_step(step)))
+                print_json(_describe_step(step))
             if talkative or step.failure:
                 print_message(*_step_lines(step))
             if isinstance(step, Associated) and step.outcome is not None:

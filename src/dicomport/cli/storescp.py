@@ -7,7 +7,6 @@ import contextlib
 import dataclasses
 import errno
 import functools
-import json
 import signal
 from pathlib import Path
 
@@ -31,7 +30,7 @@ from dicomport.cli.receiver.archives import Archives, opened
 from dicomport.cli.receiver.commitments import Commitments, commit_to_option
 from dicomport.cli.receiver.hooks import command_hooks, hook_options
 from dicomport.cli.receiver.workers import WorkerContext, run_workers
-from dicomport.cli.text import count, print_message
+from dicomport.cli.text import count, print_json, print_message
 from dicomport.net import Address, Timeouts, allow_descriptors
 from dicomport.scp import Limits, StorageSCP, StoreOperation
 from dicomport.standard import Status
@@ -230,4 +229,4 @@ def _print_json(operation: StoreOperation, status: Status, size: int) -> None:
         "calling_ae_title": operation.association.calling_ae_title,
         "address": operation.association.address,
     }
-    click.echo(json.dumps(facts))
+    print_json(facts)

@@ -87,7 +87,7 @@ def storescu(
     """
     talkative = configure_logging(log_level)
     if plan_only:
-        from dicomport.cli.sender.dry_run import dry_run  # noqa: PLC0415  # seldom needed
+        from dicomport.cli.sender.dry_run import dry_run
 
         return dry_run(find(paths), Plan(preparation.alternatives), as_json=as_json)
     if report and journal and report.resolve() == journal.resolve():
@@ -168,7 +168,7 @@ async def _run(sending: Sending) -> tuple[bool, SendReport]:
 
 
 def _journal(path: Path, address: Address, called_ae_title: str) -> Journal:
-    from dicomport.scu.sending.journal import Journal, JournalError  # noqa: PLC0415  # seldom needed
+    from dicomport.scu.sending.journal import Journal, JournalError
 
     try:
         return Journal(path, address, called_ae_title)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+
+import click
 
 from dicomport.cli.console import print_message
 from dicomport.logs import printable
 
-__all__ = ["amount", "count", "print_message", "print_table", "round_trip_times"]
+__all__ = ["amount", "count", "print_json", "print_message", "print_table", "round_trip_times"]
 
 _PIPED_WIDTH = 160
 """Columns of a table where there is no terminal to fit it into."""
@@ -31,18 +33,24 @@ def round_trip_times(seconds: Sequence[float]) -> str:
     """Write how long C-ECHOs took."""
     if len(seconds) == 1:
         return f"{seconds[0] * 1000:.1f} ms"
-    import statistics  # noqa: PLC0415  # seldom needed
+    import statistics
 
     low, middle, high = (value * 1000 for value in (min(seconds), statistics.median(seconds), max(seconds)))
     return f"{low:.1f} ms at least, {middle:.1f} ms as a rule (median), {high:.1f} ms at most"
 
 
+def print_json(facts: Mapping[str, object]) -> None:
+    """Print a JSON object on one line of stdout."""
+    import json
+
+    click.echo(json.dumps(facts))
+
+
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print a table on stdout; a heading that begins with ">" is of a column of figures."""
-    # rich takes a while to import, and what prints no table needs none of it.
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
 
     table = Table(header_style="bold")
     for heading in headings:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from pathlib import Path
 
@@ -14,6 +13,8 @@ def lock_folder(folder: Path, *, wait: bool) -> int:
 
     Raises `BlockingIOError` where another process has it and `wait` is false, and `OSError`.
     """
+    import fcntl
+
     descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -48,8 +48,8 @@ def _waiting(sock: socket.socket) -> int:
     """Give the number of bytes that the peer's system has not acknowledged; 0 where the system does not tell."""
     if sys.platform != "linux":
         return 0
-    import fcntl  # noqa: PLC0415  # not everywhere
-    import termios  # noqa: PLC0415
+    import fcntl
+    import termios
 
     try:
         number: int = _INT.unpack(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(_INT.size)))[0]

@@ -131,7 +131,7 @@ class StoreRequest(StoreOperation):
         It is slow, and storing needs none of it. Raises `UndecodableDataSetError` for a data set that is truncated or
         that pydicom can't decode.
         """
-        from dicomport.scp.decoding import decode  # noqa: PLC0415  # pydicom takes 0.3 s to import
+        from dicomport.scp.decoding import decode
 
         return decode(self._copied(self.spool.header), self.transfer_syntax_uid)
 

@@ -69,7 +69,7 @@ def commit_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _reference_of(result: InstanceResult) -> SOPReference:
-    from dicomport.wire.commitment import SOPReference  # noqa: PLC0415  # a sender that asks for none needs none
+    from dicomport.wire.commitment import SOPReference
 
     return SOPReference(result.sop_class_uid, result.sop_instance_uid)
 
@@ -78,7 +78,7 @@ def check_port(committing: Committing, host: str) -> None:
     """Raise `click.UsageError` where reports can't be listened for: before anything is sent rather than afterwards."""
     if committing.port is None:
         return
-    from dicomport.commitment import listening_host  # noqa: PLC0415  # a sender that asks for none need not wait for it
+    from dicomport.commitment import listening_host
 
     try:
         for sock in listening_sockets(listening_host(host), committing.port):
@@ -104,7 +104,7 @@ def ask(
     """
     if not results:
         return False, {}
-    from dicomport.commitment import Commitment, commit  # noqa: PLC0415  # as above
+    from dicomport.commitment import Commitment, commit
 
     references = dict.fromkeys(map(_reference_of, results))
     asking = commit(

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 
-import click
-
 from dicomport.cli.options.common import ExitCode
-from dicomport.cli.text import amount, count, print_message, print_table
+from dicomport.cli.text import amount, count, print_json, print_message, print_table
 from dicomport.scu import Instance, InstanceResult, Plan
 from dicomport.standard import describe
 
@@ -62,6 +59,6 @@ def _print_json(plan: Plan, refused: list[InstanceResult]) -> None:
                 "instances": load.instances,
                 "size": load.size,
             }
-            click.echo(json.dumps(facts))
+            print_json(facts)
     for result in refused:
-        click.echo(json.dumps({"path": result.name, "reason": result.reason}))
+        print_json({"path": result.name, "reason": result.reason})

@@ -54,7 +54,7 @@ class ResultWriter:
         return not self._errors
 
     def _write(self, facts: Mapping[str, object]) -> None:
-        import json  # noqa: PLC0415  # seldom needed
+        import json
 
         line = json.dumps(facts)
         for name, file in self._files.items():

@@ -33,8 +33,8 @@ def progress(sending: Sending, *, wanted: bool) -> Iterator[Advance]:
         yield lambda _: None
         return
     # rich takes a while to import, and a plain run needs none of it.
-    from rich.console import Console  # noqa: PLC0415
-    from rich.progress import (  # noqa: PLC0415
+    from rich.console import Console
+    from rich.progress import (
         BarColumn,
         DownloadColumn,
         Progress,

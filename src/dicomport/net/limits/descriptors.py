@@ -15,7 +15,7 @@ def allow_descriptors(wanted: int) -> int:
     """
     if sys.platform == "win32":
         return wanted  # There is no such limit.
-    import resource  # noqa: PLC0415  # not everywhere
+    import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < wanted:

@@ -158,9 +158,9 @@ class _Passphrase:
 def _look_at_dates(path: Path, pem: str) -> None:
     """Warn of a certificate of ours that no peer will take. It is used all the same: the clock may be what is wrong."""
     # A program without TLS needs none of it.
-    from datetime import UTC, datetime  # noqa: PLC0415
+    from datetime import UTC, datetime
 
-    from dicomport.net.tls.certificates import Certificate  # noqa: PLC0415
+    from dicomport.net.tls.certificates import Certificate
 
     first = pem[pem.index(ssl.PEM_HEADER) : pem.index(ssl.PEM_FOOTER) + len(ssl.PEM_FOOTER)]
     certificate = Certificate.decode(ssl.PEM_cert_to_DER_cert(first))

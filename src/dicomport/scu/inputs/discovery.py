@@ -161,7 +161,7 @@ class _Finder:
             case _Kind.FOLDER:
                 yield from self._read(walk(path), _look_at_found)
             case _Kind.DICOMDIR:
-                from dicomport.scu.inputs.dicomdir import references  # noqa: PLC0415  # pydicom takes 0.3 s to import
+                from dicomport.scu.inputs.dicomdir import references
 
                 yield from self._read(references(path), _look_at_found)
             case _Kind.GLOB:
@@ -169,11 +169,11 @@ class _Finder:
                 first = next(paths := matches(path), nothing)
                 yield from self._read(itertools.chain((first,), paths), _look_at_named)
             case ArchiveKind.ZIP:
-                from dicomport.scu.inputs.zip import zip_members  # noqa: PLC0415  # seldom needed
+                from dicomport.scu.inputs.zip import zip_members
 
                 yield from ((member,) for member in zip_members(path))
             case kind:
-                from dicomport.scu.inputs.tar import tar_members  # noqa: PLC0415  # seldom needed
+                from dicomport.scu.inputs.tar import tar_members
 
                 yield from ((member,) for member in tar_members(path, kind))
 

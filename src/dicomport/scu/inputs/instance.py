@@ -136,12 +136,12 @@ def _found(path: str) -> Part10File | None:
     try:
         found = read_part10(path)
     except NotPart10Error:
-        from dicomport.scu.inputs.headerless import identify  # noqa: PLC0415  # pydicom takes 0.3 s to import
+        from dicomport.scu.inputs.headerless import identify
 
         return identify(path)
     if found.meta.media_storage_sop_class_uid and found.meta.media_storage_sop_instance_uid:
         return found
-    from dicomport.scu.inputs.headerless import complete  # noqa: PLC0415  # see above
+    from dicomport.scu.inputs.headerless import complete
 
     return complete(found)
 

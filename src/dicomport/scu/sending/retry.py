@@ -37,7 +37,7 @@ class RetryPolicy:
         Each delay is twice the one before, give or take a half: those who were turned away together do not come back
         together.
         """
-        import random  # noqa: PLC0415  # seldom needed
+        import random
 
         average = min(self.first_delay * 2.0 ** min(failures - 1, 64), self.max_delay)
         return average * random.uniform(0.5, 1.5)  # noqa: S311  # it spreads load and guards no secret

@@ -51,7 +51,7 @@ def alternatives(transfer_syntax_uid: str) -> tuple[str, ...]:
     if syntax.uncompressed or syntax == DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN:
         return tuple(target.uid for target in _UNCOMPRESSED if target != syntax)
     if syntax.uid in _LOSSLESS:
-        from dicomport.scu.transform.pixels import can_decompress  # noqa: PLC0415  # pydicom takes 0.3 s to import
+        from dicomport.scu.transform.pixels import can_decompress
 
         if can_decompress(syntax.uid):
             return EXPLICIT_VR_LITTLE_ENDIAN.uid, IMPLICIT_VR_LITTLE_ENDIAN.uid
@@ -88,11 +88,11 @@ def _converted(data: bytes, source: TransferSyntax, target: TransferSyntax) -> b
     before, after = _without_compression(source), _without_compression(target)
     if before == after and not source.encapsulated:
         return data
-    from dicomport.scu.transform.transcoding import transcode  # noqa: PLC0415  # pydicom takes 0.3 s to import
+    from dicomport.scu.transform.transcoding import transcode
 
     if not source.encapsulated:
         return transcode(data, before, after)
-    from dicomport.scu.transform.pixels import decompressed  # noqa: PLC0415  # see above
+    from dicomport.scu.transform.pixels import decompressed
 
     return transcode(data, before, after, decompressed(data, source))
 

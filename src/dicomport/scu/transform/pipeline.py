@@ -31,7 +31,7 @@ class Transform:
         self._converts = convert
         self._editor: Editor | None = None
         if values or invent_uids:
-            from dicomport.scu.transform.editing import Editor  # noqa: PLC0415  # pydicom takes 0.3 s to import
+            from dicomport.scu.transform.editing import Editor
 
             self._editor = Editor(values or {}, invent_uids=invent_uids)
 
@@ -40,7 +40,7 @@ class Transform:
         default = uncompressed_default(transfer_syntax_uid)
         if not self._converts:
             return default
-        from dicomport.scu.transform.conversion import alternatives  # noqa: PLC0415  # seldom needed
+        from dicomport.scu.transform.conversion import alternatives
 
         return tuple(dict.fromkeys((*alternatives(transfer_syntax_uid), *default)))
 
@@ -49,7 +49,7 @@ class Transform:
         if self._editor is not None:
             instance = await asyncio.to_thread(self._editor.edit, instance)
         if self._converts and not _is_taken(association, instance, instance.transfer_syntax_uid):
-            from dicomport.scu.transform.conversion import alternatives, convert  # noqa: PLC0415  # seldom needed
+            from dicomport.scu.transform.conversion import alternatives, convert
 
             for syntax in alternatives(instance.transfer_syntax_uid):
                 if _is_taken(association, instance, syntax):
