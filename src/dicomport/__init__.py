@@ -12,31 +12,35 @@ wire            PDUs, command sets and file meta as values: `wire.decode`, `wire
 """
 
 import importlib
-from typing import Any, Final
+import sys
+from collections.abc import Callable
+from importlib.machinery import ModuleSpec
+from typing import Any
 
 __version__ = "0.1.0"
 
-_HOMES: Final = {
-    words[3]: words[1]
-    for line in __loader__.get_data(f"{__path__[0]}/__init__.pyi").decode().splitlines()
-    if (words := line.split())[:1] == ["from"] and words[1].startswith("dicomport")
-}
-"""The module of each public name, read from the stub that type checkers read: `from MODULE import NAME as NAME`."""
 
-__all__ = list(_HOMES)
+def late_imports(spec: ModuleSpec) -> tuple[list[str], Callable[[str], Any], Callable[[], list[str]]]:
+    """Return `__all__`, `__getattr__` and `__dir__` of a package that imports each public name when it is first used.
+
+    So a sender does not wait for the receiver, nor a finder of files for the network. The names are read from the stub
+    that type checkers read: `from MODULE import NAME as NAME`.
+    """
+    stub: str = spec.loader.get_data(f"{spec.origin}i").decode()
+    words = (line.split() for line in stub.splitlines())
+    homes = {line[3]: line[1] for line in words if line[:1] == ["from"] and line[1].startswith("dicomport")}
+
+    def get(name: str) -> Any:
+        if name not in homes:
+            raise AttributeError(f"module {spec.name!r} has no attribute {name!r}")
+        home = homes[name]
+        if home == spec.name:
+            return importlib.import_module(f"{home}.{name}")
+        value = vars(sys.modules[spec.name])[name] = getattr(importlib.import_module(home), name)
+        return value
+
+    return list(homes), get, lambda: sorted({*vars(sys.modules[spec.name]), *homes})
+
+
+__all__, __getattr__, __dir__ = late_imports(__spec__)
 __all__ += ["__version__"]
-
-
-def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used: a sender does not wait for the receiver, nor the reverse."""
-    if name not in _HOMES:
-        raise AttributeError(f"module 'dicomport' has no attribute {name!r}")
-    home = _HOMES[name]
-    if home == __name__:
-        return importlib.import_module(f"{home}.{name}")
-    value = globals()[name] = getattr(importlib.import_module(home), name)
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})

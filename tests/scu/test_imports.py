@@ -89,6 +89,17 @@ def test_what_is_seldom_needed_is_not_imported_for_a_plain_send() -> None:
     assert reasons == [""]
 
 
+def test_listing_an_archive_imports_no_network() -> None:
+    program = "import sys, dicomport.scu.inputs.tar, dicomport.scu.inputs.zip; print(sorted(sys.modules))"
+
+    modules = run(program)
+
+    network = ("asyncio", "socket", "ssl", "dicomport.core", "dicomport.net")
+    sending = ("dicomport.scu.association", "dicomport.scu.requestor", "dicomport.scu.sending", "dicomport.scu.explain")
+    assert {"dicomport.scu.inputs.tar", "dicomport.scu.inputs.zip"} <= set(modules)
+    assert {name for name in modules if name.startswith((*network, *sending))} == set()
+
+
 def test_nor_is_it_by_the_command(tmp_path: Path) -> None:
     for name in "123":
         (tmp_path / name).symlink_to(CT_FILE)
