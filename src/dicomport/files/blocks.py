@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 from collections.abc import Callable
@@ -68,6 +67,8 @@ async def in_thread(work: Callable[P, T], *arguments: P.args, **options: P.kwarg
 
     A thread can't be cancelled, and what it writes to must not be closed or removed meanwhile.
     """
+    import asyncio  # noqa: PLC0415  # most users of this room have no event loop
+
     working = asyncio.ensure_future(asyncio.to_thread(work, *arguments, **options))
     try:
         return await asyncio.shield(working)
