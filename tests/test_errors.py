@@ -55,7 +55,7 @@ GoneError: ScriptError
 
 
 def exceptions() -> set[type[BaseException]]:
-    """Give all exception classes of the package; those with an underscore end a loop and leave no function."""
+    """Return the exception classes of the package, without the private ones, which only end loops."""
     found = set()
     modules = {module.name for module in pkgutil.walk_packages(dicomport.__path__, "dicomport.")} - {
         "dicomport.__main__"
@@ -74,7 +74,7 @@ def test_each_exception_has_its_place_in_the_tree() -> None:
 
 
 def tree_in(text: str) -> list[tuple[str, str]]:
-    """Read a tree that is drawn by indentation: each class with the one that it stands below."""
+    """Parse a tree that is drawn by indentation: return each class with its parent."""
     found: list[tuple[str, str]] = []
     above: list[tuple[int, str]] = []
     for indent, name in re.findall(r"^( *)(?:wire\.)?(\w+Error)\b", text, re.MULTILINE):

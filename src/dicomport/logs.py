@@ -20,10 +20,10 @@ from typing import Any, Final
 __all__ = ["JsonFormatter", "Logger", "TextFormatter", "get_logger", "prepare", "printable", "reason_of"]
 
 _MAX_CHARACTERS: Final = 400
-"""Of a value: a peer may send 64 KiB as a UID."""
+"""Length of a value: a peer may send 64 KiB as a UID."""
 
 _MAX_ENTRIES: Final = 40
-"""Of a list or dictionary: an association has up to 128 contexts."""
+"""Entries of a list or dictionary: an association has up to 128 contexts."""
 
 _MAX_FRAMES: Final = 12
 """Innermost frames that are logged for an exception."""
