@@ -446,7 +446,7 @@ def test_without_hard_links_a_name_is_taken_all_the_same(received: Receiver, mon
 
 def test_a_disk_that_has_proved_slow_holds_up_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without syncing too: whoever has nothing to store is answered meanwhile."""
-    monkeypatch.setattr(QuickDisk, "quick", False)
+    monkeypatch.setattr(QuickDisk, "is_fast", False)
     with receiver(tmp_path, ArchiveOptions(durability=Durability.FLUSH)) as received:
         disk = ArchiveDisk(received.root, monkeypatch)
         entered, go = threading.Event(), threading.Event()

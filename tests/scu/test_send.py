@@ -189,9 +189,9 @@ def test_titles_priority_and_what_else_is_negotiated_reach_the_peer() -> None:
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"ae_title": ""}, "needs at least one character"),
-        ({"called_ae_title": "x" * 17}, "longer than 16 characters"),
-        ({"ae_title": "A\\B"}, "can't have"),
+        ({"ae_title": ""}, "at least one character"),
+        ({"called_ae_title": "x" * 17}, "the maximum is 16"),
+        ({"ae_title": "A\\B"}, "invalid characters"),
     ],
 )
 def test_arguments_that_make_no_request_are_refused_before_anything_is_sent(
