@@ -13,6 +13,7 @@ import pytest
 
 import dicomport
 from dicomport import wire
+from dicomport.core.negotiation import IMPLEMENTATION
 
 ROOT = Path(__file__).parent.parent
 
@@ -57,6 +58,10 @@ def test_wire_decodes_what_it_encodes() -> None:
     pdu = wire.AssociateRJ(wire.RejectReason.LOCAL_LIMIT_EXCEEDED, transient=True)
     assert wire.encode(pdu) == bytes.fromhex("03 00 00000004 00 02 03 02")
     assert wire.decode(wire.encode(pdu)) == pdu
+
+
+def test_the_version_that_peers_see_is_that_of_the_package() -> None:
+    assert IMPLEMENTATION.version_name == f"DICOMPORT_{dicomport.__version__.replace('.', '_')}"
 
 
 def test_the_package_is_typed() -> None:

@@ -11,6 +11,7 @@ from typing import Any, Final, NoReturn
 
 import click
 
+from dicomport import __version__
 from dicomport.cli.console import show_error
 from dicomport.cli.options.common import ExitCode
 
@@ -36,7 +37,7 @@ class _Commands(click.Group):
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="dicomport", message="%(prog)s %(version)s")
+@click.version_option(__version__, message="%(prog)s %(version)s")
 def dicomport() -> None:
     """Send and receive DICOM instances by C-STORE, byte for byte."""
 
