@@ -1,17 +1,27 @@
 # make demo    send and receive real instances on this machine, and compare them
-# make test    run all checks and tests
+# make test    run all checks and tests, and measure the coverage
 # make serve   run the receiver
 # make bench   measure against DCMTK, pynetdicom and Orthanc, and judge the ratios
 # make guard   count the instructions of the hot paths, and compare them with the recorded figures
-# make kill    kill the receiver 200 times under load and the sender 50 times, and check the archive and the journal
+# make check-fast   run the checks that take seconds, before each commit
+# make suite        run the tests without the checks
+# make coverage     list the lines that the last `make suite` did not execute
+#
+# make kill    kill the receiver 200 times under load, the sender 50 times and the commitment service 100 times, and
+#              check the archive and the journals
 # make soak    open 100,000 associations of each kind and run many senders, and check for leaks
 # make fuzz    fuzz each target for FUZZ_SECONDS (60); findings are written to .fuzz/findings
+#
+# make kill-short, soak-short and fuzz-short do the same in fewer rounds, for CI
 
 PYTHON ?= python3
 BIN := .venv/bin
 FUZZ_SECONDS ?= 60
 
-.PHONY: demo test check serve bench guard kill fuzz fuzz-short soak soak-short coverage clean
+KILL_TESTS := tests/archive/test_kill.py tests/scu/test_kill.py tests/commitment/test_kill.py
+SOAK_TESTS := tests/robustness/test_s_soak.py
+
+.PHONY: demo test check check-fast suite coverage serve bench guard kill kill-short fuzz fuzz-short soak soak-short clean
 
 demo: .venv/installed
 	$(BIN)/dicomport demo
@@ -19,22 +29,29 @@ demo: .venv/installed
 serve: .venv/installed
 	$(BIN)/dicomport storescp
 
-test: check
-	$(BIN)/pytest --numprocesses auto --dist loadfile
+test: check suite
 
-check: .venv/installed-for-tests
+suite: .venv/installed-for-tests
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest --numprocesses auto --dist loadfile
+	$(BIN)/coverage combine --quiet
+	@echo "coverage, percent:"
+	@$(BIN)/coverage report --format=total
+
+coverage: .venv/installed-for-tests
+	$(BIN)/coverage report --skip-covered --show-missing
+
+check: check-fast
+	$(BIN)/mypy
+
+check-fast: .venv/installed-for-tests
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python tools/generate_standard.py --check
 	$(BIN)/python tools/draw_state_machine.py --check
 	$(BIN)/python tools/list_limits.py --check
 	$(BIN)/python -m fuzz.seeds --check
-
-coverage: .venv/installed-for-tests
-	$(BIN)/coverage run -m pytest
-	$(BIN)/coverage report --skip-covered
 
 bench: .venv/installed
 	$(BIN)/python -m bench
@@ -43,13 +60,16 @@ guard: .venv/installed-for-tests
 	$(BIN)/python -m bench.guard
 
 kill: .venv/installed-for-tests
-	DICOMPORT_KILLS=200 $(BIN)/pytest tests/archive/test_kill.py tests/scu/test_kill.py --timeout 1200
+	DICOMPORT_KILLS=200 $(BIN)/pytest $(KILL_TESTS) --timeout 1200
+
+kill-short: .venv/installed-for-tests
+	DICOMPORT_KILLS=40 $(BIN)/pytest $(KILL_TESTS) --timeout 1200
 
 soak: .venv/installed-for-tests
-	DICOMPORT_SOAK=100000 $(BIN)/pytest tests/robustness/test_s_soak.py --timeout 36000
+	DICOMPORT_SOAK=100000 $(BIN)/pytest $(SOAK_TESTS) --timeout 36000
 
 soak-short: .venv/installed-for-tests
-	DICOMPORT_SOAK=2000 $(BIN)/pytest tests/robustness/test_s_soak.py --timeout 1200
+	DICOMPORT_SOAK=2000 $(BIN)/pytest $(SOAK_TESTS) --timeout 1200
 
 fuzz: .venv/installed-for-fuzzing
 	$(BIN)/python -m fuzz --seconds $(FUZZ_SECONDS)

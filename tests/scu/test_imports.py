@@ -1,6 +1,7 @@
 """What sending costs before it begins: storing and forwarding bytes needs no library for data sets or terminals."""
 
 import ast
+import os
 import subprocess
 import sys
 import tomllib
@@ -43,9 +44,15 @@ except SystemExit as end:
 
 def run(program: str, *arguments: str) -> list[Any]:
     """Run it against a peer that takes everything, and give what it prints."""
+    # Coverage would import modules of its own.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
     with ScriptedSCP(healthy) as scp:
         done = subprocess.run(
-            [sys.executable, "-c", program, str(scp.port), *arguments], check=True, capture_output=True, text=True
+            [sys.executable, "-c", program, str(scp.port), *arguments],
+            check=True,
+            capture_output=True,
+            text=True,
+            env=environment,
         )
     printed: list[Any] = ast.literal_eval(done.stdout)
     return printed
