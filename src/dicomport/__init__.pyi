@@ -12,6 +12,7 @@ from dicomport.commitment import Integrity as Integrity
 from dicomport.commitment import commit as commit
 from dicomport.core import ContextOutcome as ContextOutcome
 from dicomport.core import NegotiationResult as NegotiationResult
+from dicomport.dimse import NoContextError as NoContextError
 from dicomport.errors import DicomportError as DicomportError
 from dicomport.files import Durability as Durability
 from dicomport.net import AbortedError as AbortedError
@@ -38,7 +39,6 @@ from dicomport.scp import StoreRequest as StoreRequest
 from dicomport.scp import UndecodableDataSetError as UndecodableDataSetError
 from dicomport.scu import ClientAssociation as ClientAssociation
 from dicomport.scu import InstanceResult as InstanceResult
-from dicomport.scu import NoContextError as NoContextError
 from dicomport.scu import NotSendableError as NotSendableError
 from dicomport.scu import RetryPolicy as RetryPolicy
 from dicomport.scu import Sending as Sending

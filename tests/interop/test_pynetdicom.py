@@ -590,12 +590,12 @@ def test_what_it_does_not_take_is_named() -> None:
         report = dicomport.blocking.send([CT, MR, TEST_FILES / "rtplan.dcm"], HOST, port)
     ct, mr, plan = report.results
     assert ct.reason == (
-        "the peer does not take CT Image Storage in Explicit VR Little Endian, only in Implicit VR Little Endian: "
-        "it would have to be converted"
+        "the peer does not accept CT Image Storage in Explicit VR Little Endian, only in Implicit VR Little Endian: "
+        "conversion is required"
     )
     assert mr.accepted
     assert plan.reason == (
-        "the peer does not take RT Plan Storage in Implicit VR Little Endian: the peer does not support the SOP Class"
+        "the peer does not accept RT Plan Storage in Implicit VR Little Endian: the peer does not support the SOP Class"
     )
     assert received.copies.total() == 1
 

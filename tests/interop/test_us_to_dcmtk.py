@@ -163,11 +163,9 @@ def test_what_dcmtk_does_not_take_is_named(storescp: StartStoreSCP) -> None:
         assert result.status is None
         syntax = find_transfer_syntax(result.transfer_syntax_uid)
         assert syntax is not None
-        assert result.reason.startswith("the peer does not take ")
+        assert result.reason.startswith("the peer does not accept ")
         assert f" in {syntax.name}" in result.reason
-        assert result.reason.endswith(
-            ("it would have to be converted", "the peer supports none of the transfer syntaxes")
-        )
+        assert result.reason.endswith(("conversion is required", "the peer supports none of the transfer syntaxes"))
     assert peer.copies == fates(report.results)
 
 
@@ -177,8 +175,8 @@ def test_implicit_only(storescp: StartStoreSCP) -> None:
     assert {result.transfer_syntax_uid for result in report.accepted} == {"1.2.840.10008.1.2"}
     refused = next(result for result in report.failed if result.path == CT)
     assert refused.reason == (
-        "the peer does not take CT Image Storage in Explicit VR Little Endian, only in Implicit VR Little Endian: "
-        "it would have to be converted"
+        "the peer does not accept CT Image Storage in Explicit VR Little Endian, only in Implicit VR Little Endian: "
+        "conversion is required"
     )
     assert peer.copies == fates(report.results)
 
@@ -188,7 +186,8 @@ def test_a_private_class_is_refused_by_name(storescp: StartStoreSCP) -> None:
     report = dicomport.blocking.send([private_instance(), CT], HOST, peer.port)
     private, ct = report.results
     assert private.reason == (
-        f"the peer does not take {PRIVATE_CLASS} in Explicit VR Little Endian: the peer does not support the SOP Class"
+        f"the peer does not accept {PRIVATE_CLASS} in Explicit VR Little Endian: "
+        "the peer does not support the SOP Class"
     )
     assert ct.accepted
     assert peer.copies == copies_of([instance_from_path(CT)])

@@ -306,7 +306,7 @@ def with_unknown_contexts(reply: AssociateAC) -> bytes:
     return encode(dataclasses.replace(reply, presentation_contexts=(*more, *reply.presentation_contexts)))
 
 
-NOT_TAKEN: Final = "the peer does not take MR Image Storage in Implicit VR Little Endian: "
+NOT_TAKEN: Final = "the peer does not accept MR Image Storage in Implicit VR Little Endian: "
 
 
 @pytest.mark.parametrize(

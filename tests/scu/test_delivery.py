@@ -79,7 +79,7 @@ def test_a_peer_that_refuses_half_the_contexts_gets_the_other_half(tmp_path: Pat
     with ScriptedSCP(script) as scp:
         done = storescu(scp.port, *what)
 
-    no = "the peer does not take MR Image Storage in Implicit VR Little Endian: abstract syntax not supported"
+    no = "the peer does not accept MR Image Storage in Implicit VR Little Endian: abstract syntax not supported"
     assert done.code == 1
     assert done.facts("path", "status", "association", "context_id", "attempts") == [
         (str(what[0]), 0, 1, 1, 1),
@@ -361,7 +361,7 @@ def test_message_ids_begin_anew_and_pass_over_those_outstanding() -> None:
             assert association.window == 3
             first = await association.submit(instance(1))
             assert first == 1
-            association._requestor._message_id = 0xFFFD
+            association._requestor.exchange._message_id = 0xFFFD
             answered = []
             for number in (2, 3, 4):
                 sent = await association.submit(instance(number))

@@ -48,7 +48,7 @@ def test_without_being_asked_nothing_is_converted() -> None:
         done = dicomport("storescu", HOST, str(scp.port), CT_FILE)
 
     assert done.returncode == 1
-    assert "it would have to be converted" in done.stderr
+    assert "conversion is required" in done.stderr
     assert scp.stores == []
 
 
@@ -88,7 +88,7 @@ def test_what_may_have_been_compressed_with_loss_is_not_converted_and_the_reason
     assert done.returncode == 1
     assert [(row["accepted"], row["attempts"]) for row in rows(report)] == [(False, 0), (True, 1)]
     assert rows(report)[0]["reason"] == (
-        "the peer does not take Secondary Capture Image Storage in JPEG 2000 Image Compression, only in Implicit VR "
+        "the peer does not accept Secondary Capture Image Storage in JPEG 2000 Image Compression, only in Implicit VR "
         "Little Endian: it can't be converted to that here without the risk of a loss"
     )
 

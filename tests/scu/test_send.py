@@ -240,7 +240,10 @@ def test_a_peer_that_refuses_half_of_the_contexts_gets_the_other_half() -> None:
     with scripted(serving(answer=answer)) as peer:
         report = send(instances, peer.port)
 
-    no = "the peer does not take MR Image Storage in JPEG Baseline (Process 1): the peer does not support the SOP Class"
+    no = (
+        "the peer does not accept MR Image Storage in JPEG Baseline (Process 1): "
+        "the peer does not support the SOP Class"
+    )
     assert reasons(report) == ["", no, "", no]
     assert [result.status for result in report.failed] == [None, None]
     assert peer.stored == [["1.2.3.0", "1.2.3.2"]]
@@ -261,7 +264,7 @@ def test_the_reason_for_a_refused_context_is_told(result: ContextResult, reason:
     with scripted(serving(answer=lambda proposed: refused(proposed, result))) as peer:
         report = send([instance(syntax=JPEG)], peer.port)
 
-    assert reasons(report) == [f"the peer does not take CT Image Storage in JPEG Baseline (Process 1): {reason}"]
+    assert reasons(report) == [f"the peer does not accept CT Image Storage in JPEG Baseline (Process 1): {reason}"]
     assert (peer.stored, report.associations) == ([[]], 1)
 
 
@@ -274,8 +277,8 @@ def test_nothing_is_converted_for_a_peer_that_takes_implicit_only() -> None:
 
     assert reasons(report) == [
         (
-            "the peer does not take CT Image Storage in Explicit VR Little Endian, only in Implicit VR Little Endian: "
-            "it would have to be converted"
+            "the peer does not accept CT Image Storage in Explicit VR Little Endian, "
+            "only in Implicit VR Little Endian: conversion is required"
         ),
         "",
     ]
@@ -307,7 +310,7 @@ def test_an_answer_that_is_none_is_a_refusal(
     with scripted(serving(answer=answer)) as peer:
         report = send([instance(syntax=IMPLICIT)], peer.port)
 
-    assert reasons(report) == [f"the peer does not take CT Image Storage in Implicit VR Little Endian: {reason}"]
+    assert reasons(report) == [f"the peer does not accept CT Image Storage in Implicit VR Little Endian: {reason}"]
     assert peer.links[0].pdus == [ReleaseRQ()]
 
 

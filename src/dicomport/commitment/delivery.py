@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from dicomport.commitment.association import CommitmentAssociation
+from dicomport.dimse import NoContextError
 from dicomport.errors import DicomportError
 from dicomport.logs import get_logger
 from dicomport.net import Address, AssociationError, ConnectionLostError, Timeouts
-from dicomport.scu import NoContextError
 from dicomport.standard import PROCESSING_FAILURE, RESOURCE_LIMITATION, Status
 from dicomport.wire.commitment import CommitmentResult
 

@@ -1,4 +1,13 @@
-"""The SCU of storage commitment: asks a peer to keep instances, and waits for its word (PS3.4 J.3)."""
+"""The SCU of storage commitment: request a peer to keep instances, and wait for its reports (PS3.4 J.3).
+
+Theory of operation
+-------------------
+`commit` sends all requests over one association and keeps it open. Reports arrive on it, and, with a listener, on
+associations that the peer opens; all of this runs in one task and the tasks of the listener, in one event loop.
+`_Requests` owns the state: it matches each report with a request by Transaction UID. Once each request has a report or
+was refused, or the time is up, it ends the wait on both ways. The listener then waits a little for the peers that have
+reported, so that their associations end in order.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +21,11 @@ from typing import Final, Unpack
 
 from dicomport.commitment.association import ALL_COMMITTED, SOME_FAILED, CommitmentAssociation
 from dicomport.commitment.limits import DEFAULT_COMMITMENT_LIMITS
+from dicomport.dimse import NoContextError
 from dicomport.logs import get_logger
 from dicomport.net import Address, AssociationError, Timeouts
 from dicomport.scp import AssociationInfo, NormalizedOperation, Sink, StorageSCP, StoreOperation, is_loopback
-from dicomport.scu import NegotiationItems, NoContextError
+from dicomport.scu import NegotiationItems
 from dicomport.standard import (
     INVALID_ARGUMENT_VALUE,
     NO_SUCH_EVENT_TYPE,
@@ -45,33 +55,33 @@ log = get_logger("commitment")
 
 @dataclass(frozen=True, slots=True)
 class Commitment:
-    """What the peer says of one instance."""
+    """The peer's report on one instance."""
 
     reference: SOPReference
     committed: bool = False
-    """Whether the peer has promised to keep it."""
+    """Whether the peer has committed itself to keep the instance."""
     status: Status | None = None
-    """The Failure Reason (PS3.3 C.14.1.1), or 0x0000 where it is committed; None where nothing was reported."""
+    """The Failure Reason (PS3.3 C.14.1.1), or 0x0000 if it is committed; None without a report."""
     reason: str = ""
-    """Why it is not committed; empty where it is."""
+    """The reason why it is not committed; empty if it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommitmentReport:
-    """What the peer says of each instance that it was asked to keep, in the order of the request."""
+    """The peer's report on each requested instance, in the order of the request."""
 
     commitments: tuple[Commitment, ...]
     error: str = ""
-    """Why there was no association, or no more before everything was reported."""
+    """Why the association could not be established, or ended before everything was reported; otherwise empty."""
 
     @property
     def committed(self) -> tuple[Commitment, ...]:
-        """Those that the peer keeps."""
+        """The committed instances."""
         return tuple(commitment for commitment in self.commitments if commitment.committed)
 
     @property
     def failed(self) -> tuple[Commitment, ...]:
-        """Those that it does not keep, and those that it never reported on."""
+        """The instances that are not committed, and those without a report."""
         return tuple(commitment for commitment in self.commitments if not commitment.committed)
 
 
@@ -103,25 +113,25 @@ async def commit(
     timeouts: Timeouts | None = None,
     **negotiation: Unpack[NegotiationItems],
 ) -> CommitmentReport:
-    """Ask a peer to commit itself to keeping instances, and tell what it says of each (PS3.4 Annex J).
+    """Request a peer to commit itself to keep instances, and return its report on each (PS3.4 Annex J).
 
-    Reports are taken over the association that asks, which is held open, and with `listen_port` also over associations
-    that the peer opens to that port. `listen_host` is the address to listen on: by default loopback for a peer on
-    loopback, else every interface. `wait` is how long reports are waited for, seconds, once all has been asked for.
-    `tls` is a client-side context for the association that asks, `listen_tls` a server-side one for the others. What
-    else is negotiated for the association that asks goes in by name, as in `associate`.
+    Reports are received over the requesting association, which stays open, and with `listen_port` also over
+    associations that the peer opens to that port. `listen_host` is the address to listen on: by default loopback for a
+    peer on loopback, otherwise every interface. `wait` is the maximum time to wait for reports after the last request,
+    seconds. `tls` is a client-side context for the requesting association, `listen_tls` a server-side context for the
+    others. Further items of the negotiation of the requesting association are keyword arguments, as in `associate`.
 
-    Nothing is raised for what happens on the way: it is in the report. Raises `ValueError` for AE titles that are none,
-    and `OSError` where `listen_port` can't be had.
+    Failures of the peer and of the network are in the report. Raises `ValueError` for an invalid AE title, and
+    `OSError` if `listen_port` can't be opened.
     """
-    desk = _Desk(references)
+    requests = _Requests(references)
     timeouts = timeouts or Timeouts()
     address = Address(host, port, tls)
     async with contextlib.AsyncExitStack() as stack:
         if listen_port is not None:
             if listen_host is None:
                 listen_host = listening_host(host)
-            listening = _listening(desk, ae_title, listen_host, listen_port, tls=listen_tls, timeouts=timeouts)
+            listening = _listening(requests, ae_title, listen_host, listen_port, tls=listen_tls, timeouts=timeouts)
             await stack.enter_async_context(listening)
         try:
             association = await CommitmentAssociation.open(
@@ -129,71 +139,73 @@ async def commit(
                 ae_title=ae_title,
                 called_ae_title=called_ae_title,
                 timeouts=timeouts,
-                take=desk.take,
+                on_event_report=requests.receive,
                 **negotiation,
             )
         except (AssociationError, NoContextError) as error:
-            return desk.report(f"no association: {error}")
+            return requests.report(f"no association: {error}")
         try:
-            await _ask_and_wait(desk, association, wait, elsewhere=listen_port is not None)
+            await _request_and_wait(requests, association, wait, elsewhere=listen_port is not None)
             await association.release()
         except AssociationError as error:
-            return desk.report(f"the association was lost: {error}")
+            return requests.report(f"the association was lost: {error}")
         finally:
             await association.abort()
-    return desk.report(f"nothing was reported within {wait:g} s")
+    return requests.report(f"nothing was reported within {wait:g} s")
 
 
 def listening_host(host: str) -> str:
-    """Give the address at which reports of a peer are listened for: loopback for one there, else every interface."""
+    """Return the address at which to listen for a peer's reports: loopback for a peer there, otherwise "" (all)."""
     return host if is_loopback(host) else ""
 
 
-async def _ask_and_wait(desk: _Desk, association: CommitmentAssociation, wait: float, *, elsewhere: bool) -> None:
-    for request in desk.requests:
-        desk.answered(request, await association.ask(request))
-    if desk.over.is_set():
+async def _request_and_wait(
+    requests: _Requests, association: CommitmentAssociation, wait: float, *, elsewhere: bool
+) -> None:
+    for request in requests.all:
+        requests.note_response(request, await association.request(request))
+    if requests.ended.is_set():
         return
-    desk.on_end = association.stop_listening
-    deadline = asyncio.get_running_loop().call_later(wait, desk.end)
+    requests.on_end = association.stop_listening
+    deadline = asyncio.get_running_loop().call_later(wait, requests.end)
     try:
-        # The deadline ends it, not the peer's silence.
+        # The deadline ends the wait, not the timer.
         await association.listen(2 * wait + 1)
     except AssociationError:
         if not elsewhere:
             raise
-        await desk.over.wait()
+        await requests.ended.wait()
     finally:
         deadline.cancel()
 
 
-class _Desk:
-    """What the peer was asked, and what it has said so far."""
+class _Requests:
+    """The requests of one run, and the peer's reports on them."""
 
     def __init__(self, references: Iterable[SOPReference]) -> None:
         self._commitments: dict[SOPReference, Commitment | None] = dict.fromkeys(references)
         known = tuple(self._commitments)
-        self.requests = tuple(
+        self.all = tuple(
             CommitmentRequest(f"2.25.{uuid.uuid4().int}", known[start : start + _AT_ONCE])
             for start in range(0, len(known), _AT_ONCE)
         )
-        self.over = asyncio.Event()
-        """Whether there is nothing more to wait for."""
+        self.ended = asyncio.Event()
+        """Set when no report is awaited any more."""
         self.on_end: Callable[[], object] = lambda: None
-        self._by_uid = {request.transaction_uid: request for request in self.requests}
+        self._by_uid = {request.transaction_uid: request for request in self.all}
         self._open = set(self._by_uid)
-        """Transaction UIDs that are not reported on yet, nor refused."""
+        """Transaction UIDs without a report or refusal."""
 
-    def answered(self, request: CommitmentRequest, status: Status) -> None:
-        """Take note of the answer to a request."""
+    def note_response(self, request: CommitmentRequest, status: Status) -> None:
+        """Note the response to a request."""
         if not status.accepted:
             log.warning("commitment_refused", transaction_uid=request.transaction_uid, status=str(status))
             reason = f"the request was refused: {status}"
             self._commitments |= {one: Commitment(one, reason=reason) for one in request.references}
             self._close(request.transaction_uid)
 
-    def take(self, command: NEventReportRQ, data: bytes, transfer_syntax_uid: str) -> Status:
-        """Take a report, and say how it is answered."""
+    def receive(self, command: NEventReportRQ, data: bytes, transfer_syntax_uid: str) -> Status:
+        """Receive a report, and return the status of the response."""
         if command.affected_sop_class_uid != STORAGE_COMMITMENT:
             return NO_SUCH_SOP_CLASS
         if command.affected_sop_instance_uid != STORAGE_COMMITMENT_INSTANCE:
@@ -207,17 +219,17 @@ class _Desk:
         request = self._by_uid.get(result.transaction_uid)
         if request is None:
             return Status(INVALID_ARGUMENT_VALUE.code, "no such transaction is known here")
-        self._take(request, result)
+        self._note_result(request, result)
         return SUCCESS
 
-    def _take(self, request: CommitmentRequest, result: CommitmentResult) -> None:
-        said: dict[SOPReference, Commitment | None] = {
+    def _note_result(self, request: CommitmentRequest, result: CommitmentResult) -> None:
+        reported: dict[SOPReference, Commitment | None] = {
             one: Commitment(one, reason="the peer's report does not mention it") for one in request.references
         }
-        # What is among both has failed.
-        said |= {one: Commitment(one, committed=True, status=SUCCESS) for one in result.committed}
-        said |= {one: Commitment(one, status=status, reason=str(status)) for one, status in result.failed}
-        self._commitments |= {one: said[one] for one in request.references}
+        # An instance in both sequences has failed.
+        reported |= {one: Commitment(one, committed=True, status=SUCCESS) for one in result.committed}
+        reported |= {one: Commitment(one, status=status, reason=str(status)) for one, status in result.failed}
+        self._commitments |= {one: reported[one] for one in request.references}
         log.info(
             "commitment_reported",
             transaction_uid=request.transaction_uid,
@@ -232,12 +244,12 @@ class _Desk:
             self.end()
 
     def end(self) -> None:
-        """Wait no more."""
-        self.over.set()
+        """End the wait for reports."""
+        self.ended.set()
         self.on_end()
 
     def report(self, problem: str) -> CommitmentReport:
-        """Tell what the peer has said; of what it has not, the problem is the reason."""
+        """Return the reports so far; `problem` is the reason for each instance without one."""
         commitments = tuple(
             commitment or Commitment(reference, reason=problem) for reference, commitment in self._commitments.items()
         )
@@ -245,13 +257,13 @@ class _Desk:
 
 
 class _Receiver:
-    """Takes reports on associations that the peer has opened."""
+    """Receives reports on associations that the peer opens."""
 
     sop_classes: Final = frozenset((STORAGE_COMMITMENT,))
     is_user: Final = True
 
-    def __init__(self, desk: _Desk) -> None:
-        self._desk = desk
+    def __init__(self, requests: _Requests) -> None:
+        self._requests = requests
         self._associations: set[AssociationInfo] = set()
         self._quiet = asyncio.Event()
         self._quiet.set()
@@ -263,28 +275,28 @@ class _Receiver:
         """Do nothing."""
 
     async def perform(self, operation: NormalizedOperation) -> Status:
-        """Take a report."""
+        """Receive a report."""
         if not isinstance(operation.command, NEventReportRQ):
             return UNRECOGNIZED_OPERATION
         self._associations.add(operation.association)
         self._quiet.clear()
-        return self._desk.take(operation.command, operation.data, operation.context.transfer_syntax)
+        return self._requests.receive(operation.command, operation.data, operation.context.transfer_syntax)
 
     def over(self, association: AssociationInfo) -> None:
-        """Take note of the end of an association."""
+        """Note the end of an association."""
         self._associations.discard(association)
         if not self._associations:
             self._quiet.set()
 
     async def wait_quiet(self) -> None:
-        """Wait until those who have reported have released their associations, for a while."""
+        """Wait a while until the peers that have reported have released their associations."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_GOODBYE_SECONDS):
                 await self._quiet.wait()
 
 
 class _NoStorage:
-    """Refuses instances: no presentation context for one is accepted in the first place."""
+    """Refuses each instance: no presentation context for storage is accepted anyway."""
 
     async def begin(self, operation: StoreOperation) -> Sink | Status:
         """Refuse."""
@@ -293,15 +305,15 @@ class _NoStorage:
 
 @contextlib.asynccontextmanager
 async def _listening(
-    desk: _Desk, ae_title: str, host: str, port: int, *, tls: ssl.SSLContext | None, timeouts: Timeouts
+    requests: _Requests, ae_title: str, host: str, port: int, *, tls: ssl.SSLContext | None, timeouts: Timeouts
 ) -> AsyncIterator[None]:
-    receiver = _Receiver(desk)
+    receiver = _Receiver(requests)
     scp = StorageSCP(
         _NoStorage(),
         ae_title=ae_title,
         host=host,
         port=port,
-        # Whoever knows a Transaction UID of ours may report on it: that proves more than an AE title does.
+        # A peer that knows one of our Transaction UIDs may report on it: this proves more than an AE title.
         allow_any=True,
         abstract_syntaxes=lambda uid, _kind: uid == VERIFICATION,
         timeouts=timeouts,

@@ -1,6 +1,5 @@
 # The names of this room, each with its home: the one list of them, for type checkers and for __init__.py.
 
-from dicomport.scu import blocking as blocking
 from dicomport.scu.association import ClientAssociation as ClientAssociation
 from dicomport.scu.association import associate as associate
 from dicomport.scu.contexts import ContextLike as ContextLike
@@ -14,8 +13,7 @@ from dicomport.scu.inputs.instance import Instance as Instance
 from dicomport.scu.inputs.instance import NotSendableError as NotSendableError
 from dicomport.scu.inputs.instance import instance_from_dataset as instance_from_dataset
 from dicomport.scu.inputs.instance import instance_from_path as instance_from_path
-from dicomport.scu.requestor import NoContextError as NoContextError
-from dicomport.scu.requestor import Requestor as Requestor
+from dicomport.scu.requestor import StorageRequestor as StorageRequestor
 from dicomport.scu.results import InstanceResult as InstanceResult
 from dicomport.scu.results import StoreResponse as StoreResponse
 from dicomport.scu.sending.delivery_queue import OnResult as OnResult

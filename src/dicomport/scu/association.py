@@ -1,4 +1,4 @@
-"""An association as its requestor, on asyncio."""
+"""An association from its requestor's side, for asyncio; `dicomport.blocking` has the same for other programs."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, Unpack
 
 from dicomport.core import AcceptedContext, NegotiationResult
-from dicomport.net import Address, Connection, ConnectionLostError, Steps, Timeouts, connect
+from dicomport.net import Address, Connection, Steps, Timeouts, connect
 from dicomport.scu.contexts import ContextLike, NegotiationItems, association_request
-from dicomport.scu.inputs.instance import Instance, NotSendableError, instance_of
-from dicomport.scu.requestor import NoContextError, Requestor
+from dicomport.scu.inputs.instance import Instance, instance_of
+from dicomport.scu.requestor import StorageRequestor
 from dicomport.scu.results import StoreResponse, Timing
 from dicomport.standard import Status
 from dicomport.wire import AssociateRQ, Priority
@@ -26,16 +26,13 @@ T = TypeVar("T")
 
 
 class ClientAssociation:
-    """An established association, for one task at a time. Made by `associate`."""
+    """An established association, for one task at a time. Returned by `associate`."""
 
-    def __init__(self, connection: Connection, requestor: Requestor, outcome: NegotiationResult) -> None:
+    def __init__(self, connection: Connection, requestor: StorageRequestor, outcome: NegotiationResult) -> None:
         self._connection = connection
         self._requestor = requestor
         self.outcome = outcome
-        """What was agreed on: each Presentation Context with the reason, the peer's maximum length, and more."""
-        self.open = True
-        """Whether anything can still be sent. Once it can't, `abort` gives back what the association holds."""
-        self._closed = False
+        """Result of the negotiation: each presentation context with the reason, the peer's maximum length, and more."""
 
     async def c_store(
         self,
@@ -45,9 +42,9 @@ class ClientAssociation:
         move_originator_ae_title: str = "",
         move_originator_message_id: int | None = None,
     ) -> StoreResponse:
-        """Send one instance, a file's bytes as they are on disk, and wait for the answer (PS3.4 Annex B).
+        """Send one instance, a file's bytes as they are on disk, and wait for the response (PS3.4 Annex B).
 
-        A data set is encoded in the transfer syntax that its file meta names. Nothing is ever converted. Raises
+        A data set is encoded in the transfer syntax that its file meta names. Nothing is converted. Raises
         `NotSendableError` and `NoContextError`, after which the association stays open, `AssociationError`, after which
         it has ended, and `OSError` if the file can't be read.
         """
@@ -60,8 +57,13 @@ class ClientAssociation:
         return await self._run(steps)
 
     @property
+    def open(self) -> bool:
+        """Whether the association can be used. If it can't, `abort` releases its resources."""
+        return self._requestor.open
+
+    @property
     def window(self) -> int:
-        """How many operations may be outstanding at once; 0 is no limit (PS3.7 D.3.3.3)."""
+        """Maximum number of outstanding operations; 0 means unlimited (PS3.7 D.3.3.3)."""
         return self._requestor.window
 
     @property
@@ -71,15 +73,15 @@ class ClientAssociation:
 
     @property
     def round_trip(self) -> float:
-        """Seconds that the peer took to answer the association request."""
+        """Time until the peer answered the association request, seconds."""
         return self._requestor.round_trip
 
     def context_for(self, sop_class_uid: str, transfer_syntax_uid: str) -> AcceptedContext | None:
-        """Give the accepted Presentation Context for a SOP Class in a transfer syntax, if there is one."""
+        """Return the accepted presentation context for a SOP Class in a transfer syntax, if there is one."""
         return self._requestor.context_for(sop_class_uid, transfer_syntax_uid)
 
     def describe_accepted_syntaxes(self, instance: Instance) -> str:
-        """Say in what other transfer syntaxes the peer takes an instance's SOP Class; empty where in none."""
+        """Describe the other transfer syntaxes that the peer accepts for an instance's SOP Class; empty if none."""
         return self._requestor.describe_accepted_syntaxes(instance)
 
     def read_ahead(self, instance: Instance) -> None:
@@ -87,56 +89,49 @@ class ClientAssociation:
         self._requestor.read_ahead(instance)
 
     async def submit(self, instance: Instance, *, priority: Priority = Priority.MEDIUM) -> int:
-        """Send one instance and give the message id of the answer, without waiting for it; raises as `c_store` does.
+        """Send one instance and return the message id of the response, without waiting for it.
 
-        No more than `window` may be outstanding.
+        At most `window` instances may be outstanding. Raises the same errors as `c_store`.
         """
         return await self._run(self._requestor.submit(instance, priority=priority))
 
     async def next_response(self) -> tuple[int, Status]:
-        """Wait for the answer to any instance that was submitted; give its message id and the status."""
+        """Wait for the response to any submitted instance; return its message id and status."""
         return await self._run(self._requestor.next_response())
 
     async def c_echo(self) -> Status:
-        """Verify that the peer answers (PS3.4 Annex A). Raises `AssociationError`."""
+        """Verify that the peer answers (PS3.4 Annex A). Raises `NoContextError` and `AssociationError`."""
         return await self._run(self._requestor.echo())
 
     async def release(self) -> None:
-        """Release the association (PS3.8 7.2). Raises `AssociationError` when the peer does not do its part."""
+        """Release the association (PS3.8 7.2). Raises `AssociationError` if the peer does not confirm it."""
         await self._run(self._requestor.release())
         self._close()
 
     async def abort(self) -> None:
-        """Abort the association (PS3.8 7.3); where it is over already, nothing happens."""
+        """Abort the association (PS3.8 7.3). If it has ended already, only close the connection."""
         try:
-            if not self._closed:
-                await self._connection.run(self._requestor.abort())
+            await self._connection.run(self._requestor.abort())
         finally:
             self._close()
 
     def _close(self) -> None:
-        self.open = False
-        self._closed = True
+        self._requestor.open = False
         self._connection.close()
 
     async def _run(self, steps: Steps[T]) -> T:
-        if not self.open:
-            raise ConnectionLostError("the association is over")
+        self._requestor.check_open()
         try:
             return await self._connection.run(steps)
-        except (NoContextError, NotSendableError):
-            self.open = self._requestor.core.established
-            raise
-        except BaseException:
-            # Whatever it was, a message may be half sent: nothing but an abort can follow.
-            self.open = False
+        except BaseException as error:
+            self._requestor.note_failure(error)
             raise
 
 
 async def open_association(address: Address, request: AssociateRQ, timeouts: Timeouts) -> ClientAssociation:
     """Connect and negotiate. Raises `AssociationError`."""
     stream = await connect(address, timeouts)
-    requestor = Requestor(request, timeouts)
+    requestor = StorageRequestor(request, timeouts)
     connection = Connection(stream, requestor.core, timeouts)
     try:
         return ClientAssociation(connection, requestor, await connection.run(requestor.establish()))
@@ -157,12 +152,12 @@ async def associate(
     timeouts: Timeouts | None = None,
     **negotiation: Unpack[NegotiationItems],
 ) -> AsyncIterator[ClientAssociation]:
-    """Open an association; at the end of the `async with` block it is released, or aborted if the block raised.
+    """Open an association; the end of the `async with` block releases it, or aborts it if the block raised.
 
-    `contexts` names what is to be sent, see `ContextLike`. `tls` is a client-side context. What else is negotiated
-    (`maximum_length`, `operations_window`, `roles`, `extended`, `common_extended`, `user_identity`) goes into the
-    request as it is. Raises `ValueError` for arguments that make no request and `AssociationError` when there is no
-    association, or when it is lost.
+    `contexts` names the SOP Classes to be sent, see `ContextLike`. `tls` is a client-side context. The further items of
+    the negotiation (`maximum_length`, `operations_window`, `roles`, `extended`, `common_extended`, `user_identity`) are
+    put into the request unchanged. Raises `ValueError` for invalid arguments, and `AssociationError` if the association
+    can't be established or is lost.
     """
     request = association_request(contexts, ae_title=ae_title, called_ae_title=called_ae_title, **negotiation)
     association = await open_association(Address(host, port, tls), request, timeouts or Timeouts())

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Final, Self, Unpack
 
 from dicomport.core import NegotiationResult
+from dicomport.dimse import NoContextError
 from dicomport.net import (
     AbortedError,
     Address,
@@ -31,7 +32,7 @@ from dicomport.scu.contexts import ContextLike, NegotiationItems, association_re
 from dicomport.scu.explain.advice import SPEAKS_TLS, diagnose, diagnose_outcome, diagnose_status
 from dicomport.scu.explain.proposals import USUAL_CONTEXTS, Proposal, proposals, with_optional_items
 from dicomport.scu.explain.steps import Associated, Connected, Echoed, Failure, Released, Resolved, Secured, Step
-from dicomport.scu.requestor import NoContextError, Requestor
+from dicomport.scu.requestor import StorageRequestor
 from dicomport.standard import VERIFICATION, Status
 from dicomport.wire import AssociateRQ
 
@@ -129,7 +130,7 @@ class _Call:
         self._stream = stream
         self._proposal = proposal
         self._timeouts = timeouts
-        self._requestor = Requestor(proposal.request, timeouts)
+        self._requestor = StorageRequestor(proposal.request, timeouts)
         self._connection = Connection(stream, self._requestor.core, timeouts)
 
     @property

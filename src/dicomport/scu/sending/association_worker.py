@@ -6,11 +6,11 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
+from dicomport.dimse import NoContextError
 from dicomport.logs import get_logger
 from dicomport.net import AssociationError, ConnectionLostError
 from dicomport.scu.association import ClientAssociation
 from dicomport.scu.inputs.instance import Instance, NotSendableError
-from dicomport.scu.requestor import NoContextError
 from dicomport.scu.sending.delivery_queue import DeliveryQueue, result_of
 from dicomport.scu.sending.plan import AssociationPlan, QueuedInstance
 from dicomport.scu.sending.retry import may_pass
