@@ -51,6 +51,7 @@ check-fast: .venv/installed-for-tests
 	$(BIN)/python tools/generate_standard.py --check
 	$(BIN)/python tools/draw_state_machine.py --check
 	$(BIN)/python tools/list_limits.py --check
+	$(BIN)/python -m tools.draw_rooms --check
 	$(BIN)/python -m fuzz.seeds --check
 
 bench: .venv/installed
