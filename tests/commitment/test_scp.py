@@ -25,7 +25,7 @@ from tests.commitment.asking import (
 )
 from tests.files.faults import Disk, Fault
 
-from dicomport import Address, CommitmentLimits, CommitmentSCP, Limits, SOPReference, Status, Timeouts
+from dicomport import Address, CommitmentLimits, CommitmentSCP, Limits, RetryPolicy, SOPReference, Status, Timeouts
 from dicomport.commitment.transactions import Transaction, Transactions
 from dicomport.testing import Peer, Script, ScriptedSCP, acceptance, in_turn
 from dicomport.wire import (
@@ -287,7 +287,7 @@ def test_others_may_have_the_same_uid(tmp_path: Path) -> None:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Try again soon."""
-    monkeypatch.setattr("dicomport.commitment.delivery._FIRST_DELAY", 0.01)
+    monkeypatch.setattr("dicomport.commitment.delivery._RETRY", RetryPolicy(first_delay=0.01, max_delay=3600.0))
 
 
 def test_who_is_gone_is_told_where_it_listens(tmp_path: Path) -> None:
@@ -448,7 +448,7 @@ def test_a_refusal_is_an_answer(tmp_path: Path, answer: int, log: Log) -> None:
 
 
 def test_a_peer_that_asks_anew_is_tried_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dicomport.commitment.delivery._FIRST_DELAY", 86400.0)
+    monkeypatch.setattr("dicomport.commitment.delivery._RETRY", RetryPolicy(first_delay=86400.0, max_delay=86400.0))
     listener, tried = Listener(), threading.Event()
 
     def closing(peer: Peer) -> None:

@@ -1,4 +1,4 @@
-"""Storage commitment (PS3.4 Annex J): an archive's promise to keep what it was sent, asked for and given."""
+"""Storage commitment (PS3.4 Annex J): requesting an archive to keep instances, and serving such requests."""
 
 from dicomport.commitment.limits import CommitmentLimits
 from dicomport.commitment.scp import CommitmentSCP, Integrity

@@ -108,7 +108,7 @@ class CommitmentAssociation:
             await self._connection.run(steps)
 
     def stop_listening(self) -> None:
-        """Let `listen` return, once the response that is being sent has been sent."""
+        """End `listen`; a response that is being sent is still sent."""
         self._listening = False
         self._connection.interrupt(_ListeningStopped())
 

@@ -1,4 +1,17 @@
-"""Reports that are taken to a peer on associations from here, for as long as that takes."""
+"""Delivery of reports to a peer, over associations that this side opens.
+
+Theory of operation
+-------------------
+Each peer with an address has one `ReportDelivery`. One task runs `run`: it owns the association and sends the reports
+in the queue. `deliver` appends a report from any task of the same event loop, wakes `run`, and awaits a future that the
+peer's response resolves. A report is built only when an association is open, because results can be long and the queue
+can hold many. All queued reports share the association, in order.
+
+A failure of the association leaves the queue as it was, and `run` tries again after a delay that doubles with each
+failure; a new report wakes it at once, because a peer that sends requests may be reachable again. A report that the
+peer could not process moves to the end of the queue, so that it does not block the others. A task that stops waiting
+removes its report from the queue. After `stop`, only the report that is being sent is finished.
+"""
 
 from __future__ import annotations
 
@@ -14,32 +27,31 @@ from dicomport.dimse import NoContextError
 from dicomport.errors import DicomportError
 from dicomport.logs import get_logger
 from dicomport.net import Address, AssociationError, ConnectionLostError, Timeouts
+from dicomport.scu import RetryPolicy
 from dicomport.standard import PROCESSING_FAILURE, RESOURCE_LIMITATION, Status
 from dicomport.wire.commitment import CommitmentResult
 
-__all__ = ["Courier", "StoppedError"]
+__all__ = ["ReportDelivery", "StoppedError"]
 
-_FIRST_DELAY: Final = 1.0
-"""Seconds until the second try; each one that fails doubles them."""
+_RETRY: Final = RetryPolicy(first_delay=1.0, max_delay=3600.0)
+"""Only its delays are used: each report has its own deadline."""
 
-_MAX_DELAY: Final = 3600.0
-
-_TRY_AGAIN: Final = frozenset((PROCESSING_FAILURE.code, RESOURCE_LIMITATION.code))
-"""Answers to a report that another time may be better ones."""
+_TRANSIENT: Final = frozenset((PROCESSING_FAILURE.code, RESOURCE_LIMITATION.code))
+"""Statuses of a response to a report after which it is sent again."""
 
 
 class StoppedError(DicomportError):
-    """The courier was stopped before there was an answer."""
+    """The delivery was stopped before the peer responded."""
 
 
 @dataclass(eq=False, slots=True)
-class _Errand:
-    make: Callable[[], Awaitable[CommitmentResult]]
-    answer: asyncio.Future[Status]
+class _QueuedReport:
+    build: Callable[[], Awaitable[CommitmentResult]]
+    status: asyncio.Future[Status]
 
 
-class Courier:
-    """Reports to one peer, one report after the other. `run` is the task that does it."""
+class ReportDelivery:
+    """Sends reports to one peer, one after the other, in the task that runs `run`."""
 
     def __init__(self, address: Address, *, ae_title: str, called_ae_title: str, timeouts: Timeouts) -> None:
         self._address = address
@@ -47,102 +59,102 @@ class Courier:
         self._called_ae_title = called_ae_title
         self._timeouts = timeouts
         self._log = get_logger("commitment").bind(called=called_ae_title, address=address.host, port=address.port)
-        self._errands: deque[_Errand] = deque()
-        self._called = asyncio.Event()
-        self._stopped = self._reporting = False
+        self._queue: deque[_QueuedReport] = deque()
+        self._woken = asyncio.Event()
+        self._stopped = self._sending = False
 
-    async def deliver(self, make: Callable[[], Awaitable[CommitmentResult]]) -> Status:
-        """Report what `make` gives, which is asked for once there is an association, and give the peer's answer.
+    async def deliver(self, build: Callable[[], Awaitable[CommitmentResult]]) -> Status:
+        """Send the result that `build` returns and return the status of the peer's response.
 
-        Raises `StoppedError`, and whatever `make` raises.
+        `build` is called once an association is open. Raises `StoppedError`, and the exceptions of `build`.
         """
         if self._stopped:
             raise StoppedError
-        errand = _Errand(make, asyncio.get_running_loop().create_future())
-        self._errands.append(errand)
-        self._called.set()
+        report = _QueuedReport(build, asyncio.get_running_loop().create_future())
+        self._queue.append(report)
+        self._woken.set()
         try:
-            return await errand.answer
+            return await report.status
         finally:
-            if errand in self._errands:
-                self._errands.remove(errand)
+            if report in self._queue:
+                self._queue.remove(report)
 
     def stop(self) -> bool:
-        """Let `run` end; give whether a report is under way, for whose answer it waits first."""
+        """Stop `run`; return whether it waits for the response to a report first."""
         self._stopped = True
-        self._called.set()
-        return self._reporting
+        self._woken.set()
+        return self._sending
 
     async def run(self) -> None:
-        """Deliver whatever there is, until it is stopped; where that fails, again and again, less and less often."""
+        """Send the queued reports until `stop`; after failures, retry with increasing delays."""
         self._stopped = False
         try:
             await self._run()
         finally:
             self._stopped = True
-            for errand in self._errands:
-                if not errand.answer.done():
-                    errand.answer.set_exception(StoppedError())
+            for report in self._queue:
+                if not report.status.done():
+                    report.status.set_exception(StoppedError())
 
     async def _run(self) -> None:
-        delay = _FIRST_DELAY
+        failures = 0
         while not self._stopped:
-            await self._called.wait()
-            self._called.clear()
+            await self._woken.wait()
+            self._woken.clear()
             try:
-                await self._deliver_all()
-                delay = _FIRST_DELAY
+                await self._send_all()
+                failures = 0
             except (AssociationError, NoContextError) as error:
+                failures += 1
+                delay = _RETRY.delay(failures)
                 self._log.warning(
                     "reports_not_delivered",
-                    waiting=len(self._errands),
+                    waiting=len(self._queue),
                     reason=str(error),
-                    retry_after_s=delay,
+                    retry_after_s=round(delay, 3),
                 )
-                # A peer that asks anew may well be there again.
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(delay):
-                        await self._called.wait()
-                self._called.set()
-                delay = min(2 * delay, _MAX_DELAY)
+                        await self._woken.wait()
+                self._woken.set()
 
-    async def _deliver_all(self) -> None:
-        if not self._errands or self._stopped:
+    async def _send_all(self) -> None:
+        if not self._queue or self._stopped:
             return
         association = await CommitmentAssociation.open(
             self._address, ae_title=self._ae_title, called_ae_title=self._called_ae_title, timeouts=self._timeouts
         )
         try:
-            while self._errands and not self._stopped:
-                await self._deliver(association, self._errands[0])
+            while self._queue and not self._stopped:
+                await self._send(association, self._queue[0])
         except BaseException:
             await association.abort()
             raise
         with contextlib.suppress(AssociationError):
-            # Each report has its answer.
+            # Each report has its response already.
             await association.release()
 
-    async def _deliver(self, association: CommitmentAssociation, errand: _Errand) -> None:
+    async def _send(self, association: CommitmentAssociation, report: _QueuedReport) -> None:
         try:
-            result = await errand.make()
-        except Exception as error:  # noqa: BLE001  # it is raised again where the report is waited for
-            self._end(errand, error)
+            result = await report.build()
+        except Exception as error:  # noqa: BLE001  # `deliver` raises it
+            if self._dequeue(report):
+                report.status.set_exception(error)
             return
-        self._reporting = True
+        self._sending = True
         try:
             status = await association.report(result)
         finally:
-            self._reporting = False
-        if status.code in _TRY_AGAIN:
-            self._errands.rotate(-1)
-            raise ConnectionLostError(f"the peer could not take a report: {status}")
-        self._end(errand, status)
+            self._sending = False
+        if status.code in _TRANSIENT:
+            self._queue.rotate(-1)
+            raise ConnectionLostError(f"the peer could not process a report: {status}")
+        if self._dequeue(report):
+            report.status.set_result(status)
 
-    def _end(self, errand: _Errand, outcome: Status | Exception) -> None:
-        if errand not in self._errands:
-            return  # Nobody waits for it any more.
-        self._errands.remove(errand)
-        if isinstance(outcome, Status):
-            errand.answer.set_result(outcome)
-        else:
-            errand.answer.set_exception(outcome)
+    def _dequeue(self, report: _QueuedReport) -> bool:
+        """Remove a report from the queue; return whether it is still awaited."""
+        if report not in self._queue:
+            return False
+        self._queue.remove(report)
+        return True

@@ -1,4 +1,14 @@
-"""The SCP of storage commitment: takes requests, asks who has custody, and sees each report through (PS3.4 J.3)."""
+"""The SCP of storage commitment: accept requests, look the instances up, and deliver the reports (PS3.4 J.3).
+
+Theory of operation
+-------------------
+`CommitmentSCP` runs in the event loop of its `StorageSCP`; file access runs in threads. `perform` writes a request to
+the disk before it returns the status of the response, so that each accepted request is reported, even after a crash.
+Then one task per request does the rest in this order: look the instances up, report over the requesting association
+if that is still open, otherwise through the `ReportDelivery` of the requestor's address, and remove the request from
+the disk once the peer has responded. A crash before the removal repeats the report: a requestor accepts that, a lost
+report it would never notice. If the requestor repeats a request, its task starts again, with the newer association.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +25,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from dicomport.commitment.association import ALL_COMMITTED, REQUEST_STORAGE_COMMITMENT, SOME_FAILED
-from dicomport.commitment.delivery import Courier, StoppedError
+from dicomport.commitment.delivery import ReportDelivery, StoppedError
 from dicomport.commitment.limits import DEFAULT_COMMITMENT_LIMITS, CommitmentLimits
 from dicomport.commitment.transactions import Transaction, Transactions
 from dicomport.logs import Logger, get_logger, reason_of
@@ -49,20 +59,20 @@ log = get_logger("commitment")
 
 
 class Integrity(Protocol):
-    """Whoever keeps instances, and can say which: an archive."""
+    """Reports which instances are stored safely: an archive."""
 
     async def look_up(self, references: Sequence[SOPReference]) -> Sequence[Status]:
-        """Say of each instance whether it is in safe keeping (PS3.4 J.3.3.1.2, PS3.3 C.14.1.1).
+        """Return for each instance whether it is stored safely (PS3.4 J.3.3.1.2, PS3.3 C.14.1.1).
 
-        0x0000 promises that it is, whole, and on stable storage. 0x0112 is for one that is not there, 0x0119 for one
-        of another SOP Class, 0x0122 for a SOP Class that is not kept, 0x0110 for any trouble. An exception counts as
-        0x0110 for all.
+        0x0000 means that it is complete and on stable storage, 0x0112 that it is missing, 0x0119 that it has another
+        SOP Class, 0x0122 that its SOP Class is not supported, 0x0110 any other failure. An exception means 0x0110 for
+        all.
         """
 
 
 @dataclass(eq=False, slots=True)
 class _Pending:
-    """A transaction that is not reported on yet. Its references stay on the disk."""
+    """A transaction that has not been reported yet. Its references stay on the disk."""
 
     path: Path
     uid: str
@@ -70,9 +80,9 @@ class _Pending:
     size: int
     requested: float
     failures: dict[int, Status] | None = None
-    """Of the references that can't be committed, by their place, once they have been looked up."""
+    """Statuses of the references that can't be committed, by index; None until they have been looked up."""
     operation: NormalizedOperation | None = None
-    """The request, as long as its association may still take the report."""
+    """The request, until its association has been used for the report."""
     task: asyncio.Task[None] | None = None
 
     @property
@@ -81,11 +91,11 @@ class _Pending:
 
 
 class CommitmentSCP:
-    """Serves storage commitment for a `StorageSCP`, whose `commitment` it is.
+    """Serves storage commitment for a `StorageSCP`: pass it as `commitment`.
 
-    A request is kept on the disk before it is answered, and forgotten once its report has been answered. The report
-    goes over the association that asked, if that is still there, or else over one of its own to the requestor's address
-    in `report_to`; there it is tried again and again, first after a second, then less and less often.
+    A request is on the disk before its response is sent, and is removed once the peer has responded to its report. The
+    report is sent over the requesting association if that is still open, otherwise over a new association to the
+    requestor's address in `report_to`; this is retried after a second and then with increasing delays.
     """
 
     sop_classes: Final = frozenset((STORAGE_COMMITMENT,))
@@ -93,7 +103,7 @@ class CommitmentSCP:
 
     def __init__(
         self,
-        custody: Integrity,
+        integrity: Integrity,
         transactions: str | Path,
         *,
         report_to: Mapping[str, Address] | None = None,
@@ -102,20 +112,20 @@ class CommitmentSCP:
         limits: CommitmentLimits = DEFAULT_COMMITMENT_LIMITS,
         retry_for: float = _RETRY_FOR,
     ) -> None:
-        """`custody` says what is committed; `transactions` is the folder for requests that are not reported on yet.
+        """`integrity` reports what is stored; `transactions` is the folder for requests without a report.
 
-        `report_to` has addresses by the AE title that a requestor calls itself; reports are sent to it from
-        `ae_title`. `retry_for` is how long a report is tried, seconds. Raises `ValueError` for an AE title that is
-        none.
+        `report_to` maps the AE titles of requestors to their addresses; reports to them have the calling AE title
+        `ae_title`. `retry_for` is the maximum age of a request that is reported, seconds. Raises `ValueError` for an
+        invalid AE title.
         """
-        self._custody = custody
+        self._integrity = integrity
         self._folder = Path(transactions)
         self._limits = limits
         self._retry_for = retry_for
         self._timeouts = timeouts or Timeouts()
         title = check_ae_title(ae_title)
-        self._couriers = {
-            check_ae_title(peer): Courier(
+        self._deliveries = {
+            check_ae_title(peer): ReportDelivery(
                 address,
                 ae_title=title,
                 called_ae_title=check_ae_title(peer),
@@ -125,12 +135,12 @@ class CommitmentSCP:
         }
         self._pending: dict[Path, _Pending] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._couriering: dict[Courier, asyncio.Task[Any]] = {}
+        self._delivering: dict[ReportDelivery, asyncio.Task[Any]] = {}
 
     async def start(self) -> None:
-        """Take up what a process before this one has left. Raises `OSError`."""
+        """Continue with the requests that an earlier process has left. Raises `OSError`."""
         self._transactions = await asyncio.to_thread(Transactions, self._folder)
-        self._couriering = {courier: self._spawn(courier.run()) for courier in self._couriers.values()}
+        self._delivering = {delivery: self._spawn(delivery.run()) for delivery in self._deliveries.values()}
         for path in await asyncio.to_thread(self._transactions.paths):
             try:
                 transaction = await asyncio.to_thread(self._transactions.read, path)
@@ -140,22 +150,22 @@ class CommitmentSCP:
                 self._begin(_pending(path, transaction))
 
     async def stop(self) -> None:
-        """Leave what is not reported on yet on the disk; a report that is under way may still be answered."""
+        """Leave requests without a report on the disk; wait for the response to a report that is being sent."""
         for pending in self._pending.values():
             if pending.failures is None and pending.task is not None:
                 pending.task.cancel()
-        under_way = [task for courier, task in self._couriering.items() if courier.stop()]
+        under_way = [task for delivery, task in self._delivering.items() if delivery.stop()]
         if under_way:
             await asyncio.wait(under_way, timeout=self._timeouts.shutdown)
-        for task in self._couriering.values():
+        for task in self._delivering.values():
             task.cancel()
-        # What is answered in this moment is still forgotten, lest it be reported again.
+        # A request whose report has just been responded to is still removed: otherwise it would be reported again.
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._pending.clear()
         await asyncio.to_thread(self._transactions.close)
 
     async def perform(self, operation: NormalizedOperation) -> Status:
-        """Answer a request; what it asks for is done after that."""
+        """Store a request and return the status of the response; the rest is done by a task."""
         refusal = _refusal(operation)
         if refusal is not None:
             return refusal
@@ -168,7 +178,7 @@ class CommitmentSCP:
             )
         except CommitmentDataSetError as error:
             return error.status
-        # The encoded references are not needed any more, and may be long.
+        # The encoded references are not needed any more, and can be long.
         return await self._accept(request, dataclasses.replace(operation, data=b""))
 
     async def _accept(self, request: CommitmentRequest, operation: NormalizedOperation) -> Status:
@@ -179,13 +189,13 @@ class CommitmentSCP:
             None,
         )
         if known is not None and (await self._read(known)).references == request.references:
-            # A requestor that has not heard our answer, or waits for the report on another association now.
+            # The requestor has not received the response, or now awaits the report on another association.
             known.operation = operation
             self._begin(known)
             return SUCCESS
         references = sum(one.size for one in self._pending.values()) + len(request.references)
         if len(self._pending) >= self._limits.pending_commitments or references > self._limits.pending_references:
-            return Status(RESOURCE_LIMITATION.code, "too many commitments are not reported on yet")
+            return Status(RESOURCE_LIMITATION.code, "too many commitments without a report")
         transaction = Transaction(
             uid=request.transaction_uid,
             ae_title=ae_title,
@@ -205,11 +215,11 @@ class CommitmentSCP:
         return SUCCESS
 
     def _begin(self, pending: _Pending) -> None:
-        """See a transaction through; where that is under way, begin anew."""
+        """Start the task of a transaction; if it has one, restart it."""
         self._pending[pending.path] = pending
         if pending.task is not None:
             pending.task.cancel()
-        pending.task = self._spawn(self._see_through(pending))
+        pending.task = self._spawn(self._process(pending))
 
     def _spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.create_task(work)
@@ -222,7 +232,7 @@ class CommitmentSCP:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("commitment_failed", exc_info=error)
 
-    async def _see_through(self, pending: _Pending) -> None:
+    async def _process(self, pending: _Pending) -> None:
         try:
             async with asyncio.timeout(max(0.0, pending.requested + self._retry_for - time.time())):
                 if pending.failures is None:
@@ -236,7 +246,7 @@ class CommitmentSCP:
             await self._give_up(pending)
             return
         if status is None:
-            pending.log.warning("report_not_sent", reason="the association is over, and there is no address")
+            pending.log.warning("report_not_sent", reason="the association has ended, and the AE title has no address")
         else:
             await self._forget(pending)
 
@@ -246,10 +256,10 @@ class CommitmentSCP:
             statuses: Sequence[Status] = [DUPLICATE_TRANSACTION_UID] * pending.size
         else:
             try:
-                statuses = await self._custody.look_up(transaction.references)
+                statuses = await self._integrity.look_up(transaction.references)
                 if len(statuses) != pending.size:
                     raise ValueError(f"{len(statuses)} statuses were given for {pending.size} instances")
-            except Exception:  # custody may be the user's code
+            except Exception:  # it may be the user's code
                 pending.log.exception("lookup_failed")
                 statuses = [PROCESSING_FAILURE] * pending.size
         failures = {place: status for place, status in enumerate(statuses) if status.code != SUCCESS.code}
@@ -257,19 +267,19 @@ class CommitmentSCP:
         return failures
 
     async def _report(self, pending: _Pending) -> Status | None:
-        """Report to whoever has asked; None where that can't be done."""
+        """Report to the requestor and return the status of its response; None if there is no way to it."""
         status, how = await self._report_back(pending), "on the same association"
-        courier = self._couriers.get(pending.ae_title)
-        # There are SCUs that take reports only from associations that the SCP has opened.
-        if courier is not None and (status is None or not status.accepted):
-            status, how = await courier.deliver(functools.partial(self._result, pending)), "on another association"
+        delivery = self._deliveries.get(pending.ae_title)
+        # Some SCUs accept reports only over associations that the SCP has opened.
+        if delivery is not None and (status is None or not status.accepted):
+            status, how = await delivery.deliver(functools.partial(self._result, pending)), "on another association"
         if status is not None:
             level = logging.INFO if status.accepted else logging.WARNING
             pending.log.log(level, "commitment_reported", how=how, status=str(status))
         return status
 
     async def _report_back(self, pending: _Pending) -> Status | None:
-        """Report over the association that asked, if it is still there and the peer answers."""
+        """Report over the requesting association; return None if it has ended or the peer does not respond."""
         operation, pending.operation = pending.operation, None
         if operation is None:
             return None
@@ -298,7 +308,7 @@ class CommitmentSCP:
         await asyncio.to_thread(self._transactions.remove, pending.path)
 
     async def _forget_expired(self) -> None:
-        """Forget what nobody could be told, and nobody is being told any more."""
+        """Remove expired transactions whose task has ended because there was no way to the requestor."""
         for pending in list(self._pending.values()):
             if pending.task is not None and pending.task.done() and pending.requested + self._retry_for < time.time():
                 await self._give_up(pending)
@@ -313,7 +323,7 @@ def _pending(path: Path, transaction: Transaction) -> _Pending:
 
 
 def _refusal(operation: NormalizedOperation) -> Status | None:
-    """Say what a request is refused with before anybody looks at its data set, if it is (PS3.7 10.1.4.1.10)."""
+    """Return the status if a request is refused before its data set is decoded (PS3.7 10.1.4.1.10)."""
     command = operation.command
     if not isinstance(command, NActionRQ):
         return UNRECOGNIZED_OPERATION

@@ -44,11 +44,11 @@ from dicomport.wire.commitment import CommitmentDataSetError, CommitmentRequest,
 
 __all__ = ["CommitOptions", "Commitment", "CommitmentReport", "commit"]
 
-_AT_ONCE: Final = 500
-"""Instances in one transaction: a request of 30 to 60 KB, which no peer is known to choke on."""
+_MAX_REFERENCES: Final = 500
+"""Maximum number of instances in a transaction: a request of 30 to 60 KB, a length that all known peers accept."""
 
-_GOODBYE_SECONDS: Final = 5.0
-"""For a peer that has reported to release its association."""
+_RELEASE_SECONDS: Final = 5.0
+"""Time for a peer that has reported to release its association."""
 
 log = get_logger("commitment")
 
@@ -72,7 +72,7 @@ class CommitmentReport:
 
     commitments: tuple[Commitment, ...]
     error: str = ""
-    """Why the association could not be established, or ended before everything was reported; otherwise empty."""
+    """The reason why there was no association, or why it ended before everything was reported; otherwise empty."""
 
     @property
     def committed(self) -> tuple[Commitment, ...]:
@@ -186,8 +186,8 @@ class _Requests:
         self._commitments: dict[SOPReference, Commitment | None] = dict.fromkeys(references)
         known = tuple(self._commitments)
         self.all = tuple(
-            CommitmentRequest(f"2.25.{uuid.uuid4().int}", known[start : start + _AT_ONCE])
-            for start in range(0, len(known), _AT_ONCE)
+            CommitmentRequest(f"2.25.{uuid.uuid4().int}", known[start : start + _MAX_REFERENCES])
+            for start in range(0, len(known), _MAX_REFERENCES)
         )
         self.ended = asyncio.Event()
         """Set when no report is awaited any more."""
@@ -291,7 +291,7 @@ class _Receiver:
     async def wait_quiet(self) -> None:
         """Wait a while until the peers that have reported have released their associations."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_GOODBYE_SECONDS):
+            async with asyncio.timeout(_RELEASE_SECONDS):
                 await self._quiet.wait()
 
 

@@ -7,8 +7,8 @@ core and never waits: the owner sends the core's output and passes in each comma
 
 A request gets the next message id that no outstanding request has. `expect` then notes which response the request
 awaits. Responses may arrive in any order: `settle` matches a response by message id and by kind, so that a late
-response is never taken for that of another request. The commands that no service of this side handles go to
-`answer_unexpected`: each request is refused, a response is counted, a C-CANCEL is ignored. The owner has received the
+response is never mistaken for that of another request. `answer_unexpected` handles the commands that no service
+of this side handles: it refuses a request, counts a response, and ignores a C-CANCEL. The owner has received the
 data set of a command completely before it answers, because a refusal inside the peer's message would be read late.
 """
 

@@ -10,7 +10,7 @@ each request to the core itself, calls `expect` once it has left, and collects t
 While it waits, each other message of the peer is received completely, within bounds, and then answered: an
 N-EVENT-REPORT by `on_event_report`, any other request with a refusal. None of them restarts the response timer. The
 timer runs from the last byte of the latest request or from the latest response. When it expires the association is
-aborted, because a late response could no longer be told from the next one.
+aborted, because a late response could then be mistaken for the next one.
 """
 
 from __future__ import annotations
@@ -181,7 +181,7 @@ class Requestor:
         try:
             yield Flush(self._timeouts.timer("abort").started())
         except OSError:
-            return  # The peer has gone or does not read: a usual reason for an abort.
+            return  # The peer has disconnected or does not read: a usual reason for an abort.
 
     def _next_message(self, timer: Timer) -> Steps[tuple[CommandReceived | CommandMalformed, bytes]]:
         """Wait for the peer's next message; return its command and its data set, empty if it is not kept."""
