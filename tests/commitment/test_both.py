@@ -58,8 +58,8 @@ class Cutting:
 
     async def look_up(self, references: Sequence[SOPReference]) -> list[Status]:
         assert self.scp is not None
-        for service in self.scp._services:
-            service.stop()
+        for association in self.scp._associations:
+            association.stop()
         return await self.archive.look_up(references)
 
 

@@ -23,7 +23,8 @@ from tests.robustness.attacks import Attack, Target, data_set, receiver
 from dicomport import Status, StorageSCP
 from dicomport.core import Association
 from dicomport.net import Connection, Stream
-from dicomport.scp.service import StorageService
+from dicomport.scp.association import AcceptorAssociation
+from dicomport.scp.store import StoreService
 from dicomport.testing import ScriptedSCU, association_request
 from dicomport.wire import Abort, AssociateRJ, CStoreRSP, encode
 
@@ -111,7 +112,7 @@ def test_s1_associations_by_the_thousand_leave_nothing(target: Target, name: str
 
 def alive() -> Counter[str]:
     """Count what stands for an association."""
-    kinds = (Association, Connection, Stream, StorageService)
+    kinds = (Association, Connection, Stream, AcceptorAssociation, StoreService)
     return Counter(type(each).__name__ for each in gc.get_objects() if isinstance(each, kinds))
 
 

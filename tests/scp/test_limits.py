@@ -363,7 +363,7 @@ def test_a_rule_has_limits_of_its_own(caplog: pytest.LogCaptureFixture) -> None:
 @pytest.mark.parametrize("memory", [0, 128 << 20])
 def test_nothing_is_held_of_instances_that_are_over_however_they_ended(tmp_path: Path, kind: str, memory: int) -> None:
     """Stored, refused, or cut off in their middle: with all the memory there is, and with none."""
-    refused = StorageSCP(lambda request: 0x0000 if request.size % 2 == 0 else 0xA900)._storage
+    refused = StorageSCP(lambda request: 0x0000 if request.size % 2 == 0 else 0xA900)._settings.storage
     storages: dict[str, Callable[[], Storage]] = {
         "folder": lambda: FolderStorage(tmp_path),
         "archive": lambda: Archive(tmp_path),
@@ -386,7 +386,7 @@ def test_nothing_is_held_of_instances_that_are_over_however_they_ended(tmp_path:
         assert serves(scp) or kind == "archive"
     if isinstance(storage, Archive):
         storage.close()
-    assert scp._memory.held == 0
+    assert scp._settings.memory.held == 0
 
 
 def test_buffers_come_back_from_every_connection() -> None:

@@ -1,4 +1,4 @@
-"""Calling functions of the user's, which may be coroutine functions or such that block."""
+"""The user's functions: their types, and calling those that may be coroutine functions or block."""
 
 from __future__ import annotations
 
@@ -6,22 +6,32 @@ import asyncio
 import inspect
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeAlias
 
-__all__ = ["call"]
+from dicomport.scp.requests import AssociationInfo, StoreOperation
+from dicomport.standard import Status
+
+__all__ = ["OnAssociationEnd", "OnStored", "call"]
+
+OnStored: TypeAlias = Callable[[StoreOperation, Status, int], object]
+"""Called with each C-STORE request before its response is sent, the status, and the length of the data set in bytes."""
+
+OnAssociationEnd: TypeAlias = Callable[[AssociationInfo], object]
+"""Called once with each accepted association when it has ended, in any way."""
 
 
 async def call(function: Callable[..., object], threads: ThreadPoolExecutor, *arguments: object) -> object:
-    """Call a function and wait for what it gives: a coroutine function here, any other in one of the threads."""
+    """Call a function and return its result: a coroutine function in this task, any other in one of the threads."""
     if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004
-        given = function(*arguments)
+        result = function(*arguments)
     else:
-        given = await asyncio.get_running_loop().run_in_executor(threads, _call, function, *arguments)
-    return await given if inspect.isawaitable(given) else given
+        result = await asyncio.get_running_loop().run_in_executor(threads, _call, function, *arguments)
+    return await result if inspect.isawaitable(result) else result
 
 
 def _call(function: Callable[..., object], *arguments: object) -> object:
     try:
         return function(*arguments)
     except StopIteration as error:
-        # A future does not take it (PEP 479): whoever waits for that would wait for ever.
+        # A future rejects StopIteration (PEP 479), so the caller would wait for ever.
         raise RuntimeError("the function raised StopIteration") from error

@@ -1,61 +1,62 @@
-"""The operations of one association that go on at the same time: what has come whole, and is not answered yet."""
+"""The C-STORE operations of one association that have been received completely and have no response yet."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
-__all__ = ["Answers"]
+__all__ = ["PendingOperations"]
 
 T = TypeVar("T")
 
 
-class Answers(Generic[T]):
-    """Answers in the making, as many at once as the operations window allows (PS3.7 D.3.3.3), taken as they are ready.
+class PendingOperations(Generic[T]):
+    """Completes operations, as many at once as the operations window allows (PS3.7 D.3.3.3).
 
-    With a window of one each is waited for before anything else is read, so a peer that sends on without having
-    negotiated it is served in order, and what it has sent stays in the socket.
+    With a window of one, each operation is completed before the next message is read. A peer that sends several
+    requests without having negotiated a window is served in order, and its requests wait in the socket.
     """
 
-    def __init__(self, wake: Callable[[], None]) -> None:
-        """`wake` is called when an answer is ready that nobody waits for."""
-        self.window = 1
+    def __init__(self, window: int, wake: Callable[[], None]) -> None:
+        """`wake` is called when an operation has been completed by a task of its own."""
+        self._window = window
         self._wake = wake
-        self._making: set[asyncio.Task[None]] = set()
-        self._ready: deque[T] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._ready: list[T] = []
 
     def __len__(self) -> int:
-        """How many are being made."""
-        return len(self._making)
+        """Return the number of operations that are being completed."""
+        return len(self._tasks)
 
-    async def add(self, making: Coroutine[Any, Any, T]) -> None:
-        """Let an answer be made, and wait until there is room for another one."""
-        if self.window == 1:
-            self._ready.append(await making)
+    async def add(self, completion: Coroutine[Any, Any, T]) -> None:
+        """Complete an operation, or start to complete it and wait until the window has room for another one."""
+        if self._window == 1:
+            result = await completion
+            self._ready.append(result)
             return
-        task = asyncio.create_task(self._make(making))
-        self._making.add(task)
-        task.add_done_callback(self._making.discard)
-        while len(self._making) >= self.window:
-            await asyncio.wait(self._making, return_when=asyncio.FIRST_COMPLETED)
+        task = asyncio.create_task(self._complete(completion))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        while len(self._tasks) >= self._window:
+            await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
 
-    def take(self) -> Iterator[T]:
-        """Take those that are ready."""
-        while self._ready:
-            yield self._ready.popleft()
+    def take(self) -> list[T]:
+        """Remove and return the results of the operations that have been completed."""
+        ready, self._ready = self._ready, []
+        return ready
 
     async def wait(self) -> None:
-        """Wait until all are ready."""
-        if self._making:
-            await asyncio.wait(self._making)
+        """Wait until all operations have been completed."""
+        if self._tasks:
+            await asyncio.wait(self._tasks)
 
     def cancel(self) -> None:
-        """Give up those that are being made."""
-        for task in self._making:
+        """Cancel the operations that are being completed."""
+        for task in self._tasks:
             task.cancel()
 
-    async def _make(self, making: Coroutine[Any, Any, T]) -> None:
-        self._ready.append(await making)
+    async def _complete(self, completion: Coroutine[Any, Any, T]) -> None:
+        result = await completion
+        self._ready.append(result)  # Read `_ready` after the wait: `take` replaces it.
         self._wake()

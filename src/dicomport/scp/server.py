@@ -27,13 +27,15 @@ from dicomport.net import (
     association,
     listening_sockets,
 )
-from dicomport.scp.access.acceptance import Gate
+from dicomport.scp.access.acceptance import AccessControl
 from dicomport.scp.access.peers import PeerRule
 from dicomport.scp.access.user_identity import UserIdentities, UserIdentityCheck
+from dicomport.scp.association import AcceptorAssociation
+from dicomport.scp.callbacks import OnAssociationEnd, OnStored
 from dicomport.scp.dimse_n import NoDimseN, NormalizedService
 from dicomport.scp.handlers import Handler, HandlerStorage
 from dicomport.scp.limits import DEFAULT_LIMITS, Limits
-from dicomport.scp.service import OnAnswer, OnOver, StorageService
+from dicomport.scp.settings import ServiceSettings
 from dicomport.scp.sinks import Storage
 from dicomport.standard import STORAGE_SERVICE_CLASS, VERIFICATION, check_ae_title, sop_classes
 from dicomport.wire import SOPClassCommonExtendedNegotiation, SOPClassExtendedNegotiation
@@ -92,8 +94,8 @@ class StorageSCP:
         timeouts: Timeouts | None = None,
         limits: Limits = DEFAULT_LIMITS,
         tls: ssl.SSLContext | None = None,
-        on_stored: OnAnswer | None = None,
-        on_association_end: OnOver | None = None,
+        on_stored: OnStored | None = None,
+        on_association_end: OnAssociationEnd | None = None,
         commitment: NormalizedService | None = None,
         sockets: Sequence[socket.socket] | None = None,
         associations: AssociationCounts | None = None,
@@ -124,16 +126,13 @@ class StorageSCP:
         peers = [peer if isinstance(peer, PeerRule) else PeerRule.parse(peer) for peer in allow or ()]
         if allow is None or allow_any:
             peers.append(PeerRule(rule="any"))
-        self._storage = to if isinstance(to, Storage) else HandlerStorage(to)
         self._host = host
         self._port = port
         self._sockets = sockets
-        self._associations = associations
+        self._association_counts = associations
         self._timeouts = timeouts or Timeouts()
         self._limits = limits
         self._tls = tls
-        self._on_answer = on_stored
-        self._on_over = on_association_end
         normalized = self._normalized = commitment or NoDimseN()
         policy = AcceptorPolicy(
             ae_title=check_ae_title(ae_title),
@@ -148,11 +147,18 @@ class StorageSCP:
             requestor_as_scp=normalized.sop_classes if normalized.is_user else (),
         )
         self._counters = Counters()
-        self._memory = MemoryBudget(limits.memory_bytes)
         identities = None if user_identity is None else UserIdentities(user_identity, self._timeouts.acse)
-        self._gate = Gate(peers, identities, policy)
+        self._settings = ServiceSettings(
+            access=AccessControl(peers, identities, policy),
+            storage=to if isinstance(to, Storage) else HandlerStorage(to),
+            normalized=normalized,
+            limits=limits,
+            memory=MemoryBudget(limits.memory_bytes),
+            on_stored=on_stored,
+            on_association_end=on_association_end,
+        )
         self._listener: Listener | None = None
-        self._services: set[StorageService] = set()
+        self._associations: set[AcceptorAssociation] = set()
         self._stopped = asyncio.Event()
 
     @property
@@ -186,7 +192,7 @@ class StorageSCP:
             tls=self._tls,
             counters=self._counters,
             limits=self._limits,
-            associations=self._associations,
+            associations=self._association_counts,
         )
 
     async def stop(self, within: float | None = None) -> None:
@@ -199,8 +205,8 @@ class StorageSCP:
         listener, self._listener = self._listener, None
         self._port = listener.port
         await listener.close()
-        for service in self._services:
-            service.stop()
+        for served in self._associations:
+            served.stop()
         await listener.wait_served(self._timeouts.shutdown if within is None else within)
         await self._normalized.stop()
         log.info("server_stopped", counters=self._counters.snapshot())
@@ -254,25 +260,16 @@ class StorageSCP:
             end()
             thread.join()
 
-    async def _serve(self, stream: Stream, visitor: ConnectionSlot) -> None:
-        core = association(Role.ACCEPTOR, self._limits, visitor.address)
+    async def _serve(self, stream: Stream, slot: ConnectionSlot) -> None:
+        core = association(Role.ACCEPTOR, self._limits, slot.address)
         core.transport_opened()
-        service = StorageService(
-            Connection(stream, core, self._timeouts, counters=self._counters),
-            visitor,
-            self._gate,
-            self._storage,
-            limits=self._limits,
-            normalized=self._normalized,
-            memory=self._memory,
-            on_stored=self._on_answer,
-            on_association_end=self._on_over,
-        )
-        self._services.add(service)
+        connection = Connection(stream, core, self._timeouts, counters=self._counters)
+        served = AcceptorAssociation(connection, slot, self._settings)
+        self._associations.add(served)
         try:
-            await service.serve()
+            await served.serve()
         finally:
-            self._services.discard(service)
+            self._associations.discard(served)
 
 
 def is_loopback(host: str) -> bool:

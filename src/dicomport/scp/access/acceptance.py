@@ -12,10 +12,10 @@ from dicomport.scp.access.user_identity import UserIdentities
 from dicomport.scp.requests import AssociationInfo
 from dicomport.wire import AssociateRJ, AssociateRQ, Deviation, RejectReason, UserIdentityAC, UserIdentityRQ
 
-__all__ = ["Gate"]
+__all__ = ["AccessControl"]
 
 
-class Gate:
+class AccessControl:
     """Lets requestors in by the rules of an SCP."""
 
     def __init__(self, peers: Sequence[PeerRule], identities: UserIdentities | None, policy: AcceptorPolicy) -> None:
@@ -30,7 +30,7 @@ class Gate:
         """By the identity of the rule: two may be equal."""
 
     async def answer(
-        self, request: AssociateRQ, association: AssociationInfo, visitor: ConnectionSlot, notes: Counter[Deviation]
+        self, request: AssociateRQ, association: AssociationInfo, slot: ConnectionSlot, notes: Counter[Deviation]
     ) -> tuple[PeerRule, Negotiation]:
         """Give the rule that the requestor falls under, and the answer. `notes` counts tolerated deviations."""
         names = certificate_names(association.tls_certificate, association.tls_fingerprint)
@@ -38,7 +38,7 @@ class Gate:
         if isinstance(peer, Rejection):
             return _NOBODY, peer.negotiation
         # Before anything is done for the peer that takes long.
-        if too_many := visitor.admit(request.calling_ae_title, self._quotas.get(id(peer))):
+        if too_many := slot.admit(request.calling_ae_title, self._quotas.get(id(peer))):
             return peer, Negotiation(_NO_MORE, None, too_many)
         response = await self._identify(request.user_information.user_identity, association, peer)
         if isinstance(response, Rejection):

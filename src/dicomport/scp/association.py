@@ -1,0 +1,373 @@
+"""One association from its acceptor's side: from its request to its end (PS3.8 7, PS3.7 9.1, 10.1).
+
+Theory of operation
+-------------------
+One task owns the connection, its core and this object. It serves one message of the peer after the other: it receives
+the command, receives the data set, writes the response to the core, and sends the core's output with the next wait.
+No other task writes to the core or to the socket. C-STORE requests are served by `StoreService`, DIMSE-N requests by
+the server's `NormalizedService`; each other request is refused, so every request has a response.
+
+Two kinds of tasks work for the association beside its owner. With an operations window, each commit of an instance has
+a task, and `NormalizedService` may report events (`Notifications`) from its own tasks. Both leave their result with
+an object of the owner and call `wake`, which interrupts the owner's wait for the next command. The owner then sends
+what is ready, between two messages, and waits again. A wait inside a message is never interrupted, because nothing may
+be sent there.
+
+`stop` interrupts the wait for the next command as well. The owner completes the operations that have been received,
+sends their responses and aborts the association: an acceptor can't release it (PS3.8 7.2). An operation that has begun
+is completed first; the server bounds the time for that and then cancels the task.
+
+However the association ends, the owner then waits for the pending commits, reports them, cancels outstanding
+notifications, and calls `on_association_end`. Only after that does it close the transport connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import logging
+from typing import Never
+
+from dicomport.core import (
+    Aborted,
+    AcceptedContext,
+    AssociationRequested,
+    CommandMalformed,
+    CommandReceived,
+    ConnectionLost,
+    CoreEvent,
+    ImplementationInfo,
+    ReleaseRequested,
+    State,
+)
+from dicomport.logs import get_logger
+from dicomport.net import Connection, ConnectionSlot, Deadline, TimerExpiredError
+from dicomport.scp.access.peers import shown_certificate
+from dicomport.scp.dimse_n import NormalizedOperation, Notifications, response_to
+from dicomport.scp.receiving import AssociationEnded, DataSetReceiver
+from dicomport.scp.requests import AssociationInfo
+from dicomport.scp.settings import ServiceSettings
+from dicomport.scp.store import WRONG_SOP_CLASS, StoreCounts, StoreService
+from dicomport.standard import (
+    PROCESSING_FAILURE,
+    RESOURCE_LIMITATION,
+    SUCCESS,
+    UNRECOGNIZED_OPERATION,
+    VERIFICATION,
+    Status,
+)
+from dicomport.wire import (
+    AssociateRQ,
+    CCancelRQ,
+    CEchoRQ,
+    CEchoRSP,
+    Command,
+    CStoreRQ,
+    Deviation,
+    LimitExceededError,
+    NActionRQ,
+    NEventReportRQ,
+    NEventReportRSP,
+    RawCommand,
+)
+
+__all__ = ["AcceptorAssociation"]
+
+_DATA_SET_TOO_LONG = Status(RESOURCE_LIMITATION.code, "the data set is longer than the receiver's limit")
+
+
+class _Stopping(Exception):  # noqa: N818  # not an error: the server stops while no operation is pending
+    pass
+
+
+class _WakeUp(Exception):  # noqa: N818  # not an error: a response or a notification is ready to be sent
+    pass
+
+
+def _wake(connection: Connection) -> None:
+    """Interrupt the wait for the next command, so that the association sends what is ready."""
+    connection.interrupt(_WakeUp())
+
+
+class AcceptorAssociation:
+    """Serves one association; `serve` runs in the task that owns the connection."""
+
+    def __init__(self, connection: Connection, slot: ConnectionSlot, settings: ServiceSettings) -> None:
+        self._connection = connection
+        self._core = connection.core
+        self._slot = slot
+        self._settings = settings
+        # Not a method of this object: a cycle of references would keep all objects of the association alive.
+        self._wake = functools.partial(_wake, connection)
+        self._notifications = Notifications(self._core, self._wake)
+        self._data_sets = DataSetReceiver(connection)
+        self._counts = StoreCounts()
+        self._idle = connection.timeouts.timer("idle")
+        self._log = get_logger("scp").with_peer(slot.address)
+        self._requested = False
+        """Whether the peer has requested an association."""
+        self._stopping = False
+
+    def stop(self) -> None:
+        """Abort the association as soon as no operation is pending."""
+        self._stopping = True
+        self._connection.interrupt(_Stopping())
+
+    async def serve(self) -> None:
+        """Serve the association until it has ended and its transport connection may be closed."""
+        try:
+            await self._serve_association()
+        except AssociationEnded as ended:
+            self._end(self._describe_end(ended.event))
+        except LimitExceededError as error:
+            self._connection.counters.limit(error.limit)
+            self._end(f"aborted: {error}")
+            self._core.abort()
+        except (_Stopping, TimerExpiredError) as reason:
+            self._end(f"aborted: {str(reason) or 'the server stops'}")
+            self._core.abort()
+            await self._flush()
+            return
+        if self._stopping:
+            await self._flush()
+            return
+        with contextlib.suppress(_Stopping), self._connection.interruptible():
+            await self._await_close()
+
+    async def _serve_association(self) -> Never:
+        store = await self._establish()
+        try:
+            while True:
+                await self._serve_next(store)
+        except asyncio.CancelledError:
+            store.pending.cancel()
+            raise
+        finally:
+            # Commits end even if the peer has disconnected: their instances arrived completely.
+            await store.pending.wait()
+            store.report()
+            self._notifications.end()
+            self._report_end(store.association)
+
+    async def _establish(self) -> StoreService:
+        """Receive the association request and answer it. Raises `AssociationEnded` if it is rejected."""
+        with self._connection.interruptible():
+            event = await self._next(self._idle.started())
+        if not isinstance(event, AssociationRequested):
+            raise AssociationEnded(event)
+        request = event.request
+        self._requested = True
+        self._log = self._log.bind(calling=request.calling_ae_title, called=request.called_ae_title)
+        association = self._describe_peer(request)
+        rule, negotiation = await self._settings.access.answer(request, association, self._slot, self._core.deviations)
+        self._core.answer(negotiation)
+        if negotiation.outcome is None:
+            self._log.warning("association_rejected", rule=rule.rule, reason=negotiation.reason)
+            raise AssociationEnded(None)
+        self._log.info(
+            "association_accepted",
+            rule=rule.rule,
+            accepted=len(self._core.contexts),
+            refused_contexts={
+                context.abstract_syntax: context.reason
+                for context in negotiation.outcome.contexts
+                if context.context_id not in self._core.contexts
+            },
+        )
+        self._settings = settings = self._settings.for_peer(rule)
+        self._data_sets.max_bytes = settings.limits.instance_bytes + settings.limits.drained_bytes
+        return StoreService(
+            self._connection,
+            self._data_sets,
+            settings,
+            association,
+            window=negotiation.outcome.operations_window.invoked,
+            wake=self._wake,
+            counts=self._counts,
+            log=self._log,
+        )
+
+    def _describe_peer(self, request: AssociateRQ) -> AssociationInfo:
+        certificate, fingerprint = shown_certificate(self._connection.stream.tls)
+        items = request.user_information
+        return AssociationInfo(
+            calling_ae_title=request.calling_ae_title,
+            called_ae_title=request.called_ae_title,
+            address=self._slot.address,
+            tls_certificate=certificate,
+            tls_fingerprint=fingerprint,
+            implementation=ImplementationInfo(
+                items.implementation_class_uid or "", items.implementation_version_name or ""
+            ),
+        )
+
+    async def _serve_next(self, store: StoreService) -> None:
+        """Serve the peer's next message, from its command to the response."""
+        event = await self._next_request(store)
+        match event:
+            case CommandReceived(context, CStoreRQ() as command):
+                await store.serve(context, command)
+            case CommandReceived(context, CEchoRQ() as command):
+                await self._echo(context, command)
+            case CommandReceived(context, NActionRQ() | NEventReportRQ() as command) if self._is_normalized(context):
+                await self._perform(store.association, context, command)
+            case CommandReceived(_, NEventReportRSP() as command) if self._notifications.take(command):
+                await self._skip_data_set(command)
+            case CommandReceived(context, command):
+                await self._refuse_unrecognized(context, command)
+            case CommandMalformed(context, error):
+                await self._skip_data_set(error.command)
+                self._log.warning("request_refused", reason=str(error))
+                refusal = error.command.refusal(
+                    error.status, offending=(error.offending,), comment="element is missing or malformed"
+                )
+                self._core.send_command(context.context_id, refusal)
+            case ReleaseRequested():
+                await store.pending.wait()
+                store.send_responses()
+                self._core.confirm_release()
+                raise AssociationEnded(None)
+            case _:
+                raise AssociationEnded(event)
+
+    async def _next_request(self, store: StoreService) -> CoreEvent:
+        """Wait for the peer's next command; meanwhile send responses and notifications that become ready."""
+        while True:
+            store.send_responses()
+            self._notifications.send_next()
+            if self._stopping:
+                if not store.pending:
+                    raise _Stopping
+                await store.pending.wait()
+                continue
+            try:
+                with self._connection.interruptible():
+                    return await self._next(self._idle.started())
+            except (_WakeUp, _Stopping):
+                continue
+            except TimerExpiredError:
+                # A peer that awaits a response or a notification has no reason to send anything.
+                if not (store.pending or self._notifications.expected):
+                    raise
+
+    async def _next(self, timer: Deadline) -> CoreEvent:
+        """Send the core's output and wait for its next event. Raises `AssociationEnded` and `TimerExpiredError`.
+
+        `timer` bounds the wait for a whole command: single bytes of it do not restart the timer.
+        """
+        event = self._connection.next_event_nowait() or await self._connection.next_event(timer)
+        if event is None or isinstance(event, Aborted | ConnectionLost):
+            raise AssociationEnded(event)
+        return event
+
+    async def _skip_data_set(self, command: Command | RawCommand) -> None:
+        if command.has_data_set:
+            await self._data_sets.skip()
+
+    async def _echo(self, context: AcceptedContext, command: CEchoRQ) -> None:
+        """Answer a C-ECHO request (PS3.7 9.1.5)."""
+        await self._skip_data_set(command)
+        is_verification = command.affected_sop_class_uid == context.abstract_syntax == VERIFICATION
+        status = SUCCESS if is_verification else WRONG_SOP_CLASS
+        self._core.send_command(
+            context.context_id,
+            CEchoRSP(
+                message_id_being_responded_to=command.message_id,
+                affected_sop_class_uid=command.affected_sop_class_uid,
+                status=status.code,
+                error_comment=status.comment,
+            ),
+        )
+
+    def _is_normalized(self, context: AcceptedContext) -> bool:
+        return context.abstract_syntax in self._settings.normalized.sop_classes
+
+    async def _perform(
+        self, association: AssociationInfo, context: AcceptedContext, command: NActionRQ | NEventReportRQ
+    ) -> None:
+        """Serve a DIMSE-N request (PS3.7 10.1)."""
+        settings = self._settings
+        data = await self._data_sets.collect(settings.limits.normalized_bytes) if command.has_data_set else b""
+        operation = NormalizedOperation(
+            association, settings.storage, context, command, data or b"", self._notifications
+        )
+        status = _DATA_SET_TOO_LONG
+        if data is not None:
+            try:
+                status = await settings.normalized.perform(operation)
+            except Exception:  # noqa: BLE001  # a service is the user's code: any exception becomes a status
+                self._log.exception("request_failed", command=type(command).__name__)
+                status = PROCESSING_FAILURE
+        if not status.accepted:
+            self._log.warning("request_refused", command=type(command).__name__, status=str(status))
+        self._core.send_command(context.context_id, response_to(operation, status))
+
+    async def _refuse_unrecognized(self, context: AcceptedContext, command: Command | RawCommand) -> None:
+        await self._skip_data_set(command)
+        raw = command if isinstance(command, RawCommand) else command.to_raw()
+        if isinstance(command, CCancelRQ):
+            return  # A C-CANCEL is never answered (PS3.7 9.3.2.3), and no operation here can be cancelled.
+        if raw.is_response:
+            self._core.deviations[Deviation.UNEXPECTED_RESPONSE] += 1
+            return
+        self._log.warning("request_refused", reason=f"command {raw.command_field:04X}H is not served here")
+        self._core.send_command(
+            context.context_id, raw.refusal(UNRECOGNIZED_OPERATION.code, comment="only C-STORE and C-ECHO are served")
+        )
+
+    def _describe_end(self, event: CoreEvent | None) -> str:
+        match event:
+            case Aborted(reason, by_peer=True):
+                return f"aborted by the peer: {reason.meaning}"
+            case Aborted(reason, detail=detail):
+                return f"aborted, {reason.meaning}: {detail}"
+            case ConnectionLost():
+                return "the connection was lost"
+            case _:
+                return str(self._core.error or self._connection.expired or "closed in order")
+
+    def _end(self, how: str) -> None:
+        """Free the association's place in the limits, and log and count its end."""
+        self._slot.release()
+        deviations = self._core.deviations
+        self._connection.counters.deviations(deviations)
+        if isinstance(self._core.error, LimitExceededError):
+            self._connection.counters.limit(self._core.error.limit)
+        # A load balancer connects and closes again every few seconds.
+        is_of_interest = self._requested or self._core.error or self._connection.expired
+        self._log.log(
+            logging.INFO if is_of_interest else logging.DEBUG,
+            "association_ended",
+            how=how,
+            stored=self._counts.stored,
+            refused=self._counts.refused,
+            deviations=dict(deviations),
+        )
+
+    def _report_end(self, association: AssociationInfo) -> None:
+        if self._settings.on_association_end is None:
+            return
+        try:
+            self._settings.on_association_end(association)
+        except Exception:  # noqa: BLE001  # the user's code; the peer still gets its A-RELEASE-RP or A-ABORT
+            self._log.exception("on_association_end_raised")
+
+    async def _flush(self) -> None:
+        """Send the last PDU, as far as the abort timer allows."""
+        try:
+            await self._connection.flush(self._connection.timeouts.timer("abort").started())
+        except TimerExpiredError as expired:
+            self._connection.counters.timer(expired.timer)
+        except OSError:
+            pass
+
+    async def _await_close(self) -> None:
+        """Wait until the peer closes the transport connection, as long as ARTIM allows (Sta13, PS3.8 9.2).
+
+        If this side closed it with bytes unread, TCP would reset it, and the last PDU could be lost.
+        """
+        while self._core.state is State.STA13:
+            await self._connection.next_event(self._idle.started())
+            if self._connection.expired is not None:
+                self._log.info("connection_timed_out", reason=str(self._connection.expired))

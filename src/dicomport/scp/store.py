@@ -1,0 +1,239 @@
+"""The C-STORE requests of one association, from the command to the response (PS3.4 Annex B, PS3.7 9.1.1).
+
+Theory of operation
+-------------------
+All of this runs in the task that owns the association, except for `commit` if the peer has negotiated several
+outstanding operations (PS3.7 D.3.3.3). The functions below are in the order in which an instance passes them.
+
+1. `serve` checks the request and calls `begin` of the storage, before it reads the data set. The result is a sink, or
+   the status that rejects the instance.
+2. Each fragment of the data set is passed to the sink's `write`, as a view of the receive buffer. The next fragment is
+   read after `write` has returned, so a slow disk stops the reading, TCP flow control stops the peer, and memory stays
+   bounded. The data set of a rejected instance is read and dropped, because most peers read no response before they
+   have sent all.
+3. After the last fragment, `commit` makes the instance safe. Without an operations window, the task waits for it.
+   Otherwise each commit runs in its own task while the next instance is received; with as many commits as the
+   window allows, the association reads nothing.
+4. Only the status that `commit` has returned becomes a response, so 0x0000 means that the instance is safe. A response
+   is written between two messages of the peer, in the order in which commits end, by the task that owns the
+   association: it alone writes to the core.
+
+If the association ends inside a data set, the sink's `discard` removes what was written. If it ends after a data set,
+the commit still runs to its end: the instance arrived completely, and its peer may send it again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from dicomport.core import AcceptedContext
+from dicomport.errors import DicomportError
+from dicomport.logs import Logger, reason_of
+from dicomport.net import Connection
+from dicomport.scp.pending import PendingOperations
+from dicomport.scp.receiving import DataSetReceiver
+from dicomport.scp.requests import AssociationInfo, StoreOperation
+from dicomport.scp.settings import ServiceSettings
+from dicomport.scp.sinks import Sink, status_of, study_of
+from dicomport.standard import (
+    INVALID_OBJECT_INSTANCE,
+    OUT_OF_RESOURCES,
+    PROCESSING_FAILURE,
+    SOP_CLASS_NOT_SUPPORTED,
+    VERIFICATION,
+    Status,
+    sop_classes,
+)
+from dicomport.wire import Buffer, CStoreRQ, CStoreRSP, Element
+
+__all__ = ["WRONG_SOP_CLASS", "StoreCounts", "StoreService"]
+
+_MAX_UID: Final = 64
+"""PS3.5 9.1."""
+
+WRONG_SOP_CLASS: Final = Status(SOP_CLASS_NOT_SUPPORTED.code, "SOP Class is not the one of the presentation context")
+_NOT_STORAGE: Final = Status(SOP_CLASS_NOT_SUPPORTED.code, "the SOP Class is not one of storage")
+_NO_DATA_SET: Final = Status(INVALID_OBJECT_INSTANCE.code, "the request has no data set")
+_UID_TOO_LONG: Final = Status(
+    INVALID_OBJECT_INSTANCE.code, "SOP Instance UID is longer than 64 characters", (Element.AFFECTED_SOP_INSTANCE_UID,)
+)
+
+
+@dataclass(slots=True)
+class StoreCounts:
+    """Numbers of instances of an association, by the result that was sent."""
+
+    stored: int = 0
+    refused: int = 0
+
+
+class _Completed(NamedTuple):
+    """A C-STORE operation that awaits its response."""
+
+    operation: StoreOperation
+    target: Sink | Status
+    """The sink of the instance, or the status that rejected it."""
+    status: Status
+    size: int
+    """Length of the data set, bytes."""
+
+
+class StoreService:
+    """Serves the C-STORE requests of one association."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        data_sets: DataSetReceiver,
+        settings: ServiceSettings,
+        association: AssociationInfo,
+        *,
+        window: int,
+        wake: Callable[[], None],
+        counts: StoreCounts,
+        log: Logger,
+    ) -> None:
+        """Serve up to `window` operations at once, and call `wake` when a response is ready while none is awaited."""
+        self.association = association
+        self.pending: PendingOperations[_Completed] = PendingOperations(window, wake)
+        self._core = connection.core
+        self._counters = connection.counters
+        self._data_sets = data_sets
+        self._settings = settings
+        self._counts = counts
+        self._log = log
+
+    async def serve(self, context: AcceptedContext, command: CStoreRQ) -> None:
+        """Receive an instance and commit it, or start to commit it if the operations window allows another one."""
+        operation = StoreOperation(self.association, context, command, self._settings.memory)
+        self._data_sets.start()
+        target = await self._receive(operation) if command.has_data_set else _NO_DATA_SET
+        await self.pending.add(self._complete(operation, target, self._data_sets.size))
+
+    async def _receive(self, operation: StoreOperation) -> Sink | Status:
+        """Write the data set of an instance to its sink; return that, or the status that rejects the instance."""
+        data_sets, max_bytes = self._data_sets, self._settings.limits.instance_bytes
+        target: Sink | Status = PROCESSING_FAILURE
+        try:
+            target = _rejection(operation, self._settings.normalized.sop_classes) or await self._begin(operation)
+            last = False
+            while not last:
+                data, last = await data_sets.next()
+                if data_sets.size > max_bytes:
+                    target = await self._reject_length(target)
+                target = await self._write(target, data)
+        except BaseException:
+            await self._discard(target)
+            self._log.warning("instance_incomplete", sop_instance_uid=operation.sop_instance_uid, size=data_sets.size)
+            raise
+        return target
+
+    async def _begin(self, operation: StoreOperation) -> Sink | Status:
+        try:
+            return await self._settings.storage.begin(operation)
+        except Exception as error:  # noqa: BLE001  # a storage is the user's code: any exception becomes a status
+            return self._failure(error)
+
+    async def _reject_length(self, target: Sink | Status) -> Status:
+        """Reject a data set that is too long, unless the instance is rejected already."""
+        if isinstance(target, Status):
+            return target
+        self._counters.limit("instance_bytes")
+        await self._discard(target)
+        return Status(OUT_OF_RESOURCES.code, f"longer than {self._settings.limits.instance_bytes} bytes")
+
+    async def _write(self, target: Sink | Status, data: Buffer) -> Sink | Status:
+        if isinstance(target, Status):
+            return target
+        try:
+            await target.write(data)
+        except Exception as error:  # noqa: BLE001  # see _begin
+            await self._discard(target)
+            return self._failure(error)
+        return target
+
+    async def _complete(self, operation: StoreOperation, target: Sink | Status, size: int) -> _Completed:
+        return _Completed(operation, target, await self._commit(target), size)
+
+    async def _commit(self, target: Sink | Status) -> Status:
+        if isinstance(target, Status):
+            return target
+        try:
+            return await target.commit()
+        except Exception as error:  # noqa: BLE001  # see _begin
+            await self._discard(target)
+            return self._failure(error)
+
+    async def _discard(self, target: Sink | Status) -> None:
+        if isinstance(target, Status):
+            return
+        try:
+            await target.discard()
+        except Exception:  # noqa: BLE001  # see _begin; the peer is answered with the first failure
+            self._log.exception("discard_failed")
+
+    def _failure(self, error: Exception) -> Status:
+        if isinstance(error, OSError) and not isinstance(error, DicomportError):
+            self._log.error("storage_failed", reason=reason_of(error))
+            return status_of(error)
+        self._log.error("storage_raised", exc_info=error)
+        return PROCESSING_FAILURE
+
+    def send_responses(self) -> None:
+        """Write the responses that are ready to the core. Call this only between two messages of the peer."""
+        for completed in self.report():
+            command, status = completed.operation.command, completed.status
+            self._core.send_command(
+                completed.operation.context.context_id,
+                CStoreRSP(
+                    message_id_being_responded_to=command.message_id,
+                    affected_sop_class_uid=command.affected_sop_class_uid,
+                    affected_sop_instance_uid=command.affected_sop_instance_uid,
+                    status=status.code,
+                    offending_element=status.offending,
+                    error_comment=status.comment,
+                ),
+            )
+
+    def report(self) -> list[_Completed]:
+        """Log and count the completed operations, call `on_stored` with each, and return them."""
+        ready = self.pending.take()
+        for completed in ready:
+            self._report(*completed)
+        return ready
+
+    def _report(self, operation: StoreOperation, target: Sink | Status, status: Status, size: int) -> None:
+        if self._settings.on_stored is not None:
+            self._settings.on_stored(operation, status, size)
+        accepted = status.accepted
+        self._counts.stored += accepted
+        self._counts.refused += not accepted
+        level = logging.INFO if accepted else logging.WARNING
+        if not self._log.isEnabledFor(level):
+            return
+        self._log.log(
+            level,
+            "instance_stored" if accepted else "instance_refused",
+            sop_class_uid=operation.sop_class_uid,
+            sop_instance_uid=operation.sop_instance_uid,
+            transfer_syntax_uid=operation.transfer_syntax_uid,
+            study_instance_uid=study_of(target),
+            size=size,
+            status=str(status),
+        )
+
+
+def _rejection(operation: StoreOperation, normalized: Collection[str]) -> Status | None:
+    """Return the status that rejects a request before its data set is received, or None."""
+    requested, negotiated = operation.sop_class_uid, operation.context.abstract_syntax
+    known = sop_classes.find(requested)
+    if requested != negotiated and (known is None or known is not sop_classes.find(negotiated)):
+        return WRONG_SOP_CLASS
+    if negotiated == VERIFICATION or negotiated in normalized:
+        return _NOT_STORAGE
+    if len(operation.sop_instance_uid) > _MAX_UID:
+        return _UID_TOO_LONG
+    return None
