@@ -46,7 +46,7 @@ def _names(tree: ast.AST) -> Iterator[tuple[int, str]]:
                 if alias:
                     yield node.lineno, alias
             case ast.Assign(targets=[ast.Name(id="__all__")], value=ast.List(elts=exported)):
-                yield from ((item.lineno, item.value) for item in exported if isinstance(item, ast.Constant))
+                yield from ((item.lineno, str(item.value)) for item in exported if isinstance(item, ast.Constant))
 
 
 def _modules(room: str) -> list[Path]:

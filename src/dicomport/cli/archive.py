@@ -1,4 +1,4 @@
-"""`dicomport archive`: look at what was received, check it, and take it out."""
+"""`dicomport archive`: list, verify and export received instances."""
 
 from __future__ import annotations
 
@@ -89,26 +89,26 @@ def archive_option(command: Command) -> Command:
 
 @click.group()
 def archive() -> None:
-    """Look at what was received, check it, and take it out."""
+    """List, verify and export received instances."""
 
 
 @archive.command()
 @archive_option
-@click.option("--patient-id", default="", help="Of this patient.")
-@click.option("--study", default="", metavar="UID", help="Of this study.")
+@click.option("--patient-id", default="", help="Only this Patient ID.")
+@click.option("--study", default="", metavar="UID", help="Only this Study Instance UID.")
 @click.option(
-    "--date", default="", help="Of this study date, YYYYMMDD, or of a range: YYYYMMDD-YYYYMMDD, either end open."
+    "--date", default="", help="Only this Study Date, YYYYMMDD, or a range YYYYMMDD-YYYYMMDD with either end optional."
 )
-@click.option("--modality", default="", help="Of this modality.")
-@click.option("--ae", default="", metavar="TITLE", help="From this calling AE title.")
+@click.option("--modality", default="", help="Only this Modality.")
+@click.option("--ae", default="", metavar="TITLE", help="Only this calling AE title.")
 @click.option(
     "--level",
     type=click.Choice(["studies", "series", "instances"]),
     default="studies",
     show_default=True,
-    help="What to list.",
+    help="Level of the list.",
 )
-@click.option("--quarantine", is_flag=True, help="List what was refused for its content and kept.")
+@click.option("--quarantine", is_flag=True, help="List quarantined instances.")
 @json_option
 def ls(
     *,
@@ -126,7 +126,7 @@ def ls(
     filters = Filters(
         patient_id=patient_id, study_instance_uid=study, study_date=date, modality=modality, calling_ae_title=ae
     )
-    with _looking_at(root) as (paths, index):
+    with _opened(root) as (paths, index):
         if quarantine:
             _print("quarantine", map(asdict, quarantined(paths.quarantine)), as_json=as_json)
         else:
@@ -140,11 +140,11 @@ def ls(
 @archive_option
 @json_option
 def show(*, uid: str, root: Path, as_json: bool) -> int:
-    """Tell all that is known of the instance UID, or of each instance of the study UID."""
-    with _looking_at(root) as (paths, index):
+    """Print all attributes in the index of the instance UID, or of each instance of the study UID."""
+    with _opened(root) as (paths, index):
         rows = index.find(uid) or index.instances(Filters(study_instance_uid=uid))
         if not rows:
-            print_message(f"no instance and no study in the archive has the UID {uid}")
+            print_message(f"UID {uid} is not in the archive, neither as an instance nor as a study")
             return ExitCode.FAILED
         for row in rows:
             facts = dict(row) | {"path": str(paths.root / str(row["path"]))}
@@ -161,11 +161,11 @@ def show(*, uid: str, root: Path, as_json: bool) -> int:
 @archive_option
 @json_option
 def verify(*, root: Path, as_json: bool) -> int:
-    """Read every file and compare it with what was received. Exit code 1 on any finding."""
-    with _looking_at(root) as (paths, index), _progress(paths) as progress:
-        findings = _tell_findings(verify_archive(paths, index, progress), as_json=as_json)
+    """Read every file and compare it with the received digest. Exit code 1 if there are discrepancies."""
+    with _opened(root) as (paths, index), _progress(paths) as progress:
+        findings = _print_findings(verify_archive(paths, index, progress), as_json=as_json)
     if not as_json:
-        print_message("nothing is wrong" if not findings else f"{count(findings, 'finding')}")
+        print_message("no findings" if not findings else f"{count(findings, 'finding')}")
     return ExitCode.FAILED if findings else ExitCode.OK
 
 
@@ -173,12 +173,12 @@ def verify(*, root: Path, as_json: bool) -> int:
 @archive_option
 @json_option
 def reindex(*, root: Path, as_json: bool) -> int:
-    """Make the index again from the files alone. Exit code 1 if one can't be read.
+    """Rebuild the index from the files alone. Exit code 1 if a file cannot be read.
 
-    No receiver may be running on the archive.
+    Stop receivers of this archive before.
     """
-    with _looking_at(root) as (paths, index), _progress(paths) as progress:
-        findings = _tell_findings(reindex_archive(paths, index, progress), as_json=as_json)
+    with _opened(root) as (paths, index), _progress(paths) as progress:
+        findings = _print_findings(reindex_archive(paths, index, progress), as_json=as_json)
         number = len(index.instances(Filters()))
     if not as_json:
         print_message(f"{count(number, 'instance')} in the index")
@@ -190,15 +190,15 @@ def reindex(*, root: Path, as_json: bool) -> int:
 @click.argument("destination", type=click.Path(path_type=Path))
 @archive_option
 def export(*, study: str, destination: Path, root: Path) -> int:
-    """Copy the study STUDY to DESTINATION, a new folder, or a zip file where the name ends in ".zip"."""
-    with _looking_at(root) as (paths, index):
+    """Copy the study STUDY to DESTINATION, a new folder, or a zip file if the name ends in ".zip"."""
+    with _opened(root) as (paths, index):
         try:
             number = sum(1 for _ in export_study(paths, index, study, destination))
         except KeyError:
-            print_message(f"no study in the archive has the UID {study}")
+            print_message(f"study {study} is not in the archive")
             return ExitCode.FAILED
         except FileExistsError:
-            print_message(f"{destination} is there already: name a new folder or zip file")
+            print_message(f"{destination} exists: choose a new folder or zip file")
             return ExitCode.FAILED
         except OSError as error:
             print_message(f"{error.filename or destination}: {error.strerror}")
@@ -208,12 +208,12 @@ def export(*, study: str, destination: Path, root: Path) -> int:
 
 
 @contextmanager
-def _looking_at(root: Path) -> Iterator[tuple[Paths, Index]]:
+def _opened(root: Path) -> Iterator[tuple[Paths, Index]]:
     try:
         with open_archive(root) as opened:
             yield opened
     except FileNotFoundError:
-        raise click.ClickException(f"there is no archive in {root}: name one with --archive") from None
+        raise click.ClickException(f"no archive in {root}: choose its folder with --archive") from None
     except SchemaError as error:
         raise click.ClickException(str(error)) from None
 
@@ -233,7 +233,7 @@ def _cell(name: str, value: object) -> str:
     return describe(str(value)) if name == "sop_class_uid" else str(value)
 
 
-def _tell_findings(findings: Iterable[Finding], *, as_json: bool) -> int:
+def _print_findings(findings: Iterable[Finding], *, as_json: bool) -> int:
     number = 0
     for finding in findings:
         number += 1
@@ -246,7 +246,7 @@ def _tell_findings(findings: Iterable[Finding], *, as_json: bool) -> int:
 
 @contextmanager
 def _progress(paths: Paths) -> Iterator[Callable[[int], object]]:
-    """Show how far the files have been read, on a terminal."""
+    """Show the progress of reading on a terminal."""
     if not sys.stderr.isatty():
         yield lambda _: None
         return

@@ -1,4 +1,4 @@
-"""What goes to stderr: the log and what people are told, all of it in one format."""
+"""stderr: the log and the messages, all in one format."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ __all__ = ["LogFormat", "log_to_stderr", "print_message", "set_log_format", "sho
 
 
 class LogFormat(enum.StrEnum):
-    """How lines on stderr are written."""
+    """Format of stderr."""
 
     TEXT = "text"
     JSON = "json"
 
 
 class _Handler(logging.StreamHandler[TextIO]):
-    """Writes to what stderr is at the moment."""
+    """Writes to the present `sys.stderr`."""
 
     @property
     def stream(self) -> TextIO:
@@ -30,7 +30,7 @@ class _Handler(logging.StreamHandler[TextIO]):
 
     @stream.setter
     def stream(self, stream: Any) -> None:
-        """Ignore the one that the base class has looked up."""
+        """Ignore the stream that the base class sets."""
 
 
 _FORMATTERS: Final = {LogFormat.TEXT: TextFormatter(), LogFormat.JSON: JsonFormatter()}
@@ -40,13 +40,13 @@ _handler.setFormatter(_FORMATTERS[LogFormat.TEXT])
 
 
 def set_log_format(log_format: LogFormat) -> None:
-    """Write all lines in this format from now on."""
+    """Set the format of all further lines."""
     _handler.setFormatter(_FORMATTERS[log_format])
 
 
 def log_to_stderr(level: int) -> None:
-    """Log what is of this level or above."""
-    # asyncio reports exceptions that nobody has waited for.
+    """Log events of this level and above."""
+    # asyncio logs exceptions that no task retrieved.
     for name in ("dicomport", "asyncio"):
         logger = logging.getLogger(name)
         logger.handlers = [_handler]
@@ -55,22 +55,22 @@ def log_to_stderr(level: int) -> None:
 
 
 def print_message(*lines: str) -> None:
-    """Tell a person something; what a peer or a file name may have put in makes no line and can't move the terminal."""
+    """Write lines to stderr; control characters of peers' texts and file names are escaped."""
     if _handler.formatter is _FORMATTERS[LogFormat.JSON]:
-        _tell_in_json("\n".join(lines), logging.INFO)
+        _write_json("\n".join(lines), logging.INFO)
     else:
         click.echo("\n".join(map(printable, lines)), err=True)
 
 
 def show_error(error: click.ClickException) -> None:
-    """Tell a person what was wrong with a command."""
+    """Write a command's error to stderr."""
     if _handler.formatter is _FORMATTERS[LogFormat.JSON]:
-        _tell_in_json(error.format_message(), logging.ERROR)
+        _write_json(error.format_message(), logging.ERROR)
     else:
         error.show()
 
 
-def _tell_in_json(text: str, level: int) -> None:
+def _write_json(text: str, level: int) -> None:
     fields = {"event": "message", "text": text}
     _handler.handle(
         logging.makeLogRecord(

@@ -1,4 +1,4 @@
-"""`dicomport demo`: real instances go out and come in on loopback, and are compared."""
+"""`dicomport demo`: send real instances over loopback, receive them, compare them."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ _CHUNK_BYTES = 1 << 20
 @click.command()
 @log_format_option
 @click.option(
-    "--keep", type=click.Path(path_type=Path, file_okay=False), help="Folder for the received files, else thrown away."
+    "--keep",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for the received files; by default they are deleted.",
 )
 def demo(keep: Path | None) -> int:
-    """Send real instances to a receiver on this machine, and compare what arrives byte for byte.
+    """Send real instances to a receiver on this machine, and compare them byte for byte.
 
-    They are the files of scanners that pydicom's package carries, in many SOP Classes and transfer syntaxes; some of
-    them are damaged or no instances at all, and can't be sent. No network is needed. Exit code: 0 when all that was
-    sent came
-    back the same.
+    The instances are pydicom's test files, in many SOP Classes and transfer syntaxes. Some of these files are damaged
+    and cannot be sent. The demo needs no network. Exit code: 0 if all sent instances were received unchanged.
     """
     with tempfile.TemporaryDirectory() as scratch:
         rows = asyncio.run(_send_to_ourselves(keep or Path(scratch)))
@@ -43,10 +43,10 @@ def demo(keep: Path | None) -> int:
     classes = {row.result.sop_class_uid for row in same}
     syntaxes = {row.result.transfer_syntax_uid for row in same}
     click.echo(
-        f"{count(len(same), 'instance')} of {len(classes)} SOP Classes in {len(syntaxes)} transfer syntaxes went out "
-        f"and came in the same, byte for byte: {amount(sum(row.result.size for row in same))}."
+        f"{count(len(same), 'instance')} of {len(classes)} SOP Classes in {len(syntaxes)} transfer syntaxes sent and "
+        f"received unchanged, byte for byte: {amount(sum(row.result.size for row in same))}."
     )
-    click.echo(f"{count(len(rows) - len(sent), 'file')} could not be sent; the table says why.")
+    click.echo(f"{count(len(rows) - len(sent), 'file')} could not be sent; see the table for the reasons.")
     return ExitCode.OK if sent and len(same) == len(sent) else ExitCode.FAILED
 
 
@@ -54,7 +54,7 @@ def demo(keep: Path | None) -> int:
 class _Row:
     result: InstanceResult
     same: bool
-    """Whether what was received is what was sent."""
+    """Whether the received bytes are the sent ones."""
 
 
 async def _send_to_ourselves(folder: Path) -> list[_Row]:
@@ -66,7 +66,7 @@ async def _send_to_ourselves(folder: Path) -> list[_Row]:
         return 0x0000
 
     def compare(result: InstanceResult) -> None:
-        # One instance goes after the other: the latest received is the one just answered for.
+        # With one operation at a time, this result belongs to the latest received instance.
         rows.append(_Row(result, result.accepted and result.path is not None and _same(result.path, latest[0])))
 
     async with StorageSCP(keep, port=0) as scp:
@@ -77,7 +77,7 @@ async def _send_to_ourselves(folder: Path) -> list[_Row]:
 def _real_files() -> Path:
     import pydicom
 
-    # Not get_testdata_files: that would also download what the package does not carry.
+    # pydicom's get_testdata_files would download further files.
     return Path(pydicom.__file__).parent / "data" / "test_files"
 
 
@@ -108,5 +108,5 @@ def _cells(row: _Row) -> tuple[str, ...]:
         describe(result.transfer_syntax_uid),
         amount(result.size) if result.size else "",
         f"0x{result.status.code:04X}" if result.status else "not sent",
-        ("the same" if row.same else "DIFFERENT") if result.accepted else result.reason,
+        ("unchanged" if row.same else "DIFFERENT") if result.accepted else result.reason,
     )

@@ -1,4 +1,4 @@
-"""`dicomport echoscu`: whether a peer answers, and if not, why not."""
+"""`dicomport echoscu`: verify a connection, and explain each step of it."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ __all__ = ["echoscu"]
 @click.argument("port", type=click.IntRange(1, 65535))
 @ae_title_option
 @called_ae_title_option
-@click.option("--explain", "explained", is_flag=True, help="Tell each step: what was found, what went wrong, and why.")
+@click.option("--explain", "explained", is_flag=True, help="Explain each step, each failure and its cause.")
 @click.option(
     "--context",
     "contexts",
     type=CONTEXT,
     multiple=True,
-    help="With --explain: propose this SOP Class, in these transfer syntaxes, each by keyword or UID; repeatable. By "
-    "default: the storage classes that are used most.",
+    help="With --explain: propose this SOP Class with these transfer syntaxes, by keyword or UID; repeatable. Default: "
+    "the most common storage classes.",
 )
 @click.option("--repeat", type=click.IntRange(1, 65535), default=1, show_default=True, help="Number of C-ECHOs.")
 @user_identity_options
@@ -66,17 +66,17 @@ def echoscu(
     as_json: bool,
     log_level: int | None,
 ) -> int:
-    """Verify by C-ECHO that HOST PORT answers.
+    """Verify the connection to HOST PORT by C-ECHO.
 
-    With --explain each step there is told, and how long it took: name, TCP, TLS, association with the answer to each
-    context, C-ECHO. Where it fails, so are the cause and what to do. Exit code: 0 the peer answered; 1 it answered with
-    a failure; 2 wrong usage; 3 no association could be had; 130 interrupted.
+    --explain prints each step with its duration: name, TCP, TLS, association with the result of each context, C-ECHO;
+    and for a failure its cause and advice. Exit code: 0 the peer responded with success; 1 with a failure; 2 wrong
+    usage; 3 no association; 130 interrupted.
     """
     talkative = configure_logging(log_level)
     context = tls_context(security)
     if explained:
-        # A plain C-ECHO need not wait for it.
-        from dicomport.cli.explaining import tell_steps
+        # A plain C-ECHO does not import these modules.
+        from dicomport.cli.explaining import print_steps
         from dicomport.scu.explain.probe import explain
         from dicomport.scu.explain.proposals import USUAL_CONTEXTS
 
@@ -93,9 +93,9 @@ def echoscu(
             )
         except ValueError as error:
             raise click.UsageError(str(error)) from None
-        return asyncio.run(tell_steps(steps, as_json=as_json, talkative=talkative))
+        return asyncio.run(print_steps(steps, as_json=as_json, talkative=talkative))
     if contexts:
-        raise click.UsageError("--context goes with --explain")
+        raise click.UsageError("--context needs --explain")
 
     async def echo() -> tuple[Status, list[float]]:
         async with associate(
@@ -119,7 +119,7 @@ def echoscu(
     try:
         status, round_trips = asyncio.run(echo())
     except (AssociationError, NoContextError) as error:
-        print_message(f"no answer: {error}", "--explain tells at which step, and what to do")
+        print_message(f"no answer: {error}", "--explain shows the failed step and advice")
         return ExitCode.NO_ASSOCIATION
     if as_json:
         import statistics

@@ -1,4 +1,4 @@
-"""The steps of an association that is explained: for people, and as JSON objects."""
+"""The steps of an explained association, as text and as JSON objects."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dicomport.scu.explain.steps import Associated, Connected, Echoed, Released,
 from dicomport.standard import describe, find_transfer_syntax
 from dicomport.wire import AssociateRQ
 
-__all__ = ["tell_steps"]
+__all__ = ["print_steps"]
 
 _TITLES: Final = {
     "resolve": "name",
@@ -29,8 +29,8 @@ _TITLES: Final = {
 }
 
 
-async def tell_steps(steps: AsyncGenerator[Step, None], *, as_json: bool, talkative: bool) -> ExitCode:
-    """Tell each step as it is done; give how it ended."""
+async def print_steps(steps: AsyncGenerator[Step, None], *, as_json: bool, talkative: bool) -> ExitCode:
+    """Print each step when it ends; return the exit code."""
     code = ExitCode.NO_ASSOCIATION
     async with contextlib.aclosing(steps):
         async for step in steps:
@@ -46,7 +46,7 @@ async def tell_steps(steps: AsyncGenerator[Step, None], *, as_json: bool, talkat
 
 
 def _step_lines(step: Step) -> Iterator[str]:
-    """Tell a step to a person, a line at a time."""
+    """Yield the lines of a step."""
     title = _TITLES[step.NAME]
     if isinstance(step, Associated) and step.left_out:
         title += f" without {step.left_out}"
@@ -54,8 +54,8 @@ def _step_lines(step: Step) -> Iterator[str]:
     for line in _facts(step):
         yield f"  {line}"
     if step.failure:
-        yield f"  why: {step.failure.cause}"
-        yield f"  what to do: {step.failure.advice}"
+        yield f"  cause: {step.failure.cause}"
+        yield f"  advice: {step.failure.advice}"
 
 
 def _facts(step: Step) -> Iterator[str]:
@@ -72,15 +72,15 @@ def _facts(step: Step) -> Iterator[str]:
         case Associated(outcome=NegotiationResult() as outcome):
             yield from _association_facts(step.request, outcome)
             if not step.failure:
-                yield from (f"what to do: {line}" for line in refused_classes(outcome))
+                yield from (f"advice: {line}" for line in refused_classes(outcome))
             if step.left_out:
-                yield f"so the peer drops an association for proposing {step.left_out}: senders must not"
+                yield f"the peer aborts an association that proposes {step.left_out}: configure senders without it"
         case Echoed() if step.round_trips:
             yield f"round trips: {len(step.round_trips)}, {round_trip_times(step.round_trips)}"
 
 
 def _why(attempt: FailedAttempt) -> str:
-    # asyncio's own words would repeat the address.
+    # The text of asyncio's error repeats the address.
     return os.strerror(attempt.error.errno) if attempt.error.errno else str(attempt.error)
 
 
@@ -89,25 +89,26 @@ def _tls_facts(step: Secured) -> Iterator[str]:
         yield f"{step.version}, {step.cipher}"
     if step.certificate is not None:
         certificate = step.certificate
-        yield f"certificate of {certificate.subject or 'nobody'}, for {', '.join(certificate.names) or 'no names'}"
-        yield f"  issued by {certificate.issuer or 'nobody'}"
+        names = ", ".join(certificate.names) or "(no names)"
+        yield f"certificate of {certificate.subject or '(empty subject)'}, for {names}"
+        yield f"  issued by {certificate.issuer or '(empty issuer)'}"
         yield f"  valid from {certificate.not_before:%Y-%m-%d %H:%M} to {certificate.not_after:%Y-%m-%d %H:%M} UTC"
         yield f"  SHA-256 {certificate.fingerprint}"
-    yield f"the peer {'asked' if step.certificate_asked else 'did not ask'} for a certificate of ours"
+    yield f"the peer {'asked' if step.certificate_asked else 'did not ask'} for a client certificate"
 
 
 def _association_facts(request: AssociateRQ, outcome: NegotiationResult) -> Iterator[str]:
     yield f"{request.called_ae_title!r} accepted {request.calling_ae_title!r}"
     yield f"implementation: {outcome.peer.class_uid or 'not named'} {outcome.peer.version_name}".rstrip()
-    yield f"longest PDU the peer takes: {outcome.peer_maximum_length or 'no limit'}"
-    yield f"operations at once that it grants: {outcome.operations_window.invoked or 'no limit'}"
+    yield f"maximum PDU length of the peer: {outcome.peer_maximum_length or 'no limit'}"
+    yield f"granted asynchronous operations: {outcome.operations_window.invoked or 'no limit'}"
     identity = request.user_information.user_identity
     if identity is not None and identity.positive_response_requested:
         yield f"user identity: {'not checked' if outcome.user_identity_response is None else 'accepted'}"
     denied = [describe(role.sop_class_uid) for role in outcome.roles if not role.scu]
     if outcome.roles:
-        yield f"roles: it answered for {len(outcome.roles)} SOP Classes, and lets us send {_all_but(denied)}"
-    yield from dict.fromkeys(f"storage: it {_storage_level(item.information)}" for item in outcome.extended)
+        yield f"roles: answered for {len(outcome.roles)} SOP Classes; as SCU we may send {_all_but(denied)}"
+    yield from dict.fromkeys(f"storage: {_storage_level(item.information)}" for item in outcome.extended)
     yield f"contexts: {len(outcome.accepted)} of {len(outcome.contexts)} accepted"
     for answer, classes in _same_answers(request, outcome).items():
         yield f"  {', '.join(classes)}"
@@ -115,7 +116,7 @@ def _association_facts(request: AssociateRQ, outcome: NegotiationResult) -> Iter
 
 
 def _same_answers(request: AssociateRQ, outcome: NegotiationResult) -> dict[tuple[str, ...], list[str]]:
-    """Give the answers to the contexts of a SOP Class, each with all the classes that got just this."""
+    """Return SOP Classes by the answer that their contexts received."""
     proposed = {context.context_id: context.transfer_syntaxes for context in request.presentation_contexts}
     by_class: dict[str, dict[str, list[str]]] = {}
     for context in outcome.contexts:
@@ -134,18 +135,18 @@ def _all_but(denied: list[str]) -> str:
 
 
 def _storage_level(information: bytes) -> str:
-    """Say in words how a receiver keeps what it is sent (PS3.4 B.3.1.2)."""
-    level = _LEVELS.get(information[0] if information else -1, "says nothing of what it keeps")
-    coercion = _COERCIONS.get(information[4] if len(information) > 4 else -1, "says nothing of coercion")
-    return f"{level}, and {coercion}"
+    """Return the peer's level of storage and coercion as text (PS3.4 B.3.1.2)."""
+    level = _LEVELS.get(information[0] if information else -1, "level not specified")
+    coercion = _COERCIONS.get(information[4] if len(information) > 4 else -1, "coercion not specified")
+    return f"{level}; {coercion}"
 
 
 _LEVELS: Final = {
-    0: "keeps some of the attributes (level 0)",
-    1: "keeps all attributes of types 1 and 2 (level 1)",
-    2: "keeps all attributes (level 2)",
+    0: "stores some attributes (level 0)",
+    1: "stores all attributes of types 1 and 2 (level 1)",
+    2: "stores all attributes (level 2)",
 }
-_COERCIONS: Final = {0: "changes none", 1: "may change some"}
+_COERCIONS: Final = {0: "coerces no attribute", 1: "may coerce attributes"}
 
 
 def _short(uid: str) -> str:
@@ -154,7 +155,7 @@ def _short(uid: str) -> str:
 
 
 def _describe_step(step: Step) -> dict[str, object]:
-    """Make the JSON object that stands for a step."""
+    """Return a step as a JSON object."""
     failure = step.failure
     return {
         "step": step.NAME,

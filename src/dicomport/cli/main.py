@@ -1,4 +1,4 @@
-"""The entry point, and what all commands do alike: usage errors, interruption, exit codes."""
+"""The entry point: commands, usage errors, interruption, exit codes."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from dicomport.cli.options.common import ExitCode
 __all__ = ["main"]
 
 _COMMANDS: Final = ("demo", "storescp", "storescu", "echoscu", "archive", "password")
-"""Each is a module of this room with a command of the same name."""
+"""Modules of this package, each with a command of the same name."""
 
 
 class _Commands(click.Group):
-    """Imports a command when it is asked for: a sender need not wait for a receiver's database."""
+    """Imports a command when it is used, so that the sender does not import the receiver's database."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -31,7 +31,7 @@ class _Commands(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         command: Any = getattr(importlib.import_module(f"dicomport.cli.{cmd_name}"), cmd_name)
-        # What is imported stays: it is not searched for garbage, for which the end of a process alone takes 20 ms.
+        # Imported modules are never garbage; without the search, the process ends 20 ms earlier.
         gc.freeze()
         return command if isinstance(command, click.Command) else None
 
@@ -45,7 +45,7 @@ def dicomport() -> None:
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit."""
     if not sys.warnoptions:
-        # Those of libraries are for developers, and may quote what is in a data set.
+        # Libraries' warnings are for developers, and may quote attribute values.
         warnings.simplefilter("ignore")
     try:
         code = dicomport.main(arguments, prog_name="dicomport", standalone_mode=False)

@@ -16,18 +16,18 @@ __all__ = ["password"]
 @click.argument("name")
 @log_format_option
 def password(*, name: str) -> int:
-    """Hash a pass phrase for the user NAME, and print the line for the file of storescp's --passwords.
+    """Print the line for user NAME in the file of `storescp --passwords`.
 
-    The pass phrase is asked for on a terminal; otherwise it is the first line of stdin.
+    The password is read from the terminal, or from the first line of stdin.
     """
     if sys.stdin.isatty():
-        pass_phrase = click.prompt("Pass phrase", hide_input=True, confirmation_prompt=True, err=True)
+        text = click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
     else:
-        pass_phrase = sys.stdin.readline().rstrip("\r\n")
-    if not pass_phrase:
-        raise click.UsageError("there is no pass phrase on stdin")
+        text = sys.stdin.readline().rstrip("\r\n")
+    if not text:
+        raise click.UsageError("stdin is empty; expected the password in its first line")
     try:
-        click.echo(hash_password(name, pass_phrase))
+        click.echo(hash_password(name, text))
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     return ExitCode.OK

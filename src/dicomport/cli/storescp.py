@@ -38,10 +38,10 @@ from dicomport.standard import Status
 __all__ = ["storescp"]
 
 _DESCRIPTORS_PER_ASSOCIATION = 2
-"""Its connection, and the file that is being written."""
+"""The connection and the file being written."""
 
 _OTHER_DESCRIPTORS = 100
-"""The index, the log, the listening sockets, programs that are run as hooks."""
+"""The index, the log, the listening sockets, hooks' processes."""
 
 
 @click.command()
@@ -54,7 +54,7 @@ _OTHER_DESCRIPTORS = 100
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("archive"),
     show_default=True,
-    help="The archive's folder; it is made where it is missing.",
+    help="Folder of the archive; created if missing.",
 )
 @ae_title_option
 @click.option(
@@ -62,7 +62,7 @@ _OTHER_DESCRIPTORS = 100
     "--bind-address",
     default="127.0.0.1",
     show_default=True,
-    help="Address or name to listen on; '' is every interface.",
+    help="Address or host name to listen on; '' for every interface.",
 )
 @access_options
 @archive_policy_options
@@ -77,7 +77,7 @@ _OTHER_DESCRIPTORS = 100
     type=click.IntRange(1, 64),
     default=1,
     show_default=True,
-    help="Processes that receive side by side, for a machine with cores to spare.",
+    help="Number of receiving processes.",
 )
 @json_option
 @verbosity_options
@@ -102,17 +102,17 @@ def storescp(
     as_json: bool,
     log_level: int | None,
 ) -> int:
-    """Receive instances on PORT (11112), and keep each in an archive.
+    """Receive instances on PORT (11112), and store them in an archive.
 
-    Every storage SOP Class is taken, private ones too, in every transfer syntax. A success means that the instance is
-    whole, under its name, on stable storage, and known to the archive. What is refused for its content is kept in
-    quarantine. Who asks for storage commitment has it from the archive. Only this machine can connect, unless
-    --bind-address and either --allow or --allow-any say otherwise. PORT 0 takes any free one. SIGTERM and Ctrl-C let
-    what is in flight end first; SIGHUP reads the TLS files again.
+    The receiver accepts every storage SOP Class, also private ones, in every transfer syntax. A success status means
+    that the instance is complete, on stable storage under its final name, and in the index. Instances with invalid
+    content are moved to quarantine. Storage commitment requests are answered from the archive. By default, only this
+    machine can connect; see --bind-address, --allow and --allow-any. PORT 0 selects a free port. On SIGTERM and
+    Ctrl-C, the receiver finishes instances in transfer; on SIGHUP, it reloads the TLS files.
     """
     talkative = configure_logging(log_level)
     context = tls_context(security)
-    # Who wants TLS wants it both ways.
+    # Reports over new associations use TLS as well.
     reporting = tls_context(security.reversed()) if security and report_to else None
     access.check(bind_address, tls=context is not None)
     hooks_of = functools.partial(
@@ -124,10 +124,10 @@ def storescp(
     )
     affordable = _affordable(limits)
 
-    def receive(seat: WorkerContext | None) -> int:
+    def receive(worker: WorkerContext | None) -> int:
         with opened(root, options, access.configured, hooks_of) as archives:
             scp = StorageSCP(
-                archives.of_all,
+                archives.default,
                 ae_title=ae_title,
                 host=bind_address,
                 port=port,
@@ -148,14 +148,16 @@ def storescp(
                     timeouts=timeouts,
                     tls=reporting,
                 ),
-                sockets=seat.sockets if seat else None,
-                associations=seat.associations if seat else None,
+                sockets=worker.sockets if worker else None,
+                associations=worker.associations if worker else None,
             )
-            asyncio.run(_serve(scp, bind_address or "*", archives, security, seat, talkative=talkative))
+            asyncio.run(_serve(scp, bind_address or "*", archives, security, worker, talkative=talkative))
         return ExitCode.OK
 
     if workers > 1 and on_study is not None:
-        raise click.UsageError("--on-study needs one process that sees all of a study: leave --workers out")
+        raise click.UsageError(
+            "--on-study is not available with --workers: it needs one process that receives the whole study"
+        )
     try:
         return receive(None) if workers == 1 else run_workers(workers, bind_address, port, receive)
     except OSError as error:
@@ -168,55 +170,55 @@ async def _serve(
     address: str,
     archives: Archives,
     security: TLSOptions | None,
-    seat: WorkerContext | None,
+    worker: WorkerContext | None,
     *,
     talkative: bool,
 ) -> None:
     loop = asyncio.get_running_loop()
-    over = asyncio.Event()
+    stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, over.set)
-    if seat is not None:
-        loop.add_reader(seat.parent, over.set)
+        loop.add_signal_handler(number, stopping.set)
+    if worker is not None:
+        loop.add_reader(worker.parent, stopping.set)
     async with contextlib.AsyncExitStack() as stack:
         for hooks in archives.hooks:
             await stack.enter_async_context(hooks)
         await stack.enter_async_context(scp)
-        if talkative and (seat is None or seat.number == 0):
+        if talkative and (worker is None or worker.number == 0):
             if archives.recovered:
-                print_message(
-                    f"{count(archives.recovered, 'instance')} of a receiver that was killed were put into the index"
-                )
-            print_message(f"listening on {address}:{scp.port}, storing in {archives.of_all.paths.root}; Ctrl-C ends it")
+                print_message(f"{count(archives.recovered, 'instance')} of a killed receiver added to the index")
+            print_message(
+                f"listening on {address}:{scp.port}, storing in {archives.default.paths.root}; stop with Ctrl-C"
+            )
         with renewing(scp, security):
-            await over.wait()
-        if seat is not None:
-            loop.remove_reader(seat.parent)
-        # From here on a second signal does what it does to any program.
+            await stopping.wait()
+        if worker is not None:
+            loop.remove_reader(worker.parent)
+        # From here on, a second signal ends the process at once.
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
 
 
 def _affordable(limits: Limits) -> Limits:
-    """Give the limits, with no more associations than there can be file descriptors for."""
+    """Return the limits, with only as many associations as the process can have file descriptors for."""
     others = limits.half_open + _OTHER_DESCRIPTORS
     allowed = allow_descriptors(others + _DESCRIPTORS_PER_ASSOCIATION * limits.associations)
-    most = max(1, (allowed - others) // _DESCRIPTORS_PER_ASSOCIATION)
-    if most >= limits.associations:
+    affordable = max(1, (allowed - others) // _DESCRIPTORS_PER_ASSOCIATION)
+    if affordable >= limits.associations:
         return limits
     print_message(
-        f"{count(most, 'association')} at the same time instead of {limits.associations}: this process may have only "
-        f"{allowed} files open. Raise that with ulimit -n, or ask for fewer with --max-associations"
+        f"{count(affordable, 'association')} instead of {limits.associations}: this process can open only "
+        f"{allowed} files. Raise the limit with ulimit -n, or lower --max-associations"
     )
-    return dataclasses.replace(limits, associations=most)
+    return dataclasses.replace(limits, associations=affordable)
 
 
 def _explain(error: OSError, address: str, port: int) -> str:
     if error.errno == errno.EADDRINUSE:
-        return f"port {port} is in use: is another receiver running? Name another port: dicomport storescp {port + 1}"
+        return f"port {port} is in use, perhaps by another receiver: use another port, such as {port + 1}"
     if error.errno == errno.EACCES:
-        return f"port {port} is for the system's administrator: name one above 1023, such as 11112"
-    return f"can't listen on {address}:{port}: {error.strerror or error}"
+        return f"port {port} is privileged: grant CAP_NET_BIND_SERVICE or choose a port above 1023"
+    return f"cannot listen on {address}:{port}: {error.strerror or error}"
 
 
 def _print_json(operation: StoreOperation, status: Status, size: int) -> None:

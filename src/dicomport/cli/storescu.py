@@ -24,8 +24,8 @@ from dicomport.cli.options.identity import IdentityItem, user_identity_options
 from dicomport.cli.options.sending import sending_options
 from dicomport.cli.options.timeout import Side, timeout_options
 from dicomport.cli.options.tls import TLSOptions, tls_context, tls_options
-from dicomport.cli.sender.commitment import Commitments, Committing, ask, check_port, commit_options, tell_commitments
-from dicomport.cli.sender.output import outlets
+from dicomport.cli.sender.commitment import Commitments, Committing, ask, check_port, commit_options, print_commitments
+from dicomport.cli.sender.output import open_results
 from dicomport.cli.sender.summary import progress, summarize
 from dicomport.cli.text import print_message
 from dicomport.net import Address, Timeouts
@@ -65,7 +65,7 @@ def storescu(
     retry: RetryPolicy,
     journal: Path | None,
     report: Path | None,
-    preparation: Transform,
+    transform: Transform,
     fail_fast: bool,
     plan_only: bool,
     committing: Committing | None,
@@ -78,26 +78,26 @@ def storescu(
 ) -> int:
     """Send DICOM files to HOST PORT.
 
-    PATH is a file, a folder (walked), a DICOMDIR, a zip or tar archive, a pattern, or - for a list of paths on stdin.
-    Files go as they are, and one that fails does not stop the others. What may pass, such as a lost association, is
-    tried again.
+    PATH is a file, a folder (searched recursively), a DICOMDIR, a zip or tar archive, a pattern, or - for a list of
+    paths on stdin. Data sets are sent unchanged. A failed instance does not stop the others. Transient failures, such
+    as a lost association, are retried.
 
-    Exit code: 0 all were accepted; 1 some were not, or could not be sent or written down; 2 wrong usage; 3 no
-    association could be had; 130 interrupted.
+    Exit code: 0 all instances were accepted; 1 some failed, or the journal, report or output is incomplete; 2 wrong
+    usage; 3 no association; 130 interrupted.
     """
     talkative = configure_logging(log_level)
     if plan_only:
         from dicomport.cli.sender.dry_run import dry_run
 
-        return dry_run(find(paths), Plan(preparation.alternatives), as_json=as_json)
+        return dry_run(find(paths), Plan(transform.alternatives), as_json=as_json)
     if report and journal and report.resolve() == journal.resolve():
-        raise click.UsageError("--report and --journal are two files")
+        raise click.UsageError("--report and --journal need different files")
     if committing is not None:
         check_port(committing, host)
     with contextlib.ExitStack() as files:
-        written = files.enter_context(outlets(report, as_json=as_json, holds=committing is not None))
+        written = files.enter_context(open_results(report, as_json=as_json, holds=committing is not None))
         address = Address(host, port, tls_context(security))
-        # Who wants TLS wants it both ways.
+        # Reports over new associations use TLS as well.
         listen_tls = tls_context(security.reversed()) if security and committing and committing.port else None
         sending = send(
             paths,
@@ -112,10 +112,10 @@ def storescu(
             window=window,
             retry=retry,
             fail_fast=fail_fast,
-            preparation=preparation,
+            preparation=transform,
             journal=files.enter_context(_journal(journal, address, called_ae_title)) if journal else None,
             maximum_length=maximum_length,
-            on_result=written.take,
+            on_result=written.add,
             **identity,
         )
         with progress(sending, wanted=talkative and sys.stderr.isatty()) as written.advance:
@@ -136,10 +136,10 @@ def storescu(
                     identity=identity,
                 )
         finally:
-            written.give(commitments)
+            written.flush(commitments)
     uncommitted = any(not commitment.committed for commitment in commitments.values())
     if commitments and (talkative or uncommitted):
-        tell_commitments(commitments)
+        print_commitments(commitments)
     complete = written.complete()
     if interrupted:
         return ExitCode.INTERRUPTED
@@ -147,7 +147,7 @@ def storescu(
 
 
 async def _run(sending: Sending) -> tuple[bool, SendReport]:
-    """Send; give whether it was interrupted, and what has become of everything."""
+    """Send; return whether it was interrupted, and the report."""
     interrupted = False
     running = asyncio.create_task(sending)
 
@@ -157,7 +157,7 @@ async def _run(sending: Sending) -> tuple[bool, SendReport]:
             running.cancel()
             return
         interrupted = True
-        print_message("finishing what is in flight; Ctrl-C again aborts it")
+        print_message("finishing instances in transfer; press Ctrl-C again to abort")
         sending.stop()
 
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -173,18 +173,18 @@ def _journal(path: Path, address: Address, called_ae_title: str) -> Journal:
     try:
         return Journal(path, address, called_ae_title)
     except OSError as error:
-        raise click.UsageError(f"{path} can't be the journal: {error.strerror}") from None
+        raise click.UsageError(f"cannot use {path} as --journal: {error.strerror}") from None
     except JournalError as error:
-        raise click.UsageError(f"{path} can't be the journal: {error}") from None
+        raise click.UsageError(f"cannot use {path} as --journal: {error}") from None
 
 
 def _exit_code(report: SendReport) -> ExitCode:
     if not report.results:
-        print_message("there is nothing to send: no file was named or found")
+        print_message("nothing to send: no files found")
         return ExitCode.FAILED
     if report.error and not report.associations:
         print_message(
-            "`dicomport echoscu --explain`, with the same host, port and options, tells what is wrong and what to do"
+            "for the cause and advice, run `dicomport echoscu --explain` with the same host, port and options"
         )
         return ExitCode.NO_ASSOCIATION
     return ExitCode.FAILED if report.failed or report.untried or report.journal_error else ExitCode.OK

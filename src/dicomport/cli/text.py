@@ -1,4 +1,4 @@
-"""Figures and peers' text for people."""
+"""Text, tables and JSON on stdout."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from dicomport.logs import printable
 __all__ = ["amount", "count", "print_json", "print_message", "print_table", "round_trip_times"]
 
 _PIPED_WIDTH = 160
-"""Columns of a table where there is no terminal to fit it into."""
+"""Width of a table without a terminal, columns."""
 
 
 def amount(size: float) -> str:
-    """Write a number of bytes: "512 B", "1.4 MB"."""
+    """Return a number of bytes as text: "512 B", "1.4 MB"."""
     for unit in ("B", "kB", "MB", "GB"):
         if size < 1000:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
@@ -25,18 +25,18 @@ def amount(size: float) -> str:
 
 
 def count(number: int, noun: str) -> str:
-    """Write a number of things: "1 instance", "2 instances"."""
+    """Return a number with its noun: "1 instance", "2 instances"."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def round_trip_times(seconds: Sequence[float]) -> str:
-    """Write how long C-ECHOs took."""
+    """Return the durations of C-ECHOs as text."""
     if len(seconds) == 1:
         return f"{seconds[0] * 1000:.1f} ms"
     import statistics
 
     low, middle, high = (value * 1000 for value in (min(seconds), statistics.median(seconds), max(seconds)))
-    return f"{low:.1f} ms at least, {middle:.1f} ms as a rule (median), {high:.1f} ms at most"
+    return f"{low:.1f} ms minimum, {middle:.1f} ms median, {high:.1f} ms maximum"
 
 
 def print_json(facts: Mapping[str, object]) -> None:
@@ -47,7 +47,7 @@ def print_json(facts: Mapping[str, object]) -> None:
 
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table on stdout; a heading that begins with ">" is of a column of figures."""
+    """Print a table on stdout; headings that begin with ">" are right-aligned."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

@@ -1,1 +1,1 @@
-"""The options that commands share, one module a subject."""
+"""Options that several commands share, one module for each subject."""

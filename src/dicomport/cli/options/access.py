@@ -1,4 +1,4 @@
-"""Who may connect to the receiver, as options."""
+"""Options of the receiver that control access."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import click
 
+from dicomport.cli.options.common import with_options
 from dicomport.cli.receiver.config import config_option
 from dicomport.cli.receiver.peer_tables import PeerSettings
 from dicomport.cli.text import print_message
@@ -20,31 +21,31 @@ __all__ = ["Access", "access_options"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
-    """Who may connect."""
+    """Access rules from the command line and the configuration file."""
 
     configured: tuple[PeerSettings, ...]
-    """Those of the file."""
+    """Peers in the configuration file."""
     allowed: tuple[PeerRule, ...]
-    """Those of --allow."""
+    """Rules given by --allow."""
     allow_any: bool
     require_called_aet: bool
     user_identity: UserIdentityCheck | None
 
     def check(self, bind_address: str, *, tls: bool) -> None:
-        """Raise `click.UsageError` for what can't be meant, such as an address for others with nobody allowed."""
+        """Raise `click.UsageError` for contradicting options, such as a public address without an allowed peer."""
         if not (self.configured or self.allowed or self.allow_any or is_loopback(bind_address)):
             raise click.UsageError(
-                f"{bind_address or 'every interface'} can be reached from other machines: say who may connect with "
-                "--allow AE-TITLE, or let anybody with --allow-any"
+                f"{bind_address or 'every interface'} is reachable from other machines: name the allowed peers with "
+                "--allow AE-TITLE, or allow all with --allow-any"
             )
         for settings in self.configured:
             if settings.peer.certificate_names and not tls:
                 raise click.UsageError(
-                    f"[{settings.peer.rule}] wants a certificate, and without TLS nobody shows one: name the "
-                    "receiver's own with --tls-cert"
+                    f"[{settings.peer.rule}] requires a certificate, which needs TLS: name the receiver's "
+                    "own certificate with --tls-cert"
                 )
         if self.user_identity is not None and not tls:
-            print_message("pass phrases go over the network as they are: use TLS, see --tls-cert")
+            print_message("passwords are sent unencrypted: use TLS, see --tls-cert")
 
 
 class _Peer(click.ParamType[PeerRule]):
@@ -65,24 +66,24 @@ _OPTIONS: Final = (
         "--allow",
         type=_Peer(),
         multiple=True,
-        help="Who may connect: a calling AE title, or '*' for any, from anywhere or from an address or network. "
+        help="Allowed peer: a calling AE title, or '*' for any, optionally with @ and an address or network. "
         "Repeatable.",
     ),
-    click.option("--allow-any", is_flag=True, help="Let everybody connect, also from other machines."),
+    click.option("--allow-any", is_flag=True, help="Allow all peers, also on other machines."),
     click.option(
-        "--require-called-aet", is_flag=True, help="Refuse those who call another AE title than our own, --ae-title."
+        "--require-called-aet", is_flag=True, help="Reject associations with a called AE title other than --ae-title."
     ),
     click.option(
         "--passwords",
         type=click.Path(exists=True, dir_okay=False, path_type=Path),
-        help="Users and hashes of their pass phrases, as `dicomport password` writes them: whoever connects has to be "
-        "one of them.",
+        help="File of users and password hashes, as written by `dicomport password`; every peer must then identify "
+        "as one of these users.",
     ),
 )
 
 
 def access_options(command: Callable[..., int]) -> Callable[..., int]:
-    """Add the options that say who may connect; they arrive as one parameter, `access`."""
+    """Add the access options; the command receives them as one parameter, `access`."""
 
     @functools.wraps(command)
     def gathered(
@@ -103,14 +104,12 @@ def access_options(command: Callable[..., int]) -> Callable[..., int]:
         )
         return command(access=access, **others)
 
-    for option in reversed(_OPTIONS):
-        gathered = option(gathered)
-    return gathered
+    return with_options(gathered, _OPTIONS)
 
 
 def _read(path: Path) -> Passwords:
     try:
         return Passwords.read(path)
     except (OSError, ValueError) as error:
-        told = error.strerror if isinstance(error, OSError) else error
-        raise click.UsageError(f"--passwords {path}: {told}") from None
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise click.UsageError(f"--passwords {path}: {reason}") from None

@@ -1,4 +1,4 @@
-"""How the receiver keeps its archive, as options."""
+"""Options of the receiver's archive."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, Final
 import click
 
 from dicomport.archive import DEFAULT_LAYOUT, ArchiveOptions, Check, Checks, Duplicates, Layout, Policy
+from dicomport.cli.options.common import with_options
 from dicomport.files import Durability
 
 __all__ = ["SIZE", "archive_policy_options"]
@@ -53,7 +54,7 @@ class _Size(click.ParamType[int]):
         try:
             return int(float(text.rstrip("".join(_UNITS))) * factor)
         except (ValueError, OverflowError):
-            self.fail(f"{value!r} is no size, such as 500M or 2G", param, ctx)
+            self.fail(f"{value!r} is not a valid size; expected a number of bytes such as 500M or 2G", param, ctx)
 
 
 SIZE: Final = _Size()
@@ -65,7 +66,7 @@ _OPTIONS: Final = (
         type=_Layout(),
         default=DEFAULT_LAYOUT,
         show_default=True,
-        help="Where in the archive an instance goes: a template over {study}, {series}, {instance}, {modality}, "
+        help="Path of an instance in the archive: a template over {study}, {series}, {instance}, {modality}, "
         "{study_date}, {patient_id}, {calling} and more.",
     ),
     click.option(
@@ -73,50 +74,50 @@ _OPTIONS: Final = (
         type=click.Choice([durability.value for durability in Durability]),
         default=_DEFAULTS.durability.value,
         show_default=True,
-        help="What a success waits for: stable storage, or the operating system.",
+        help="Storage that a success waits for: the disk, or only the operating system's cache.",
     ),
     click.option(
         "--duplicates",
         type=click.Choice([duplicates.value for duplicates in Duplicates]),
         default=_DEFAULTS.duplicates.value,
         show_default=True,
-        help="What becomes of an instance whose UID is taken by one with other bytes.",
+        help="How to handle a duplicate SOP Instance UID with different content.",
     ),
     click.option(
         "--check",
         "checks",
         type=_Check(),
         multiple=True,
-        help=f"What becomes of a data set that fails a check ({', '.join(Check)}): refuse, the default, keeps it in "
-        "quarantine; accept stores it and warns with 0xB007. Repeatable.",
+        help=f"How to handle a data set that fails a check ({', '.join(Check)}): refuse, the default, moves it to "
+        "quarantine; accept stores it with the warning 0xB007. Repeatable.",
     ),
-    click.option("--accept-anyway", is_flag=True, help="Accept whatever fails a check."),
+    click.option("--accept-anyway", is_flag=True, help="Accept data sets that fail any check."),
     click.option(
         "--min-free",
         type=SIZE,
         default=_DEFAULTS.min_free_bytes,
         show_default="268M",
-        help="Room to leave on the disk: with less, instances are refused with 0xA700.",
+        help="Free space to keep on the disk; below it, instances are refused with 0xA700.",
     ),
     click.option(
         "--quarantine-size",
         type=SIZE,
         default=_DEFAULTS.quarantine_bytes,
         show_default="10.7G",
-        help="Most that is kept in quarantine; beyond it the oldest goes.",
+        help="Maximum size of the quarantine; above it, the oldest files are deleted.",
     ),
     click.option(
         "--quarantine-days",
         type=click.FloatRange(0),
         default=_DEFAULTS.quarantine_days,
         show_default=True,
-        help="How long something is kept in quarantine.",
+        help="Days to keep a file in quarantine.",
     ),
 )
 
 
 def archive_policy_options(command: Callable[..., int]) -> Callable[..., int]:
-    """Add the options that say how an archive is kept; they arrive as one parameter, `options`."""
+    """Add the archive options; the command receives them as one parameter, `options`."""
 
     @functools.wraps(command)
     def gathered(
@@ -143,6 +144,4 @@ def archive_policy_options(command: Callable[..., int]) -> Callable[..., int]:
         )
         return command(options=options, **others)
 
-    for option in reversed(_OPTIONS):
-        gathered = option(gathered)
-    return gathered
+    return with_options(gathered, _OPTIONS)

@@ -1,10 +1,11 @@
-"""Options that several commands share, under the names that DCMTK's and pynetdicom's tools taught everyone."""
+"""Options that several commands share; their names are those of DCMTK's and pynetdicom's tools."""
 
 from __future__ import annotations
 
 import enum
+import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import click
@@ -22,24 +23,30 @@ __all__ = [
     "log_format_option",
     "maximum_length_option",
     "verbosity_options",
+    "with_options",
 ]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
+def with_options(command: Command, options: Sequence[Callable[[Any], Any]]) -> Command:
+    """Return the command with these options; its help lists them in this order."""
+    return functools.reduce(lambda decorated, option: option(decorated), reversed(options), command)
+
+
 class ExitCode(enum.IntEnum):
-    """What a command's exit says."""
+    """Exit codes of the commands."""
 
     OK = 0
-    """Everything that was asked for was done."""
+    """The command succeeded."""
     FAILED = 1
-    """Something was not."""
+    """A part of the command failed."""
     USAGE = 2
-    """The command line was wrong."""
+    """The command line is invalid."""
     NO_ASSOCIATION = 3
-    """No association could be had."""
+    """No association was established."""
     INTERRUPTED = 130
-    """Ctrl-C."""
+    """The user pressed Ctrl-C."""
 
 
 class _AETitle(click.ParamType[str]):
@@ -55,7 +62,7 @@ class _AETitle(click.ParamType[str]):
 AE_TITLE = _AETitle()
 
 ae_title_option = click.option(
-    "-aet", "--ae-title", type=AE_TITLE, default="DICOMPORT", show_default=True, help="Our own AE title."
+    "-aet", "--ae-title", type=AE_TITLE, default="DICOMPORT", show_default=True, help="Local AE title."
 )
 called_ae_title_option = click.option(
     "-aec", "--called-ae-title", type=AE_TITLE, default="ANY-SCP", show_default=True, help="The peer's AE title."
@@ -67,10 +74,10 @@ maximum_length_option = click.option(
     type=click.IntRange(0, 0xFFFFFFFF),
     default=DEFAULT_MAXIMUM_LENGTH,
     show_default=True,
-    help="Longest P-DATA PDU that we announce to take, bytes; 0 is no limit.",
+    help="Maximum length of a received P-DATA PDU to announce, in bytes; 0 for no limit.",
 )
 json_option = click.option(
-    "--json", "as_json", is_flag=True, help="One JSON object per line on stdout; text for people goes to stderr."
+    "--json", "as_json", is_flag=True, help="One JSON object per line on stdout; messages are written to stderr."
 )
 
 
@@ -84,27 +91,28 @@ log_format_option = click.option(
     default=LogFormat.TEXT,
     show_default=LogFormat.TEXT.value,
     expose_value=False,
-    # Before all others: what is wrong with them is told in this format.
+    # Evaluated first: errors of the other options use this format.
     is_eager=True,
     callback=_set_log_format,
-    help="How stderr is written: lines for people, or one JSON object per line.",
+    help="Format of stderr: text, or one JSON object per line.",
 )
 
 
 def verbosity_options(command: Command) -> Command:
     """Add --log-format, and -q, -v and -d, the parameter `log_level`."""
-    command = log_format_option(command)
-    for short, long, level, help_text in (
-        ("-d", "--debug", logging.DEBUG, "Log all there is to log."),
+    levels = (
+        ("-q", "--quiet", logging.ERROR, "Log errors only."),
         ("-v", "--verbose", logging.INFO, "Log each association and each instance."),
-        ("-q", "--quiet", logging.ERROR, "Say nothing but errors."),
-    ):
-        option = click.option(short, long, "log_level", flag_value=level, type=int, default=None, help=help_text)
-        command = option(command)
-    return command
+        ("-d", "--debug", logging.DEBUG, "Log every PDU and every step."),
+    )
+    options = [
+        click.option(short, long, "log_level", flag_value=level, type=int, default=None, help=help_text)
+        for short, long, level, help_text in levels
+    ]
+    return with_options(command, [*options, log_format_option])
 
 
 def configure_logging(level: int | None) -> bool:
-    """Send the library's log to stderr; give whether a person wants to be told more than errors."""
+    """Send the library's log to stderr; return whether messages other than errors are wanted."""
     log_to_stderr(logging.WARNING if level is None else level)
     return level != logging.ERROR

@@ -1,4 +1,4 @@
-"""Presentation Contexts on a command line."""
+"""Presentation Contexts as option values."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ def _sop_class(name: str) -> SOPClass | str:
         return name
     found = sop_classes.find(name)
     if found is None:
-        raise ValueError(f"{name!r} is no SOP Class: give a UID or a storage class's keyword, such as CTImageStorage")
+        raise ValueError(
+            f"{name!r} is not a SOP Class: use a UID or the keyword of a storage class, such as CTImageStorage"
+        )
     return found
 
 
@@ -42,7 +44,7 @@ def _transfer_syntax(name: str) -> TransferSyntax | str:
         return name
     found = _SYNTAXES.get(name)
     if found is None:
-        raise ValueError(f"{name!r} is no transfer syntax: give a UID or a keyword, such as JPEGBaseline8Bit")
+        raise ValueError(f"{name!r} is not a transfer syntax: use a UID or a keyword, such as JPEGBaseline8Bit")
     return found
 
 

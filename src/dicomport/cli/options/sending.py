@@ -1,4 +1,4 @@
-"""The options of `storescu` that say how to send."""
+"""Options of `storescu` that control sending."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from dicomport.cli.options.common import with_options
 from dicomport.scu import RetryPolicy, Transform
 from dicomport.wire import Priority
 
@@ -30,40 +31,40 @@ _OPTIONS = (
         type=click.IntRange(1, 64),
         default=2,
         show_default=True,
-        help="Associations at once, where there is enough to send.",
+        help="Maximum number of concurrent associations.",
     ),
     click.option(
         "--window",
         type=click.IntRange(1, 1000),
         default=16,
         show_default=True,
-        help="Operations outstanding on each, where the peer grants them; 1 negotiates none.",
+        help="Maximum number of outstanding operations per association; 1 sends one at a time.",
     ),
     click.option(
         "--retries",
         type=click.IntRange(0, 1000),
         default=_RETRY.retries,
         show_default=True,
-        help="How often a failure that may pass is tried again.",
+        help="Maximum number of retries after a transient failure.",
     ),
     click.option(
         "--retry-for",
         type=click.FloatRange(0),
         default=_RETRY.seconds,
         show_default=True,
-        help="Seconds after the first failure in which it is.",
+        help="Seconds after the first failure during which retries are made.",
     ),
     click.option(
         "--retry-delay",
         type=click.FloatRange(0),
         default=_RETRY.first_delay,
         show_default=True,
-        help="Seconds to the second try; each delay is about twice the one before.",
+        help="Seconds before the first retry; each further delay is about twice as long.",
     ),
     click.option(
         "--journal",
         type=click.Path(path_type=Path, dir_okay=False),
-        help="File that keeps what was accepted: the same command, run again, sends what is missing.",
+        help="File that records accepted instances: the same command, run again, sends only the missing ones.",
     ),
     click.option(
         "--report",
@@ -73,7 +74,7 @@ _OPTIONS = (
     click.option(
         "--convert",
         is_flag=True,
-        help="Let an instance go in another transfer syntax, without loss, where the peer refuses its own.",
+        help="Convert an instance without loss if the peer does not accept its transfer syntax.",
     ),
     click.option(
         "--set",
@@ -81,11 +82,13 @@ _OPTIONS = (
         metavar="KEYWORD=VALUE",
         multiple=True,
         callback=lambda _context, _option, texts: _values(texts),
-        help="Put a value into each data set, for test sends; repeatable.",
+        help="Set an attribute in each data set, for tests; repeatable.",
     ),
-    click.option("--invent-uids", is_flag=True, help="Give studies, series and instances new UIDs, for test sends."),
-    click.option("--fail-fast", is_flag=True, help="End with the first instance that fails for good."),
-    click.option("--dry-run", "plan_only", is_flag=True, help="Print what would be sent and how, and send nothing."),
+    click.option(
+        "--invent-uids", is_flag=True, help="Replace Study, Series and SOP Instance UIDs by new ones, for tests."
+    ),
+    click.option("--fail-fast", is_flag=True, help="Stop at the first permanent failure."),
+    click.option("--dry-run", "plan_only", is_flag=True, help="Print the plan and send nothing."),
 )
 
 
@@ -94,13 +97,13 @@ def _values(texts: Iterable[str]) -> dict[str, str]:
     for text in texts:
         keyword, sign, value = text.partition("=")
         if not sign:
-            raise click.BadParameter(f"{text!r} is not of the form KEYWORD=VALUE")
+            raise click.BadParameter(f"{text!r} is invalid; expected KEYWORD=VALUE")
         values[keyword] = value
     return values
 
 
 def sending_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options; the command gets `retry` and `preparation` in the place of those that make them up."""
+    """Add the options; `retry` and `transform` are built from several of them."""
 
     @functools.wraps(command)
     def with_values(
@@ -115,9 +118,9 @@ def sending_options(command: Callable[..., Any]) -> Callable[..., Any]:
     ) -> Any:
         retry = RetryPolicy(retries=retries, seconds=retry_for, first_delay=retry_delay)
         try:
-            preparation = Transform(convert=convert, values=values, invent_uids=invent_uids)
+            transform = Transform(convert=convert, values=values, invent_uids=invent_uids)
         except ValueError as error:
             raise click.UsageError(f"--set: {error}") from None
-        return command(retry=retry, preparation=preparation, **others)
+        return command(retry=retry, transform=transform, **others)
 
-    return functools.reduce(lambda decorated, option: option(decorated), reversed(_OPTIONS), with_values)
+    return with_options(with_values, _OPTIONS)

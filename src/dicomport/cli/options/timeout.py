@@ -1,4 +1,4 @@
-"""How long the commands wait for a peer, as options."""
+"""Options of timeouts."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 
 import click
 
+from dicomport.cli.options.common import with_options
 from dicomport.net import Timeouts
 
 __all__ = ["FLAGS", "Side", "timeout_options"]
@@ -18,7 +19,7 @@ _DEFAULTS: Final = Timeouts()
 
 
 class Side(enum.Flag):
-    """Which commands have an option."""
+    """The commands that have an option: those of requestors, of acceptors, or both."""
 
     REQUESTOR = enum.auto()
     ACCEPTOR = enum.auto()
@@ -34,36 +35,42 @@ class _Flag(NamedTuple):
     side: Side
     help: str
     follows: str = ""
-    """The flag of the setting that it takes over where it is not given."""
+    """The option that supplies the default."""
 
 
 FLAGS: Final = {
-    "acse": _Flag(("-ta", "--acse-timeout"), _BOTH, "Seconds to wait for an association, its release, and its end."),
-    "dimse": _Flag(("-td", "--dimse-timeout"), _BOTH, "Seconds to wait for the response to a request."),
-    "network": _Flag(
-        ("-tn", "--network-timeout"), _BOTH, "Seconds to wait for what a peer has to send, or for it to take ours."
+    "acse": _Flag(
+        ("-ta", "--acse-timeout"), _BOTH, "Timeout for establishing, releasing and closing an association, seconds."
     ),
-    "connect": _Flag(("--connect-timeout",), Side.REQUESTOR, "Seconds to wait for a TCP connection."),
-    "tls": _Flag(("--tls-timeout",), _BOTH, "Seconds to wait for a TLS handshake."),
-    "artim": _Flag(("--artim-timeout",), _BOTH, "Seconds to wait for an association request, and for a close.", "-ta"),
-    "release": _Flag(("--release-timeout",), Side.REQUESTOR, "Seconds to wait for a release.", "-ta"),
-    "idle": _Flag(("--idle-timeout",), Side.ACCEPTOR, "Seconds to wait for the next request.", "-tn"),
+    "dimse": _Flag(("-td", "--dimse-timeout"), _BOTH, "Timeout for the response to a request, seconds."),
+    "network": _Flag(
+        ("-tn", "--network-timeout"), _BOTH, "Timeout for sending or receiving on the connection, seconds."
+    ),
+    "connect": _Flag(("--connect-timeout",), Side.REQUESTOR, "Timeout for the TCP connection, seconds."),
+    "tls": _Flag(("--tls-timeout",), _BOTH, "Timeout for the TLS handshake, seconds."),
+    "artim": _Flag(
+        ("--artim-timeout",), _BOTH, "Timeout for an association request and for closing, seconds (ARTIM timer).", "-ta"
+    ),
+    "release": _Flag(("--release-timeout",), Side.REQUESTOR, "Timeout for a release, seconds.", "-ta"),
+    "idle": _Flag(("--idle-timeout",), Side.ACCEPTOR, "Timeout for the next request, seconds.", "-tn"),
     "progress": _Flag(
         ("--progress-timeout",),
         Side.ACCEPTOR,
-        "Seconds in which a data set must come along by as many bytes as --min-rate says.",
+        "Abort if throughput stays below --min-rate for this many seconds.",
         "-tn",
     ),
-    "slowest": _Flag(("--min-rate",), Side.ACCEPTOR, "Bytes per second that a data set must not fall below."),
-    "write": _Flag(("--write-timeout",), _BOTH, "Seconds to wait for a peer to take what it is sent.", "-tn"),
-    "abort": _Flag(("--abort-timeout",), _BOTH, "Seconds for an abort to leave."),
-    "shutdown": _Flag(("--shutdown-timeout",), Side.ACCEPTOR, "Seconds for what is in flight, once told to stop."),
+    "slowest": _Flag(
+        ("--min-rate",), Side.ACCEPTOR, "Minimum throughput while a data set is received, bytes per second."
+    ),
+    "write": _Flag(("--write-timeout",), _BOTH, "Timeout for sending to a peer that does not read, seconds.", "-tn"),
+    "abort": _Flag(("--abort-timeout",), _BOTH, "Timeout for sending an abort, seconds."),
+    "shutdown": _Flag(("--shutdown-timeout",), Side.ACCEPTOR, "Timeout for open associations after SIGTERM, seconds."),
 }
-"""By field of `Timeouts`, in the order of the help."""
+"""Options by field of `Timeouts`, in the order of the help."""
 
 
 def timeout_options(side: Side) -> Callable[[Callable[..., int]], Callable[..., int]]:
-    """Add the options for this side of an association; they arrive as one parameter, `timeouts`."""
+    """Add the options for this side of an association; the command receives them as one parameter, `timeouts`."""
     flags = {field: flag for field, flag in FLAGS.items() if flag.side & side}
 
     def add(command: Callable[..., int]) -> Callable[..., int]:
@@ -72,13 +79,17 @@ def timeout_options(side: Side) -> Callable[[Callable[..., int]], Callable[..., 
             timeouts = Timeouts(**{field: arguments.pop(field) for field in flags})
             return command(timeouts=timeouts, **arguments)
 
-        for field, flag in reversed(flags.items()):
-            default = getattr(_DEFAULTS, field)
-            kind = click.FloatRange(0) if field == "slowest" else _SECONDS
-            option = click.option(
-                *flag.names, field, type=kind, default=default, show_default=flag.follows or True, help=flag.help
+        options = [
+            click.option(
+                *flag.names,
+                field,
+                type=click.FloatRange(0) if field == "slowest" else _SECONDS,
+                default=getattr(_DEFAULTS, field),
+                show_default=flag.follows or True,
+                help=flag.help,
             )
-            gathered = option(gathered)
-        return gathered
+            for field, flag in flags.items()
+        ]
+        return with_options(gathered, options)
 
     return add

@@ -1,4 +1,4 @@
-"""TLS, as options of all commands that connect or are connected to."""
+"""Options of TLS, for requestors and acceptors."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import click
 
+from dicomport.cli.options.common import with_options
 from dicomport.cli.options.timeout import Side
 from dicomport.logs import get_logger
 from dicomport.net import TLSProfile, tls_client_context, tls_server_context
@@ -23,13 +24,13 @@ if TYPE_CHECKING:
 
 __all__ = ["TLSOptions", "renewing", "tls_context", "tls_options"]
 
-_PASSPHRASE: Final = "DICOMPORT_TLS_PASSPHRASE"  # noqa: S105  # its name, not the pass phrase
+_PASSPHRASE: Final = "DICOMPORT_TLS_PASSPHRASE"  # noqa: S105  # the variable's name
 
 log = get_logger("cli")
 
 
 class TLSOptions(NamedTuple):
-    """What was said of TLS, where it is to be used."""
+    """The TLS options of a command that uses TLS."""
 
     side: Side
     certificate: Path | None
@@ -38,10 +39,10 @@ class TLSOptions(NamedTuple):
     authorities: Path | None
     profile: str
     lenient: bool
-    """The client takes a trusted certificate for any name; the server takes clients without a certificate."""
+    """A client accepts a trusted certificate for any name; a server accepts clients without a certificate."""
 
     def context(self) -> ssl.SSLContext:
-        """Read the files. Raises `ValueError`."""
+        """Return the context, read from the files. Raises `ValueError`."""
         if self.side is Side.REQUESTOR:
             return tls_client_context(
                 certificate=self.certificate,
@@ -52,9 +53,11 @@ class TLSOptions(NamedTuple):
                 check_name=not self.lenient,
             )
         if self.certificate is None:
-            raise ValueError("name the receiver's certificate and key: --tls-cert FILE --tls-key FILE")
+            raise ValueError("TLS needs the receiver's certificate and key: --tls-cert FILE --tls-key FILE")
         if self.authorities is None and not self.lenient:
-            raise ValueError("name who certifies the clients, --tls-ca FILE, or let in any: --tls-anonymous-clients")
+            raise ValueError(
+                "name the clients' authorities with --tls-ca FILE, or accept all clients with --tls-anonymous-clients"
+            )
         return tls_server_context(
             self.certificate,
             self.key,
@@ -65,7 +68,7 @@ class TLSOptions(NamedTuple):
         )
 
     def reversed(self) -> TLSOptions:
-        """Give the options for connections that go the other way."""
+        """Return the options for connections in the other direction."""
         if self.side is Side.ACCEPTOR:
             return self._replace(side=Side.REQUESTOR, lenient=False)
         return self._replace(side=Side.ACCEPTOR, lenient=self.authorities is None)
@@ -76,11 +79,11 @@ class TLSOptions(NamedTuple):
         try:
             return self.passphrase_file.read_text(encoding="utf-8").rstrip("\r\n")
         except (OSError, UnicodeDecodeError) as error:
-            raise ValueError(f"{self.passphrase_file} can't be read: {error}") from None
+            raise ValueError(f"cannot read --tls-passphrase-file {self.passphrase_file}: {error}") from None
 
 
 def tls_context(options: TLSOptions | None) -> ssl.SSLContext | None:
-    """Make the context, if there is to be one. Raises `click.UsageError`."""
+    """Return the context, or None without TLS. Raises `click.UsageError`."""
     try:
         return None if options is None else options.context()
     except ValueError as error:
@@ -90,13 +93,15 @@ def tls_context(options: TLSOptions | None) -> ssl.SSLContext | None:
 _FILE: Final = click.Path(dir_okay=False, path_type=Path)
 
 _OPTIONS: Final = (
-    click.option("--tls", "tls_wanted", is_flag=True, help="Use TLS. Any of the next few options says it too."),
-    click.option("--tls-cert", type=_FILE, help="Our certificate, PEM, and those between it and the root."),
-    click.option("--tls-key", type=_FILE, help="Its private key, PEM; by default in the certificate's file."),
+    click.option("--tls", "tls_wanted", is_flag=True, help="Use TLS; implied by the other TLS options."),
+    click.option("--tls-cert", type=_FILE, help="Own certificate and its intermediates, PEM."),
+    click.option(
+        "--tls-key", type=_FILE, help="Private key of the certificate, PEM; by default in the certificate's file."
+    ),
     click.option(
         "--tls-passphrase-file",
         type=_FILE,
-        help=f"File with the pass phrase of the key; by default the environment's {_PASSPHRASE}.",
+        help=f"File with the passphrase of the key; default: environment variable {_PASSPHRASE}.",
     ),
     click.option(
         "--tls-ca",
@@ -104,7 +109,7 @@ _OPTIONS: Final = (
         "--add-cert-dir",
         "tls_ca",
         type=click.Path(path_type=Path),
-        help="Whom to trust: file, or folder of files, with certificates of authorities or of the peers themselves.",
+        help="Trusted certificates, of authorities or of peers: a file, or a folder of files.",
     ),
     click.option(
         "--tls-profile",
@@ -115,16 +120,16 @@ _OPTIONS: Final = (
 )
 _LENIENT: Final = {
     Side.REQUESTOR: click.option(
-        "--tls-any-name", "tls_lenient", is_flag=True, help="Take a trusted certificate whatever host it is for."
+        "--tls-any-name", "tls_lenient", is_flag=True, help="Accept a trusted certificate for any host name."
     ),
     Side.ACCEPTOR: click.option(
-        "--tls-anonymous-clients", "tls_lenient", is_flag=True, help="Let in clients that show no certificate."
+        "--tls-anonymous-clients", "tls_lenient", is_flag=True, help="Accept clients without a certificate."
     ),
 }
 
 
 def tls_options(side: Side) -> Callable[[Callable[..., int]], Callable[..., int]]:
-    """Add the options for this side of a connection; they arrive as one parameter, `security`."""
+    """Add the options for this side of a connection; the command receives them as one parameter, `security`."""
 
     def add(command: Callable[..., int]) -> Callable[..., int]:
         @functools.wraps(command)
@@ -139,9 +144,9 @@ def tls_options(side: Side) -> Callable[[Callable[..., int]], Callable[..., int]
             tls_lenient: bool,
             **others: Any,
         ) -> int:
-            said = (tls_cert, tls_key, tls_passphrase_file, tls_ca, tls_profile)
-            # Who says anything of TLS wants it: plain text is never what is left for want of a flag.
-            wanted = tls_wanted or tls_lenient or any(said)
+            given = (tls_cert, tls_key, tls_passphrase_file, tls_ca, tls_profile)
+            # Any TLS option turns TLS on, so that a forgotten --tls never leads to plain text.
+            wanted = tls_wanted or tls_lenient or any(given)
             options = TLSOptions(
                 side=side,
                 certificate=tls_cert,
@@ -153,16 +158,14 @@ def tls_options(side: Side) -> Callable[[Callable[..., int]], Callable[..., int]
             )
             return command(security=options if wanted else None, **others)
 
-        for option in reversed((*_OPTIONS, _LENIENT[side])):
-            gathered = option(gathered)
-        return gathered
+        return with_options(gathered, (*_OPTIONS, _LENIENT[side]))
 
     return add
 
 
 @contextlib.contextmanager
 def renewing(scp: StorageSCP, security: TLSOptions | None) -> Iterator[None]:
-    """Read the files again whenever the process gets SIGHUP; where that fails the receiver goes on with what it has."""
+    """Reload the files on SIGHUP; if that fails, the receiver keeps its present certificates."""
     if security is None:
         yield
         return
@@ -171,7 +174,7 @@ def renewing(scp: StorageSCP, security: TLSOptions | None) -> Iterator[None]:
         try:
             scp.renew_tls(security.context())
         except ValueError as error:
-            log.error("tls_reload_failed", reason=str(error))  # noqa: TRY400  # the file is at fault, not the code
+            log.error("tls_reload_failed", reason=str(error))  # noqa: TRY400  # no traceback: the file is invalid
         else:
             log.info("tls_reloaded", file=str(security.certificate))
 

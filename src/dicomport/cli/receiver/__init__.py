@@ -1,1 +1,1 @@
-"""What `storescp` adds to its options: settings, archive, hooks, workers."""
+"""Parts of `storescp`: configuration file, archives, storage commitment, hooks, workers."""

@@ -1,4 +1,4 @@
-"""The receiver's archives: the one of all, and those that peers have of their own."""
+"""The receiver's archives: the default archive and those of single peers."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ __all__ = ["Archives", "opened"]
 
 @dataclass(frozen=True, slots=True)
 class Archives:
-    """Archives that are open, each with its hooks."""
+    """Open archives and their hooks."""
 
-    of_all: Archive
+    default: Archive
     peers: tuple[PeerRule, ...]
-    """Those who were configured, with their storages."""
+    """The configured peers with their storages."""
     archives: tuple[Archive, ...]
     hooks: tuple[Hooks, ...]
 
     @property
     def recovered(self) -> int:
-        """How many instances the indexes had not known before."""
+        """Number of instances added to the indexes by recovery."""
         return sum(archive.recovered for archive in self.archives)
 
     def association_over(self, association: AssociationInfo) -> None:
-        """Tell the hooks; only those of the association's archive know it."""
+        """Notify the hooks of all archives; only those that know the association react."""
         for hooks in self.hooks:
             hooks.association_over(association)
 
@@ -42,7 +42,7 @@ class Archives:
 def opened(
     root: Path, options: ArchiveOptions, peers: Sequence[PeerSettings], hooks_of: Callable[[Path], Hooks]
 ) -> Iterator[Archives]:
-    """Open them all. Raises `click.ClickException` where that can't be done."""
+    """Open all archives. Raises `click.ClickException`."""
     own = [peer.archive for peer in peers if peer.archive is not None]
     paths = {path.resolve(): path for path in (root, *own)}
     _check_apart(paths)
@@ -59,7 +59,7 @@ def opened(
             return dataclasses.replace(settings.peer, storage=archives[settings.archive.resolve()])
 
         yield Archives(
-            of_all=archives[root.resolve()],
+            default=archives[root.resolve()],
             peers=tuple(map(with_storage, peers)),
             archives=tuple(archives.values()),
             hooks=tuple(hooks.values()),
@@ -67,11 +67,11 @@ def opened(
 
 
 def _check_apart(paths: Collection[Path]) -> None:
-    # An archive takes every file in its folder for its own.
+    # Every file below an archive's folder belongs to that archive.
     for inner in paths:
         for outer in paths:
             if inner != outer and inner.is_relative_to(outer):
-                raise click.UsageError(f"the archive {inner} can't be inside the archive {outer}")
+                raise click.UsageError(f"archive {inner} is inside archive {outer}: choose separate folders")
 
 
 def _open(path: Path, options: ArchiveOptions, hooks: Hooks) -> Archive:
@@ -81,5 +81,5 @@ def _open(path: Path, options: ArchiveOptions, hooks: Hooks) -> Archive:
         raise click.ClickException(str(error)) from None
     except OSError as error:
         raise click.ClickException(
-            f"{path} can't be the archive: {error.strerror}. Name another folder with --archive"
+            f'cannot use "{path}" as the archive folder: {error.strerror}; choose another with --archive'
         ) from None

@@ -1,4 +1,4 @@
-"""Storage commitment from the receiver's archives."""
+"""Storage commitment by the receiver's archives."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class _ReportTo(click.ParamType[tuple[str, Address]]):
         host, colon, port = where.rpartition(":")
         host = host.removeprefix("[").removesuffix("]")
         if not (equals and colon and host and port.isascii() and port.isdecimal()):
-            self.fail(f"{value!r} is not {_FORM}", param, ctx)
+            self.fail(f"{value!r} is invalid; expected {_FORM}", param, ctx)
         try:
             return check_ae_title(title), Address(host, int(port))
         except ValueError as error:
@@ -43,13 +43,13 @@ commit_to_option = click.option(
     "report_to",
     type=_ReportTo(),
     multiple=True,
-    help="Where a peer listens for reports on its requests for storage commitment, by its calling AE title. Else they "
-    "go over the association that has asked, if that is still there. Repeatable.",
+    help="Address for storage commitment reports to a calling AE title. By default, reports are sent over the "
+    "requesting association if it is still open. Repeatable.",
 )
 
 
 class Commitments:
-    """Gives each peer commitment from the archive where its instances go, and from no other."""
+    """Answers each peer's requests from the archive that stores its instances."""
 
     sop_classes: Final = CommitmentSCP.sop_classes
     is_user: Final = False
@@ -63,7 +63,7 @@ class Commitments:
         timeouts: Timeouts,
         tls: ssl.SSLContext | None,
     ) -> None:
-        """`tls` is a client-side context for all that is reported to `report_to`."""
+        """`tls` is the client-side context for reports to `report_to`."""
         addresses = {peer: dataclasses.replace(address, tls=tls) for peer, address in report_to}
         self._running = contextlib.AsyncExitStack()
         self._of: Mapping[object, CommitmentSCP] = {
@@ -78,7 +78,7 @@ class Commitments:
         }
 
     async def start(self) -> None:
-        """Start all of them. Raises `OSError`."""
+        """Start storage commitment of all archives. Raises `OSError`."""
         async with contextlib.AsyncExitStack() as started:
             for commitment in self._of.values():
                 await commitment.start()
@@ -86,9 +86,9 @@ class Commitments:
             self._running = started.pop_all()
 
     async def stop(self) -> None:
-        """Stop all of them."""
+        """Stop storage commitment of all archives."""
         await self._running.aclose()
 
     async def perform(self, operation: NormalizedOperation) -> Status:
-        """Have the peer's own archive answer."""
+        """Answer from the archive of the operation's peer."""
         return await self._of[operation.storage].perform(operation)

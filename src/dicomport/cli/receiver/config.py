@@ -1,4 +1,4 @@
-"""The receiver's settings from a file in TOML: those of the command line, and a table for each peer."""
+"""The receiver's configuration file in TOML: options of the command line, and one table per peer."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _NAME: Final = "configured"
 
 
 def config_option(command: Callable[..., int]) -> Callable[..., int]:
-    """Add --config, the parameter `configured`: the peers. What else is in the file becomes the options' defaults."""
+    """Add --config; the parameter `configured` has the peers, and other settings become the options' defaults."""
     return click.option(
         "--config",
         _NAME,
         type=click.Path(exists=True, dir_okay=False, path_type=Path),
-        # Before all others, as it gives their defaults.
+        # Evaluated first: the file sets the defaults of the other options.
         is_eager=True,
         callback=_load,
-        help="Settings in TOML, under the names of the options, and who may connect, in tables [peers.NAME]. What the "
-        "command line says wins.",
+        help="TOML file with settings named like the options, and allowed peers in tables [peers.NAME]. Command-line "
+        "options override the file.",
     )(command)
 
 
@@ -44,12 +44,12 @@ def _load(context: click.Context, _option: click.Parameter, path: Path | None) -
     except SettingError as error:
         raise click.UsageError(f"{path}: {error}") from None
     except ValueError as error:
-        raise click.UsageError(f"{path} is no TOML: {error}") from None
+        raise click.UsageError(f"{path} is not valid TOML: {error}") from None
     return peers
 
 
 def _defaults(context: click.Context, settings: Mapping[str, object], folder: Path) -> Iterator[tuple[str, object]]:
-    """Check settings as the options of the command do, and give them by the names of its parameters."""
+    """Yield settings as the command's parameters, checked as the options check them."""
     parameters = dict(_parameters(context.command))
     set_by: dict[str, str] = {}
     for key, value in settings.items():
@@ -58,7 +58,7 @@ def _defaults(context: click.Context, settings: Mapping[str, object], folder: Pa
         parameter = parameters[key]
         name = parameter.name or ""
         if name in set_by:
-            raise SettingError(f"{set_by[name]} and {key} say the same thing: leave one of them out")
+            raise SettingError(f"{set_by[name]} and {key} are the same setting: remove one of them")
         set_by[name] = key
         default = _default(parameter, key, value, folder)
         try:
@@ -70,7 +70,7 @@ def _defaults(context: click.Context, settings: Mapping[str, object], folder: Pa
 
 
 def _parameters(command: click.Command) -> Iterator[tuple[str, click.Parameter]]:
-    """Give the parameters by the names of settings: those of the arguments, and the long ones of the options."""
+    """Yield the parameters by setting: names of arguments, and long names of options."""
     for parameter in command.params:
         if isinstance(parameter, click.Argument):
             yield parameter.name or "", parameter
@@ -81,16 +81,16 @@ def _parameters(command: click.Command) -> Iterator[tuple[str, click.Parameter]]
 
 
 def _default(parameter: click.Parameter, key: str, value: object, folder: Path) -> object:
-    """Give a value as it would come from the command line; but a path starts where the file is."""
+    """Return a value as the command line would supply it; relative paths start at the file's folder."""
     if isinstance(parameter, click.Option) and parameter.is_flag:
         given = flag("", key, value)
-        # Other flags than those that are true or false stand for a value: --verbose is a level.
+        # Flags other than booleans stand for a value: --verbose is a level.
         return (
             given if isinstance(parameter.type, click.types.BoolParamType) else parameter.flag_value if given else None
         )
     several = array("", key, value) if parameter.multiple else [value]
     for one in several:
         if isinstance(one, bool) or not isinstance(one, str | int | float):
-            raise wrong("", key, one, "it is text, in quotes, or a number")
+            raise wrong("", key, one, "expected text in quotes, or a number")
     texts = [str(folder / str(one)) if isinstance(parameter.type, click.Path) else str(one) for one in several]
     return texts if parameter.multiple else texts[0]

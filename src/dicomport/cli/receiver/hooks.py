@@ -1,4 +1,4 @@
-"""Commands that `storescp` runs for instances and studies: never by way of a shell, what peers said as data only."""
+"""Commands that `storescp` runs for instances and studies, without a shell; peers' values are data only."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import click
 
 from dicomport.archive import CompleteStudy, HookError, Hooks, Record
+from dicomport.cli.options.common import with_options
 
 __all__ = ["command_hook", "command_hooks", "hook_options", "split_command"]
 
@@ -25,13 +26,13 @@ Argv = tuple[str, ...]
 
 
 def split_command(command: str) -> Argv:
-    """Split a command into program and arguments, as a shell would, and do nothing else that one would do.
+    """Return program and arguments, split at spaces and quotes as in a shell, without expansion.
 
-    Raises `ValueError` for one that can't be split, or whose program is none.
+    Raises `ValueError` for unbalanced quotes and an unknown program.
     """
     argv = tuple(shlex.split(command))
     if not argv or shutil.which(argv[0]) is None:
-        raise ValueError(f"{argv[0] if argv else command!r} is no program that can be run")
+        raise ValueError(f"{argv[0] if argv else command!r} is not an executable program")
     return argv
 
 
@@ -48,33 +49,35 @@ class _Command(click.ParamType[Argv]):
 _SECONDS = click.FloatRange(0, 86400, min_open=True)
 
 
+_OPTIONS = (
+    click.option(
+        "--on-instance",
+        type=_Command(),
+        help="Command to run for each stored instance, without a shell; it reads a JSON object from stdin, and its "
+        "output is discarded.",
+    ),
+    click.option("--on-study", type=_Command(), help="Command to run for each complete study."),
+    click.option(
+        "--study-timeout",
+        type=_SECONDS,
+        default=60.0,
+        show_default=True,
+        help="Seconds without new instances, and without an association of its senders, after which a study is "
+        "complete.",
+    ),
+    click.option(
+        "--hook-timeout",
+        type=_SECONDS,
+        default=300.0,
+        show_default=True,
+        help="Timeout of a command, seconds; it is then killed.",
+    ),
+)
+
+
 def hook_options(command: Command) -> Command:
-    """Add --on-instance, --on-study and what bounds them: the parameters of `command_hooks`."""
-    for option in (
-        click.option(
-            "--hook-timeout",
-            type=_SECONDS,
-            default=300.0,
-            show_default=True,
-            help="Seconds until a command that still runs is killed.",
-        ),
-        click.option(
-            "--study-timeout",
-            type=_SECONDS,
-            default=60.0,
-            show_default=True,
-            help="A study is complete when nobody who sent to it is connected, and nothing came for so many seconds.",
-        ),
-        click.option("--on-study", type=_Command(), help="The same for each study that is complete."),
-        click.option(
-            "--on-instance",
-            type=_Command(),
-            help="Command to run for each instance that was stored, without a shell; it gets a JSON object on stdin, "
-            "and what it writes goes nowhere.",
-        ),
-    ):
-        command = option(command)
-    return command
+    """Add the options; they are the parameters of `command_hooks`."""
+    return with_options(command, _OPTIONS)
 
 
 def command_hooks(
@@ -98,11 +101,10 @@ def command_hooks(
 
 
 def command_hook(argv: Argv) -> Callable[[Mapping[str, object]], Awaitable[None]]:
-    """Give a function that runs a command with facts as one line of JSON on its stdin, and waits for its end.
+    """Return a function that runs a command with one JSON line on stdin, and waits for its end.
 
-    Cancelled, as it is when it takes too long, it kills the command with all processes that this has started. It
-    raises `HookError` if the command can't be run or says that it failed. Of the command only the program is named:
-    arguments may hold secrets.
+    When cancelled, as after the timeout, the function kills the command's process group. It raises `HookError` if the
+    command cannot be started or fails. Errors name only the program, as arguments may contain secrets.
     """
     program = Path(argv[0]).name
 
@@ -111,34 +113,34 @@ def command_hook(argv: Argv) -> Callable[[Mapping[str, object]], Awaitable[None]
             process = await asyncio.create_subprocess_exec(
                 *argv,
                 stdin=asyncio.subprocess.PIPE,
-                # Our stdout may be read by machines, and on our stderr nothing of a peer's may go unescaped.
+                # The receiver's stdout may be JSON, and its stderr is escaped.
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.DEVNULL,
-                # A group to kill as one; and Ctrl-C, which the terminal sends to all of ours, lets it end.
+                # A separate process group can be killed as a whole, and does not receive the terminal's Ctrl-C.
                 start_new_session=True,
             )
         except OSError as error:
-            raise HookError(f"{program} can't be run: {error.strerror}") from None
+            raise HookError(f"cannot run {program}: {error.strerror}") from None
         try:
-            # JSON in ASCII: no value can end the line or be taken for anything else.
+            # JSON in ASCII: values cannot contain a line break.
             await process.communicate(json.dumps(facts).encode() + b"\n")
         finally:
             if process.returncode is None:
                 _kill_group(process.pid)
                 await process.wait()
         if process.returncode:
-            raise HookError(f"{program} {_told(process.returncode)}")
+            raise HookError(f"{program} {_describe_exit(process.returncode)}")
 
     return run
 
 
 def _kill_group(leader: int) -> None:
-    # It may have ended in this moment.
+    # The process may have just ended.
     with contextlib.suppress(ProcessLookupError):
         os.killpg(leader, signal.SIGKILL)
 
 
-def _told(returncode: int) -> str:
+def _describe_exit(returncode: int) -> str:
     return f"was ended by signal {-returncode}" if returncode < 0 else f"ended with exit code {returncode}"
 
 

@@ -1,4 +1,4 @@
-"""Tables of the receiver's configuration, one for each peer: who it is, and what is taken of it."""
+"""The tables [peers.NAME] of the receiver's configuration file."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ _UID: Final = re.compile(r"(?=.{1,64}$)[0-9]+(\.[0-9]+)+")
 
 @dataclass(frozen=True, slots=True)
 class PeerSettings:
-    """What a table says of its peer."""
+    """Settings of one peer."""
 
     peer: PeerRule
     archive: Path | None
-    """The peer's own archive; None is the one of all."""
+    """The peer's archive; None for the default archive."""
 
 
 def peers_of(tables: object, folder: Path) -> tuple[PeerSettings, ...]:
-    """Read the tables. Paths in them start at a folder. Raises `SettingError`."""
+    """Return the peers of the tables; relative paths start at `folder`. Raises `SettingError`."""
     if not (isinstance(tables, Mapping) and all(isinstance(table, Mapping) for table in tables.values())):
-        raise SettingError("peers are tables: begin each with [peers.NAME]")
+        raise SettingError("peers must be tables: begin each with [peers.NAME]")
     return tuple(_peer(f"peers.{name}", table, folder) for name, table in tables.items())
 
 
 def _peer(where: str, table: Mapping[str, object], folder: Path) -> PeerSettings:
     if not {"ae-title", "networks", "certificate"} & table.keys():
         needed = 'ae-title ("*" is any), networks or certificate'
-        raise SettingError(f"[{where}] needs {needed}: whom is it for?")
+        raise SettingError(f"[{where}] matches no peer: add {needed}")
     fields: dict[str, Any] = {}
     archive: Path | None = None
     for key, value in table.items():
@@ -57,7 +57,7 @@ def _peer(where: str, table: Mapping[str, object], folder: Path) -> PeerSettings
 
 def _text(where: str, key: str, value: object, read: Callable[[str], T]) -> T:
     if not isinstance(value, str):
-        raise wrong(where, key, value, "it is text, in quotes")
+        raise wrong(where, key, value, "expected text in quotes")
     try:
         return read(value)
     except ValueError as error:
@@ -65,7 +65,7 @@ def _text(where: str, key: str, value: object, read: Callable[[str], T]) -> T:
 
 
 _Reader: TypeAlias = Callable[[str, str, object], object]
-"""Reads a value, given its table and its key. Raises `SettingError`."""
+"""Return the value of a key in a table. Raises `SettingError`."""
 
 
 def _one(read: Callable[[str], object]) -> _Reader:
@@ -79,7 +79,7 @@ def _each(read: Callable[[str], object]) -> _Reader:
 def _some(read: Callable[[str], object]) -> _Reader:
     def some(where: str, key: str, value: object) -> object:
         if value == []:
-            raise wrong(where, key, value, "it would be nobody's table: name one, or leave the setting out")
+            raise wrong(where, key, value, "expected at least one value; remove the setting otherwise")
         return _each(read)(where, key, value)
 
     return some
@@ -87,7 +87,7 @@ def _some(read: Callable[[str], object]) -> _Reader:
 
 def _number(where: str, key: str, value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise wrong(where, key, value, "it is a number, 1 or more")
+        raise wrong(where, key, value, "expected a number, 1 or more")
     return value
 
 
@@ -106,7 +106,7 @@ def _ae_title(text: str) -> str | None:
 
 def _name(text: str) -> str:
     if not text.strip():
-        raise ValueError("it is a name that the peer's TLS certificate has")
+        raise ValueError("expected a name in the peer's TLS certificate")
     return text
 
 
@@ -122,7 +122,7 @@ def _transfer_syntax(text: str) -> str:
 
 def _uid(text: str, what: str, keywords: Collection[str]) -> str:
     if not _UID.fullmatch(text):
-        raise ValueError(f"it is neither the keyword of a {what} nor a UID; {meant(text, keywords)}")
+        raise ValueError(f"expected a UID or the keyword of a {what}; {meant(text, keywords)}")
     return text
 
 
@@ -136,4 +136,4 @@ _FIELDS: Final[Mapping[str, tuple[str, _Reader]]] = {
     "max-instance-size": ("instance_bytes", _size),
     "user-identity-required": ("user_identity_required", flag),
 }
-"""Keys, each with the field of `Peer` and how its value is read."""
+"""Keys with the field of `PeerRule` and the reader of the value."""

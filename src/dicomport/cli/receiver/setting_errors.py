@@ -1,4 +1,4 @@
-"""What is wrong with a setting in a file, and what would be right."""
+"""Errors of the configuration file, with hints."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ __all__ = ["SettingError", "array", "flag", "meant", "unknown", "wrong"]
 
 
 class SettingError(DicomportError):
-    """A setting is wrong; the text names table, key and value, and says what is allowed."""
+    """An invalid setting; the text has table, key, value and the valid values."""
 
 
 def wrong(where: str, key: str, value: object, problem: str) -> SettingError:
-    """Make the error for the value of a key, in a table or, where that is empty, outside of all."""
+    """Return the error for an invalid value of a key; `where` is the table, empty at the top level."""
     return SettingError(f"{_place(where)}{key} = {value!r}: {problem}")
 
 
 def unknown(where: str, key: str, known: Collection[str]) -> SettingError:
-    """Make the error for a key that there is not."""
-    return SettingError(f"{_place(where)}{key} is no setting; {meant(key, known)}")
+    """Return the error for an unknown key."""
+    return SettingError(f'{_place(where)}unknown setting "{key}"; {meant(key, known)}')
 
 
 def meant(name: str, known: Collection[str]) -> str:
-    """Suggest what a wrong name may have meant."""
+    """Return a hint at the closest valid name."""
     close = difflib.get_close_matches(name, known, 1)
-    return f"is {close[0]} meant?" if close else f"there are {', '.join(sorted(known))}"
+    return f'did you mean "{close[0]}"?' if close else f"valid: {', '.join(sorted(known))}"
 
 
 def array(where: str, key: str, value: object) -> list[object]:
-    """Read an array. Raises `SettingError`."""
+    """Return a value that must be an array. Raises `SettingError`."""
     if not isinstance(value, list):
-        raise wrong(where, key, value, "it is an array, in brackets")
+        raise wrong(where, key, value, "expected an array in brackets")
     return value
 
 
 def flag(where: str, key: str, value: object) -> bool:
-    """Read true or false. Raises `SettingError`."""
+    """Return a value that must be a boolean. Raises `SettingError`."""
     if not isinstance(value, bool):
-        raise wrong(where, key, value, "it is either true or false")
+        raise wrong(where, key, value, "expected true or false")
     return value
 
 

@@ -1,4 +1,11 @@
-"""Several processes that do the same, under one that starts them, starts another where one dies, and stops them all."""
+"""Worker processes of the receiver.
+
+Theory of operation: the parent opens the listening sockets and forks the workers, so that connections waiting for
+acceptance survive a worker's death. The parent then only waits for processes and signals: it starts a new worker for
+one that died, passes on SIGTERM, SIGINT and SIGHUP, and ends with its last worker. It has neither threads nor an event
+loop, hence may fork at any time. Each worker holds the read end of a pipe whose write end only the parent has: the pipe
+ends with the parent, and the workers then stop as on SIGTERM. Association counts are shared in memory (`SharedCounts`).
+"""
 
 from __future__ import annotations
 
@@ -22,30 +29,30 @@ from dicomport.net import SharedCounts, listening_sockets
 __all__ = ["WorkerContext", "run_workers"]
 
 _STARTED_SECONDS: Final = 2.0
-"""A worker that ends sooner could not start: another one could not either."""
+"""A worker that fails earlier could not start; a new one would not start either."""
 
 log = get_logger("workers")
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerContext:
-    """What a worker has been given."""
+    """Resources of one worker."""
 
     number: int
-    """Which one it is, from 0."""
+    """Number of the worker, from 0."""
     sockets: Sequence[socket.socket]
-    """They listen already, for all workers: what waits to be accepted survives the death of one."""
+    """Listening sockets, shared by all workers."""
     associations: SharedCounts
-    """How many there are of all workers together."""
+    """Numbers of associations of all workers."""
     parent: int
-    """A file descriptor that comes to its end with the parent process."""
+    """File descriptor of a pipe that ends with the parent process."""
 
 
 def run_workers(count: int, host: str, port: int, work: Callable[[WorkerContext], int]) -> int:
-    """Do `work` in `count` processes until a signal ends it, and give the exit code.
+    """Run `work` in `count` processes until a signal ends them; return the exit code.
 
-    `work` is to end on SIGTERM, and with the parent. SIGTERM, SIGINT and SIGHUP to the parent are passed on. Raises
-    `OSError` where the address can't be had.
+    `work` must return on SIGTERM and at the end of the parent's pipe. Raises `OSError` if the address is not
+    available.
     """
     sockets = listening_sockets(host, port)
     counts = SharedCounts(count)
@@ -58,13 +65,13 @@ def run_workers(count: int, host: str, port: int, work: Callable[[WorkerContext]
 
 
 class Supervisor:
-    """Keeps the workers running. It has no threads and no event loop, so that it can fork at any time."""
+    """Starts, restarts and stops the workers."""
 
     def __init__(self, count: int, work: Callable[[int, int], int]) -> None:
         self._count = count
         self._work = work
         self._workers: dict[int, tuple[int, float]] = {}
-        """Number and start of each, by process id."""
+        """Number and start time by process id."""
         self._stopping = False
         self._code: int = ExitCode.OK
         self._alive, self._held = os.pipe()
@@ -82,7 +89,7 @@ class Supervisor:
         return self._code
 
     def _start(self, number: int) -> None:
-        # A signal between the fork and the child's own handlers would be handled as the parent's.
+        # A signal before the child sets its handlers would run those of the parent.
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         process = os.fork()
         if process == 0:
@@ -93,7 +100,7 @@ class Supervisor:
     def _be_worker(self, number: int, blocked: set[int]) -> NoReturn:
         code: int = ExitCode.FAILED
         try:
-            # A terminal's Ctrl-C goes to every process of its group; the parent is to be the one that passes it on.
+            # The terminal sends Ctrl-C to the whole process group; only the parent passes it on.
             os.setpgid(0, 0)
             os.close(self._held)
             for known in _SIGNALS:
@@ -104,7 +111,7 @@ class Supervisor:
         except click.ClickException as error:
             show_error(error)
             code = error.exit_code
-        except BaseException:  # nothing of the parent's may run here
+        except BaseException:  # the parent's code must not continue here
             log.exception("worker_failed", worker=number)
         finally:
             sys.stdout.flush()
@@ -132,7 +139,7 @@ class Supervisor:
 
 
 def _is_ignored(number: signal.Signals) -> bool:
-    """Tell whether whoever has started this process wants it to ignore a signal, as nohup does with SIGHUP."""
+    """Return whether this process was started with the signal ignored, as nohup does with SIGHUP."""
     return signal.getsignal(number) is signal.SIG_IGN
 
 

@@ -1,1 +1,1 @@
-"""What `storescu` adds to its options: commitment, output, summary, dry run."""
+"""Parts of `storescu`: storage commitment, output, summary, dry run."""

@@ -1,4 +1,4 @@
-"""`storescu --commit`: whether the peer keeps what it took."""
+"""`storescu --commit`: storage commitment of the accepted instances."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import signal
 import ssl
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 import click
 
+from dicomport.cli.options.common import with_options
 from dicomport.cli.options.identity import IdentityItem
 from dicomport.cli.text import count, print_message
 from dicomport.net import Address, Timeouts, listening_sockets
@@ -21,51 +22,47 @@ if TYPE_CHECKING:
     from dicomport.commitment import Commitment, CommitmentReport
     from dicomport.wire.commitment import SOPReference
 
-__all__ = ["Commitments", "Committing", "ask", "check_port", "commit_options", "describe", "tell_commitments"]
+__all__ = ["Commitments", "Committing", "ask", "check_port", "commit_options", "describe", "print_commitments"]
 
 Commitments: TypeAlias = "Mapping[SOPReference, Commitment]"
-"""What the peer says of each instance that it was asked for."""
+"""The commitments by instance."""
 
 
 class Committing(NamedTuple):
-    """How the reports are waited for."""
+    """Port and timeout of the reports."""
 
     port: int | None
-    """Where to listen for associations of the peer."""
+    """Port for associations of the peer; None without listening."""
     seconds: float
 
 
+_OPTIONS: Final = (
+    click.option("--commit", "commits", is_flag=True, help="Request storage commitment; uncommitted instances fail."),
+    click.option(
+        "--commit-port",
+        type=click.IntRange(1, 65535),
+        help="Port to listen on for reports over associations of the peer.",
+    ),
+    click.option(
+        "--commit-wait",
+        type=click.FloatRange(0.1, 86400),
+        default=60.0,
+        show_default=True,
+        help="Timeout for the reports after the requests, seconds.",
+    ),
+)
+
+
 def commit_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options; they arrive as one parameter, `committing`, None without --commit."""
+    """Add the options; the command receives them as one parameter, `committing`, None without --commit."""
 
     @functools.wraps(command)
     def gathered(*, commits: bool, commit_port: int | None, commit_wait: float, **others: Any) -> Any:
         if commit_port is not None and not commits:
-            raise click.UsageError("--commit-port goes with --commit")
+            raise click.UsageError("--commit-port needs --commit")
         return command(committing=Committing(commit_port, commit_wait) if commits else None, **others)
 
-    for option in (
-        click.option(
-            "--commit-wait",
-            type=click.FloatRange(0.1, 86400),
-            default=60.0,
-            show_default=True,
-            help="Seconds to wait for the reports, once all was asked for.",
-        ),
-        click.option(
-            "--commit-port",
-            type=click.IntRange(1, 65535),
-            help="Port to listen on for reports that the peer brings over an association of its own.",
-        ),
-        click.option(
-            "--commit",
-            "commits",
-            is_flag=True,
-            help="Ask the peer to keep what it took, and fail for what it does not.",
-        ),
-    ):
-        gathered = option(gathered)
-    return gathered
+    return with_options(gathered, _OPTIONS)
 
 
 def _reference_of(result: InstanceResult) -> SOPReference:
@@ -75,7 +72,7 @@ def _reference_of(result: InstanceResult) -> SOPReference:
 
 
 def check_port(committing: Committing, host: str) -> None:
-    """Raise `click.UsageError` where reports can't be listened for: before anything is sent rather than afterwards."""
+    """Raise `click.UsageError` if the port is not available, before any instance is sent."""
     if committing.port is None:
         return
     from dicomport.commitment import listening_host
@@ -84,7 +81,7 @@ def check_port(committing: Committing, host: str) -> None:
         for sock in listening_sockets(listening_host(host), committing.port):
             sock.close()
     except OSError as error:
-        raise click.UsageError(f"--commit-port: can't listen on {committing.port}: {error.strerror}") from None
+        raise click.UsageError(f"--commit-port: cannot listen on {committing.port}: {error.strerror}") from None
 
 
 def ask(
@@ -98,9 +95,9 @@ def ask(
     listen_tls: ssl.SSLContext | None,
     identity: IdentityItem,
 ) -> tuple[bool, Commitments]:
-    """Ask for storage commitment of what was accepted; give whether that was interrupted, and what came of it.
+    """Request storage commitment of accepted instances; return whether it was interrupted, and the commitments.
 
-    Raises `click.ClickException` where the port can't be had.
+    Raises `click.ClickException` if the port is not available.
     """
     if not results:
         return False, {}
@@ -123,15 +120,15 @@ def ask(
     try:
         report = asyncio.run(_until_interrupted(asking))
     except asyncio.CancelledError:
-        reason = "interrupted before the peer's report was there"
+        reason = "interrupted before the peer's report arrived"
         return True, {reference: Commitment(reference, reason=reason) for reference in references}
     except OSError as error:
-        raise click.ClickException(f"can't listen on port {committing.port}: {error.strerror}") from None
+        raise click.ClickException(f"cannot listen on port {committing.port}: {error.strerror}") from None
     return False, {commitment.reference: commitment for commitment in report.commitments}
 
 
 async def _until_interrupted(asking: Coroutine[Any, Any, CommitmentReport]) -> CommitmentReport:
-    """Wait for the reports. Raises `asyncio.CancelledError` where a signal ends that."""
+    """Wait for the reports. Raises `asyncio.CancelledError` on a signal."""
     running = asyncio.ensure_future(asking)
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, running.cancel)
@@ -139,9 +136,9 @@ async def _until_interrupted(asking: Coroutine[Any, Any, CommitmentReport]) -> C
 
 
 def describe(result: InstanceResult, commitments: Commitments) -> dict[str, object]:
-    """Give a result's facts with what the peer says of the instance."""
+    """Return a result with the commitment of its instance."""
     commitment = commitments.get(_reference_of(result)) if result.accepted else None
-    not_asked = "the peer was not asked" if result.accepted else ""
+    not_asked = "not requested" if result.accepted else ""
     return {
         **result.describe(),
         "committed": commitment is not None and commitment.committed,
@@ -149,8 +146,8 @@ def describe(result: InstanceResult, commitments: Commitments) -> dict[str, obje
     }
 
 
-def tell_commitments(commitments: Commitments) -> None:
-    """Tell how many are committed, and why the others are not."""
+def print_commitments(commitments: Commitments) -> None:
+    """Print the number of committed instances, and the reasons of the others."""
     committed = sum(commitment.committed for commitment in commitments.values())
     print_message(f"  {committed} of {count(len(commitments), 'instance')} committed")
     reasons = Counter(commitment.reason for commitment in commitments.values() if not commitment.committed)

@@ -1,4 +1,4 @@
-"""`storescu --dry-run`: what would be proposed and sent, without a connection."""
+"""`storescu --dry-run`: print the plan without a connection."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["dry_run"]
 
 
 def dry_run(found: Iterable[Instance | InstanceResult], plan: Plan, *, as_json: bool) -> ExitCode:
-    """Plan, and print the associations with their contexts, and each file that can't go; failed where there is one."""
+    """Print the planned associations, their contexts and each file that cannot be sent; fail if there is one."""
     refused: list[InstanceResult] = []
     for one in found:
         if isinstance(one, InstanceResult):
@@ -43,10 +43,10 @@ def _print(plan: Plan, refused: list[InstanceResult]) -> None:
     loads = [load for planned in plan.associations for load in planned.loads.values()]
     print_message(
         f"{count(sum(load.instances for load in loads), 'instance')}, {amount(sum(load.size for load in loads))}, "
-        f"would go in {count(len(plan.associations), 'association')} or more at once; nothing was sent"
+        f"in at least {count(len(plan.associations), 'association')}; nothing was sent"
     )
     for result in refused:
-        print_message(f"can't go: {result.name}: {result.reason}")
+        print_message(f"cannot be sent: {result.name}: {result.reason}")
 
 
 def _print_json(plan: Plan, refused: list[InstanceResult]) -> None:

@@ -1,4 +1,4 @@
-"""Where `storescu` writes the result of each instance: stdout, and the report."""
+"""The results of `storescu` as JSON lines, on stdout and in the report."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from dicomport.cli.sender.summary import Advance
 from dicomport.cli.text import print_message
 from dicomport.scu import InstanceResult
 
-__all__ = ["ResultWriter", "outlets"]
+__all__ = ["ResultWriter", "open_results"]
 
 _BEGINNING: Final = b'{"path": '
-"""Of each report."""
+"""The first bytes of each report."""
 
 
 class ResultWriter:
-    """Writes each result as a line of JSON; those that wait for storage commitment are held until it is known."""
+    """Writes each result as a JSON line; with `holds`, not before its storage commitment is known."""
 
     def __init__(self, files: Mapping[str, TextIO], *, holds: bool) -> None:
         self.advance: Advance = lambda _: None
@@ -32,8 +32,8 @@ class ResultWriter:
         self._held: list[InstanceResult] = []
         self._errors: dict[str, str] = {}
 
-    def take(self, result: InstanceResult) -> None:
-        """Take note of a result."""
+    def add(self, result: InstanceResult) -> None:
+        """Write a result, or hold it for its commitment."""
         if self._files:
             if self._holds:
                 self._held.append(result)
@@ -41,16 +41,16 @@ class ResultWriter:
                 self._write(result.describe())
         self.advance(result)
 
-    def give(self, commitments: Commitments) -> None:
-        """Write what was held, with what the peer says of it."""
+    def flush(self, commitments: Commitments) -> None:
+        """Write the held results with their commitments."""
         for result in self._held:
             self._write(describe(result, commitments))
         self._held.clear()
 
     def complete(self) -> bool:
-        """Tell a person where lines are missing; give whether none is."""
+        """Print the outputs that are incomplete; return whether all are complete."""
         for name, error in self._errors.items():
-            print_message(f"{name} is not complete: {error}")
+            print_message(f"{name} is incomplete: {error}")
         return not self._errors
 
     def _write(self, facts: Mapping[str, object]) -> None:
@@ -61,38 +61,38 @@ class ResultWriter:
             try:
                 click.echo(line, file=file)
             except OSError as error:
-                # The instances go on: only what is written of them is lost.
+                # Sending continues without this output.
                 self._errors[name] = error.strerror or str(error)
-                _let_go(file)
+                _discard_output(file)
 
 
-def _let_go(file: TextIO) -> None:
-    """Let what is written go nowhere from now on, and what is left in the buffer: closing the file would fail on it."""
+def _discard_output(file: TextIO) -> None:
+    """Redirect the file to the null device, or closing it would fail on its buffer."""
     descriptor = os.open(os.devnull, os.O_WRONLY)
     os.dup2(descriptor, file.fileno())
     os.close(descriptor)
 
 
-def _spare(path: Path) -> None:
-    """Raise `click.UsageError` for a file that is no earlier report: `--report *.dcm` names an image."""
+def _check_overwritable(path: Path) -> None:
+    """Raise `click.UsageError` for a file other than an earlier report, as in `--report *.dcm`."""
     if path.is_file():
         with path.open("rb") as file:
             beginning = file.read(len(_BEGINNING))
         if beginning not in (b"", _BEGINNING):
-            raise click.UsageError(f"{path} is not written over: it holds something else than a report")
+            raise click.UsageError(f"--report {path} exists and is not a report: choose another file")
 
 
 @contextlib.contextmanager
-def outlets(report: Path | None, *, as_json: bool, holds: bool) -> Iterator[ResultWriter]:
-    """Open what is written to. Raises `click.UsageError` where the report can't be."""
+def open_results(report: Path | None, *, as_json: bool, holds: bool) -> Iterator[ResultWriter]:
+    """Open the outputs. Raises `click.UsageError` if the report cannot be written."""
     files = {"the output": sys.stdout} if as_json else {}
     if report is None:
         yield ResultWriter(files, holds=holds)
         return
     try:
-        _spare(report)
+        _check_overwritable(report)
         file = report.open("w", encoding="utf-8")
     except OSError as error:
-        raise click.UsageError(f"the report can't be written to {report}: {error.strerror}") from None
+        raise click.UsageError(f"cannot write --report {report}: {error.strerror}") from None
     with file:
         yield ResultWriter({**files, f"the report {report}": file}, holds=holds)

@@ -1,4 +1,4 @@
-"""What a run of the sender tells a person: while it goes on, and at its end."""
+"""The progress bar and the summary of `storescu`."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from dicomport.scu import InstanceResult, Sending, SendReport
 __all__ = ["Advance", "progress", "summarize"]
 
 Advance: TypeAlias = Callable[[InstanceResult], object]
-"""Takes note of one more result."""
+"""Called with each result."""
 
 _NAMED: Final = 5
-"""Files that are named for each reason."""
+"""Maximum number of files listed per reason."""
 
 _LIMITS: Final = {
-    "disk": "reading the files took longest: the disk is the limit",
-    "network": "getting the bytes out took longest: the network, or how fast the peer reads, is the limit",
-    "latency": "waiting took longest, about a round trip for each answer: the network's latency is the limit",
-    "peer": "waiting for the peer's answers took longest: the peer is the limit",
+    "disk": "bottleneck: reading the files",
+    "network": "bottleneck: the network, or the peer's speed of reading",
+    "latency": "bottleneck: the network's latency, about one round trip per response",
+    "peer": "bottleneck: the peer's responses",
 }
 
 
 @contextmanager
 def progress(sending: Sending, *, wanted: bool) -> Iterator[Advance]:
-    """Show a progress bar on a terminal, and nothing elsewhere."""
+    """Show a progress bar if wanted."""
     if not wanted:
         yield lambda _: None
         return
-    # rich takes a while to import, and a plain run needs none of it.
+    # rich is slow to import, and needed only here.
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -63,7 +63,7 @@ def progress(sending: Sending, *, wanted: bool) -> Iterator[Advance]:
 
 
 def summarize(report: SendReport) -> None:
-    """Tell what was accepted, how fast, what limited it, and each failure by its reason."""
+    """Print accepted instances, throughput, bottleneck, and the failures by reason."""
     wanted = len(report.results) + report.untried
     earlier = sum(result.earlier for result in report.results)
     sent = len(report.accepted) - earlier
@@ -80,28 +80,25 @@ def summarize(report: SendReport) -> None:
     converted = Counter(result.transfer_syntax_uid for result in report.accepted if result.converted_from)
     if converted:
         print_message(
-            f"  {count(converted.total(), 'instance')} converted, as the peer does not take the files' own syntax"
+            f"  {count(converted.total(), 'instance')} converted: the peer does not accept their transfer syntax"
         )
     warnings = Counter(result.reason for result in report.accepted if result.reason and not result.earlier)
     for reason, number in warnings.most_common():
         print_message(f"  {number} with a warning: {reason}")
-    _tell_failures(report)
+    _print_failures(report)
     if report.untried:
-        print_message(f"  {report.untried} not tried")
+        print_message(f"  {report.untried} not sent")
     if report.journal_error:
-        print_message(
-            f"  the journal lacks some of what was accepted ({report.journal_error}): "
-            "the same command, run again, would send it once more"
-        )
+        print_message(f"  the journal is incomplete ({report.journal_error}): a further run sends some instances again")
 
 
-def _tell_failures(report: SendReport) -> None:
+def _print_failures(report: SendReport) -> None:
     failures: dict[str, list[InstanceResult]] = {}
     for result in report.failed:
         failures.setdefault(result.reason, []).append(result)
     for reason, results in sorted(failures.items(), key=lambda item: -len(item[1])):
-        print_message(f"  {len(results)} not: {reason}")
+        print_message(f"  {len(results)} failed: {reason}")
         for result in results[:_NAMED]:
             print_message(f"      {result.name}")
         if len(results) > _NAMED:
-            print_message(f"      and {len(results) - _NAMED} more; --report or --json names them all")
+            print_message(f"      and {len(results) - _NAMED} more; --report or --json lists all")
