@@ -74,7 +74,7 @@ def test_a_peer_that_knows_no_commitment_fails_the_run(tmp_path: Path) -> None:
 
 def test_a_port_to_listen_on_goes_with_asking() -> None:
     done = dicomport("storescu", "localhost", "104", CT, "--commit-port", "11113")
-    assert (done.returncode, "--commit-port goes with --commit" in done.stderr) == (2, True)
+    assert (done.returncode, "--commit-port needs --commit" in done.stderr) == (2, True)
 
 
 def test_a_port_that_is_taken_is_told_before_anything_is_sent(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_a_port_that_is_taken_is_told_before_anything_is_sent(tmp_path: Path) ->
         kept = found.kept()
 
     assert (done.returncode, kept) == (2, [])
-    assert f"--commit-port: can't listen on {found.port}: Address already in use" in done.stderr
+    assert f"--commit-port: cannot listen on {found.port}: Address already in use" in done.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -111,4 +111,4 @@ def test_interrupted_while_it_waits_it_leaves_a_complete_report(number: signal.S
     assert "Traceback" not in err
     [row] = rows(report).values()
     assert (row["accepted"], row["committed"]) == (True, False)
-    assert row["commitment"] == "interrupted before the peer's report was there"
+    assert row["commitment"] == "interrupted before the peer's report arrived"

@@ -32,7 +32,7 @@ def test_many_echos_are_told_by_their_median(tmp_path: Path) -> None:
     with receiver(tmp_path / "archive") as found:
         done = dicomport("echoscu", "--repeat", "5", "--json", "localhost", found.port)
     assert done.returncode == 0
-    assert re.search(r"in [0-9.]+ ms at least, [0-9.]+ ms as a rule \(median\), [0-9.]+ ms at most", done.stderr)
+    assert re.search(r"in [0-9.]+ ms minimum, [0-9.]+ ms median, [0-9.]+ ms maximum", done.stderr)
     assert json.loads(done.stdout)["seconds"] > 0
 
 
@@ -46,13 +46,13 @@ def test_explain_tells_each_step(tmp_path: Path) -> None:
     assert f"127.0.0.1:{found.port} answered" in told
     assert "'ANY-SCP' accepted 'DICOMPORT'" in told
     assert "DICOMPORT_0_1_0" in told
-    assert "longest PDU the peer takes: 65536" in told
-    assert "operations at once that it grants: 16" in told
-    assert "roles: it answered for 23 SOP Classes, and lets us send all of them" in told
-    assert "storage: it keeps all attributes (level 2), and changes none" in told
+    assert "maximum PDU length of the peer: 65536" in told
+    assert "granted asynchronous operations: 16" in told
+    assert "roles: answered for 23 SOP Classes; as SCU we may send all of them" in told
+    assert "storage: stores all attributes (level 2); coerces no attribute" in told
     assert "contexts: 125 of 125 accepted" in told
-    assert "what to do" not in told
-    assert "round trips: 3, N ms at least, N ms as a rule (median), N ms at most" in told
+    assert "advice" not in told
+    assert "round trips: 3, N ms minimum, N ms median, N ms maximum" in told
     assert done.stdout == ""
 
 
@@ -93,7 +93,7 @@ def test_explain_tells_which_contexts_were_refused_and_why() -> None:
     assert lines[lines.index("MR Image Storage") + 1] == (
         "the peer does not support the SOP Class: ExplicitVRLittleEndian, ImplicitVRLittleEndian"
     )
-    advice = [line.removeprefix("what to do: ") for line in lines if line.startswith("what to do: ")]
+    advice = [line.removeprefix("advice: ") for line in lines if line.startswith("advice: ")]
     assert advice == [
         "CT Image Storage: propose other transfer syntaxes (--context CLASS:SYNTAX,...), as storescu --convert does",
         "MR Image Storage: have it configured at the peer",
@@ -111,7 +111,7 @@ def test_explain_tells_the_cause_and_what_to_do_in_any_case() -> None:
     assert done.returncode == 3
     failure = json.loads(done.stdout.splitlines()[-1])["failure"]
     assert failure["cause"] == "rejected permanently (1/1/7): the peer is not called PACS"
-    assert f"  why: {failure['cause']}\n  what to do: {failure['advice']}\n" in done.stderr
+    assert f"  cause: {failure['cause']}\n  advice: {failure['advice']}\n" in done.stderr
 
 
 def test_explain_finds_out_what_a_peer_drops_a_request_for() -> None:
@@ -126,9 +126,9 @@ def test_explain_finds_out_what_a_peer_drops_a_request_for() -> None:
     with ScriptedSCP(script) as peer:
         done = dicomport("echoscu", "--explain", "localhost", str(peer.port))
     assert done.returncode == 0
-    assert "what to do: Asking again without the asynchronous operations window (item 53H)." in done.stderr
+    assert "advice: Asking again without the asynchronous operations window (item 53H)." in done.stderr
     assert "association without the asynchronous operations window (item 53H): done" in done.stderr
-    assert "senders must not" in done.stderr
+    assert "configure senders without it" in done.stderr
 
 
 def test_explain_without_a_context_in_common_is_exit_code_1() -> None:
@@ -158,9 +158,9 @@ def test_what_a_stranger_says_does_not_move_the_terminal() -> None:
     ("arguments", "complaint"),
     [
         (["--explain", "--context", "CT"], "'CT' is no SOP Class"),
-        (["--explain", "--context", "CTImageStorage:JPEG"], "'JPEG' is no transfer syntax"),
+        (["--explain", "--context", "CTImageStorage:JPEG"], "'JPEG' is not a transfer syntax"),
         (["--explain", *["--context", "CTImageStorage"] * 128], "1 to 128 presentation contexts"),
-        (["--context", "CTImageStorage"], "--context goes with --explain"),
+        (["--context", "CTImageStorage"], "--context needs --explain"),
         (["--repeat", "0"], "--repeat"),
     ],
 )

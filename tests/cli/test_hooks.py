@@ -112,8 +112,8 @@ def test_it_need_not_read_its_stdin(size: int) -> None:
             python("import os, signal; os.kill(os.getpid(), signal.SIGTERM)", "token=secret"),
             f"{Path(sys.executable).name} was ended by signal 15",
         ),
-        (("/nowhere/tell", "token=secret"), "tell can't be run: No such file or directory"),
-        (("/etc/passwd", "token=secret"), "passwd can't be run: Permission denied"),
+        (("/nowhere/tell", "token=secret"), "cannot run tell: No such file or directory"),
+        (("/etc/passwd", "token=secret"), "cannot run passwd: Permission denied"),
     ],
     ids=["exit code", "signal", "not found", "no program"],
 )
@@ -163,7 +163,7 @@ def test_a_command_is_split_and_nothing_more() -> None:
 
 @pytest.mark.parametrize("command", ["", "  ", "'open", "/nowhere/tell it", "/etc/passwd"])
 def test_what_can_be_no_command_is_refused(command: str) -> None:
-    with pytest.raises(ValueError, match=r"no program that can be run|No closing quotation"):
+    with pytest.raises(ValueError, match=r"not an executable program|No closing quotation"):
         split_command(command)
 
 

@@ -84,5 +84,5 @@ def test_where_the_hard_limit_is_low_there_are_fewer_associations_and_that_is_to
         for peer in peers:
             peer.release()
             peer.socket.close()
-    assert "5 associations at the same time instead of 1000" in found.greeting
+    assert "5 associations instead of 1000" in found.greeting
     assert "ulimit -n" in found.greeting

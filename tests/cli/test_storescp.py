@@ -85,7 +85,7 @@ def test_an_archive_that_can_not_be_is_explained(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     done = dicomport("storescp", "0", "--archive", tmp_path / "file" / "archive")
     assert done.returncode == 1
-    assert "can't be the archive: Not a directory" in done.stderr
+    assert "as the archive folder: Not a directory" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -250,4 +250,4 @@ def test_a_pass_phrase_is_of_a_user(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("hunter2")
     done = dicomport("echoscu", "--password-file", tmp_path / "secret", "127.0.0.1", "1")
     assert done.returncode == 2
-    assert "--password-file is for a --user" in done.stderr
+    assert "--password-file needs --user" in done.stderr

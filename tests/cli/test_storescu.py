@@ -110,7 +110,7 @@ def test_a_rejected_association_is_exit_code_3_with_the_reason(tmp_path: Path) -
         (("storescu", "localhost", "many", "x"), "'many' is not a valid integer"),
         (("storescu", "localhost", "104", "x", "-aet", "SEVENTEEN_LETTERS"), "longer than 16"),
         (("storescu", "localhost", "104", "x", "--nonsense"), "No such option"),
-        (("storescu", "localhost", "104", "x", "--report", "y", "--journal", "./y"), "are two files"),
+        (("storescu", "localhost", "104", "x", "--report", "y", "--journal", "./y"), "need different files"),
         (("nonsense",), "No such command"),
     ],
 )
@@ -184,7 +184,7 @@ def test_no_file_but_a_report_is_written_over(content: bytes, tmp_path: Path) ->
 
     done = dicomport("storescu", "localhost", "104", CT, "--report", path)
 
-    assert (done.returncode, "it holds something else than a report" in done.stderr) == (2, True)
+    assert (done.returncode, "exists and is not a report" in done.stderr) == (2, True)
     assert path.read_bytes() == content
 
 
@@ -204,7 +204,7 @@ def test_a_report_that_can_not_be_written_is_told_and_stops_nothing(running: Rec
     done = dicomport("storescu", "localhost", running.port, CT, MR, "--report", "/dev/full", "--json")
     assert done.returncode == 1
     assert "2 of 2 files accepted" in done.stderr
-    assert "the report /dev/full is not complete: No space left on device" in done.stderr
+    assert "the report /dev/full is incomplete: No space left on device" in done.stderr
     assert "Traceback" not in done.stderr
     assert len(done.stdout.splitlines()) == len(running.kept()) == 2
 
@@ -220,7 +220,7 @@ def test_results_that_can_not_be_printed_are_told_and_stop_nothing(
         done = dicomport(*arguments, stdout=full)
     assert done.returncode == 1
     assert "2 of 2 files accepted" in done.stderr
-    assert "the output is not complete: No space left on device" in done.stderr
+    assert "the output is incomplete: No space left on device" in done.stderr
     assert "Traceback" not in done.stderr
     assert "Exception" not in done.stderr
     assert len(report.read_text().splitlines()) == 2
@@ -233,7 +233,7 @@ def test_who_reads_the_results_may_go(running: Receiver) -> None:
         done = dicomport("storescu", "localhost", running.port, CT, MR, "--json", stdout=pipe)
     assert done.returncode == 1
     assert "2 of 2 files accepted" in done.stderr
-    assert "the output is not complete: Broken pipe" in done.stderr
+    assert "the output is incomplete: Broken pipe" in done.stderr
     assert "Exception" not in done.stderr
     assert len(running.kept()) == 2
 

@@ -92,7 +92,7 @@ def test_explain_tells_who_forgot_tls(server: list[str | Path], tmp_path: Path) 
     with receiver(tmp_path / "archive", *server) as found:
         done = dicomport("echoscu", "--explain", "localhost", found.port)
     assert done.returncode == 3
-    assert "what to do: Connect with --tls." in done.stderr
+    assert "advice: Connect with --tls." in done.stderr
 
 
 def test_anonymous_clients_are_let_in_where_that_is_said(hospital: Files, tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ def test_what_is_wrong_with_the_files_is_exit_code_2(hospital: Files, tmp_path: 
     for arguments, complaint in (
         (["--tls"], "name the receiver's certificate and key"),
         (["--tls-ca", hospital.authority], "name the receiver's certificate and key"),
-        (["--tls-cert", pacs.certificate, "--tls-key", pacs.key], "name who certifies the clients, --tls-ca FILE"),
+        (["--tls-cert", pacs.certificate, "--tls-key", pacs.key], "name the clients' authorities with --tls-ca FILE"),
         (["--tls-cert", missing, "--tls-ca", hospital.authority], f"{missing} can't be read"),
         (
             ["--tls-cert", pacs.certificate, "--tls-key", modality.key, "--tls-ca", hospital.authority],

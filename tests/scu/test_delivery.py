@@ -558,7 +558,7 @@ def test_ctrl_c_lets_what_is_in_flight_end(tmp_path: Path) -> None:
         assert in_flight.wait(30)
         process.send_signal(signal.SIGINT)
         assert process.stderr is not None
-        assert "finishing what is in flight" in process.stderr.readline()
+        assert "finishing instances in transfer" in process.stderr.readline()
         interrupted.set()
         _, err = process.communicate(timeout=60)
 
@@ -602,7 +602,7 @@ def test_a_second_ctrl_c_aborts(tmp_path: Path) -> None:
         assert in_flight.wait(30)
         process.send_signal(signal.SIGINT)
         assert process.stderr is not None
-        assert "finishing what is in flight" in process.stderr.readline()
+        assert "finishing instances in transfer" in process.stderr.readline()
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=60)
 

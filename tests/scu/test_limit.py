@@ -56,4 +56,4 @@ def test_a_long_way_to_the_peer_is_told(tmp_path: Path) -> None:
     assert told is not None
     # No byte is earlier than the link lets it be.
     assert float(told[1]) >= 100
-    assert "the network's latency is the limit" in done.stderr
+    assert "bottleneck: the network's latency" in done.stderr
