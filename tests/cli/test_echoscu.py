@@ -157,7 +157,7 @@ def test_what_a_stranger_says_does_not_move_the_terminal() -> None:
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["--explain", "--context", "CT"], "'CT' is no SOP Class"),
+        (["--explain", "--context", "CT"], "'CT' is not a SOP Class"),
         (["--explain", "--context", "CTImageStorage:JPEG"], "'JPEG' is not a transfer syntax"),
         (["--explain", *["--context", "CTImageStorage"] * 128], "1 to 128 presentation contexts"),
         (["--context", "CTImageStorage"], "--context needs --explain"),
