@@ -46,7 +46,7 @@ def test_an_address_for_reports_is_read(value: str, address: tuple[str, Address]
         ("CT1=:104", "is not AE=HOST:PORT"),
         ("CT1=host:", "is not AE=HOST:PORT"),
         ("CT1=host:1o4", "is not AE=HOST:PORT"),
-        ("CT1=host:70000", "a port is from 1 to 65535"),
+        ("CT1=host:70000", "port 70000 is not between 1 and 65535"),
         ("=host:104", "AE title"),
         ("A" * 17 + "=host:104", "longer than 16 characters"),
     ],

@@ -198,7 +198,7 @@ def test_a_peer_that_is_no_dicom_peer_is_exit_code_3() -> None:
     with ScriptedSCP(script) as scp:
         done = dicomport("echoscu", "127.0.0.1", str(scp.port))
     assert done.returncode == 3
-    assert "broke the protocol" in done.stderr
+    assert "violated the protocol" in done.stderr
     assert "PDU type 48H is unknown: is HTTP spoken here?" in done.stderr
 
 

@@ -57,7 +57,7 @@ def test_instances_are_stored_over_tls(server: list[str | Path], client: list[st
     [
         ([], "connection"),
         (["--tls"], "not trusted"),
-        (["--tls-ca", "{ca}"], "demands a certificate"),
+        (["--tls-ca", "{ca}"], "requires a certificate"),
         (["--tls-ca", "{ca}", "--tls-cert", "{cert}"], None),
         (["--tls-ca", "{ca}", "--tls-cert", "{cert}", "--tls-profile", "bcp195-extended"], None),
         (["--add-cert-file", "{ca}", "--tls-cert", "{cert}", "--tls-any-name"], None),
@@ -140,14 +140,14 @@ def test_what_is_wrong_with_the_files_is_exit_code_2(hospital: Files, tmp_path: 
         (["--tls"], "name the receiver's certificate and key"),
         (["--tls-ca", hospital.authority], "name the receiver's certificate and key"),
         (["--tls-cert", pacs.certificate, "--tls-key", pacs.key], "name the clients' authorities with --tls-ca FILE"),
-        (["--tls-cert", missing, "--tls-ca", hospital.authority], f"{missing} can't be read"),
+        (["--tls-cert", missing, "--tls-ca", hospital.authority], f"cannot read {missing}"),
         (
             ["--tls-cert", pacs.certificate, "--tls-key", modality.key, "--tls-ca", hospital.authority],
-            "is not that of the certificate in",
+            "does not belong to the certificate in",
         ),
         (
             ["--tls-cert", pacs.certificate, "--tls-key", locked, "--tls-ca", hospital.authority],
-            "has a pass phrase, and none is given",
+            "is encrypted: specify its passphrase",
         ),
         (
             [*options(hospital, pacs), "--tls-passphrase-file", missing],
@@ -196,7 +196,7 @@ def test_sighup_reads_the_files_again(hospital: Files, tmp_path: Path) -> None:
         ) as association:
             replaced = newcomers.issue("localhost")
             identity.certificate.write_bytes(replaced.certificate.read_bytes())
-            assert "is not that of the certificate" in old.signal("tls_reload_failed")
+            assert "does not belong to the certificate" in old.signal("tls_reload_failed")
             assert old.serves()
 
             identity.key.write_bytes(replaced.key.read_bytes())

@@ -562,7 +562,7 @@ def test_a_peer_that_is_full_says_so() -> None:
         report = dicomport.blocking.send(CT, HOST, port)
         assert report.associations == 0
         assert RejectReason.LOCAL_LIMIT_EXCEEDED.meaning in report.error
-        assert "for now" in report.error
+        assert "transient" in report.error
         assert association.c_store(CT).status.code == 0x0000
 
 

@@ -127,7 +127,7 @@ def test_both_our_profiles_go_with_those_of_dcmtk(
 def test_a_receiver_in_a_retired_profile_is_not_talked_to(storescp: StartStoreSCP, tls: TLS) -> None:
     peer = storescp("+B", *tls.options, "+pa")
     with (
-        pytest.raises(ConnectError, match="no version or cipher suite in common"),
+        pytest.raises(ConnectError, match="no TLS version or cipher suite in common"),
         dicomport.blocking.associate(HOST, peer.port, contexts=CONTEXTS, tls=tls.client()),
     ):
         pass

@@ -10,7 +10,7 @@ from dicomport.core import Association, AssociationRequested, ConnectionLost, Co
 from dicomport.net import FLUSH, Steps, Timeouts, Timer, TimerExpiredError, next_event
 from dicomport.net.errors import check_deadline
 from dicomport.net.generators import Receive, Wait
-from dicomport.net.timers import ARTIM, ArtimClock, Progress
+from dicomport.net.timers import ARTIM, ArtimTimer, Progress
 
 TIMER: Final = Timer("dimse", 60.0)
 RECEIVE: Final = Receive(TIMER)
@@ -99,21 +99,21 @@ def test_artim_is_the_core_s_business() -> None:
 
 def test_artim_takes_the_place_of_a_timer_while_it_runs() -> None:
     core = opened()
-    clock = ArtimClock(core, 30.0)
-    first, second = clock.bound(TIMER), clock.bound(TIMER)
+    clock = ArtimTimer(core, 30.0)
+    first, second = clock.deadline(TIMER), clock.deadline(TIMER)
 
     assert (first.name, second.name) == (ARTIM, ARTIM)
     assert 0 <= second.seconds <= first.seconds <= 30.0
 
     core.receive(associate_rq())
     core.next_event()
-    assert clock.bound(TIMER) is TIMER
+    assert clock.deadline(TIMER) is TIMER
 
 
 def test_artim_that_has_run_out_leaves_no_time_but_none_that_is_negative() -> None:
-    clock = ArtimClock(opened(), 0.0)
+    clock = ArtimTimer(opened(), 0.0)
 
-    assert [clock.bound(TIMER).seconds for _ in range(3)] == [0.0, 0.0, 0.0]
+    assert [clock.deadline(TIMER).seconds for _ in range(3)] == [0.0, 0.0, 0.0]
 
 
 def test_timeouts_are_known_by_name_and_the_finer_ones_follow_the_coarser() -> None:
@@ -132,22 +132,22 @@ def test_progress_is_so_many_bytes_in_each_window_of_waiting() -> None:
 
     for _ in range(50):
         # Just fast enough, and as slow as it gets: a window's last byte comes with its last second.
-        progress.waited(5.0, 1)
+        progress.record_wait(5.0, 1)
         assert progress.left == 5.0
-        progress.waited(5.0, 999)
+        progress.record_wait(5.0, 999)
         assert progress.left == 10.0
-    progress.waited(9.0, 999)
+    progress.record_wait(9.0, 999)
     assert progress.left == 1.0
     # What comes at once takes no time that was waited for.
-    progress.waited(0.0, 1)
+    progress.record_wait(0.0, 1)
     assert progress.left == 10.0
 
 
 def test_progress_that_is_too_slow_leaves_no_time() -> None:
     progress = Progress(10.0, 100)
 
-    progress.waited(6.0, 500)
-    progress.waited(6.0, 499)
+    progress.record_wait(6.0, 500)
+    progress.record_wait(6.0, 499)
 
     assert progress.left <= 0
     with pytest.raises(TimerExpiredError, match=r"^the progress timer expired after 10 s$"):
@@ -159,7 +159,7 @@ def test_progress_that_is_too_slow_leaves_no_time() -> None:
 def test_a_rate_of_nothing_still_asks_for_a_byte() -> None:
     progress = Progress(10.0, 0)
 
-    progress.waited(9.0, 0)
+    progress.record_wait(9.0, 0)
     assert progress.left == 1.0
-    progress.waited(0.5, 1)
+    progress.record_wait(0.5, 1)
     assert progress.left == 10.0

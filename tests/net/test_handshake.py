@@ -13,11 +13,11 @@ def test_http_that_comes_after_the_look_at_it_is_http_all_the_same(
     monkeypatch: pytest.MonkeyPatch, request_line: bytes
 ) -> None:
     """It may come in the moment between the look at what there is, when there was nothing, and the handshake."""
-    monkeypatch.setattr(Handshake, "_look", lambda _: b"")
+    monkeypatch.setattr("dicomport.net.tls.handshake.peek", lambda *_: b"")
     ours, theirs = socket.socketpair()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     theirs.sendall(request_line)
     with theirs, context.wrap_socket(ours, server_side=True, do_handshake_on_connect=False) as tls:
         tls.setblocking(False)
-        with pytest.raises(NotTLSError, match="it speaks HTTP"):
+        with pytest.raises(NotTLSError, match="the peer uses HTTP"):
             Handshake(tls).attempt()

@@ -24,7 +24,7 @@ LIMITS: Final = ConnectionLimits()
 TIMEOUTS: Final = Timeouts(tls=30)
 
 
-async def echo(stream: Stream, _visitor: ConnectionSlot) -> None:
+async def echo(stream: Stream, _slot: ConnectionSlot) -> None:
     """Send back what comes, until the peer closes."""
     buffer = memoryview(bytearray(1 << 16))
     while count := await receive_into(stream, buffer, PATIENT):
@@ -138,9 +138,9 @@ def test_a_name_that_is_none_is_an_os_error() -> None:
 def test_each_connection_is_served_and_knows_the_peer_s_address() -> None:
     addresses: list[str] = []
 
-    async def serve(stream: Stream, visitor: ConnectionSlot) -> None:
-        addresses.append(visitor.address)
-        await echo(stream, visitor)
+    async def serve(stream: Stream, slot: ConnectionSlot) -> None:
+        addresses.append(slot.address)
+        await echo(stream, slot)
 
     async def scenario() -> None:
         async with listener(serve) as made:
@@ -158,8 +158,8 @@ def test_an_ipv6_address_is_written_in_brackets() -> None:
     async def scenario() -> None:
         addresses: list[str] = []
 
-        async def serve(_stream: Stream, visitor: ConnectionSlot) -> None:
-            addresses.append(visitor.address)
+        async def serve(_stream: Stream, slot: ConnectionSlot) -> None:
+            addresses.append(slot.address)
 
         made = Listener(
             listening_sockets("::1", 0),
@@ -194,13 +194,13 @@ def test_peers_that_come_and_go_or_reset_disturb_nobody(caplog: pytest.LogCaptur
 
 
 def test_a_server_that_fails_is_logged_and_hurts_its_own_peer_only(caplog: pytest.LogCaptureFixture) -> None:
-    async def serve(stream: Stream, visitor: ConnectionSlot) -> None:
+    async def serve(stream: Stream, slot: ConnectionSlot) -> None:
         buffer = memoryview(bytearray(100))
         count = await receive_into(stream, buffer, PATIENT)
         if bytes(buffer[:count]) == b"fail":
             raise ZeroDivisionError
         await stream.send([buffer[:count]], PATIENT)
-        await echo(stream, visitor)
+        await echo(stream, slot)
 
     async def scenario() -> None:
         async with listener(serve) as made:
@@ -250,7 +250,7 @@ def test_a_listener_that_is_out_of_descriptors_goes_on_as_soon_as_one_is_free(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Robustness T4. The time that it would wait otherwise is longer than any test runs."""
-    monkeypatch.setattr("dicomport.net.listener._ACCEPT_AGAIN_AFTER", 1000.0)
+    monkeypatch.setattr("dicomport.net.listener._ACCEPT_RETRY_SECONDS", 1000.0)
 
     async def scenario() -> None:
         loop = asyncio.get_running_loop()
@@ -286,7 +286,7 @@ def test_a_listener_that_is_out_of_descriptors_goes_on_as_soon_as_one_is_free(
 def test_a_listener_that_is_out_of_descriptors_tries_again_where_no_connection_ends(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dicomport.net.listener._ACCEPT_AGAIN_AFTER", 0.01)
+    monkeypatch.setattr("dicomport.net.listener._ACCEPT_RETRY_SECONDS", 0.01)
 
     async def scenario() -> None:
         loop = asyncio.get_running_loop()
@@ -413,7 +413,9 @@ def test_who_does_not_speak_tls_is_closed_at_once_and_told_in_the_log(
     asyncio.run(scenario())
     [record] = caplog.records
     assert record.levelname == "WARNING"
-    assert re.fullmatch(rf'tls_failed address=127.0.0.1 port=\d+ reason="?it speaks {spoken}"?', record.getMessage())
+    assert re.fullmatch(
+        rf'tls_failed address=127.0.0.1 port=\d+ reason="?the peer uses {spoken}"?', record.getMessage()
+    )
     assert record.exc_info is None
 
 
@@ -426,13 +428,13 @@ def test_one_fast_sender_keeps_nobody_from_their_turn() -> None:
     async def scenario() -> None:
         received = 0
 
-        async def serve(stream: Stream, visitor: ConnectionSlot) -> None:
+        async def serve(stream: Stream, slot: ConnectionSlot) -> None:
             nonlocal received
             buffer = memoryview(bytearray(1 << 16))
             count = await receive_into(stream, buffer, PATIENT)
             if bytes(buffer[:1]) != b"F":
                 await stream.send([buffer[:count]], PATIENT)
-                await echo(stream, visitor)
+                await echo(stream, slot)
                 return
             while count := await receive_into(stream, buffer, PATIENT):
                 received += count

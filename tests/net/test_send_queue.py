@@ -12,7 +12,7 @@ from tests.net.pairs import SHORT, stream_pair, tcp_pair
 
 from dicomport.core import Association, Role
 from dicomport.net import BlockingConnection, Connection, Steps, Timeouts, TimerExpiredError, next_event
-from dicomport.net.send_queue import Backlog, _waiting
+from dicomport.net.send_queue import SendQueue, _waiting
 
 MIB: Final = 1 << 20
 TIMEOUTS: Final = Timeouts(write=SHORT.seconds)
@@ -47,43 +47,43 @@ class SlowReader:
 def readers(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[SlowReader]]:
     """Have readers read just before it is looked at how much is left."""
     found: list[SlowReader] = []
-    drained = Backlog.drained
+    drained = SendQueue.drained
 
-    def look(self: Backlog) -> bool:
+    def look(self: SendQueue) -> bool:
         for reader in found:
             reader.ask()
         return drained(self)
 
-    monkeypatch.setattr(Backlog, "drained", look)
+    monkeypatch.setattr(SendQueue, "drained", look)
     yield found
     assert [reader.left for reader in found] == [0]
 
 
 def test_what_is_taken_is_told_from_what_is_not() -> None:
     with tcp_pair() as (ours, theirs):
-        backlog = Backlog(ours)
-        assert not backlog.drained()
+        queue = SendQueue(ours)
+        assert not queue.drained()
         ours.setblocking(False)
         with contextlib.suppress(BlockingIOError):
             while True:
                 ours.send(bytes(MIB))
-        backlog.note()
-        assert not backlog.drained()
+        queue.record()
+        assert not queue.drained()
         read(ours, theirs, MIB)
-        assert backlog.drained()
-        assert not backlog.drained()
+        assert queue.drained()
+        assert not queue.drained()
 
 
 def test_a_little_is_not_worth_a_note_and_a_closed_socket_has_nothing() -> None:
     with tcp_pair(receive_buffer=2048) as (ours, theirs):
-        backlog = Backlog(ours)
+        queue = SendQueue(ours)
         ours.send(bytes(100_000))
-        backlog.note_message()
+        queue.record_message()
         read(ours, theirs, 50_000)
-        assert not backlog.drained()
-        backlog.note()
+        assert not queue.drained()
+        queue.record()
         ours.close()
-        assert backlog.drained()
+        assert queue.drained()
 
 
 def test_a_stream_goes_on_sending_as_long_as_the_peer_takes_any(readers: list[SlowReader]) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.net.pairs import PATIENT, SHORT, read, receive_into, stream_pair, tcp_pair, until
 
 from dicomport.net import Stream, Timer, TimerExpiredError
-from dicomport.net.socket_io import Gather
+from dicomport.net.socket_io import GatherList
 from dicomport.net.stream import _Expiry
 
 PATTERN: Final = b"".join(struct.pack("<L", number) for number in range(1 << 19))
@@ -57,7 +57,7 @@ def test_the_buffers_are_not_copied() -> None:
     """What changes before it leaves, leaves changed: so `Part10File.chunks` may reuse its buffer only afterwards."""
     with tcp_pair() as (ours, theirs):
         data = bytearray(b"before")
-        gather = Gather([data], ours)
+        gather = GatherList([data], ours)
         data[:] = b"after!"
         assert not gather.send_some()
         assert theirs.recv(100) == b"after!"
@@ -82,7 +82,7 @@ class Sipping:
 @given(st.lists(st.binary(max_size=20), max_size=700), st.lists(st.integers(0, 40), max_size=30))
 def test_wherever_the_socket_cuts_the_order_is_kept_and_nothing_lost(buffers: list[bytes], sizes: list[int]) -> None:
     sock = Sipping(sizes)
-    gather = Gather(buffers, cast("socket.socket", sock))
+    gather = GatherList(buffers, cast("socket.socket", sock))
 
     while gather.send_some():
         pass

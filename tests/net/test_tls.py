@@ -117,7 +117,7 @@ def test_a_trusted_server_is_connected_to_by_name_and_by_address(
 def test_a_certificate_that_nobody_vouches_for_is_told(dial: Callable[[Address, Timeouts], None]) -> None:
     reason = why_not(dial, shaking_hands(server_context(ca=ANOTHER_CA), until_closed), client_context())
 
-    assert reason.startswith("PEER showed a certificate that is not trusted: ")
+    assert reason.startswith("PEER sent a certificate that is not trusted: ")
     assert "issuer" in reason or "self-signed" in reason or "self signed" in reason
 
 
@@ -126,10 +126,10 @@ def test_a_certificate_for_another_name_is_told(dial: Callable[[Address, Timeout
     serve = shaking_hands(server_context("pacs.example"), until_closed)
 
     assert why_not(dial, serve, client_context()).startswith(
-        "PEER showed a certificate that is not trusted: IP address mismatch"
+        "PEER sent a certificate that is not trusted: IP address mismatch"
     )
     assert why_not(dial, serve, client_context(), host="localhost").startswith(
-        "PEER showed a certificate that is not trusted: Hostname mismatch"
+        "PEER sent a certificate that is not trusted: Hostname mismatch"
     )
 
 
@@ -137,7 +137,7 @@ ANSWERS: Final = {
     "HTTP": b"HTTP/1.1 400 Bad Request\r\n\r\n",
     "SSH": b"SSH-2.0-OpenSSH_9.2p1\r\n",
     "DICOM without TLS": bytes.fromhex("07 00 00000004 00 00 02 01"),
-    "something else": b"\0" * 20,
+    "another protocol": b"\0" * 20,
 }
 
 
@@ -154,7 +154,7 @@ def test_a_server_that_does_not_speak_tls_is_told(
         until_closed(sock)
 
     assert why_not(dial, serve, client_context()) == (
-        f"PEER: no TLS connection (it speaks {what}): does the peer speak TLS on this port?"
+        f"PEER: no TLS connection (the peer uses {what}): does the peer use TLS on this port?"
     )
 
 
@@ -162,11 +162,11 @@ def test_a_server_that_does_not_speak_tls_is_told(
 @pytest.mark.parametrize(
     ("alert", "words"),
     [
-        (40, "the peer found no version or cipher suite in common, or demands a certificate"),
-        (42, "the peer refuses our certificate"),
+        (40, "the peer found no TLS version or cipher suite in common, or requires a certificate"),
+        (42, "the peer rejects our certificate"),
         (48, "the peer does not trust the issuer of our certificate"),
-        (70, "the two sides have no version of TLS in common"),
-        (112, "the peer is not known by the name that it was called by"),
+        (70, "the two sides have no TLS version in common"),
+        (112, "the peer does not know the host name that we connected to"),
     ],
 )
 def test_an_alert_is_told_in_words(dial: Callable[[Address, Timeouts], None], alert: int, words: str) -> None:
@@ -185,7 +185,7 @@ def test_a_server_that_hangs_up_on_a_handshake_is_told(dial: Callable[[Address, 
 
     reasons = ("the peer closed the connection instead of answering", "the peer reset it")
     assert why_not(dial, serve, client_context()) in [
-        f"PEER: no TLS connection ({reason}): does the peer speak TLS on this port?" for reason in reasons
+        f"PEER: no TLS connection ({reason}): does the peer use TLS on this port?" for reason in reasons
     ]
 
 
@@ -197,14 +197,14 @@ def test_a_server_that_asks_for_too_old_a_version_is_told(dial: Callable[[Addres
     client.minimum_version = ssl.TLSVersion.TLSv1_3
 
     assert why_not(dial, shaking_hands(context, until_closed), client) == (
-        "PEER: no TLS connection (the two sides have no version of TLS in common)"
+        "PEER: no TLS connection (the two sides have no TLS version in common)"
     )
 
 
 @with_both
 def test_a_handshake_that_never_ends_is_given_up(dial: Callable[[Address, Timeouts], None]) -> None:
     assert why_not(dial, until_closed, client_context(), timeouts=Timeouts(tls=0.05)) == (
-        "PEER: no TLS connection (the tls timer expired after 0.05 s): does the peer speak TLS on this port?"
+        "PEER: no TLS connection (the tls timer expired after 0.05 s): does the peer use TLS on this port?"
     )
 
 

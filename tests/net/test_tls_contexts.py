@@ -15,7 +15,7 @@ from cryptography.x509.oid import NameOID
 from tests.certificates import PASSPHRASE, Files, Identity, encrypted
 
 import dicomport
-from dicomport.net import tls_words
+from dicomport.net import describe_tls_error
 
 TLS12: Final = ssl.TLSVersion.TLSv1_2
 TLS13: Final = ssl.TLSVersion.TLSv1_3
@@ -139,7 +139,7 @@ def test_a_peer_that_has_only_weaker_suites_gets_none(
     else:
         with pytest.raises(ssl.SSLError) as error:
             shake_hands(client, server)
-        assert tls_words(error.value) == "the two sides have no cipher suite in common"
+        assert describe_tls_error(error.value) == "the two sides have no cipher suite in common"
 
 
 def test_a_profile_that_is_none_is_refused() -> None:
@@ -154,7 +154,7 @@ def test_a_client_without_a_certificate_is_refused_unless_it_is_allowed(hospital
     anonymous = dicomport.tls_client_context(authorities=hospital.authority)
     with pytest.raises(ssl.SSLError) as error:
         shake_hands(anonymous, dicomport.tls_server_context(pacs.certificate, pacs.key, authorities=hospital.authority))
-    assert tls_words(error.value) == "the peer showed no certificate"
+    assert describe_tls_error(error.value) == "the peer sent no certificate"
 
     for authorities in (None, hospital.authority):
         server = dicomport.tls_server_context(
@@ -183,7 +183,7 @@ def test_where_a_certificate_need_not_be_shown_a_bad_one_must_not_be(
 
 
 def test_a_server_says_who_certifies_its_clients(pacs: Identity) -> None:
-    with pytest.raises(ValueError, match="who certifies the clients"):
+    with pytest.raises(ValueError, match="certificate authorities of clients"):
         dicomport.tls_server_context(pacs.certificate, pacs.key)
 
 
@@ -255,9 +255,9 @@ def test_a_key_with_a_pass_phrase_is_opened_by_it_and_never_asked_for(
 
     dicomport.tls_server_context(pacs.certificate, key, passphrase=PASSPHRASE, authorities=hospital.authority)
 
-    with pytest.raises(ValueError, match=f"^the key in {key} has a pass phrase, and none is given$"):
+    with pytest.raises(ValueError, match=f"^the key in {key} is encrypted: specify its passphrase$"):
         dicomport.tls_server_context(pacs.certificate, key, authorities=hospital.authority)
-    with pytest.raises(ValueError, match=f"^the pass phrase does not open the key in {key}$"):
+    with pytest.raises(ValueError, match=f"^wrong passphrase for the key in {key}$"):
         dicomport.tls_server_context(pacs.certificate, key, passphrase="wrong", authorities=hospital.authority)
 
 
@@ -281,23 +281,23 @@ def test_the_file_that_is_wrong_is_named_with_the_reason(
     ca = hospital.authority
 
     for certificate, key, authorities, reason in (
-        (missing, pacs.key, ca, f"{missing} can't be read: No such file or directory"),
-        (pacs.certificate, missing, ca, f"{missing} can't be read: No such file or directory"),
-        (pacs.certificate, pacs.key, missing, f"{missing} can't be read: No such file or directory"),
-        (empty, pacs.key, ca, f"{empty} can't be read: Is a directory"),
-        (text, pacs.key, ca, f"{text} holds no certificate in PEM"),
-        (pacs.key, pacs.key, ca, f"{pacs.key} holds no certificate in PEM"),
-        (pacs.certificate, text, ca, f"{text} holds no private key in PEM"),
-        (pacs.certificate, pacs.certificate, ca, f"{pacs.certificate} holds no private key in PEM"),
-        (pacs.certificate, None, ca, f"{pacs.certificate} holds no private key in PEM"),
+        (missing, pacs.key, ca, f"cannot read {missing}: No such file or directory"),
+        (pacs.certificate, missing, ca, f"cannot read {missing}: No such file or directory"),
+        (pacs.certificate, pacs.key, missing, f"cannot read {missing}: No such file or directory"),
+        (empty, pacs.key, ca, f"cannot read {empty}: Is a directory"),
+        (text, pacs.key, ca, f"{text} contains no certificate in PEM"),
+        (pacs.key, pacs.key, ca, f"{pacs.key} contains no certificate in PEM"),
+        (pacs.certificate, text, ca, f"{text} contains no private key in PEM"),
+        (pacs.certificate, pacs.certificate, ca, f"{pacs.certificate} contains no private key in PEM"),
+        (pacs.certificate, None, ca, f"{pacs.certificate} contains no private key in PEM"),
         (
             pacs.certificate,
             modality.key,
             ca,
-            f"the key in {modality.key} is not that of the certificate in {pacs.certificate}",
+            f"the key in {modality.key} does not belong to the certificate in {pacs.certificate}",
         ),
-        (pacs.certificate, pacs.key, text, f"{text} holds no certificate, neither in PEM nor in DER"),
-        (pacs.certificate, pacs.key, empty, f"{empty} has no file with certificates (.pem, .crt, .cer, .der)"),
+        (pacs.certificate, pacs.key, text, f"{text} contains no certificate in PEM or DER"),
+        (pacs.certificate, pacs.key, empty, f"{empty} has no certificate file (.pem, .crt, .cer, .der)"),
     ):
         with pytest.raises(ValueError) as error:  # noqa: PT011  # the whole text is looked at
             dicomport.tls_server_context(certificate, key, authorities=authorities)
@@ -305,7 +305,7 @@ def test_the_file_that_is_wrong_is_named_with_the_reason(
 
 
 def test_a_key_without_a_certificate_is_refused(pacs: Identity) -> None:
-    with pytest.raises(ValueError, match="name the certificate too"):
+    with pytest.raises(ValueError, match="specify the certificate too"):
         dicomport.tls_client_context(key=pacs.key)
 
 

@@ -24,12 +24,12 @@ def test_whatever_a_peer_says_is_printed_in_plain_characters_and_nothing_is_lost
 def test_errors_say_in_words_what_happened() -> None:
     rejection = AssociateRJ(RejectReason.LOCAL_LIMIT_EXCEEDED, transient=True)
 
-    assert str(RejectedError(rejection)) == "the peer rejected the association for now: local limit exceeded"
+    assert str(RejectedError(rejection)) == "the peer rejected the association (transient): local limit exceeded"
     assert str(AbortedError(Aborted(AbortReason.SERVICE_USER, by_peer=True))) == (
         "the peer aborted the association (service-user)"
     )
     assert str(AbortedError(Aborted(AbortReason.NOT_SPECIFIED, by_peer=False, detail="too long"))) == (
-        "the peer broke the protocol, the association was aborted: too long"
+        "the peer violated the protocol and the association was aborted: too long"
     )
     assert str(TimerExpiredError(Timer("dimse", 60.0))) == "the dimse timer expired after 60 s"
 

@@ -126,7 +126,7 @@ def hello_of_tls_1_0() -> bytes:
     ("said", "reason"),
     [
         (encode(association_request()), "DICOM without TLS"),
-        (hello_of_tls_1_0(), "no version of TLS in common"),
+        (hello_of_tls_1_0(), "no TLS version in common"),
     ],
     ids=["no TLS", "TLS 1.0"],
 )
@@ -138,7 +138,7 @@ def test_t3_who_speaks_no_tls_that_will_do_is_cut_off(tls_attack: Attack, said: 
 
 @pytest.mark.parametrize(
     ("shown", "reason"),
-    [("none", "showed no certificate"), ("a stranger's", "is not trusted"), ("an old one", "has expired")],
+    [("none", "sent no certificate"), ("a stranger's", "is not trusted"), ("an old one", "has expired")],
 )
 def test_t3_a_certificate_that_will_not_do_is_named(
     tls_attack: Attack, authority: Files, tmp_path: Path, shown: str, reason: str

@@ -204,9 +204,9 @@ def test_plain_text_on_the_port_is_the_end_of_that_connection_alone(
 @pytest.mark.parametrize(
     ("sent", "reason"),
     [
-        ("an A-ASSOCIATE-RQ", "it speaks DICOM without TLS"),
-        ("HTTP", "it speaks HTTP"),
-        ("NUL", "it speaks something else"),
+        ("an A-ASSOCIATE-RQ", "the peer uses DICOM without TLS"),
+        ("HTTP", "the peer uses HTTP"),
+        ("NUL", "the peer uses another protocol"),
     ],
 )
 def test_the_log_says_what_a_peer_speaks_in_the_place_of_tls(
@@ -221,7 +221,7 @@ def test_the_log_says_what_a_peer_speaks_in_the_place_of_tls(
 
 
 WHY_NOT: Final = {
-    "anonymous": "the peer showed no certificate",
+    "anonymous": "the peer sent no certificate",
     "stranger": "the certificate is not trusted: unable to get local issuer certificate",
     "suspicious": "the peer does not trust the issuer of our certificate",
 }
@@ -288,7 +288,7 @@ def test_our_own_client_without_tls_is_told(scp: StorageSCP, tls: Contexts) -> N
 def test_our_own_client_with_tls_is_told_where_there_is_none(tls: Contexts) -> None:
     with (
         StorageSCP(Recorder(), port=0).in_thread() as scp,
-        pytest.raises(ConnectError, match="does the peer speak TLS"),
+        pytest.raises(ConnectError, match="does the peer use TLS"),
         blocking.associate("127.0.0.1", scp.port, contexts=[CT], tls=tls.client),
     ):
         pass

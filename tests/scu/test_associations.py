@@ -377,7 +377,7 @@ def test_a_rejection_has_its_value(api: Api) -> None:
     with (
         scripted(replying(rejection.encode())) as peer,
         pytest.raises(
-            dicomport.RejectedError, match="rejected the association permanently: called AE title not recognized"
+            dicomport.RejectedError, match="rejected the association (permanent): called AE title not recognized"
         ) as error,
     ):
         api.run(scenario(peer.port))

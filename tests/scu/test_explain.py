@@ -188,7 +188,7 @@ def test_a_name_that_nobody_knows() -> None:
     steps = explained(104, host="no-such-host.invalid")
 
     assert names(steps) == ["resolve"]
-    assert why_not(steps).cause == "no-such-host.invalid is no known host name: is it spelled right?"
+    assert why_not(steps).cause == "unknown host name no-such-host.invalid: check its spelling"
 
 
 def test_nobody_listening() -> None:
@@ -286,7 +286,7 @@ def test_an_answer_that_breaks_the_protocol() -> None:
     with ScriptedSCP(script) as peer:
         failure = why_not(explained(peer.port))
 
-    assert failure.cause.startswith("the peer broke the protocol")
+    assert failure.cause.startswith("the peer violated the protocol")
     assert "software is at fault" in failure.advice
 
 
@@ -296,7 +296,7 @@ def test_an_address_that_no_way_leads_to(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_kwargs: broadcast)
     failure = why_not(explained(104, host="pacs.example"))
 
-    assert failure.cause.startswith("pacs.example:104 can't be reached: ")
+    assert failure.cause.startswith("cannot connect to pacs.example:104: ")
     assert failure.advice.startswith("No way leads there from here")
 
 
@@ -345,7 +345,8 @@ def test_tls_to_a_plain_peer() -> None:
 
     assert names(steps) == ["resolve", "connect", "tls"]
     assert why_not(steps).cause == (
-        f"127.0.0.1:{peer.port}: no TLS connection (it speaks DICOM without TLS): does the peer speak TLS on this port?"
+        f"127.0.0.1:{peer.port}: no TLS connection (the peer uses DICOM without TLS): "
+        "does the peer use TLS on this port?"
     )
     assert why_not(steps).advice.startswith("Connect without --tls")
 
@@ -400,7 +401,7 @@ def test_a_certificate_that_is_not_trusted_is_shown(certificate: trustme.LeafCer
         steps = explained(peer.port, tls=client())
 
     failure = why_not(steps)
-    assert "showed a certificate that is not trusted" in failure.cause
+    assert "sent a certificate that is not trusted" in failure.cause
     assert cause in failure.cause
     assert advice in failure.advice
     shown = the(Secured, steps).certificate
@@ -418,7 +419,7 @@ def test_a_certificate_of_ours_is_demanded(version: ssl.TLSVersion) -> None:
         steps = explained(peer.port, tls=context)
 
     assert ("tls" if version is ssl.TLSVersion.TLSv1_2 else "associate") == steps[-1].NAME
-    assert "demands a certificate" in why_not(steps).cause
+    assert "requires a certificate" in why_not(steps).cause
     assert "--tls-cert" in why_not(steps).advice
     assert the(Secured, steps).certificate_asked
 
@@ -439,7 +440,7 @@ def test_no_cipher_suite_in_common() -> None:
     with scp(tls=strict).in_thread() as peer:
         failure = why_not(explained(peer.port, tls=context))
 
-    assert "no version or cipher suite in common" in failure.cause
+    assert "no TLS version or cipher suite in common" in failure.cause
     assert "--tls-profile" in failure.advice
 
 

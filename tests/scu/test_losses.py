@@ -256,7 +256,9 @@ def test_garbage_after_the_acceptance_ends_the_association_and_no_more(garbage: 
         report = send([instance(1), instance(2)], peer.port)
 
     first, second = reasons(report)
-    assert first.startswith("the association was lost: the peer broke the protocol, the association was aborted: ")
+    assert first.startswith(
+        "the association was lost: the peer violated the protocol and the association was aborted: "
+    )
     assert second == ""
     assert report.associations == 2
     assert ends == [answer]
@@ -532,6 +534,6 @@ def test_a_rejection_after_a_loss_ends_it() -> None:
     with scripted(accepting(nothing), replying(rejection)) as peer:
         report = send(map(instance, range(3)), peer.port)
 
-    error = "the peer rejected the association permanently: user no reason"
+    error = "the peer rejected the association (permanent): user no reason"
     assert reasons(report) == [CLOSED, f"no association: {error}", f"no association: {error}"]
     assert (report.associations, report.error) == (1, error)

@@ -203,7 +203,7 @@ def test_arguments_that_make_no_request_are_refused_before_anything_is_sent(
 
 @pytest.mark.parametrize("port", [-1, 0, 65536, 77104])
 def test_a_port_that_is_none_is_not_taken_for_another(port: int) -> None:
-    with pytest.raises(ValueError, match=f"a port is from 1 to 65535, not {port}"):
+    with pytest.raises(ValueError, match=f"port {port} is not between 1 and 65535"):
         send([instance()], port)
 
 
@@ -522,7 +522,7 @@ def test_a_length_that_leaves_no_room_for_data_is_no_association(length: int) ->
         report = send([instance(1), instance(2)], peer.port)
 
     error = (
-        "the peer broke the protocol, the association was aborted: "
+        "the peer violated the protocol and the association was aborted: "
         f"a maximum length of {length} bytes leaves no room for data"
     )
     assert (report.error, report.associations) == (error, 0)
@@ -539,8 +539,8 @@ def test_a_rejection_is_told_with_its_reason(reason: RejectReason, transient: bo
     with scripted(replying(AssociateRJ(reason, transient=transient).encode())) as peer:
         report = send([instance(1), instance(2)], peer.port)
 
-    how = "for now" if transient else "permanently"
-    error = f"the peer rejected the association {how}: {reason.meaning}"
+    result = "transient" if transient else "permanent"
+    error = f"the peer rejected the association ({result}): {reason.meaning}"
     assert (report.error, report.associations) == (error, 0)
     assert reasons(report) == [f"no association: {error}"] * 2
 
@@ -555,7 +555,10 @@ def test_a_rejection_is_told_with_its_reason(reason: RejectReason, transient: bo
         ),
         (
             (b"HTTP/1.1 400 Bad Request\r\n\r\n",),
-            "the peer broke the protocol, the association was aborted: PDU type 48H is unknown: is HTTP spoken here?",
+            (
+                "the peer violated the protocol and the association was aborted: "
+                "PDU type 48H is unknown: is HTTP spoken here?"
+            ),
         ),
         ((bytes.fromhex("02 00 ffffffff"),), None),
         ((bytes.fromhex("02 00 00000004 00010000"),), None),
@@ -569,7 +572,7 @@ def test_an_answer_that_is_no_acceptance_is_told(pdus: tuple[bytes, ...], error:
         report = send([instance(1), instance(2)], peer.port)
 
     if error is None:
-        assert report.error.startswith("the peer broke the protocol, the association was aborted: ")
+        assert report.error.startswith("the peer violated the protocol and the association was aborted: ")
     else:
         assert report.error == error
     assert reasons(report) == [f"no association: {report.error}"] * 2
@@ -615,7 +618,7 @@ def test_a_name_that_nobody_has_is_told(api: Api, host: str) -> None:
 
     report = api.run(scenario())
 
-    assert report.error == f"{host} is no known host name: is it spelled right?"
+    assert report.error == f"unknown host name {host}: check its spelling"
     assert report.associations == 0
 
 
@@ -628,7 +631,7 @@ def test_each_planned_association_is_tried() -> None:
         report = send(instances, peer.port)
 
     assert (report.associations, len(report.accepted), len(report.failed)) == (1, 2, 128)
-    assert report.error == "the peer rejected the association for now: temporary congestion"
+    assert report.error == "the peer rejected the association (transient): temporary congestion"
     assert peer.stored == [[], ["1.2.3.128", "1.2.3.129"]]
 
 

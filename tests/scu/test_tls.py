@@ -16,7 +16,7 @@ from dicomport.wire import AssociateRQ
 
 HOST: Final = "127.0.0.1"
 CA: Final = trustme.CA()
-BROKEN: Final = "the peer broke the protocol, the association was aborted"
+BROKEN: Final = "the peer violated the protocol and the association was aborted"
 
 
 def server_context(ca: trustme.CA = CA, *, mutual: bool = False) -> ssl.SSLContext:
@@ -74,7 +74,7 @@ def test_tls_to_a_plain_receiver_is_told(api: Api) -> None:
         report = api.run(_sent(api, [instance()], scp.port, tls=client_context()))
 
     assert report.error.startswith(f"127.0.0.1:{scp.port}")
-    assert report.error.endswith("(it speaks DICOM without TLS): does the peer speak TLS on this port?")
+    assert report.error.endswith("(the peer uses DICOM without TLS): does the peer use TLS on this port?")
     assert report.associations == 0
 
 
@@ -116,7 +116,7 @@ def test_a_receiver_that_is_not_trusted_gets_nothing(api: Api) -> None:
     with dicomport.StorageSCP(handle, port=0, tls=server_context(trustme.CA())).in_thread() as scp:
         report = api.run(_sent(api, [instance()], scp.port, tls=client_context()))
 
-    assert report.error.startswith(f"127.0.0.1:{scp.port} showed a certificate that is not trusted: ")
+    assert report.error.startswith(f"127.0.0.1:{scp.port} sent a certificate that is not trusted: ")
     assert (report.associations, received) == (0, [])
 
 
@@ -132,7 +132,7 @@ def test_a_sender_without_the_certificate_that_is_asked_for_is_turned_away(
         report = api.run(_sent(api, [instance()], scp.port, tls=context))
 
     assert report.associations == 0
-    assert "demands a certificate" in report.error
+    assert "requires a certificate" in report.error
     assert caplog.text.count("tls_failed") == 1
 
 

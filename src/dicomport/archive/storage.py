@@ -338,7 +338,7 @@ class _Indexer:
         return len(self._waiting) >= _MAX_WAITING
 
     def hurry(self) -> None:
-        """Gather and wait no more: what the database does not take at once is left to the journal."""
+        """GatherList and wait no more: what the database does not take at once is left to the journal."""
         self._closing.set()
 
     def close(self) -> bool:

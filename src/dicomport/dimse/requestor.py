@@ -51,7 +51,7 @@ from dicomport.net import (
     TimerExpiredError,
     association,
     next_event,
-    tls_words,
+    describe_tls_error,
 )
 from dicomport.standard import Status
 from dicomport.wire import AssociateRQ, Buffer, NEventReportRQ, Response
@@ -230,7 +230,7 @@ class Requestor:
             raise
         match event:
             case ConnectionLost(ssl.SSLError() as error):
-                raise ConnectionLostError(f"the peer closed the connection: {tls_words(error)}") from error
+                raise ConnectionLostError(f"the peer closed the connection: {describe_tls_error(error)}") from error
             case None | ConnectionLost():
                 raise ConnectionLostError("the peer closed the connection")
             case Aborted():

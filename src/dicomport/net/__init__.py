@@ -1,4 +1,4 @@
-"""Sockets around the core: streams, runners for asyncio and for blocking programs, timers, dialling and listening."""
+"""Sockets around the core: streams, asyncio and blocking runners, timers, connecting and listening."""
 
 from dicomport.net.blocking import BlockingConnection, connect_blocking
 from dicomport.net.connecting import Address, Endpoint, FailedAttempt, connect, reach, resolve, secure
@@ -22,7 +22,7 @@ from dicomport.net.pdu_log import association
 from dicomport.net.stream import Stream
 from dicomport.net.timers import Deadline, Timeouts, Timer
 from dicomport.net.tls.contexts import TLSProfile, tls_client_context, tls_server_context
-from dicomport.net.tls.handshake import NotTLSError, tls_reason, tls_words
+from dicomport.net.tls.handshake import NotTLSError, describe_tls_error, tls_error_name
 
 __all__ = [
     "FLUSH",
@@ -56,13 +56,13 @@ __all__ = [
     "association",
     "connect",
     "connect_blocking",
+    "describe_tls_error",
     "listening_sockets",
     "next_event",
     "reach",
     "resolve",
     "secure",
     "tls_client_context",
-    "tls_reason",
+    "tls_error_name",
     "tls_server_context",
-    "tls_words",
 ]

@@ -1,4 +1,4 @@
-"""The blocking runner: the same steps on a plain socket, for programs without an event loop."""
+"""The blocking runner: runs the same step generators on a blocking socket, for programs without an event loop."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from dicomport.core import Association
 from dicomport.net.connecting import Address, explain
 from dicomport.net.errors import ConnectError, TimerExpiredError, check_deadline
 from dicomport.net.generators import Flush, Receive, Steps, T, Wait
-from dicomport.net.send_queue import Backlog
-from dicomport.net.socket_io import Gather, prepare, quick_ack
-from dicomport.net.timers import ArtimClock, Deadline, Timeouts, Timer
+from dicomport.net.send_queue import SendQueue
+from dicomport.net.socket_io import GatherList, prepare, receive_into
+from dicomport.net.timers import ArtimTimer, Deadline, Timeouts, Timer
 from dicomport.net.tls.handshake import Handshake
 
 __all__ = ["BlockingConnection", "connect_blocking"]
 
 _BUFFER_BYTES: Final = 1 << 14
-"""What is heard here are answers to requests."""
+"""Size of the receive buffer: a requestor receives only responses."""
 
 
 def connect_blocking(address: Address, timeouts: Timeouts) -> socket.socket:
-    """Connect by TCP, and by TLS where it is asked for. Raises `ConnectError`."""
+    """Return a connected socket, TCP or TLS as the address says. Raises `ConnectError`."""
     try:
-        sock = _dial(address, timeouts.timer("connect").started())
-        return sock if address.tls is None else _shake_hands(sock, address.tls, address.host, timeouts.timer("tls"))
+        sock = _connect_tcp(address, timeouts.timer("connect").started())
+        return sock if address.tls is None else _start_tls(sock, address.tls, address.host, timeouts.timer("tls"))
     except (OSError, UnicodeError) as error:
         raise ConnectError(explain(address, error)) from error
 
 
-def _dial(address: Address, timer: Timer) -> socket.socket:
-    """Try each address that the name has, all of them within the timer."""
+def _connect_tcp(address: Address, timer: Timer) -> socket.socket:
+    """Try each address of the host name, all of them within the timer."""
     last: OSError | None = None
     for family, kind, protocol, _, sockaddr in socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM):
-        seconds = _at_least(check_deadline(timer))
+        seconds = _socket_timeout(check_deadline(timer))
         sock = socket.socket(family, kind, protocol)
         try:
             sock.settimeout(seconds)
@@ -52,8 +52,8 @@ def _dial(address: Address, timer: Timer) -> socket.socket:
     raise last or OSError("the name has no address")
 
 
-def _shake_hands(sock: socket.socket, context: ssl.SSLContext, host: str, timer: Timer) -> ssl.SSLSocket:
-    # It takes the socket over, also where it raises.
+def _start_tls(sock: socket.socket, context: ssl.SSLContext, host: str, timer: Timer) -> ssl.SSLSocket:
+    # wrap_socket detaches the socket, even if it raises.
     tls = context.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
     try:
         handshake = Handshake(tls)
@@ -61,8 +61,8 @@ def _shake_hands(sock: socket.socket, context: ssl.SSLContext, host: str, timer:
         try:
             handshake.attempt()
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            # From here on an attempt waits, at first for whatever it is that the peer answers.
-            tls.settimeout(timer.seconds)  # It bounds a handshake as a whole.
+            # From here on the socket blocks, first until the peer's first answer.
+            tls.settimeout(timer.seconds)  # This bounds the whole handshake.
             handshake.attempt()
     except TimeoutError:
         tls.close()
@@ -73,9 +73,9 @@ def _shake_hands(sock: socket.socket, context: ssl.SSLContext, host: str, timer:
     return tls
 
 
-def _at_least(bound: Deadline) -> float:
-    # A time-out of zero would mean a socket that does not block.
-    return max(bound.left, 0.001)
+def _socket_timeout(deadline: Deadline) -> float:
+    # A timeout of 0 would make the socket non-blocking.
+    return max(deadline.left, 0.001)
 
 
 class BlockingConnection:
@@ -84,15 +84,15 @@ class BlockingConnection:
     def __init__(self, sock: socket.socket, core: Association, timeouts: Timeouts) -> None:
         self.core = core
         self._sock = sock
-        self._backlog = Backlog(sock)
+        self._send_queue = SendQueue(sock)
         self._buffer = memoryview(bytearray(_BUFFER_BYTES))
         self._partial_write = False
-        """Whether a PDU was sent in part: what is sent after that, an A-ABORT too, would be read as its rest."""
+        """Whether a PDU was sent in part: the peer would read any later PDU, even an A-ABORT, as its rest."""
         self._stall = timeouts.timer("write")
-        self._artim = ArtimClock(core, timeouts.timer("artim").seconds)
+        self._artim = ArtimTimer(core, timeouts.timer("artim").seconds)
 
     def run(self, steps: Steps[T]) -> T:
-        """Do what the steps wait for until they are done; errors of the transport connection are raised inside them."""
+        """Run a step generator and return its result; errors of the transport connection are raised inside it."""
         try:
             wait = next(steps)
             while True:
@@ -116,10 +116,10 @@ class BlockingConnection:
             return
         while True:
             try:
-                self._receive(check_deadline(self._artim.bound(wait.timer)))
+                self._receive(check_deadline(self._artim.deadline(wait.timer)))
             except TimerExpiredError as expired:
-                # Who waits for a response waits from when its request has left, not from when the system took it.
-                if not (isinstance(expired.timer, Timer) and self.core.artim == 0 and self._backlog.drained()):
+                # The response timer starts when the request has left the system's send queue.
+                if not (isinstance(expired.timer, Timer) and self.core.artim == 0 and self._send_queue.drained()):
                     raise
                 wait = Receive(expired.timer.started())
             else:
@@ -129,31 +129,30 @@ class BlockingConnection:
         output = self.core.take_output()
         if output and not self._partial_write:
             self._partial_write = True
-            gather = Gather(output, self._sock)
+            gather = GatherList(output, self._sock)
             while self._send_some(gather, timer):
                 pass
             self._partial_write = False
-            self._backlog.note_message()
+            self._send_queue.record_message()
 
-    def _send_some(self, gather: Gather, timer: Deadline) -> bool:
-        """Send some, as long as the peer goes on taking what there is before it."""
-        self._backlog.note()
+    def _send_some(self, gather: GatherList, timer: Deadline) -> bool:
+        """Send as much as the socket accepts; wait as long as the peer acknowledges earlier bytes."""
+        self._send_queue.record()
         while True:
-            self._sock.settimeout(_at_least(timer))
+            self._sock.settimeout(_socket_timeout(timer))
             try:
                 return gather.send_some()
             except TimeoutError:
-                if timer.left <= 0 or not self._backlog.drained():
+                if timer.left <= 0 or not self._send_queue.drained():
                     raise TimerExpiredError(timer) from None
 
     def _receive(self, timer: Deadline) -> None:
-        self._sock.settimeout(_at_least(timer))
+        self._sock.settimeout(_socket_timeout(timer))
         try:
-            count = self._sock.recv_into(self._buffer)
+            count = receive_into(self._sock, self._buffer)
         except TimeoutError:
             raise TimerExpiredError(timer) from None
         if count:
-            quick_ack(self._sock)
             self.core.receive(self._buffer[:count])
         else:
             self.core.transport_closed()

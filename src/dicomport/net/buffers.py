@@ -1,4 +1,4 @@
-"""Receive buffers. They belong to what is being received, not to who is connected: an idle association has none."""
+"""Receive buffers. A buffer belongs to the read that fills it, not to a connection: an idle association has none."""
 
 from __future__ import annotations
 
@@ -7,42 +7,42 @@ from typing import Final
 __all__ = ["Buffers"]
 
 _LARGE_BYTES: Final = 1 << 18
-"""What one read takes at most: less, and the reads of a fast peer cost more than what is done with their bytes."""
+"""Size of a large buffer, the maximum of one read. With smaller ones, the reads cost more than processing the data."""
 
 _MAX_LARGE: Final = 64
-"""Large buffers at the same time: 16 MiB. One is borrowed while the bytes of one read are looked at, longer only where
-the disk holds things up."""
+"""Maximum number of large buffers: 16 MiB in all. A buffer is borrowed until the data of one read have been processed,
+which takes long only if the disk is slow."""
 
 _SMALL_BYTES: Final = 1 << 14
-"""What those read at a time who come when all large ones are out: a slow disk keeps nobody from being read."""
+"""Fallback buffer size when all large buffers are in use: a slow disk delays no other connection."""
 
 
 class Buffers:
-    """Buffers to be borrowed, for one event loop or one thread."""
+    """A pool of buffers for one event loop or one thread."""
 
-    def __init__(self, size: int = _LARGE_BYTES, most: int = _MAX_LARGE) -> None:
-        """Lend up to `most` buffers of `size` bytes at the same time, beyond that short ones."""
+    def __init__(self, size: int = _LARGE_BYTES, maximum: int = _MAX_LARGE) -> None:
+        """Lend up to `maximum` buffers of `size` bytes at the same time, and small buffers above that number."""
         self._size = size
-        self._most = most
+        self._maximum = maximum
         self._free: list[memoryview] = []
         self._made = 0
 
     @classmethod
     def for_one(cls) -> Buffers:
-        """Make a single short one, for who hears little: answers to requests."""
+        """Return a pool of one small buffer, for a requestor, which receives only responses."""
         return cls(_SMALL_BYTES, 1)
 
     def borrow(self) -> memoryview:
-        """Give a buffer, which is to be given back."""
+        """Return a buffer. The caller returns it to the pool with `give_back`."""
         if self._free:
-            # The one that was used last is the likeliest to be in the processor's cache.
+            # The buffer used last is most likely still in the processor's cache.
             return self._free.pop()
-        if self._made < self._most:
+        if self._made < self._maximum:
             self._made += 1
             return memoryview(bytearray(self._size))
         return memoryview(bytearray(_SMALL_BYTES))
 
     def give_back(self, buffer: memoryview) -> None:
-        """Take a buffer back; nobody may look at it any more."""
+        """Return a buffer to the pool; the caller must not use it afterwards."""
         if len(buffer) == self._size and len(self._free) < self._made:
             self._free.append(buffer)

@@ -1,4 +1,4 @@
-"""Opening a transport connection to a peer: name, TCP, TLS, each a step that can be watched."""
+"""Open a transport connection to a peer in three steps that a caller can run one by one: name, TCP, TLS."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from typing import Any, NamedTuple
 from dicomport.net.errors import ConnectError, TimerExpiredError
 from dicomport.net.stream import Stream
 from dicomport.net.timers import Timeouts, Timer
-from dicomport.net.tls.handshake import NotTLSError, tls_words
+from dicomport.net.tls.handshake import NotTLSError, describe_tls_error
 
 __all__ = ["Address", "Endpoint", "FailedAttempt", "connect", "explain", "reach", "resolve", "secure"]
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a peer listens, and how it is spoken to. Raises `ValueError` for a port that is none."""
+    """Host and port of a peer, with the TLS context if the peer uses TLS. Raises `ValueError` for an invalid port."""
 
     host: str
     port: int
     tls: ssl.SSLContext | None = None
 
     def __post_init__(self) -> None:
-        # The system takes any number for a port, and its lower 16 bits for the one that is meant.
+        # The system would use the lower 16 bits of any number.
         if not 1 <= self.port <= 0xFFFF:
-            raise ValueError(f"a port is from 1 to 65535, not {self.port}")
+            raise ValueError(f"port {self.port} is not between 1 and 65535")
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
@@ -37,7 +37,7 @@ class Address:
 
 
 class Endpoint(NamedTuple):
-    """One of the network addresses that a name has, with the port."""
+    """One of the network addresses of a host name, with the port."""
 
     family: socket.AddressFamily
     sockaddr: tuple[Any, ...]
@@ -48,14 +48,14 @@ class Endpoint(NamedTuple):
 
 
 class FailedAttempt(NamedTuple):
-    """An endpoint that was tried in vain."""
+    """An endpoint to which the connection failed."""
 
     endpoint: Endpoint
     error: OSError
 
 
 async def connect(address: Address, timeouts: Timeouts) -> Stream:
-    """Connect by TCP, trying each address that the name has, and then by TLS if asked. Raises `ConnectError`."""
+    """Connect by TCP to the first address of the name that accepts, then by TLS if wanted. Raises `ConnectError`."""
     timer = timeouts.timer("connect").started()
     stream = await reach(address, await resolve(address, timer), timer, [])
     if address.tls is not None:
@@ -64,7 +64,7 @@ async def connect(address: Address, timeouts: Timeouts) -> Stream:
 
 
 async def resolve(address: Address, timer: Timer) -> list[Endpoint]:
-    """Look the name up. Raises `ConnectError`."""
+    """Return the endpoints of the host name. Raises `ConnectError`."""
     async with _explained(address, timer):
         loop = asyncio.get_running_loop()
         found = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
@@ -72,7 +72,7 @@ async def resolve(address: Address, timer: Timer) -> list[Endpoint]:
 
 
 async def reach(address: Address, endpoints: Sequence[Endpoint], timer: Timer, failed: list[FailedAttempt]) -> Stream:
-    """Connect by TCP to the first endpoint that answers; `failed` gets those before it. Raises `ConnectError`."""
+    """Connect by TCP to the first endpoint that accepts; append those before it to `failed`. Raises `ConnectError`."""
     async with _explained(address, timer):
         loop = asyncio.get_running_loop()
         for endpoint in endpoints:
@@ -87,11 +87,11 @@ async def reach(address: Address, endpoints: Sequence[Endpoint], timer: Timer, f
             except BaseException:
                 sock.close()
                 raise
-        raise failed[-1].error if failed else OSError("the name has no address")
+        raise failed[-1].error if failed else OSError("the host name has no address")
 
 
 async def secure(stream: Stream, address: Address, context: ssl.SSLContext, timer: Timer) -> None:
-    """Put TLS on the connection; where that fails the stream is closed. Raises `ConnectError`."""
+    """Start TLS on the connection; close the stream if the handshake fails. Raises `ConnectError`."""
     try:
         async with _explained(address, timer):
             await stream.start_tls(context, server_side=False, server_hostname=address.host, timer=timer)
@@ -113,26 +113,26 @@ async def _explained(address: Address, timer: Timer) -> AsyncIterator[None]:
 
 
 def explain(address: Address, error: Exception) -> str:
-    """Say in words why there is no connection, and what to look at."""
+    """Return the reason of a failed connection, and what to check."""
     match error:
         case ssl.SSLCertVerificationError():
-            reason = f"{address} showed a certificate that is not trusted: {error.verify_message}"
+            reason = f"{address} sent a certificate that is not trusted: {error.verify_message}"
         case ssl.SSLEOFError() | NotTLSError():
-            words = tls_words(error) if isinstance(error, ssl.SSLError) else str(error)
-            reason = f"{address}: no TLS connection ({words}): does the peer speak TLS on this port?"
+            text = describe_tls_error(error) if isinstance(error, ssl.SSLError) else str(error)
+            reason = f"{address}: no TLS connection ({text}): does the peer use TLS on this port?"
         case ssl.SSLError():
-            reason = f"{address}: no TLS connection ({tls_words(error)})"
+            reason = f"{address}: no TLS connection ({describe_tls_error(error)})"
         case socket.gaierror() | UnicodeError():
-            reason = f"{address.host} is no known host name: is it spelled right?"
+            reason = f"unknown host name {address.host}: check its spelling"
         case ConnectionRefusedError():
             reason = f"nothing listens on {address}: is the port right, and is the peer running?"
         case TimerExpiredError() if error.timer.name == "tls":
-            reason = f"{address}: no TLS connection ({error}): does the peer speak TLS on this port?"
+            reason = f"{address}: no TLS connection ({error}): does the peer use TLS on this port?"
         case TimeoutError():
-            why = f" ({error})" if isinstance(error, TimerExpiredError) else ""
-            reason = f"{address} did not answer in time{why}: is the address right, and does a firewall let it through?"
+            timer = f" ({error})" if isinstance(error, TimerExpiredError) else ""
+            reason = f"{address} did not answer in time{timer}: is the address right, does a firewall block it?"
         case ConnectionResetError() if address.tls is not None:
-            reason = f"{address}: no TLS connection (the peer reset it): does the peer speak TLS on this port?"
+            reason = f"{address}: no TLS connection (the peer reset it): does the peer use TLS on this port?"
         case _:
-            reason = f"{address} can't be reached: {getattr(error, 'strerror', None) or error}"
+            reason = f"cannot connect to {address}: {getattr(error, 'strerror', None) or error}"
     return reason

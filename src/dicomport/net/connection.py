@@ -1,4 +1,4 @@
-"""The asyncio runner: one core on one stream."""
+"""The asyncio runner: runs step generators for one core on one stream."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from dicomport.net.errors import TimerExpiredError, check_deadline
 from dicomport.net.generators import Receive, Steps, T, next_event
 from dicomport.net.limits.counters import Counters
 from dicomport.net.stream import Stream
-from dicomport.net.timers import ArtimClock, Deadline, Timeouts, Timer
+from dicomport.net.timers import ArtimTimer, Deadline, Timeouts, Timer
 
 __all__ = ["Connection"]
 
 _EVENTS_IN_A_TURN: Final = 256
-"""Events before others have their turn, though there may be bytes for more: fragments can be as short as a byte."""
+"""Events before other tasks run, even if more are buffered: a fragment can be as short as one byte."""
 
 
 class Connection:
@@ -35,21 +35,21 @@ class Connection:
         self.stream = stream
         self.counters = Counters() if counters is None else counters
         self.progress = timeouts.progression()
-        """How fast the peer's bytes come, whatever else they are waited for with."""
+        """The rate of the peer's bytes, measured in every wait."""
         self.expired: TimerExpiredError | None = None
-        """The last timer that expired, ARTIM too, which the core deals with."""
-        self._asks = core.role is Role.REQUESTOR
+        """The error of the last timer that expired, ARTIM included, which the core handles."""
+        self._is_requestor = core.role is Role.REQUESTOR
         self._events = 0
         self._partial_write = False
-        """Whether a PDU was sent in part: what is sent after that, an A-ABORT too, would be read as its rest."""
+        """Whether a PDU was sent in part: the peer would read any later PDU, even an A-ABORT, as its rest."""
         self.is_interruptible = self._receiving = False
         self.interruption: Exception | None = None
-        """What the next wait for bytes ends with."""
+        """The error that ends the next wait for bytes."""
         self._stall = timeouts.timer("write")
-        self._artim = ArtimClock(core, timeouts.timer("artim").seconds)
+        self._artim = ArtimTimer(core, timeouts.timer("artim").seconds)
 
     async def run(self, steps: Steps[T]) -> T:
-        """Do what the steps wait for until they are done; errors of the transport connection are raised inside them."""
+        """Run a step generator and return its result; errors of the transport connection are raised inside it."""
         try:
             wait = next(steps)
             while True:
@@ -59,7 +59,7 @@ class Connection:
                     elif self.core.has_output:
                         await self.flush(wait.timer)
                 except TimerExpiredError as expired:
-                    # Another one, as this one is on its way through frames that have this connection in them.
+                    # A new error without a traceback, whose frames would refer to this connection.
                     self.expired = TimerExpiredError(expired.timer)
                     self.counters.timer(expired.timer)
                     wait = steps.throw(expired)
@@ -72,10 +72,10 @@ class Connection:
             return result
 
     def next_event_nowait(self) -> CoreEvent | None:
-        """Give the next event if it has come with the one before and nothing is to be sent first, else None.
+        """Return the next event if it is buffered and nothing must be sent first, otherwise None.
 
-        None comes every once in a while too, so that others have their turn in `next_event`. What the event makes the
-        core send, an A-ABORT, is sent with the next wait.
+        Also returns None every 256 events, so that other tasks run in `next_event`. Output that the event causes, an
+        A-ABORT, is sent with the next wait.
         """
         if self._events == _EVENTS_IN_A_TURN or self.core.has_output:
             return None
@@ -83,30 +83,33 @@ class Connection:
         return self.core.next_event()
 
     async def next_event(self, timer: Deadline) -> CoreEvent | None:
-        """Wait for the next event of the core, as `steps.next_event` has it."""
+        """Wait for the next event of the core, as `generators.next_event` does."""
         if self._events == _EVENTS_IN_A_TURN:
             self._events = 0
             await asyncio.sleep(0)
         return await self.run(next_event(self.core, timer))
 
     async def flush(self, timer: Deadline | None = None) -> None:
-        """Send what the core wants to send; raises `OSError` and `TimerExpiredError`."""
+        """Send the core's output; `timer` (default: write) bounds each time without progress.
+
+        Raises `OSError` and `TimerExpiredError`.
+        """
         output = self.core.take_output()
         if output and not self._partial_write:
             self._partial_write = True
             await self.stream.send(output, timer or self._stall)
             self._partial_write = False
-            if self._asks:
-                self.stream.backlog.note_message()
+            if self._is_requestor:
+                self.stream.send_queue.record_message()
 
     def interruptible(self) -> _Interruptible:
-        """Let `interrupt` end waits for bytes of the peer within a `with` block; anywhere else it does nothing."""
+        """Return a context in which `interrupt` ends waits for the peer's bytes; outside it does nothing."""
         return _Interruptible(self)
 
     def interrupt(self, error: Exception) -> None:
-        """Let the wait for bytes that goes on, or else the next one, end with `error`. What is being sent still is.
+        """End the current or the next wait for bytes with `error`; sending is not interrupted.
 
-        To be called from callbacks of the same event loop.
+        Call it in the same event loop only.
         """
         if self.is_interruptible:
             self.interruption = error
@@ -122,7 +125,7 @@ class Connection:
             try:
                 await self._receive(timer)
             except TimerExpiredError as expired:
-                # Who waits for a response waits from when its request has left, not from when the system took it.
+                # The response timer starts when the request has left the system's send queue.
                 if not (isinstance(expired.timer, Timer) and self._is_sending()):
                     raise
                 timer = expired.timer.started()
@@ -130,20 +133,20 @@ class Connection:
                 return
 
     def _is_sending(self) -> bool:
-        """Whether the peer still takes what a requestor has sent."""
-        return self._asks and self.core.artim == 0 and self.stream.backlog.drained()
+        """Return whether the peer is still receiving a requestor's earlier bytes."""
+        return self._is_requestor and self.core.artim == 0 and self.stream.send_queue.drained()
 
     async def _receive(self, timer: Deadline) -> None:
-        bound = check_deadline(self._artim.bound(timer))
+        deadline = check_deadline(self._artim.deadline(timer))
         began = time.monotonic()
         if self.interruption is not None:
             raise self.interruption
         self._receiving = True
         try:
-            data = await self.stream.receive(bound)
+            data = await self.stream.receive(deadline)
         finally:
             self._receiving = False
-        self.progress.waited(time.monotonic() - began, len(data))
+        self.progress.record_wait(time.monotonic() - began, len(data))
         if data:
             self.core.receive(data)
         else:
@@ -151,7 +154,7 @@ class Connection:
 
 
 class _Interruptible:
-    """A block in which waits can be interrupted. There is one for each message: no generator, that takes longer."""
+    """A block in which waits can be interrupted. Used once per message, so not a generator, which would be slower."""
 
     __slots__ = ("_connection",)
 

@@ -30,8 +30,8 @@ class RejectedError(AssociationError):
     """The peer rejected the association (PS3.8 9.3.4)."""
 
     def __init__(self, rejection: AssociateRJ) -> None:
-        how = "for now" if rejection.transient else "permanently"
-        super().__init__(f"the peer rejected the association {how}: {rejection.reason.meaning}")
+        result = "transient" if rejection.transient else "permanent"
+        super().__init__(f"the peer rejected the association ({result}): {rejection.reason.meaning}")
         self.rejection = rejection
 
 
@@ -42,7 +42,7 @@ class AbortedError(AssociationError):
         if aborted.by_peer:
             super().__init__(f"the peer aborted the association ({aborted.reason.meaning})")
         else:
-            super().__init__(f"the peer broke the protocol, the association was aborted: {aborted.detail}")
+            super().__init__(f"the peer violated the protocol and the association was aborted: {aborted.detail}")
         self.aborted = aborted
 
 
@@ -51,7 +51,7 @@ class ConnectionLostError(AssociationError, ConnectionError):
 
 
 class TimerExpiredError(AssociationError, TimeoutError):
-    """The peer did not act in time; the association can't be used any more."""
+    """The peer did not act in time; the association cannot be used any more."""
 
     def __init__(self, timer: Deadline) -> None:
         super().__init__(f"the {timer.name} timer expired after {timer.seconds:g} s")

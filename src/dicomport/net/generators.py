@@ -1,8 +1,10 @@
-"""What happens on an association, as generators that say what they wait for and leave the waiting to others.
+"""Step generators: each wait of a requestor or acceptor, written once for asyncio and for blocking sockets.
 
-A step generator drives the core and yields a `Wait` where it can't go on: for bytes from the peer, or until what the
-core wants to send is sent. Two small runners do the waiting, one on asyncio (`connection.py`), one on a blocking
-socket (`blocking.py`): so each thing that a requestor or acceptor does is written once.
+Theory of operation. A step generator drives the core and contains no I/O. It yields a `Wait` when it needs bytes from
+the peer (`Receive`) or when the core's output must be sent first (`Flush`). A runner does the wait and resumes the
+generator: `Connection` (connection.py) in the asyncio task that owns the association, `BlockingConnection`
+(blocking.py) in the caller's thread. The runner raises timeouts and errors of the transport connection inside the
+generator, at the `yield`. One generator at a time runs on a core, so the core needs no lock.
 """
 
 from __future__ import annotations
@@ -19,13 +21,13 @@ __all__ = ["FLUSH", "Flush", "Receive", "Steps", "Wait", "next_event"]
 
 
 class Flush(NamedTuple):
-    """Until the core's output has left; `timer`, by default the write timer, bounds each time without progress."""
+    """Wait until the core's output is sent; `timer`, by default the write timer, bounds each time without progress."""
 
     timer: Timer | None = None
 
 
 class Receive(NamedTuple):
-    """Until bytes were lent to the core, or the transport connection has closed, or `timer` has expired."""
+    """Wait until the core has received bytes, the transport connection is closed, or `timer` has expired."""
 
     timer: Deadline
 
@@ -40,11 +42,11 @@ Steps: TypeAlias = Generator[Wait, None, T]
 
 
 def next_event(core: Association, timer: Deadline, event: CoreEvent | None = None) -> Steps[CoreEvent | None]:
-    """Wait for the core's next event; None once the association and its transport connection are over.
+    """Return the core's next event; None after the association and its transport connection have ended.
 
-    Where the core has given it already, it is `event`, and there is only the output to be sent. While ARTIM runs it
-    takes the place of `timer`; its expiry is the core's business (Evt18). An error of the transport connection is its
-    end (Evt17). Raises `TimerExpiredError`.
+    An `event` that the core has already returned is returned after the output is sent. While ARTIM runs, it replaces
+    `timer`; the core handles its expiry (Evt18). An error of the transport connection is its end (Evt17). Raises
+    `TimerExpiredError`.
     """
     while True:
         event = event or core.next_event()
@@ -54,14 +56,14 @@ def next_event(core: Association, timer: Deadline, event: CoreEvent | None = Non
         except TimerExpiredError:
             raise
         except OSError as error:
-            # A peer that reads no more may have said why before: what it has sent is read to its end.
+            # A peer that does not read any more may have sent the reason before: its bytes are read to the end.
             unsent = error
         if event is not None:
             return event
         if core.closing or core.state is State.STA1:
             if unsent is not None:
                 core.transport_closed(strip_traceback(unsent))
-            # The last word, if there is one, is the loss of the connection that the flush has just found out.
+            # The last event, if any, is the loss of the connection, which the flush has just detected.
             return core.next_event()
         try:
             yield Receive(timer)

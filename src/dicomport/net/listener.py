@@ -1,4 +1,11 @@
-"""Listening for transport connections: one task accepts on each address, one task owns each connection."""
+"""Listen for transport connections.
+
+Theory of operation. One task per listening socket accepts, and starts one task per connection. That task owns the
+socket: it does the TLS handshake, if any, and awaits `serve`, so a slow peer delays no other peer. The connection
+limiter counts every connection before its task starts; at the limit, it cancels the task of an old connection without
+an association. The done callback of the task (`_ended`) closes the socket and releases the slot in every case, even if
+the task was cancelled before its first step. All of this runs in one event loop, so it needs no lock.
+"""
 
 from __future__ import annotations
 
@@ -19,31 +26,31 @@ from dicomport.net.limits.connection_limits import ConnectionLimits
 from dicomport.net.limits.counters import Counters
 from dicomport.net.stream import Stream
 from dicomport.net.timers import Timeouts, Timer
-from dicomport.net.tls.handshake import NotTLSError, tls_words
+from dicomport.net.tls.handshake import NotTLSError, describe_tls_error
 
 __all__ = ["Listener", "Serve", "listening_sockets"]
 
 Serve: TypeAlias = Callable[[Stream, ConnectionSlot], Awaitable[None]]
-"""Takes a stream and whose it is, and owns them until it returns."""
+"""A function that serves a connection; it owns the stream and the slot until it returns."""
 
 _BACKLOG: Final = 512
 
 _TRIES: Final = 16
-"""Free ports that are tried where one is wanted that is free for several addresses."""
+"""Attempts to find a port that is free on several addresses."""
 
 _OUT_OF_RESOURCES: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
-_ACCEPT_AGAIN_AFTER: Final = 1.0
-"""Seconds until another try when the system has no more descriptors and no connection ends in the meantime."""
+_ACCEPT_RETRY_SECONDS: Final = 1.0
+"""Seconds until the next attempt when the system is out of descriptors and no connection ends in the meantime."""
 
 log = get_logger("net")
 
 
 def listening_sockets(host: str, port: int) -> list[socket.socket]:
-    """Listen on every address that `host` has, IPv4 and IPv6; an empty host is all interfaces. Raises `OSError`.
+    """Return sockets that listen on every address of `host`, IPv4 and IPv6. Raises `OSError`.
 
-    Port 0 is a free port, the same for all addresses.
+    An empty host means all interfaces. Port 0 means a free port, the same for all addresses.
     """
-    # Before anybody can connect: from here on, who does is served at once.
+    # Before the first peer can connect, so that no peer waits for it.
     prepare()
     found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     addresses = list(dict.fromkeys((family, sockaddr) for family, _, _, _, sockaddr in found))
@@ -51,7 +58,7 @@ def listening_sockets(host: str, port: int) -> list[socket.socket]:
         try:
             return _listen(addresses)
         except OSError as error:
-            # A port that was free for the first address may be taken for the next one.
+            # A port that is free on the first address may be in use on the next.
             if port or error.errno != errno.EADDRINUSE:
                 raise
     return _listen(addresses)
@@ -65,7 +72,7 @@ def _listen(addresses: Sequence[tuple[socket.AddressFamily, tuple[Any, ...]]]) -
             sockets.append(sock)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
-                # Else it would take the IPv4 addresses as well, and the socket for those could not be bound.
+                # Otherwise it would include the IPv4 addresses, and the socket for those could not be bound.
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             sock.bind((host, port or sockets[0].getsockname()[1], *scope))
             sock.listen(_BACKLOG)
@@ -78,7 +85,7 @@ def _listen(addresses: Sequence[tuple[socket.AddressFamily, tuple[Any, ...]]]) -
 
 
 class Listener:
-    """Accepts connections; each has a task of its own, TLS handshake included, so that no peer holds up another."""
+    """Accepts connections and runs one task for each, TLS handshake included."""
 
     def __init__(
         self,
@@ -95,10 +102,10 @@ class Listener:
         self._serve = serve
         self._timeouts = timeouts
         self.tls = tls
-        """For the connections that come from now on."""
+        """The TLS context of new connections, or None."""
         self._counters = counters
         self._buffers = Buffers()
-        self._admission = ConnectionLimiter(limits, counters, associations or LocalCounts())
+        self._limiter = ConnectionLimiter(limits, counters, associations or LocalCounts())
         self._accepting = [asyncio.create_task(self._accept(sock)) for sock in sockets]
         self._serving: set[asyncio.Task[None]] = set()
         self._one_ended = asyncio.Event()
@@ -109,7 +116,7 @@ class Listener:
         return int(self._sockets[0].getsockname()[1])
 
     async def close(self) -> None:
-        """Stop listening; the connections go on."""
+        """Stop listening; open connections continue."""
         for task in self._accepting:
             task.cancel()
         await asyncio.gather(*self._accepting, return_exceptions=True)
@@ -117,7 +124,7 @@ class Listener:
             sock.close()
 
     async def wait_served(self, seconds: float) -> None:
-        """Wait until all connections have ended; those that have not by then are cut off."""
+        """Wait until all connections have ended, at most so many seconds; then cancel the others."""
         if self._serving:
             _, late = await asyncio.wait(self._serving, timeout=seconds)
             for task in late:
@@ -133,68 +140,68 @@ class Listener:
             try:
                 sock, address = await loop.sock_accept(listening)
             except OSError as error:
-                # What a peer does between connecting and being accepted is its own affair.
+                # Other errors are a peer's: it disconnected before it was accepted.
                 if error.errno in _OUT_OF_RESOURCES:
-                    self._admission.make_room()
-                    log.warning("accept_failed", reason=reason_of(error), retry_after_s=_ACCEPT_AGAIN_AFTER)
+                    self._limiter.make_room()
+                    log.warning("accept_failed", reason=reason_of(error), retry_after_s=_ACCEPT_RETRY_SECONDS)
                     await self._wait_for_room()
                 continue
-            visitor = self._admission.enter(_text(address))
-            visitor.task = task = asyncio.create_task(self._own(sock, visitor))
+            slot = self._limiter.add(_format_address(address))
+            slot.task = task = asyncio.create_task(self._serve_connection(sock, slot))
             self._serving.add(task)
-            task.add_done_callback(functools.partial(self._ended, visitor, sock))
-            # Where many come at once, accepting does not wait; the first of them are to be served before the last come.
+            task.add_done_callback(functools.partial(self._ended, slot, sock))
+            # With many pending connections, sock_accept does not wait: let the first ones run before the last.
             await asyncio.sleep(0)
 
     async def _wait_for_room(self) -> None:
         self._one_ended.clear()
         try:
-            async with asyncio.timeout(_ACCEPT_AGAIN_AFTER):
+            async with asyncio.timeout(_ACCEPT_RETRY_SECONDS):
                 await self._one_ended.wait()
         except TimeoutError:
             pass
 
-    def _ended(self, visitor: ConnectionSlot, sock: socket.socket, task: asyncio.Task[None]) -> None:
+    def _ended(self, slot: ConnectionSlot, sock: socket.socket, task: asyncio.Task[None]) -> None:
         # The task may have been cancelled before its first step.
         sock.close()
-        self._admission.leave(visitor)
+        self._limiter.remove(slot)
         self._serving.discard(task)
         self._one_ended.set()
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.with_peer(visitor.address).error("connection_failed", exc_info=error)
+            log.with_peer(slot.address).error("connection_failed", exc_info=error)
 
-    async def _own(self, sock: socket.socket, visitor: ConnectionSlot) -> None:
+    async def _serve_connection(self, sock: socket.socket, slot: ConnectionSlot) -> None:
         try:
             stream = Stream(sock, self._buffers)
         except OSError:
             sock.close()
             return
         try:
-            if self.tls is None or await self._secured(stream, self.tls, visitor.address):
-                await self._serve(stream, visitor)
+            if self.tls is None or await self._start_tls(stream, self.tls, slot.address):
+                await self._serve(stream, slot)
         except OSError as error:
             if isinstance(error, TimerExpiredError):
                 self._counters.timer(error.timer)
-            reason = tls_words(error) if isinstance(error, ssl.SSLError) else str(error)
-            log.with_peer(visitor.address).info("connection_ended", reason=reason)
+            reason = describe_tls_error(error) if isinstance(error, ssl.SSLError) else str(error)
+            log.with_peer(slot.address).info("connection_ended", reason=reason)
         finally:
             stream.close()
 
-    async def _secured(self, stream: Stream, context: ssl.SSLContext, address: str) -> bool:
-        """Put TLS on a connection; give whether the peer has done its part."""
+    async def _start_tls(self, stream: Stream, context: ssl.SSLContext, address: str) -> bool:
+        """Do the TLS handshake; return whether it succeeded."""
         timer = self._timeouts.timer("tls").started()
         try:
             await stream.start_tls(context, server_side=True, server_hostname=None, timer=timer)
         except ssl.SSLEOFError:
-            # Who only looks whether anybody listens closes just so.
+            # A port check closes the connection like this.
             raise
         except (ssl.SSLError, NotTLSError) as error:
-            reason = tls_words(error) if isinstance(error, ssl.SSLError) else str(error)
+            reason = describe_tls_error(error) if isinstance(error, ssl.SSLError) else str(error)
             log.with_peer(address).warning("tls_failed", reason=reason)
             return False
         return True
 
 
-def _text(address: tuple[str, int] | tuple[str, int, int, int]) -> str:
+def _format_address(address: tuple[str, int] | tuple[str, int, int, int]) -> str:
     host, port = address[0], address[1]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

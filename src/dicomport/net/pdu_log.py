@@ -1,6 +1,6 @@
-"""The PDUs of a connection in the log, for whoever looks for a fault: what was said, never what was stored.
+"""Log the PDUs of a connection at level debug, without patient data.
 
-Data sets are so many bytes in so many fragments, secrets are left out, and what is long is cut.
+A data set is logged as a number of bytes and fragments only; secrets are left out, and long values are shortened.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ from dicomport.wire import (
 __all__ = ["association"]
 
 _SYNTAXES: Final = 4
-"""Transfer syntaxes of a context that are named."""
+"""Transfer syntaxes of a presentation context that are listed by name."""
 
 log = get_logger("pdu")
 _numbers = itertools.count(1)
 
 
 def association(role: Role, limits: ProtocolLimits = DEFAULT_PROTOCOL_LIMITS, peer: str = "") -> Association:
-    """Return a core; if debug events are wanted, one that logs its PDUs, with the address and port of `peer`."""
+    """Return a core; if level debug is enabled, one that logs its PDUs, with the address and port of `peer`."""
     if log.isEnabledFor(logging.DEBUG):
         numbered = log.bind(connection=next(_numbers))
         return _LoggedAssociation(role, limits, numbered.with_peer(peer) if peer else numbered)
@@ -54,60 +54,60 @@ def association(role: Role, limits: ProtocolLimits = DEFAULT_PROTOCOL_LIMITS, pe
 
 
 class _LoggedAssociation(Association):
-    """Logs what is received and sent as it passes."""
+    """A core that logs the PDUs that it receives and sends."""
 
-    def __init__(self, role: Role, limits: ProtocolLimits, bound: Logger) -> None:
+    def __init__(self, role: Role, limits: ProtocolLimits, logger: Logger) -> None:
         super().__init__(role, limits=limits)
-        self._log = bound
+        self._log = logger
         self._received = _Direction(limits, lambda fields: self._log.bind(**fields).debug("pdu_received"))
         self._sent = _Direction(limits, lambda fields: self._log.bind(**fields).debug("pdu_sent"))
 
     def receive(self, data: Buffer) -> None:
-        self._received.take(data)
+        self._received.feed(data)
         super().receive(data)
 
     def take_output(self) -> list[Buffer]:
         output = super().take_output()
         for data in output:
-            self._sent.take(data)
+            self._sent.feed(data)
         return output
 
 
 class _Direction:
-    """One of the two streams of bytes, cut into PDUs and these into messages."""
+    """One of the two byte streams, split into PDUs and messages."""
 
-    def __init__(self, limits: ProtocolLimits, tell: Callable[[dict[str, object]], None]) -> None:
+    def __init__(self, limits: ProtocolLimits, write: Callable[[dict[str, object]], None]) -> None:
         self._framer = Framer(limits, Counter())
         self._limits = limits
-        self._tell = tell
+        self._write = write
         self._command = bytearray()
         self._size = self._fragments = 0
-        """Of the data set that is under way."""
+        """Bytes and fragments of the current data set."""
 
-    def take(self, data: Buffer) -> None:
-        """Take the next bytes; after what is no PDU there is nothing to be told any more."""
+    def feed(self, data: Buffer) -> None:
+        """Log the PDUs in the next bytes; after an invalid PDU, nothing more is logged."""
         self._framer.feed(memoryview(data))
         try:
             while (frame := self._framer.next_frame()) is not None:
                 if isinstance(frame, ControlPdu):
-                    self._tell(_pdu(frame.data, self._limits))
+                    self._write(_pdu(frame.data, self._limits))
                 elif isinstance(frame, Fragment):
-                    self._take_fragment(frame)
+                    self._log_fragment(frame)
         except ProtocolError as error:
-            self._tell({"pdu": "none", "reason": str(error)})
+            self._write({"pdu": "none", "reason": str(error)})
 
-    def _take_fragment(self, fragment: Fragment) -> None:
+    def _log_fragment(self, fragment: Fragment) -> None:
         whole = fragment.is_last and fragment.ended
         if fragment.is_command:
             self._command += fragment.data[: self._limits.command_bytes - len(self._command)]
             if whole:
-                self._tell({"pdu": "P-DATA-TF", "context": fragment.context_id} | _command(bytes(self._command)))
+                self._write({"pdu": "P-DATA-TF", "context": fragment.context_id} | _command(bytes(self._command)))
                 self._command.clear()
             return
         self._size += len(fragment.data)
         self._fragments += fragment.ended
         if whole:
-            self._tell(
+            self._write(
                 {
                     "pdu": "P-DATA-TF",
                     "context": fragment.context_id,
@@ -190,7 +190,7 @@ def _command(data: bytes) -> dict[str, object]:
 
 
 def _name(name: str) -> str:
-    """Write the name of a command's class as the standard does: C-STORE-RQ, N-EVENT-REPORT-RQ."""
+    """Return the name of a command's class in the standard's spelling: C-STORE-RQ, N-EVENT-REPORT-RQ."""
     return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=^[CN])", "-", name).upper()
 
 
@@ -203,4 +203,4 @@ _NAMES: Final = {
     0x06: "A-RELEASE-RP",
     0x07: "A-ABORT",
 }
-"""By PDU type (PS3.8 9.3.1)."""
+"""Names by PDU type (PS3.8 9.3.1)."""

@@ -1,4 +1,4 @@
-"""What the system has taken of our bytes and the peer has not: on a slow line that can be minutes of sending."""
+"""The system's send queue: bytes sent that the peer has not acknowledged. On a slow line it drains in minutes."""
 
 from __future__ import annotations
 
@@ -7,45 +7,45 @@ import struct
 import sys
 from typing import Final
 
-__all__ = ["Backlog"]
+__all__ = ["SendQueue"]
 
 _INT: Final = struct.Struct("i")
 
-_LITTLE: Final = 1 << 18
-"""Bytes that leave soon enough on any line: they make no answer late."""
+_SMALL_BYTES: Final = 1 << 18
+"""A queue up to this size drains quickly on any line and delays no response."""
 
 
-class Backlog:
-    """Tells a peer that takes bytes slowly from one that takes none.
+class SendQueue:
+    """Distinguishes a peer that receives slowly from a peer that receives nothing.
 
-    The system says that there is room for more only once there is a lot of it. At 20 kB/s that takes more than a
-    minute, and what is in its buffers at the end of a message takes several.
+    The system reports room for more only when much of the queue is free: at 20 kB/s that takes more than a minute.
+    Sending the rest of a message from the queue takes several.
     """
 
-    __slots__ = ("_noted", "_sock")
+    __slots__ = ("_recorded", "_sock")
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
-        self._noted = 0
+        self._recorded = 0
 
-    def note(self, *, at_least: int = 0) -> None:
-        """Note how much there is now, unless it is less than is worth it."""
+    def record(self, *, above: int = 0) -> None:
+        """Record the size of the queue if it is above the number of bytes, otherwise 0."""
         waiting = _waiting(self._sock)
-        self._noted = waiting if waiting > at_least else 0
+        self._recorded = waiting if waiting > above else 0
 
-    def note_message(self) -> None:
-        """Note how much there is of a message that has been sent, where that is much."""
-        self.note(at_least=_LITTLE)
+    def record_message(self) -> None:
+        """Record the size of the queue after a message, if it is large enough to delay the response."""
+        self.record(above=_SMALL_BYTES)
 
     def drained(self) -> bool:
-        """Tell whether there is less than was noted last, and note what there is."""
-        before = self._noted
-        self.note()
-        return self._noted < before
+        """Return whether the queue is shorter than at the last record, and record its size now."""
+        before = self._recorded
+        self.record()
+        return self._recorded < before
 
 
 def _waiting(sock: socket.socket) -> int:
-    """Give the number of bytes that the peer's system has not acknowledged; 0 where the system does not tell."""
+    """Return the number of bytes that the peer's system has not acknowledged; 0 if this system does not report it."""
     if sys.platform != "linux":
         return 0
     import fcntl

@@ -1,4 +1,4 @@
-"""Gather lists on their way into a socket."""
+"""Socket system calls: the one place that receives from and sends to sockets, and sets their options."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from typing import Final
 
 from dicomport.wire import Buffer
 
-__all__ = ["Gather", "prepare", "quick_ack"]
+__all__ = ["GatherList", "peek", "prepare", "receive_into"]
 
 _MAX_BUFFERS: Final = 512
-"""Buffers in one system call; Linux takes 1024 (IOV_MAX)."""
+"""Buffers in one system call; Linux accepts 1024 (IOV_MAX)."""
 
 _QUICK_ACK: Final = getattr(socket, "TCP_QUICKACK", None)
 
 _KEEPALIVE: Final = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
-"""Seconds of silence before the first probe, seconds between probes, probes: a dead peer is found in two minutes. The
-system's own two hours would do for nobody."""
+"""Seconds of silence before the first probe, seconds between probes, number of probes: a dead peer is detected in two
+minutes. The system's default is two hours."""
 
 
-class Gather:
-    """Buffers that are to be sent in order, uncopied, whatever the socket takes at a time."""
+class GatherList:
+    """Buffers to send in order, without copying, in as many system calls as the socket needs."""
 
     def __init__(self, buffers: Sequence[Buffer], sock: socket.socket) -> None:
         self._sock = sock
         self._tls = isinstance(sock, ssl.SSLSocket)
         if self._tls:
-            # TLS encrypts, so it copies anyway; joined, a header does not cost a record of its own.
+            # TLS encrypts and so copies anyway; joined, a header does not need its own record.
             buffers = (b"".join(buffers),)
         self._views = [memoryview(buffer) for buffer in buffers if len(buffer)]
         self._first = 0
 
     def send_some(self) -> bool:
-        """Send as much as the socket takes; give whether anything is left. Raises what the socket raises."""
+        """Send as much as the socket accepts; return whether bytes are left. Raises the socket's `OSError`."""
         views = self._views[self._first : self._first + _MAX_BUFFERS]
         if not views:
             return False
@@ -48,25 +48,37 @@ class Gather:
         return self._first < len(self._views)
 
 
+def receive_into(sock: socket.socket, buffer: memoryview) -> int:
+    """Receive into the buffer; return the number of bytes, 0 at the end. Raises the socket's `OSError`.
+
+    Acknowledges at once where the system can (the option is reset by the system, so it is set after each read): a peer
+    with Nagle's algorithm on waits for the acknowledgement, up to 40 ms per instance.
+    """
+    count = sock.recv_into(buffer)
+    if _QUICK_ACK is not None:
+        sock.setsockopt(socket.IPPROTO_TCP, _QUICK_ACK, 1)
+    return count
+
+
+def peek(tls: ssl.SSLSocket, size: int) -> bytes:
+    """Return up to `size` encrypted bytes without removing them; b"" if none is there and the socket does not block."""
+    try:
+        return socket.socket.recv(tls, size, socket.MSG_PEEK)
+    except (BlockingIOError, InterruptedError):
+        return b""
+
+
 def prepare(sock: socket.socket) -> None:
-    """Set a connected socket's options.
+    """Set the options of a connected socket.
 
     Nagle's algorithm is off: the end of a request must not wait for the acknowledgement of its beginning. Keepalive is
-    on: a peer that has lost its power is found out even where it is waited for without a bound, or with a long one.
+    on: a peer that lost its power is detected even in a wait with a long timeout or none.
     """
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    quick_ack(sock)
+    if _QUICK_ACK is not None:
+        sock.setsockopt(socket.IPPROTO_TCP, _QUICK_ACK, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in _KEEPALIVE.items():
         option = getattr(socket, name, None)
         if option is not None:
             sock.setsockopt(socket.IPPROTO_TCP, option, value)
-
-
-def quick_ack(sock: socket.socket) -> None:
-    """Acknowledge at once what has come, where the system can do that. It forgets, so this is said after each read.
-
-    A peer that has left Nagle's algorithm on waits for this acknowledgement, up to 40 ms an instance.
-    """
-    if _QUICK_ACK is not None:
-        sock.setsockopt(socket.IPPROTO_TCP, _QUICK_ACK, 1)

@@ -1,9 +1,15 @@
-"""A transport connection on asyncio: a non-blocking socket, plain or TLS, waited for through the event loop.
+"""A transport connection on asyncio: a non-blocking socket, TCP or TLS.
 
-Not asyncio's own transports: those copy what a full socket does not take, and can't send a gather list. Received
-bytes go from the socket into the caller's buffer, sent ones from the caller's views to the socket. What has come
-while the last bytes were dealt with is read at once; but only so often in a row, so that a fast peer can't keep the
-others from their turn.
+asyncio's own transports are not used: they copy bytes that a full socket does not accept, and have no gather lists.
+
+Theory of operation. One task owns the stream and awaits `receive` or `send`, never both at once. `receive` first tries
+to read without the event loop, at most `_READS_IN_A_TURN` times in a row, so that a fast peer leaves other tasks their
+turn; otherwise the event loop's read callback (`_on_readable`) reads and wakes the task. The callback stays registered
+between waits. If no task is waiting, the callback removes itself: unread bytes stay in the system's buffer, and TCP's
+window holds the peer back. A read borrows a buffer from the pool; the caller uses the returned view until its next
+call. `send` passes the caller's views to the system, which copies them into its send queue; if that is full, the task
+waits for the write callback, as long as the peer acknowledges earlier bytes. So the stream keeps no bytes itself,
+in either direction, and needs no lock: the task and its callbacks run in one thread.
 """
 
 from __future__ import annotations
@@ -16,8 +22,8 @@ from typing import Final
 
 from dicomport.net.buffers import Buffers
 from dicomport.net.errors import TimerExpiredError
-from dicomport.net.send_queue import Backlog
-from dicomport.net.socket_io import Gather, prepare, quick_ack
+from dicomport.net.send_queue import SendQueue
+from dicomport.net.socket_io import GatherList, prepare, receive_into
 from dicomport.net.timers import Deadline
 from dicomport.net.tls.handshake import Handshake
 from dicomport.wire import Buffer
@@ -25,49 +31,49 @@ from dicomport.wire import Buffer
 __all__ = ["Stream"]
 
 _READS_IN_A_TURN: Final = 8
-"""Reads without the event loop in between: of a buffer each, they take less than a millisecond."""
+"""Reads without the event loop in between: with a buffer each, they take less than a millisecond."""
 
 _NOTHING: Final = memoryview(b"")
 
 
 class Stream:
-    """One transport connection. One task uses it; `interrupt` may be called from callbacks of the same event loop."""
+    """One transport connection, used by one task; callbacks of the same event loop may call `interrupt`."""
 
     def __init__(self, sock: socket.socket, buffers: Buffers | None = None) -> None:
-        """Take a connected socket; read into borrowed buffers, by default into one that is enough for answers."""
+        """Own a connected socket; read into buffers of a pool, by default a pool of one small buffer."""
         self._sock = sock
         self._loop = asyncio.get_running_loop()
         self._waiter: asyncio.Future[int] | None = None
         self._attempt: Callable[[], int] | None = None
         self._reader_added = False
         self._reads_left = 0
-        """How often it may still be read before the event loop has announced that there is something."""
+        """Reads left that may be tried before the event loop reports that the socket is readable."""
         self._buffers = Buffers.for_one() if buffers is None else buffers
         self._borrowed = _NOTHING
         self._expiry = _Expiry(self._loop)
-        self.backlog = Backlog(sock)
-        """Of bytes that the peer has not taken yet."""
+        self.send_queue = SendQueue(sock)
+        """The bytes sent that the peer has not acknowledged."""
         sock.setblocking(False)
         prepare(sock)
 
     @property
     def tls(self) -> ssl.SSLSocket | None:
-        """The TLS socket, if this is one."""
+        """The TLS socket, or None without TLS."""
         return self._sock if isinstance(self._sock, ssl.SSLSocket) else None
 
     async def start_tls(
         self, context: ssl.SSLContext, *, server_side: bool, server_hostname: str | None, timer: Deadline
     ) -> None:
-        """Shake hands; raises `ssl.SSLError`, `NotTLSError`, another `OSError` and `TimerExpiredError`.
+        """Do the TLS handshake; raises `ssl.SSLError`, `NotTLSError`, another `OSError` and `TimerExpiredError`.
 
-        The timer should be a started one: it bounds the handshake as a whole then.
+        Pass a started timer: it bounds the whole handshake.
         """
         self._remove_reader()
         tls = context.wrap_socket(
             self._sock, server_side=server_side, server_hostname=server_hostname, do_handshake_on_connect=False
         )
         self._sock = tls
-        self.backlog = Backlog(tls)
+        self.send_queue = SendQueue(tls)
         handshake = Handshake(tls)
 
         def shake() -> int:
@@ -78,37 +84,39 @@ class Stream:
         self._remove_reader()
 
     async def receive(self, timer: Deadline) -> memoryview:
-        """Give the next bytes, none at the end of the stream. Raises `OSError` and `TimerExpiredError`.
+        """Return the next bytes, none at the end of the stream. Raises `OSError` and `TimerExpiredError`.
 
-        They are a view of a buffer that is borrowed when they come and given back with the next call.
+        The result is a view of a borrowed buffer, valid until the next call.
         """
         self._give_back()
-        # TLS may have decrypted more than was asked for, of which the event loop sees nothing.
+        # TLS may have decrypted more bytes than the last read returned; the event loop does not see those.
         pending = self.tls is not None and self.tls.pending() > 0
         self._reads_left -= 1
         count = await self._when_ready(self._read, timer, try_first=pending or self._reads_left >= 0)
-        quick_ack(self._sock)
         return self._borrowed[:count]
 
     async def send(self, buffers: Sequence[Buffer], timer: Deadline) -> None:
-        """Send all buffers, in order and uncopied. `timer` bounds each time without progress."""
-        gather = Gather(buffers, self._sock)
+        """Send all buffers, in order, without copying. `timer` bounds each time without progress.
+
+        Raises `OSError` and `TimerExpiredError`.
+        """
+        gather = GatherList(buffers, self._sock)
         left = True
         while left:
             try:
                 left = gather.send_some()
             except (BlockingIOError, InterruptedError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
                 await self._writable(timer)
-        # Who has been answered has to read that first.
+        # The peer must receive these bytes before it sends more.
         self._reads_left = 0
 
     def interrupt(self, error: BaseException) -> None:
-        """Let the wait that goes on, if any, end with `error`."""
+        """End the current wait, if any, with `error`."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_exception(error)
 
     def close(self) -> None:
-        """Close the connection; what the system has taken of our bytes still goes out."""
+        """Close the connection; the system still sends the bytes in its send queue."""
         self._expiry.cancel()
         self._remove_reader()
         self._give_back()
@@ -118,7 +126,7 @@ class Stream:
         self._give_back()
         self._borrowed = self._buffers.borrow()
         try:
-            return self._sock.recv_into(self._borrowed)
+            return receive_into(self._sock, self._borrowed)
         except BaseException:
             self._give_back()
             raise
@@ -129,7 +137,7 @@ class Stream:
             self._borrowed = _NOTHING
 
     async def _when_ready(self, attempt: Callable[[], int], timer: Deadline, *, try_first: bool) -> int:
-        """Do `attempt` as soon as the socket has something to read, and as often as it takes."""
+        """Call `attempt` whenever the socket is readable until it returns, and return its result."""
         while True:
             if try_first:
                 try:
@@ -148,7 +156,7 @@ class Stream:
             try:
                 return await self._waiter
             except ssl.SSLWantWriteError:
-                # A TLS peer may ask for new keys at any time; the answer has to go out before more can be read.
+                # A TLS peer may request new keys at any time; the answer must be sent before more can be read.
                 await self._writable(timer)
                 try_first = True
             finally:
@@ -158,7 +166,7 @@ class Stream:
     def _on_readable(self) -> None:
         waiter, attempt = self._waiter, self._attempt
         if waiter is None or attempt is None or waiter.done():
-            # Nobody wants to read now: whoever does so next asks again. Until then the peer is held back by its window.
+            # No task is waiting; the next wait adds the reader again. Until then TCP's window holds the peer back.
             self._remove_reader()
             return
         try:
@@ -167,20 +175,20 @@ class Stream:
             return
         except OSError as error:
             waiter.set_exception(error)
-            # This frame is in the error's traceback: with the waiter in it, they would hold on to one another.
+            # The error's traceback refers to this frame; with the waiter in the frame, that would be a reference cycle.
             del waiter
         else:
             self._reads_left = _READS_IN_A_TURN
             waiter.set_result(count)
 
     async def _writable(self, timer: Deadline) -> None:
-        """Wait until there is room for more, as long as the peer goes on taking what there is before it."""
-        self.backlog.note()
+        """Wait until the send queue has room, as long as the peer acknowledges earlier bytes."""
+        self.send_queue.record()
         while True:
             try:
                 await self._room(timer)
             except TimerExpiredError:
-                if timer.left <= 0 or not self.backlog.drained():
+                if timer.left <= 0 or not self.send_queue.drained():
                     raise
             else:
                 return
@@ -209,9 +217,9 @@ def _resolve(waiter: asyncio.Future[int]) -> None:
 
 
 class _Expiry:
-    """A timer that is set for every wait and hardly ever fires: it is armed anew only when it fires too early.
+    """The timer of the waits. It is started for each wait and rarely expires, so one loop timer serves many waits.
 
-    Between waits it does not hold on to whom it would tell, and who holds on to it.
+    Between waits it has no reference to the callback, whose stream refers to it.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -1,4 +1,4 @@
-"""Bounds on every wait for the peer, and the one timer that the standard itself has."""
+"""Timeouts of every wait for the peer, and ARTIM, the one timer of the standard."""
 
 from __future__ import annotations
 
@@ -8,34 +8,34 @@ from typing import Final, NamedTuple, TypeAlias
 
 from dicomport.core import Association
 
-__all__ = ["ARTIM", "ArtimClock", "Deadline", "Progress", "Timeouts", "Timer"]
+__all__ = ["ARTIM", "ArtimTimer", "Deadline", "Progress", "Timeouts", "Timer"]
 
 ARTIM: Final = "ARTIM"
 
 
 class Timer(NamedTuple):
-    """A bound on waits for the peer: on each of them anew, or on all from one moment on once it is `started`."""
+    """A timeout for the peer: of each wait or, once `started`, of all waits together."""
 
     name: str
     seconds: float
     since: float | None = None
-    """The moment it counts from, on the monotonic clock; None counts from the beginning of each wait."""
+    """The start on the monotonic clock, in seconds; None means the beginning of each wait."""
 
     def started(self) -> Timer:
-        """Give the same timer, counting from now."""
+        """Return the same timer, started now."""
         return Timer(self.name, self.seconds, time.monotonic())
 
     @property
     def left(self) -> float:
-        """Seconds that the next wait may take."""
+        """The maximum seconds of the next wait."""
         return self.seconds if self.since is None else max(0.0, self.since + self.seconds - time.monotonic())
 
 
 class Progress:
-    """A bound on how slow a peer may be inside a message: so many bytes in each window of time.
+    """The minimum rate of a peer during a message: a number of bytes in each window of time.
 
-    Only the time that is spent waiting for the peer counts, not what is done here with its bytes. A window ends as
-    soon as its bytes have come.
+    Only time spent waiting for the peer counts, not the time for processing its bytes. A window ends as soon as its
+    bytes have arrived.
     """
 
     name: Final = "progress"
@@ -48,13 +48,13 @@ class Progress:
         self.restart()
 
     def restart(self) -> None:
-        """Begin a window."""
+        """Begin a new window."""
         self._missing = self._bytes
         self.left = self.seconds
-        """Seconds that the next wait may take."""
+        """The maximum seconds of the next wait."""
 
-    def waited(self, seconds: float, count: int) -> None:
-        """Take note of a wait and of the bytes that ended it."""
+    def record_wait(self, seconds: float, count: int) -> None:
+        """Record a wait of so many seconds and the number of bytes that ended it."""
         self._missing -= count
         if self._missing <= 0:
             self.restart()
@@ -63,68 +63,68 @@ class Progress:
 
 
 Deadline: TypeAlias = Timer | Progress
-"""What a wait for the peer is bounded by."""
+"""The bound of a wait for the peer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeouts:
-    """How long the peer is waited for, in seconds. What is None follows the coarser setting that it names."""
+    """Timeouts of the waits for the peer, in seconds. None means the value of the setting that the field names."""
 
     connect: float = 15.0
-    """For the name to be resolved and the TCP connection to be there, whatever number of addresses is tried."""
+    """Resolving the host name and connecting by TCP, for all addresses together."""
     tls: float = 15.0
-    """For the whole TLS handshake, on either side: a peer that begins one and falls silent holds nothing for long."""
+    """The whole TLS handshake, on either side: a peer that stops in the middle holds its connection no longer."""
     acse: float = 30.0
-    """For the answer to an A-ASSOCIATE-RQ. `artim` and `release` follow it."""
+    """The answer to an A-ASSOCIATE-RQ. The default of `artim` and `release`."""
     artim: float | None = None
-    """For a requestor's whole A-ASSOCIATE-RQ, and for the peer to close the connection when all is said: ARTIM, the one
-    timer of the standard itself (PS3.8 9.1.5). None is `acse`."""
+    """ARTIM (PS3.8 9.1.5): a requestor's whole A-ASSOCIATE-RQ, and the peer's close of the connection after the last
+    PDU. None means `acse`."""
     release: float | None = None
-    """For the answer to an A-RELEASE-RQ. None is `acse`."""
+    """The answer to an A-RELEASE-RQ. None means `acse`."""
     dimse: float = 60.0
-    """For the response to a request, once its last byte has left: on a slow line long after the system has taken it."""
+    """The response to a request, from when its last byte has left the system's send queue."""
     network: float = 60.0
-    """For the network as a whole: `idle`, `progress` and `write` follow it."""
+    """The default of `idle`, `progress` and `write`."""
     idle: float | None = None
-    """For an acceptor's peer to send its next command, whole. Then the association is aborted: few requestors know what
-    to do with an A-RELEASE-RQ. None is `network`."""
+    """The whole next command of a requestor; then the acceptor aborts, as few requestors handle an A-RELEASE-RQ. None
+    means `network`."""
     progress: float | None = None
-    """For the bytes of a data set: in each window of so many seconds there have to come as many as `slowest` says, so
-    that slow transfers live and those that have stalled do not. None is `network`."""
+    """The window of `slowest`: abort if a data set arrives more slowly than that for so many seconds. Slow transfers
+    continue, stalled ones end. None means `network`."""
     slowest: float = 256.0
-    """The rate that a data set must not fall below, bytes per second: a slow modem's."""
+    """The minimum rate of a data set in bytes per second: that of a slow modem."""
     write: float | None = None
-    """For the peer to take any of what is sent to it, little as it may be. None is `network`."""
+    """Any progress of sending, however small. None means `network`."""
     abort: float = 5.0
-    """For an A-ABORT to leave: who is aborted may be no longer reading."""
+    """Sending an A-ABORT: the aborted peer may no longer read."""
     shutdown: float = 10.0
-    """For what is in flight when a server stops; the rest is aborted."""
+    """Finishing the instances in flight when a server stops; the other associations are aborted."""
 
     def timer(self, name: str) -> Timer:
-        """Give the timer of that name, the name of a field."""
+        """Return the timer with the name of a field."""
         seconds = getattr(self, name)
-        return Timer(name, getattr(self, _COARSER[name]) if seconds is None else seconds)
+        return Timer(name, getattr(self, _DEFAULTS[name]) if seconds is None else seconds)
 
     def progression(self) -> Progress:
-        """Give the bound on how slow a data set may come."""
+        """Return a new measurement of the minimum rate."""
         return Progress(self.timer("progress").seconds, self.slowest)
 
 
-_COARSER: Final = {"artim": "acse", "release": "acse", "idle": "network", "progress": "network", "write": "network"}
+_DEFAULTS: Final = {"artim": "acse", "release": "acse", "idle": "network", "progress": "network", "write": "network"}
 
 
-class ArtimClock:
-    """Lets ARTIM run as the core has started it, whatever else is waited for meanwhile (PS3.8 9.1.5)."""
+class ArtimTimer:
+    """Runs ARTIM from when the core has started it, across all waits (PS3.8 9.1.5)."""
 
     def __init__(self, core: Association, seconds: float) -> None:
         self._core = core
         self._timer = Timer(ARTIM, seconds)
         self._start = 0
 
-    def bound(self, bound: Deadline) -> Deadline:
-        """Give the bound on the next wait: what is left of ARTIM where it runs, else `bound`."""
+    def deadline(self, default: Deadline) -> Deadline:
+        """Return the deadline of the next wait: the rest of ARTIM if it runs, otherwise the default."""
         if self._core.artim == 0:
-            return bound
+            return default
         if self._core.artim != self._start:
             self._start = self._core.artim
             self._timer = self._timer.started()

@@ -58,7 +58,7 @@ def run_workers(count: int, host: str, port: int, work: Callable[[WorkerContext]
     counts = SharedCounts(count)
 
     def be_worker(number: int, parent: int) -> int:
-        counts.take_row(number)
+        counts.use_row(number)
         return work(WorkerContext(number, sockets, counts, parent))
 
     return Supervisor(count, be_worker).run()

@@ -1,4 +1,4 @@
-"""How many associations there are, of one process or of several that serve together."""
+"""Numbers of associations, of one process or of several processes that share an address."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ class AssociationCounts(Protocol):
     """Numbers of associations by kind and value, such as ("associations_per_address", "192.0.2.7")."""
 
     def of(self, kind: str, value: str) -> int:
-        """Give the number."""
+        """Return the number."""
 
     def change(self, kind: str, value: str, by: int) -> None:
-        """Count associations that have begun, or, with a negative number, ended."""
+        """Add `by` to the number: the associations that have begun or, if negative, ended."""
 
 
 class LocalCounts:
@@ -26,14 +26,14 @@ class LocalCounts:
         self._numbers: Counter[tuple[str, str]] = Counter()
 
     def of(self, kind: str, value: str) -> int:
-        """See `AssociationCounts`."""
+        """Return the number."""
         return self._numbers[kind, value]
 
     def change(self, kind: str, value: str, by: int) -> None:
-        """See `AssociationCounts`."""
-        # Addition drops who has none left, so that nothing is kept of those who have gone.
+        """Add `by` to the number."""
         self._numbers[kind, value] += by
         if not self._numbers[kind, value]:
+            # Keep nothing of peers that have no association any more.
             del self._numbers[kind, value]
 
 
@@ -41,11 +41,11 @@ _SLOTS: Final = 4096
 
 
 class SharedCounts:
-    """The counts of several processes, made before they fork: each changes its own row and sees the sum of all.
+    """The counts of several processes, created before the fork: each process changes its own row and reads the sum.
 
-    Values are told apart by hash: two of them in one slot are counted as one, which matters only where they reach a
-    limit together. Nobody else writes into a process's row, so nothing is locked; two that look at the same instant may
-    admit one association too many.
+    Values are distinguished by hash. Two values in one slot are counted as one, which matters only if both reach a
+    limit together. Each process writes only its own row, so there is no lock; two processes that check a limit at the
+    same time may together admit one association too many.
     """
 
     def __init__(self, processes: int) -> None:
@@ -53,17 +53,17 @@ class SharedCounts:
         self._table = memoryview(mmap.mmap(-1, 4 * _SLOTS * processes)).cast("i")
         self._own = 0
 
-    def take_row(self, number: int) -> None:
-        """Be process `number`, whose predecessor, if there was one, has gone with its associations."""
+    def use_row(self, number: int) -> None:
+        """Use the row of process `number`, and clear it: the associations of a crashed predecessor have ended."""
         self._own = number * _SLOTS
         for slot in range(self._own, self._own + _SLOTS):
             self._table[slot] = 0
 
     def of(self, kind: str, value: str) -> int:
-        """See `AssociationCounts`."""
+        """Return the number, the sum of all processes."""
         slot = hash((kind, value)) % _SLOTS
         return sum(self._table[slot + row * _SLOTS] for row in range(self._processes))
 
     def change(self, kind: str, value: str, by: int) -> None:
-        """See `AssociationCounts`."""
+        """Add `by` to the number."""
         self._table[self._own + hash((kind, value)) % _SLOTS] += by

@@ -1,7 +1,7 @@
-"""Who is there: connections without an association, and associations, each within limits of its own.
+"""Limits of connections without an association, and of associations.
 
-Whoever has not said who it is can't keep others out: when there are too many of those, the oldest is closed for the one
-that comes. Whoever has an association keeps it; one too many is rejected at once, for now.
+Peers without an association cannot keep other peers out: at the limit, a new connection closes the oldest of them. An
+association is never closed for another; a request above a limit is rejected at once, as transient.
 """
 
 from __future__ import annotations
@@ -21,92 +21,92 @@ log = get_logger("net")
 
 
 class Quota(NamedTuple):
-    """A bound on the associations of some of the visitors, beside those on the associations of all."""
+    """A limit on the associations of some peers, beside the limits for all."""
 
     key: str
-    """By which they are counted."""
-    whose: str
-    """In words, for the log."""
-    most: int
+    """The name under which they are counted."""
+    description: str
+    """The peers, for messages: "by rule LAB"."""
+    maximum: int
 
 
 class ConnectionSlot:
-    """One connection to a server. It waits, for its request or for its end, but while it has an association."""
+    """One connection to a server. Without an association, it counts as waiting: for its request or for its end."""
 
-    __slots__ = ("_admission", "address", "ae_title", "host", "quota", "task")
+    __slots__ = ("_limiter", "address", "ae_title", "host", "quota", "task")
 
-    def __init__(self, admission: ConnectionLimiter, address: str) -> None:
+    def __init__(self, limiter: ConnectionLimiter, address: str) -> None:
         self.address = address
         """The peer's address and port, "192.0.2.7:49152" or "[2001:db8::7]:49152"."""
         self.host = address.rpartition(":")[0].strip("[]")
         """The peer's address alone."""
         self.ae_title: str | None = None
-        """The calling AE title, while there is an association."""
+        """The calling AE title during an association."""
         self.quota: Quota | None = None
-        """The one that the association counts for."""
+        """The quota of the association."""
         self.task: asyncio.Task[None] | None = None
-        """Serves the connection; cancelled where it has to make room."""
-        self._admission = admission
+        """The task that serves the connection; cancelled if a new connection needs the slot."""
+        self._limiter = limiter
 
     def admit(self, ae_title: str, quota: Quota | None = None) -> str:
-        """Count the visitor as one with an association; where a limit or the quota does not allow that, say which."""
-        return self._admission.admit(self, ae_title, quota)
+        """Count an association and return ""; if a limit or the quota does not allow it, return the reason."""
+        return self._limiter.admit(self, ae_title, quota)
 
     def release(self) -> None:
-        """Count the visitor as one without an association again."""
-        self._admission.release(self)
+        """Count the connection as waiting again, after its association."""
+        self._limiter.release(self)
 
 
 class ConnectionLimiter:
-    """Counts the visitors of one server."""
+    """Counts the connections and associations of one server."""
 
     def __init__(self, limits: ConnectionLimits, counters: Counters, associations: AssociationCounts) -> None:
         self._limits = limits
         self._counters = counters
         self._associations = associations
         self._waiting: dict[ConnectionSlot, None] = {}
-        """In the order in which they came."""
+        """In the order of arrival."""
 
-    def enter(self, address: str) -> ConnectionSlot:
-        """Let a connection in, and have another one make room if there is none."""
-        visitor = ConnectionSlot(self, address)
-        self._wait(visitor)
-        return visitor
+    def add(self, address: str) -> ConnectionSlot:
+        """Count a new connection; at the limit, close a waiting one."""
+        slot = ConnectionSlot(self, address)
+        self._wait(slot)
+        return slot
 
-    def leave(self, visitor: ConnectionSlot) -> None:
-        """Forget a connection that is over."""
-        self._end(visitor)
-        self._waiting.pop(visitor, None)
+    def remove(self, slot: ConnectionSlot) -> None:
+        """Stop counting a closed connection."""
+        self._end(slot)
+        self._waiting.pop(slot, None)
 
-    def admit(self, visitor: ConnectionSlot, ae_title: str, quota: Quota | None) -> str:
-        """See `Visitor.admit`."""
-        for limit, value in _kinds(visitor.host, ae_title):
+    def admit(self, slot: ConnectionSlot, ae_title: str, quota: Quota | None) -> str:
+        """Count an association, as `ConnectionSlot.admit` describes."""
+        for limit, value in _kinds(slot.host, ae_title):
             number = self._associations.of(limit, value)
             if number >= getattr(self._limits, limit):
                 self._counters.limit(limit)
-                return f"there are {number} associations {_WHOSE[limit]} already (limit {limit})"
-        if quota is not None and (number := self._associations.of(_QUOTA, quota.key)) >= quota.most:
+                return f"there are {number} associations {_DESCRIPTIONS[limit]} already (limit {limit})"
+        if quota is not None and (number := self._associations.of(_QUOTA, quota.key)) >= quota.maximum:
             self._counters.limit("associations")
-            return f"there are {number} associations {quota.whose} already (limit associations)"
-        self._waiting.pop(visitor, None)
-        visitor.ae_title, visitor.quota = ae_title, quota
-        self._count(visitor, 1)
+            return f"there are {number} associations {quota.description} already (limit associations)"
+        self._waiting.pop(slot, None)
+        slot.ae_title, slot.quota = ae_title, quota
+        self._count(slot, 1)
         return ""
 
-    def release(self, visitor: ConnectionSlot) -> None:
-        """See `Visitor.dismiss`."""
-        if self._end(visitor):
-            self._wait(visitor)
+    def release(self, slot: ConnectionSlot) -> None:
+        """Count the end of an association, as `ConnectionSlot.release` describes."""
+        if self._end(slot):
+            self._wait(slot)
 
     def make_room(self) -> bool:
-        """Have the oldest connection without an association closed, of the address that has most; give if there is one.
+        """Close the oldest waiting connection of the address that has most of them; return whether there was one.
 
-        So one address that opens many keeps none of the others out, however fast it is.
+        So one address that opens many connections keeps no other address out, even if it is fast.
         """
         if not self._waiting:
             return False
-        [(crowded, _)] = Counter(visitor.host for visitor in self._waiting).most_common(1)
-        oldest = next(visitor for visitor in self._waiting if visitor.host == crowded)
+        [(crowded, _)] = Counter(slot.host for slot in self._waiting).most_common(1)
+        oldest = next(slot for slot in self._waiting if slot.host == crowded)
         del self._waiting[oldest]
         self._counters.limit("half_open")
         log.with_peer(oldest.address).info("connection_evicted", limit="half_open")
@@ -114,34 +114,34 @@ class ConnectionLimiter:
             oldest.task.cancel()
         return True
 
-    def _wait(self, visitor: ConnectionSlot) -> None:
+    def _wait(self, slot: ConnectionSlot) -> None:
         if len(self._waiting) >= self._limits.half_open:
             self.make_room()
-        self._waiting[visitor] = None
+        self._waiting[slot] = None
 
-    def _end(self, visitor: ConnectionSlot) -> bool:
-        if visitor.ae_title is None:
+    def _end(self, slot: ConnectionSlot) -> bool:
+        if slot.ae_title is None:
             return False
-        self._count(visitor, -1)
-        visitor.ae_title = visitor.quota = None
+        self._count(slot, -1)
+        slot.ae_title = slot.quota = None
         return True
 
-    def _count(self, visitor: ConnectionSlot, by: int) -> None:
-        for limit, value in _kinds(visitor.host, visitor.ae_title or ""):
+    def _count(self, slot: ConnectionSlot, by: int) -> None:
+        for limit, value in _kinds(slot.host, slot.ae_title or ""):
             self._associations.change(limit, value, by)
-        if visitor.quota is not None:
-            self._associations.change(_QUOTA, visitor.quota.key, by)
+        if slot.quota is not None:
+            self._associations.change(_QUOTA, slot.quota.key, by)
 
 
 _QUOTA = "quota"
 
 
 def _kinds(host: str, ae_title: str) -> tuple[tuple[str, str], ...]:
-    """Give the limits that an association counts for, by the name of the field, and whose they are."""
+    """Return the limits that an association counts towards, by the name of the field, each with its value."""
     return ("associations", ""), ("associations_per_address", host), ("associations_per_ae_title", ae_title)
 
 
-_WHOSE = {
+_DESCRIPTIONS = {
     "associations": "in all",
     "associations_per_address": "from that address",
     "associations_per_ae_title": "with that calling AE title",

@@ -11,20 +11,20 @@ __all__ = ["ConnectionLimits"]
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits(ProtocolLimits):
-    """Limits of a listener, beside those of the protocol."""
+    """Limits of a listener, in addition to the limits of the protocol."""
 
     half_open: int = 256
-    """Connections without an association: those whose request has not come yet, in their TLS handshake or after it, and
-    those that are about to close. For one more, the oldest is closed, of the address that has most of them: so idle
-    ones keep no sender out, however many there are."""
+    """Connections without an association: before the request, during the TLS handshake or after it, and those about to
+    close. Above the limit, the oldest one of the address with most of them is closed: idle connections keep no sender
+    out."""
 
     associations: int = 1000
-    """Associations at the same time. An idle one takes some kilobytes, and one that stores takes two file descriptors;
-    whoever comes when there are so many is rejected for now, at once."""
+    """Associations at the same time. An idle association uses some kilobytes, a storing one two file descriptors.
+    Above the limit, a request is rejected at once, as transient."""
 
     associations_per_address: int = 250
-    """Associations at the same time from one network address: a sender that opens more and more of them and closes none
-    leaves room for the others."""
+    """Associations at the same time from one network address: a sender that opens ever more and closes none leaves room
+    for other senders."""
 
     associations_per_ae_title: int = 250
     """Associations at the same time with one calling AE title, for the same reason."""

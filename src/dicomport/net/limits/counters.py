@@ -1,4 +1,4 @@
-"""What a server has counted since it was made, by name."""
+"""A server's counters since its start, by name."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ __all__ = ["Counters"]
 
 
 class Counters:
-    """How often each thing happened, under names such as "timer.idle" and "deviation.uid-padding"."""
+    """Counts events by name, such as "timer.idle" and "deviation.uid-padding"."""
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
 
     def snapshot(self) -> Mapping[str, int]:
-        """Give all counts as they are now; what is not there has not happened."""
+        """Return all counts as they are now, without those that are 0."""
         return MappingProxyType(dict(self._counts))
 
     def count(self, name: str) -> None:
-        """Count what has happened."""
+        """Count an event."""
         self._counts[name] += 1
 
     def timer(self, timer: Deadline) -> None:
-        """Count a timer that has expired."""
+        """Count an expired timer."""
         self.count(f"timer.{timer.name}")
 
     def limit(self, name: str) -> None:
-        """Count that a limit was met, by its name among the fields of `Limits`."""
+        """Count that a limit was reached, by the name of its field."""
         self.count(f"limit.{name}")
 
     def deviations(self, noted: Mapping[Deviation, int]) -> None:
-        """Count what a peer got wrong and was put up with."""
+        """Count a peer's tolerated deviations from the standard."""
         for deviation, number in noted.items():
             self._counts[f"deviation.{deviation}"] += number

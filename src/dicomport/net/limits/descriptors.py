@@ -1,4 +1,4 @@
-"""File descriptors: one for each connection, and one for each file that is open."""
+"""The limit of open file descriptors: each connection and each open file needs one."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ __all__ = ["allow_descriptors"]
 
 
 def allow_descriptors(wanted: int) -> int:
-    """Let this process have so many open, as far as the system allows; give how many it may have.
+    """Raise this process's limit to the wanted number, as far as the system allows; return the limit.
 
-    Not more than that: programs that this one starts inherit the limit, and some do not expect a high one.
+    It is not raised further: child processes inherit the limit, and some programs do not expect a high one.
     """
     if sys.platform == "win32":
-        return wanted  # There is no such limit.
+        return wanted  # Windows has no such limit.
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

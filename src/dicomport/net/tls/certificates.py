@@ -1,6 +1,6 @@
-"""What a certificate says of itself (RFC 5280 4.1), read from its DER: Python reads only those that are trusted.
+"""Read the fields of a certificate (RFC 5280 4.1) from its DER: Python's `ssl` returns those of trusted ones only.
 
-To be shown to a person who wants to know why one is not trusted; nothing here checks anything.
+They are shown to users who want to know why a certificate is not trusted; this module does not verify anything.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Final, Self
 __all__ = ["Certificate"]
 
 _MAX_LENGTH: Final = 4
-"""Bytes of a length in its long form; a certificate of more than 4 GiB is none."""
+"""Maximum bytes of a length in the long form, enough for 4 GiB."""
 
 _VERSION, _EXTENSIONS = 0xA0, 0xA3
 _UTC_TIME: Final = 0x17
@@ -33,25 +33,25 @@ _ATTRIBUTES: Final = {
 }
 
 _ENCODINGS: Final = {0x14: "latin-1", 0x1C: "utf-32-be", 0x1E: "utf-16-be"}
-"""Of the string types that are not ASCII or UTF-8."""
+"""Encodings of the string types that are neither ASCII nor UTF-8, by tag."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Certificate:
-    """A certificate's own words; text in it is whatever its maker has put there."""
+    """The fields of a certificate; its issuer chose the texts, so they are untrusted."""
 
     subject: str
     issuer: str
     not_before: datetime
     not_after: datetime
     names: tuple[str, ...]
-    """The host names and IP addresses that it is for (RFC 5280 4.2.1.6)."""
+    """The host names and IP addresses of its owner (RFC 5280 4.2.1.6)."""
     fingerprint: str
     """SHA-256 of the DER, in hexadecimal digits."""
 
     @classmethod
     def decode(cls, der: bytes) -> Self:
-        """Read a certificate. Raises `ValueError` for what is none."""
+        """Decode a certificate. Raises `ValueError` if it is malformed."""
         (_, whole), *_ = _values(der)
         (_, body), *_ = _values(whole)
         fields = [(tag, value) for tag, value in _values(body) if tag != _VERSION]
@@ -68,24 +68,24 @@ class Certificate:
 
 
 def _values(der: bytes) -> Iterator[tuple[int, bytes]]:
-    """Cut DER into the values that it has side by side, each with its tag."""
+    """Yield the consecutive values in the DER, each with its tag."""
     while der:
         if len(der) < 2:
-            raise ValueError("a certificate ends too early")
+            raise ValueError("the certificate is truncated")
         tag, size, start = der[0], der[1], 2
         if size & 0x80:
             start += size & 0x7F
             if start - 2 > _MAX_LENGTH:
-                raise ValueError("a length of a certificate has too many bytes")
+                raise ValueError(f"a length in the certificate has more than {_MAX_LENGTH} bytes")
             size = int.from_bytes(der[2:start])
         if start + size > len(der):
-            raise ValueError("a certificate ends too early")
+            raise ValueError("the certificate is truncated")
         yield tag, der[start : start + size]
         der = der[start + size :]
 
 
 def _name(der: bytes) -> str:
-    """Write a distinguished name (RFC 5280 4.1.2.4), the attributes that people know by their short names."""
+    """Format a distinguished name (RFC 5280 4.1.2.4), common attributes by their short names."""
     parts = []
     for _, relative in _values(der):
         for _, attribute in _values(relative):
@@ -98,7 +98,7 @@ def _name(der: bytes) -> str:
 def _time(tag: int, value: bytes) -> datetime:
     text = value.decode("ascii")
     if tag == _UTC_TIME:
-        # RFC 5280 4.1.2.5.1: years of two digits are of 1950 to 2049.
+        # RFC 5280 4.1.2.5.1: years of two digits are 1950 to 2049.
         text = ("19" if text >= "50" else "20") + text
     return datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC)
 

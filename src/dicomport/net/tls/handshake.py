@@ -1,43 +1,43 @@
-"""TLS handshakes that tell what is wrong: what a peer speaks that does not speak TLS, and alerts in words."""
+"""TLS handshakes with readable errors: the protocol of a peer that does not use TLS, and the meaning of alerts."""
 
 from __future__ import annotations
 
-import socket
 import ssl
 from typing import Final
 
 from dicomport.errors import DicomportError
+from dicomport.net.socket_io import peek
 from dicomport.wire import FOREIGN_BYTES, guess_protocol
 
-__all__ = ["Handshake", "NotTLSError", "tls_reason", "tls_words"]
+__all__ = ["Handshake", "NotTLSError", "describe_tls_error", "tls_error_name"]
 
 
 _RECORD_HEADER_BYTES: Final = 5
-"""What TLS has read of a record when it finds that it is none (RFC 8446 5.1)."""
+"""Bytes that OpenSSL has read when it finds that they are not a TLS record (RFC 8446 5.1)."""
 
 _HTTP: Final = frozenset(("HTTP_REQUEST", "HTTPS_PROXY_REQUEST"))
-"""What OpenSSL itself knows the beginning of."""
+"""OpenSSL's reasons for a peer that uses HTTP."""
 
 
 class NotTLSError(DicomportError, OSError):
-    """The peer speaks something else than TLS: `protocol`, where it is known."""
+    """The peer does not use TLS; `protocol` is the protocol it uses, "" if unknown."""
 
     def __init__(self, protocol: str) -> None:
-        without = {"": "something else", "DICOM": "DICOM without TLS"}
-        super().__init__(f"it speaks {without.get(protocol, protocol)}")
+        names = {"": "another protocol", "DICOM": "DICOM without TLS"}
+        super().__init__(f"the peer uses {names.get(protocol, protocol)}")
         self.protocol = protocol
 
 
 class Handshake:
-    """One handshake on a TLS socket that has not shaken hands yet."""
+    """The handshake of a new TLS socket."""
 
     def __init__(self, tls: ssl.SSLSocket) -> None:
         self._tls = tls
         self._first = b""
 
     def attempt(self) -> None:
-        """Go on as far as the socket allows. Raises what the socket raises, and `NotTLSError`."""
-        self._first = self._first or self._look()
+        """Continue the handshake as far as the socket allows. Raises the socket's `OSError`, and `NotTLSError`."""
+        self._first = self._first or peek(self._tls, FOREIGN_BYTES)
         try:
             self._tls.do_handshake()
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
@@ -46,8 +46,8 @@ class Handshake:
             if self._first:
                 protocol = guess_protocol(self._first)
             elif error.reason == "WRONG_VERSION_NUMBER":
-                # The answer came while the question was being sent, and its beginning is gone.
-                protocol = guess_protocol(self._look(), missing=_RECORD_HEADER_BYTES)
+                # The answer arrived while our first message was being sent; OpenSSL has consumed its beginning.
+                protocol = guess_protocol(peek(self._tls, FOREIGN_BYTES), missing=_RECORD_HEADER_BYTES)
             elif error.reason in _HTTP:
                 protocol = "HTTP"
             else:
@@ -56,47 +56,40 @@ class Handshake:
                 raise
             raise NotTLSError(protocol) from error
 
-    def _look(self) -> bytes:
-        """Look, past TLS, at what it will read next; where there is nothing yet and the socket does not block, b""."""
-        try:
-            return socket.socket.recv(self._tls, FOREIGN_BYTES, socket.MSG_PEEK)
-        except (BlockingIOError, InterruptedError):
-            return b""
 
-
-def tls_reason(error: ssl.SSLError) -> str:
-    """Give the name of what went wrong: OpenSSL's, or the alert's that the peer sent (RFC 8446 6.2)."""
+def tls_error_name(error: ssl.SSLError) -> str:
+    """Return OpenSSL's name of the error, or the name of the alert that the peer sent (RFC 8446 6.2)."""
     return (error.reason or "").rpartition("ALERT_")[2]
 
 
-def tls_words(error: ssl.SSLError) -> str:
-    """Say in words what ended a TLS connection or kept it from being had."""
+def describe_tls_error(error: ssl.SSLError) -> str:
+    """Return the reason that a TLS connection failed or ended."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"the certificate is not trusted: {error.verify_message}"
-    return _WORDS.get(tls_reason(error)) or error.reason or str(error)
+    return _MEANINGS.get(tls_error_name(error)) or error.reason or str(error)
 
 
-_WORDS: Final = {
-    # What is found on this side.
+_MEANINGS: Final = {
+    # Errors detected on this side.
     "UNEXPECTED_EOF_WHILE_READING": "the peer closed the connection instead of answering",
     "NO_SHARED_CIPHER": "the two sides have no cipher suite in common",
-    "NO_PROTOCOLS_AVAILABLE": "no version of TLS is allowed",
-    "UNSUPPORTED_PROTOCOL": "the two sides have no version of TLS in common",
-    "PEER_DID_NOT_RETURN_A_CERTIFICATE": "the peer showed no certificate",
+    "NO_PROTOCOLS_AVAILABLE": "no TLS version is allowed",
+    "UNSUPPORTED_PROTOCOL": "the two sides have no TLS version in common",
+    "PEER_DID_NOT_RETURN_A_CERTIFICATE": "the peer sent no certificate",
     "EE_KEY_TOO_SMALL": "the key of the certificate is too short",
-    "CA_MD_TOO_WEAK": "the certificate is signed with a digest that is not safe any more",
-    # What the peer says.
-    "CERTIFICATE_REQUIRED": "the peer demands a certificate, and was shown none",
+    "CA_MD_TOO_WEAK": "the digest in the certificate's signature is too weak",
+    # Alerts of the peer.
+    "CERTIFICATE_REQUIRED": "the peer requires a certificate, and we sent none",
     "UNKNOWN_CA": "the peer does not trust the issuer of our certificate",
-    "BAD_CERTIFICATE": "the peer refuses our certificate",
-    "CERTIFICATE_UNKNOWN": "the peer refuses our certificate",
-    "UNSUPPORTED_CERTIFICATE": "the peer refuses our certificate for its kind",
-    "CERTIFICATE_EXPIRED": "the peer says that our certificate has expired",
-    "CERTIFICATE_REVOKED": "the peer says that our certificate was revoked",
-    "ACCESS_DENIED": "the peer denies us access",
-    "PROTOCOL_VERSION": "the two sides have no version of TLS in common",
-    "INSUFFICIENT_SECURITY": "the peer demands stronger cipher suites",
-    "HANDSHAKE_FAILURE": "the peer found no version or cipher suite in common, or demands a certificate",
-    "TLSV1_UNRECOGNIZED_NAME": "the peer is not known by the name that it was called by",
-    "INTERNAL_ERROR": "something went wrong inside the peer",
+    "BAD_CERTIFICATE": "the peer rejects our certificate",
+    "CERTIFICATE_UNKNOWN": "the peer rejects our certificate",
+    "UNSUPPORTED_CERTIFICATE": "the peer does not support the type of our certificate",
+    "CERTIFICATE_EXPIRED": "the peer reports that our certificate has expired",
+    "CERTIFICATE_REVOKED": "the peer reports that our certificate was revoked",
+    "ACCESS_DENIED": "the peer denies access",
+    "PROTOCOL_VERSION": "the two sides have no TLS version in common",
+    "INSUFFICIENT_SECURITY": "the peer requires stronger cipher suites",
+    "HANDSHAKE_FAILURE": "the peer found no TLS version or cipher suite in common, or requires a certificate",
+    "TLSV1_UNRECOGNIZED_NAME": "the peer does not know the host name that we connected to",
+    "INTERNAL_ERROR": "the peer reports an internal error",
 }

@@ -16,7 +16,7 @@ from dicomport.net import (
     NotTLSError,
     RejectedError,
     TimerExpiredError,
-    tls_reason,
+    tls_error_name,
 )
 from dicomport.scu.explain.steps import Failure
 from dicomport.standard import VERIFICATION, Status, describe
@@ -194,7 +194,7 @@ def _unreached(cause: BaseException | None) -> str:
 def _tls_advice(error: ssl.SSLError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return _VERIFICATIONS.get(error.verify_code, _ISSUER)
-    return _TLS.get(tls_reason(error), _ASK)
+    return _TLS.get(tls_error_name(error), _ASK)
 
 
 _ISSUER: Final = "If it is the peer's own certificate, trust it, or better the one who issued it: --tls-ca FILE."

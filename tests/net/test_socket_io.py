@@ -1,0 +1,32 @@
+"""`net.socket_io` is the one module that receives from and sends to sockets."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import dicomport
+
+SOURCE: Final = Path(dicomport.__file__).parent
+CALLS: Final = frozenset(
+    ("recv", "recv_into", "recvfrom", "recvfrom_into", "recvmsg", "recvmsg_into", "sendall", "sendmsg", "sendto")
+) | frozenset(("sendfile", "sock_recv", "sock_recv_into", "sock_recvfrom", "sock_sendall", "sock_sendfile"))
+
+
+def system_calls(path: Path) -> Iterator[str]:
+    """Yield the names of the socket calls in a module; `send` counts in modules that import `socket`."""
+    tree = ast.parse(path.read_bytes())
+    imports = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    names = CALLS | {"send"} if "socket" in imports else CALLS
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and node.attr in names:
+            yield node.attr
+
+
+def test_only_socket_io_calls_the_system() -> None:
+    """The scripted peers of `testing` use blocking sockets directly: they imitate peers, not this package."""
+    paths = [path for path in SOURCE.rglob("*.py") if SOURCE / "testing" not in path.parents]
+    callers = {str(path.relative_to(SOURCE)) for path in paths if set(system_calls(path))}
+
+    assert callers == {"net/socket_io.py"}
+    assert set(system_calls(SOURCE / "net" / "socket_io.py")) == {"recv", "recv_into", "send", "sendmsg"}
