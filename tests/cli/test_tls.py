@@ -158,7 +158,7 @@ def test_what_is_wrong_with_the_files_is_exit_code_2(hospital: Files, tmp_path: 
         assert done.returncode == 2
         assert complaint in " ".join(done.stderr.split())
     done = dicomport("storescu", "--tls-key", pacs.key, "localhost", "104", CT)
-    assert (done.returncode, "name the certificate too" in done.stderr) == (2, True)
+    assert (done.returncode, "specify the certificate too" in done.stderr) == (2, True)
 
 
 class Renewal:

@@ -313,13 +313,13 @@ def breaking_the_protocol(peer: Peer) -> None:
 
 ENDS: Final[dict[str, tuple[Script, str]]] = {
     "closes": (lambda peer: peer.close(), "no association: the peer closed the connection"),
-    "rejects": (rejecting, "no association: the peer rejected the association permanently"),
+    "rejects": (rejecting, "no association: the peer rejected the association (permanent)"),
     "refuses the context": (refusing, "no association: the peer does not accept storage commitment"),
     "goes": (going, "the association was lost: the peer closed the connection"),
     "releases": (releasing, "the association was lost: the peer released the association"),
     "goes inside a report": (aborting_inside_a_report, "the association was lost: the peer closed the connection"),
     "does not answer": (silent, "the association was lost: the dimse timer expired after 0.2 s"),
-    "breaks the protocol": (breaking_the_protocol, "the association was lost: the peer broke the protocol"),
+    "breaks the protocol": (breaking_the_protocol, "the association was lost: the peer violated the protocol"),
 }
 
 

@@ -220,7 +220,7 @@ def test_statuses_of_a_receiver_that_reads_the_data_sets(storescp: StartStoreSCP
 def test_refusal(storescp: StartStoreSCP) -> None:
     peer = storescp("--refuse")
     with (
-        pytest.raises(RejectedError, match="the peer rejected the association permanently") as caught,
+        pytest.raises(RejectedError, match=r"the peer rejected the association \(permanent\)") as caught,
         dicomport.blocking.associate(HOST, peer.port, contexts=CONTEXTS),
     ):
         pass

@@ -13,7 +13,7 @@ def test_http_that_comes_after_the_look_at_it_is_http_all_the_same(
     monkeypatch: pytest.MonkeyPatch, request_line: bytes
 ) -> None:
     """It may come in the moment between the look at what there is, when there was nothing, and the handshake."""
-    monkeypatch.setattr("dicomport.net.tls.handshake.peek", lambda *_: b"")
+    monkeypatch.setattr(Handshake, "_peek", lambda _: b"")
     ours, theirs = socket.socketpair()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     theirs.sendall(request_line)

@@ -81,7 +81,7 @@ class Association:
         self.deviations: Counter[Deviation] = Counter()
         """What the peer got wrong and was put up with."""
         self.error: ProtocolError | None = None
-        """How the peer broke the protocol first, once it has."""
+        """How the peer violated the protocol first, once it has."""
         self._limits = limits
         self._machine = Machine()
         self._framer = Framer(limits, self.deviations)

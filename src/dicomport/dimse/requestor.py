@@ -50,8 +50,8 @@ from dicomport.net import (
     Timer,
     TimerExpiredError,
     association,
-    next_event,
     describe_tls_error,
+    next_event,
 )
 from dicomport.standard import Status
 from dicomport.wire import AssociateRQ, Buffer, NEventReportRQ, Response

@@ -9,7 +9,7 @@ from typing import Final
 
 from dicomport.wire import Buffer
 
-__all__ = ["GatherList", "peek", "prepare", "receive_into"]
+__all__ = ["GatherList", "prepare", "receive_into"]
 
 _MAX_BUFFERS: Final = 512
 """Buffers in one system call; Linux accepts 1024 (IOV_MAX)."""
@@ -58,14 +58,6 @@ def receive_into(sock: socket.socket, buffer: memoryview) -> int:
     if _QUICK_ACK is not None:
         sock.setsockopt(socket.IPPROTO_TCP, _QUICK_ACK, 1)
     return count
-
-
-def peek(tls: ssl.SSLSocket, size: int) -> bytes:
-    """Return up to `size` encrypted bytes without removing them; b"" if none is there and the socket does not block."""
-    try:
-        return socket.socket.recv(tls, size, socket.MSG_PEEK)
-    except (BlockingIOError, InterruptedError):
-        return b""
 
 
 def prepare(sock: socket.socket) -> None:

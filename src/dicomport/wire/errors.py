@@ -46,7 +46,7 @@ class AbortReason(enum.Enum):
 
 
 class ProtocolError(DicomportError):
-    """The peer broke the protocol.
+    """The peer violated the protocol.
 
     `reason` is what the A-ABORT says (PS3.8 9.3.8). The message is for the local log; it never goes to the peer.
     """

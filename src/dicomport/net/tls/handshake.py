@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from typing import Final
 
 from dicomport.errors import DicomportError
-from dicomport.net.socket_io import peek
 from dicomport.wire import FOREIGN_BYTES, guess_protocol
 
 __all__ = ["Handshake", "NotTLSError", "describe_tls_error", "tls_error_name"]
@@ -37,7 +37,7 @@ class Handshake:
 
     def attempt(self) -> None:
         """Continue the handshake as far as the socket allows. Raises the socket's `OSError`, and `NotTLSError`."""
-        self._first = self._first or peek(self._tls, FOREIGN_BYTES)
+        self._first = self._first or self._peek()
         try:
             self._tls.do_handshake()
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
@@ -47,7 +47,7 @@ class Handshake:
                 protocol = guess_protocol(self._first)
             elif error.reason == "WRONG_VERSION_NUMBER":
                 # The answer arrived while our first message was being sent; OpenSSL has consumed its beginning.
-                protocol = guess_protocol(peek(self._tls, FOREIGN_BYTES), missing=_RECORD_HEADER_BYTES)
+                protocol = guess_protocol(self._peek(), missing=_RECORD_HEADER_BYTES)
             elif error.reason in _HTTP:
                 protocol = "HTTP"
             else:
@@ -55,6 +55,13 @@ class Handshake:
             if protocol == "TLS":
                 raise
             raise NotTLSError(protocol) from error
+
+    def _peek(self) -> bytes:
+        """Return the next encrypted bytes without removing them; b"" if a non-blocking socket has none."""
+        try:
+            return socket.socket.recv(self._tls, FOREIGN_BYTES, socket.MSG_PEEK)
+        except (BlockingIOError, InterruptedError):
+            return b""
 
 
 def tls_error_name(error: ssl.SSLError) -> str:
