@@ -49,7 +49,8 @@ from tests.encoding.encode import (
 from tests.wire.golden import Golden
 
 from dicomport.archive.scan.scanner import InstanceFacts, ProblemKind, Scan, ScanFlag, ScanLimits, Scanner, ScanProblem
-from dicomport.encoding.elements import EXPLICIT_LITTLE, ElementWalk
+from dicomport.encoding.headers import EXPLICIT_LITTLE
+from dicomport.encoding.streaming import StreamWalker
 from dicomport.standard import transfer_syntaxes
 
 any_golden = pytest.mark.parametrize(("uid", "data_set"), [each[:2] for each in GOLDENS.values()], ids=GOLDENS)
@@ -807,7 +808,7 @@ def test_any_bytes_never_raise(uid: str, data: bytes, cuts: list[int]) -> None:
 
 
 def test_the_walk_says_when_more_changes_nothing() -> None:
-    walk = ElementWalk(EXPLICIT_LITTLE, ())
+    walk = StreamWalker(EXPLICIT_LITTLE, ())
     walk.feed(UID)
     assert not walk.over
     walk.feed(bytes(8))

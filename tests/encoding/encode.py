@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from dicomport.archive.scan.scanner import Scan, Scanner
-from dicomport.encoding.elements import DEFAULT_SCAN_LIMITS, ScanLimits
+from dicomport.encoding.streaming import DEFAULT_SCAN_LIMITS, ScanLimits
 
 IMPLICIT: Final = "1.2.840.10008.1.2"
 EXPLICIT: Final = "1.2.840.10008.1.2.1"

@@ -11,7 +11,8 @@ from tests.encoding.encode import CODINGS, EXPLICIT, Element, Items, encode
 from tests.wire.golden import Golden
 
 from dicomport.archive.scan.scanner import Scan, Scanner
-from dicomport.encoding.elements import EXPLICIT_LITTLE, Passed
+from dicomport.encoding.headers import EXPLICIT_LITTLE
+from dicomport.encoding.streaming import Passed
 from dicomport.encoding.templates import SeriesTemplate, SeriesTemplates
 
 WANTED: Final = (0x00100010, 0x00200013, 0x00280010)

@@ -13,7 +13,7 @@ from dicomport.core import Action, Association, Event, State, states
 from dicomport.core.framing import Framer
 from dicomport.core.messages import MessageAssembler
 from dicomport.encoding import charsets
-from dicomport.encoding.elements import ElementWalk
+from dicomport.encoding.streaming import StreamWalker
 from dicomport.files import names
 from dicomport.scu.inputs import tar
 from dicomport.scu.transform import transcoding
@@ -98,12 +98,12 @@ def unforeseen(*_arguments: object) -> None:
     raise IndexError
 
 
-def loses_single_bytes(walk: ElementWalk, view: memoryview | bytes) -> None:
+def loses_single_bytes(walk: StreamWalker, view: memoryview | bytes) -> None:
     if len(view) > 1:
         FEED(walk, view)
 
 
-FEED: Final = ElementWalk.feed
+FEED: Final = StreamWalker.feed
 
 DEFECTS: Final[dict[str, tuple[str, object, str, object]]] = {
     "a PDU written as another": ("pdu", ReleaseRP, "encode", lambda _: ReleaseRQ().encode()),
@@ -111,7 +111,7 @@ DEFECTS: Final[dict[str, tuple[str, object, str, object]]] = {
     "an item that lacks something": ("item", UserIdentityRQ, "encode", lambda _: bytes((0x58, 0, 0, 0))),
     "a refusal that can't be made": ("command_set", RawCommand, "refusal", unforeseen),
     "a text that is not written": ("file_meta", filemeta, "_encode_text", lambda *_: b""),
-    "a piece that is lost": ("scanner", ElementWalk, "feed", loses_single_bytes),
+    "a piece that is lost": ("scanner", StreamWalker, "feed", loses_single_bytes),
     "text with its padding": ("character_set", charsets, "_PADDING", ""),
     "a conversion that fails": ("conversion", transcoding._Transcoder, "_swap", unforeseen),
     "a way out of an archive": ("tar", tar, "member_name", "{}/{}".format),

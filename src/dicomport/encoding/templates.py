@@ -15,7 +15,9 @@ from collections import OrderedDict
 from collections.abc import Collection, Hashable, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from dicomport.encoding.elements import LONG_HEADER, Coding, Passed, Value, ordinary_element
+from dicomport.encoding.headers import DELIMITER_GROUP, LONG_HEADER, Encoding
+from dicomport.encoding.streaming import AFTER_FILE_META, Passed, Value
+from dicomport.encoding.vr import KNOWN_VRS
 
 __all__ = ["SeriesTemplate", "SeriesTemplates"]
 
@@ -101,21 +103,21 @@ class SeriesTemplate:
         self._parts: list[_Part] = []
         self._followed = 0
 
-    def passed(self, coding: Coding, view: memoryview, wanted: Collection[int], most: int) -> Passed | None:
+    def passed(self, encoding: Encoding, view: memoryview, wanted: Collection[int], most: int) -> Passed | None:
         """Find the first elements of a data set, if it is built like the last one; the last value may be beyond `view`.
 
         No wanted value has more than `most` bytes. Where nothing is found, this data set is the next one's example.
         """
         self._followed += 1
-        found = self._follow(coding, view, most) if self._parts and self._followed <= _MAX_FOLLOWED else None
+        found = self._follow(encoding, view, most) if self._parts and self._followed <= _MAX_FOLLOWED else None
         if found is None:
             self._followed = 0
-            elements = _first_elements(coding, view, wanted, most)
+            elements = _first_elements(encoding, view, wanted, most)
             if elements:
                 self._parts = [_Run(elements)]
         return found
 
-    def _follow(self, coding: Coding, view: memoryview, most: int) -> Passed | None:
+    def _follow(self, encoding: Encoding, view: memoryview, most: int) -> Passed | None:
         at = number = last = index = splits = 0
         values: dict[int, Value] = {}
         while index < len(self._parts) and at < len(view):
@@ -123,7 +125,7 @@ class SeriesTemplate:
             if isinstance(part, _Run):
                 if not part.begins(view, at):
                     splits += 1
-                    if splits > _MAX_DIFFERENCES or not self._loosen(index, part, coding, view[at:]):
+                    if splits > _MAX_DIFFERENCES or not self._loosen(index, part, encoding, view[at:]):
                         return None
                     continue
                 values |= part.values
@@ -133,7 +135,7 @@ class SeriesTemplate:
                 number += part.number
                 last = part.elements[-1].tag
             else:
-                element = ordinary_element(coding, view, at)
+                element = _plain_element(encoding, view, at)
                 if element is None:
                     return None
                 last, vr, body, at = element
@@ -147,14 +149,14 @@ class SeriesTemplate:
             index += 1
         return Passed(at, last, number, values)
 
-    def _loosen(self, index: int, run: _Run, coding: Coding, view: memoryview) -> bool:
+    def _loosen(self, index: int, run: _Run, encoding: Encoding, view: memoryview) -> bool:
         """Leave out of a run the values that differ here, up to a length that does; give whether it is that."""
         elements = list(run.elements)
         at = 0
         for place, element in enumerate(run.elements):
             body = at + len(element.header)
             if view[at:body] != element.header:
-                found = ordinary_element(coding, view, at)
+                found = _plain_element(encoding, view, at)
                 if found is None or found[:2] != (element.tag, element.vr):
                     return False
                 halves = elements[:place], elements[place + 1 :]
@@ -185,11 +187,11 @@ class SeriesTemplates:
         return model
 
 
-def _first_elements(coding: Coding, view: memoryview, wanted: Collection[int], most: int) -> list[_Element]:
+def _first_elements(encoding: Encoding, view: memoryview, wanted: Collection[int], most: int) -> list[_Element]:
     """Take the first elements of a data set; none where `view` ends among them, as the next one may show more."""
     elements: list[_Element] = []
     at, last = 0, -1
-    while (element := ordinary_element(coding, view, at)) is not None:
+    while (element := _plain_element(encoding, view, at)) is not None:
         tag, vr, body, end = element
         if tag <= last or (tag in wanted and end - body > most):
             break
@@ -202,12 +204,27 @@ def _first_elements(coding: Coding, view: memoryview, wanted: Collection[int], m
         if tag >= _PIXELS:
             return elements
         at, last = end, tag
-    return [] if _is_cut(coding, view, at) else elements
+    return [] if _is_cut(encoding, view, at) else elements
 
 
-def _is_cut(coding: Coding, view: memoryview, at: int) -> bool:
+def _is_cut(encoding: Encoding, view: memoryview, at: int) -> bool:
     """Tell whether the element at `at` was left out because `view` ends before it does."""
     if len(view) >= _MAX_BYTES or at == len(view):
         return False
-    element = ordinary_element(coding, view, at)
+    element = _plain_element(encoding, view, at)
     return len(view) - at < LONG_HEADER or (element is not None and element[0] < _PIXELS and element[3] > len(view))
+
+
+def _plain_element(encoding: Encoding, view: memoryview, at: int) -> tuple[int, bytes, int, int] | None:
+    """Read the header of an element of which a walk learns nothing but where it ends.
+
+    Return its tag and VR, and where its value begins and ends; None for any other element and for a header cut short.
+    """
+    header = encoding.read(view, at, len(view))
+    if header is None:
+        return None
+    tag, vr, size, body = header
+    # An undefined length is odd, too.
+    if size & 1 or tag < AFTER_FILE_META or tag >> 16 == DELIMITER_GROUP or (vr and vr not in KNOWN_VRS):
+        return None
+    return tag, vr, body, body + size

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import io
-import struct
 from typing import Final
 
 import pydicom
 from pydicom.dataelem import RawDataElement
 
+from dicomport.encoding.headers import EXPLICIT_BIG, EXPLICIT_LITTLE, UNDEFINED_LENGTH, Encoding
 from dicomport.scp.errors import UndecodableDataSetError
 from dicomport.standard import EXPLICIT_VR_BIG_ENDIAN, find_transfer_syntax
 
 __all__ = ["decode"]
-
-_UNDEFINED_LENGTH: Final = 0xFFFFFFFF
 
 _END: Final = 0xFFFFFFFF
 """The tag of an element that is put behind the data set: where that ends too early, it swallows the element."""
@@ -30,7 +28,7 @@ def decode(part10: io.BytesIO, transfer_syntax_uid: str) -> pydicom.FileDataset:
         # The end of a deflated data set is the business of zlib.
         if syntax is None or not syntax.deflated:
             part10.seek(0, io.SEEK_END)
-            part10.write(_end(">" if syntax is EXPLICIT_VR_BIG_ENDIAN else "<"))
+            part10.write(_end(EXPLICIT_BIG if syntax is EXPLICIT_VR_BIG_ENDIAN else EXPLICIT_LITTLE))
             part10.seek(0)
         dataset = pydicom.dcmread(part10)
         if syntax is None or not syntax.deflated:
@@ -39,7 +37,7 @@ def decode(part10: io.BytesIO, transfer_syntax_uid: str) -> pydicom.FileDataset:
             del dataset[_END]
         for tag in dataset.keys():  # noqa: SIM118  # iterating over the data set itself would convert the elements
             raw: object = dataset.get_item(tag)
-            if isinstance(raw, RawDataElement) and raw.length not in (_UNDEFINED_LENGTH, len(raw.value or b"")):
+            if isinstance(raw, RawDataElement) and raw.length not in (UNDEFINED_LENGTH, len(raw.value or b"")):
                 raise UndecodableDataSetError(f"{tag} ends too early")
         for _ in dataset.iterall():
             pass
@@ -53,6 +51,6 @@ def decode(part10: io.BytesIO, transfer_syntax_uid: str) -> pydicom.FileDataset:
     return dataset
 
 
-def _end(byte_order: str) -> bytes:
+def _end(encoding: Encoding) -> bytes:
     length = _END_BYTES - 4
-    return struct.pack(f"{byte_order}L2sHL", _END, b"UN", 0, length) + bytes(length)
+    return encoding.header(_END, b"UN", length) + bytes(length)

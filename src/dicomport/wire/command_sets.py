@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Self
 
+from dicomport.encoding.headers import IMPLICIT_LITTLE, format_tag
 from dicomport.encoding.layouts import Layouts
 from dicomport.wire.deviations import Deviation
 from dicomport.wire.errors import EncodeError, ProtocolError
@@ -22,10 +23,10 @@ RESPONSE: Final = 0x8000
 NO_DATA_SET: Final = 0x0101
 """The one value of Command Data Set Type that says that none follows (PS3.7 E.1)."""
 
-_HEADER = struct.Struct("<HHL")
-_HEADER_BYTES: Final = _HEADER.size
-_US = struct.Struct("<H")
-_UL = struct.Struct("<L")
+_GROUP: Final = 0x0000
+_pack_header: Final = IMPLICIT_LITTLE.tagged_length.pack
+_US: Final = IMPLICIT_LITTLE.number
+_UL: Final = struct.Struct("<L")
 _AT = struct.Struct("<HH")
 
 
@@ -124,11 +125,11 @@ class RawCommand:
         try:
             numbers = sorted(self.elements)
             values = [*map(self.elements.__getitem__, numbers)]
-            headers = map(_HEADER.pack, itertools.repeat(0), numbers, map(len, values))
+            headers = map(_pack_header, itertools.repeat(_GROUP), numbers, map(len, values))
             body = b"".join(itertools.chain.from_iterable(zip(headers, values, strict=False)))
         except struct.error:
             raise EncodeError(f"{sorted(self.elements)} are not all element numbers") from None
-        return _HEADER.pack(0, _GROUP_LENGTH, 4) + _UL.pack(len(body)) + body
+        return _pack_header(_GROUP, _GROUP_LENGTH, 4) + _UL.pack(len(body)) + body
 
     @classmethod
     def decode(cls, data: bytes, notes: Counter[Deviation]) -> Self:
@@ -147,16 +148,15 @@ _layouts: Final[Layouts[int, int]] = Layouts()
 def _read(data: bytes, notes: Counter[Deviation]) -> dict[int, bytes]:
     """Read a command set's elements one by one; where there is nothing wrong with them, remember their layout."""
     elements: dict[int, bytes] = {}
-    unpack = _HEADER.unpack_from
     in_order = True
     at, last, end = 0, -1, len(data)
     while at < end:
-        start = at + _HEADER_BYTES
-        if start > end:
+        header = IMPLICIT_LITTLE.read(data, at, end)
+        if header is None:
             raise ProtocolError(f"command set: {end - at} bytes are left over at offset {at}")
-        group, number, size = unpack(data, at)
-        if group or size > end - start:
-            raise ProtocolError(f"command set: no element at offset {at}: ({group:04X},{number:04X}), {size} bytes")
+        number, _, size, start = header
+        if number >> 16 != _GROUP or size > end - start:
+            raise ProtocolError(f"command set: no element at offset {at}: {format_tag(number)}, {size} bytes")
         at = start + size
         if number in elements:
             notes[Deviation.ELEMENT_REPEATED] += 1
@@ -168,7 +168,9 @@ def _read(data: bytes, notes: Counter[Deviation]) -> dict[int, bytes]:
                 in_order = False
         last = number
     if in_order:
-        _layouts.add(end, [(number, _HEADER.pack(0, number, len(raw)), len(raw)) for number, raw in elements.items()])
+        _layouts.add(
+            end, [(number, _pack_header(_GROUP, number, len(raw)), len(raw)) for number, raw in elements.items()]
+        )
     return elements
 
 

@@ -6,7 +6,9 @@ import re
 from dataclasses import dataclass
 from typing import Final, Self
 
-from dicomport.encoding.datasets import DataSetError, DataSetReader, DataSetTooLongError, DataSetWriter, Span
+from dicomport.encoding.datasets import DataSetReader, DataSetWriter, Span
+from dicomport.encoding.errors import DataSetError, DataSetTooLongError
+from dicomport.encoding.headers import format_tag
 from dicomport.errors import DicomportError
 from dicomport.standard import (
     INVALID_ARGUMENT_VALUE,
@@ -131,7 +133,7 @@ class _Reader:
         try:
             return [self._reader.elements(item) for item in self._reader.items(self.top[tag])]
         except DataSetError as error:
-            raise CommitmentDataSetError(INVALID_ARGUMENT_VALUE, f"{_named(tag)}: {error}") from None
+            raise CommitmentDataSetError(INVALID_ARGUMENT_VALUE, f"{format_tag(tag)}: {error}") from None
 
     def reference(self, item: dict[int, Span]) -> SOPReference:
         return SOPReference(
@@ -141,19 +143,15 @@ class _Reader:
 
     def uid(self, elements: dict[int, Span], tag: int) -> str:
         if tag not in elements:
-            raise CommitmentDataSetError(MISSING_ATTRIBUTE, f"{_named(tag)} is missing")
+            raise CommitmentDataSetError(MISSING_ATTRIBUTE, f"{format_tag(tag)} is missing")
         uid = self._reader.value(elements[tag]).decode("latin-1").strip("\0 ")
         if not uid:
-            raise CommitmentDataSetError(MISSING_ATTRIBUTE_VALUE, f"{_named(tag)} is empty")
+            raise CommitmentDataSetError(MISSING_ATTRIBUTE_VALUE, f"{format_tag(tag)} is empty")
         if not _UID.fullmatch(uid):
-            raise CommitmentDataSetError(INVALID_ARGUMENT_VALUE, f"{_named(tag)} is no UID")
+            raise CommitmentDataSetError(INVALID_ARGUMENT_VALUE, f"{format_tag(tag)} is no UID")
         return uid
 
     def reason(self, item: dict[int, Span]) -> Status:
         # What stands among the failures has failed, whatever reason is given for it, and if there is none.
         code = self._reader.number(item[_FAILURE_REASON]) if _FAILURE_REASON in item else None
         return Status(code) if code else PROCESSING_FAILURE
-
-
-def _named(tag: int) -> str:
-    return f"({tag >> 16:04X},{tag & 0xFFFF:04X})"

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Final
 
+from dicomport.encoding.headers import EXPLICIT_LITTLE, SHORT_HEADER, format_tag
 from dicomport.encoding.layouts import Layouts
+from dicomport.encoding.vr import is_vr
 from dicomport.errors import DicomportError
 from dicomport.wire.command_sets import decode_text, encode_text, encode_uid
 from dicomport.wire.errors import EncodeError
@@ -29,15 +31,9 @@ _PREFIX: Final = b"DICM"
 _START: Final = len(_PREAMBLE) + len(_PREFIX)
 _GROUP: Final = 0x0002
 
-# PS3.5 7.1.2: these VRs have two reserved bytes and a 32-bit length.
-_LONG_VRS: Final = frozenset(
-    (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV")
-)
-_TAG = struct.Struct("<HH")
-_SHORT = struct.Struct("<HH2sH")
-_U32 = struct.Struct("<L")
-_GROUP_LENGTH = struct.Struct("<HH2sHL")
-_FIRST_END: Final = _START + _GROUP_LENGTH.size
+_GROUP_START: Final = b"\x02\0"
+_GROUP_LENGTH_BYTES: Final = 4
+_FIRST_END: Final = _START + SHORT_HEADER + _GROUP_LENGTH_BYTES
 """Where the first element ends, if it is the group length."""
 
 
@@ -92,8 +88,9 @@ def encode_file_meta(meta: FileMeta) -> bytes:
     return b"".join((_PREAMBLE, _PREFIX, _group_length(len(elements)), elements))
 
 
+@functools.lru_cache(maxsize=256)
 def _group_length(size: int) -> bytes:
-    return _GROUP_LENGTH.pack(_GROUP, 0x0000, b"UL", 4, size)
+    return _encode_element(0x0000, b"UL", size.to_bytes(_GROUP_LENGTH_BYTES, "little"))
 
 
 @functools.lru_cache(maxsize=256)
@@ -105,12 +102,14 @@ def _encode_text(number: int, vr: bytes, text: str) -> bytes:
 
 
 def _encode_element(number: int, vr: bytes, value: bytes) -> bytes:
-    if vr in _LONG_VRS:
-        return _TAG.pack(_GROUP, number) + vr + bytes(2) + _U32.pack(len(value)) + value
-    if len(value) > 0xFFFF:
-        raise EncodeError(f"(0002,{number:04X}) of {len(value)} bytes is too long")
-    return _SHORT.pack(_GROUP, number, vr, len(value)) + value
+    try:
+        return _encode_header(_GROUP << 16 | number, vr, len(value)) + value
+    except struct.error:
+        raise EncodeError(f"(0002,{number:04X}) of {len(value)} bytes is too long") from None
 
+
+_encode_header: Final = functools.lru_cache(maxsize=256)(EXPLICIT_LITTLE.header)
+"""The headers of the files of a series are nearly all the same."""
 
 _VERSION: Final = _encode_element(0x0001, b"OB", b"\0\1")
 """Of the File Meta Information."""
@@ -167,26 +166,21 @@ def _elements(data: bytes) -> Iterator[tuple[int, int, int]]:
     """Walk group 0002: element number, where its value begins and ends."""
     at, end = _START, 0
     while at < len(data):
-        if at == end:
+        header = data[at : at + SHORT_HEADER]
+        if at == end or (len(header) == SHORT_HEADER and not header.startswith(_GROUP_START)):
             return
-        if at + _SHORT.size > len(data):
-            raise TruncatedFileMetaError("ends in an element's header")
-        group, number, vr, size = _SHORT.unpack_from(data, at)
-        if group != _GROUP:
-            return
-        if not (vr.isalpha() and vr.isupper()):
-            raise FileMetaError(f"(0002,{number:04X}) has no VR: it is not in Explicit VR Little Endian")
-        at += _SHORT.size
-        if vr in _LONG_VRS:
-            if at + _U32.size > len(data):
-                raise TruncatedFileMetaError("ends in an element's length")
-            size = _U32.unpack_from(data, at)[0]
-            at += _U32.size
+        element = EXPLICIT_LITTLE.read(data, at, len(data))
+        if element is None:
+            raise TruncatedFileMetaError("ends inside a header")
+        tag, vr, size, at = element
+        number = tag & 0xFFFF
+        if not is_vr(vr):
+            raise FileMetaError(f"{format_tag(tag)} has no VR: it is not in Explicit VR Little Endian")
         if at + size > len(data):
-            raise TruncatedFileMetaError(f"ends inside (0002,{number:04X})")
+            raise TruncatedFileMetaError(f"ends inside {format_tag(tag)}")
         yield number, at, at + size
-        if number == 0 and size == _U32.size:
-            length = _U32.unpack_from(data, at)[0]
+        if number == 0 and size == _GROUP_LENGTH_BYTES:
+            length = int.from_bytes(data[at : at + size], "little")
             end = at + size + length if length else 0
         at += size
     raise TruncatedFileMetaError("ends with group 0002: there is no data set")

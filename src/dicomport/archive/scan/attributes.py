@@ -7,14 +7,13 @@ import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import Field, dataclass
 from itertools import repeat
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final
 
 from dicomport.encoding.charsets import codec_of, decode_text
-from dicomport.encoding.elements import Value
+from dicomport.encoding.headers import ByteOrder
+from dicomport.encoding.streaming import Value
 
-__all__ = ["WANTED", "ByteOrder", "InstanceFacts", "decode_facts"]
-
-ByteOrder: TypeAlias = Literal["little", "big"]
+__all__ = ["WANTED", "InstanceFacts", "decode_facts"]
 
 _CHARACTER_SET: Final = 0x00080005
 _MAX_INTEGER_STRING: Final = 12

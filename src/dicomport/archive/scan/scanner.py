@@ -5,27 +5,24 @@ pydicom needs 0.6 ms for the 258 elements of its CT image, more than all the res
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from dicomport.archive.scan.attributes import WANTED, ByteOrder, InstanceFacts, decode_facts
-from dicomport.encoding.elements import (
+from dicomport.archive.scan.attributes import WANTED, InstanceFacts, decode_facts
+from dicomport.encoding.errors import DataSetError
+from dicomport.encoding.headers import encoding_of
+from dicomport.encoding.inflate import BoundedInflater
+from dicomport.encoding.streaming import (
     DEFAULT_SCAN_LIMITS,
-    EXPLICIT_BIG,
-    EXPLICIT_LITTLE,
-    IMPLICIT_LITTLE,
-    KNOWN_VRS,
-    Coding,
-    ElementWalk,
     ProblemKind,
     ScanFlag,
     ScanLimits,
     ScanProblem,
+    StreamWalker,
 )
 from dicomport.encoding.templates import SeriesTemplate
-from dicomport.standard import TransferSyntax, find_transfer_syntax
+from dicomport.encoding.vr import KNOWN_VRS
+from dicomport.standard import find_transfer_syntax
 
 __all__ = [
     "DEFAULT_SCAN_LIMITS",
@@ -50,10 +47,6 @@ _PROBE: Final = 6
 _LITTLE_STARTS: Final = (b"\x08\0", b"\x02\0")
 _BIG_STARTS: Final = (b"\0\x08", b"\0\x02")
 
-# zlib hands back what it did not get to, which is copied with each piece that is inflated: hence little at a time.
-_DEFLATED_PIECE: Final = 16 << 10
-_INFLATED_PIECE: Final = 64 << 10
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scan:
@@ -73,60 +66,6 @@ class Scan:
         return self.problem is None and ScanFlag.NOT_WALKED not in self.flags
 
 
-class _Inflater:
-    """Inflates a deflated data set (PS3.5 A.5), no more of it than a bound allows."""
-
-    __slots__ = ("_bound", "_stream", "inflated", "tail")
-
-    def __init__(self, bound: int) -> None:
-        # The stream is without zlib's header and checksum.
-        self._stream = zlib.decompressobj(-zlib.MAX_WBITS)
-        self._bound = bound
-        self.inflated = 0
-        """How much came of it so far, bytes."""
-        self.tail = b""
-        """The first two of the bytes after the stream."""
-
-    @property
-    def ended(self) -> bool:
-        """Whether the stream has ended."""
-        return self._stream.eof
-
-    @property
-    def bound_met(self) -> bool:
-        """Whether more was to be had than the bound allows."""
-        return self.inflated > self._bound
-
-    def pieces(self, deflated: memoryview | bytes) -> Iterator[bytes]:
-        """Inflate the next bytes of the stream. Raises `zlib.error` if they are none."""
-        for start in range(0, len(deflated), _DEFLATED_PIECE):
-            rest = deflated[start : start + _DEFLATED_PIECE]
-            if self.ended:
-                self.tail += rest[: 2 - len(self.tail)]
-                return
-            more = True
-            while more and not self.bound_met:
-                # One byte beyond the bound tells a data set that fills it from one that goes on.
-                most = min(_INFLATED_PIECE, self._bound + 1 - self.inflated)
-                before = self._stream.copy() if len(rest) > 1 else self._stream
-                try:
-                    piece = self._stream.decompress(rest, most)
-                except zlib.error:
-                    if before is self._stream:
-                        raise
-                    # What comes before the error was lost with it; halving what goes in saves all but its last byte.
-                    self._stream = before
-                    half = len(rest) // 2
-                    yield from self.pieces(rest[:half])
-                    yield from self.pieces(rest[half:])
-                    return
-                rest = self._stream.unconsumed_tail
-                self.inflated += len(piece)
-                yield piece
-                more = not self._stream.eof and (len(rest) > 0 or len(piece) == most)
-            self.tail = self._stream.unused_data[:2]
-
-
 class Scanner:
     """Scan one data set, which comes in pieces of any size. Nothing of them is kept but a few values, cut at a bound.
 
@@ -143,16 +82,15 @@ class Scanner:
         self._syntax = find_transfer_syntax(transfer_syntax_uid) if known else None
         self._limits = limits
         self._model = model
-        self._inflater = (
-            _Inflater(limits.inflated_bytes) if self._syntax is not None and self._syntax.deflated else None
-        )
+        deflated = self._syntax is not None and self._syntax.deflated
+        self._inflater = BoundedInflater(limits.inflated_bytes) if deflated else None
         self._flags: set[ScanFlag] = set()
         self._problem: ScanProblem | None = None
         self._over = False
         self._size = 0
         # What was fed while it was too little to tell the encoding; then the walk.
         self._start = b""
-        self._walk: ElementWalk | None = None
+        self._walk: StreamWalker | None = None
 
     def feed(self, data: bytes | bytearray | memoryview) -> None:
         """Go on with the next bytes of the data set; `data` may be used again afterwards."""
@@ -171,15 +109,14 @@ class Scanner:
             walk.feed(self._start)
         inflater = self._inflater
         if inflater is not None and self._size and not self._done():
-            if not inflater.ended:
+            if not inflater.eof:
                 self._give_up(ProblemKind.TRUNCATED, f"ends inside the deflated stream, at offset {self._size} in it")
             elif inflater.tail not in (b"", b"\0"):
                 # PS3.5 A.5: it is padded to even length with a NUL. It ends where it says, whatever else follows.
                 self._flags.add(ScanFlag.TRAILING_BYTES)
         if not self._over:
             walk.end()
-        order: ByteOrder = "little" if self._syntax is None or self._syntax.little_endian else "big"
-        facts = decode_facts(walk.values, self._limits.value_bytes, order)
+        facts = decode_facts(walk.values, self._limits.value_bytes, encoding_of(self._syntax).byte_order)
         flags = self._flags | walk.flags
         if _has_over_long_uids(facts):
             flags.add(ScanFlag.OVER_LONG_VALUE)
@@ -195,15 +132,15 @@ class Scanner:
         else:
             self._problem = ScanProblem(kind, detail)
 
-    def _inflate(self, inflater: _Inflater, view: memoryview) -> None:
+    def _inflate(self, inflater: BoundedInflater, view: memoryview) -> None:
         try:
             for piece in inflater.pieces(view):
                 self._read(memoryview(piece))
                 if self._done():
                     return
-        except zlib.error:
+        except DataSetError:
             self._give_up(ProblemKind.UNDECODABLE, f"no deflated stream, after {inflater.inflated} bytes")
-        if inflater.bound_met:
+        if inflater.exceeded:
             self._give_up()
 
     def _read(self, view: memoryview) -> None:
@@ -223,37 +160,30 @@ class Scanner:
         if not self._over:
             self._walk.feed(view)
 
-    def _pass(self, walk: ElementWalk, view: memoryview) -> memoryview:
+    def _pass(self, walk: StreamWalker, view: memoryview) -> memoryview:
         """Pass over the first elements, if they are those of the model; give what is left to walk."""
         if self._model is None or self._over:
             return view
-        passed = self._model.passed(_coding(self._syntax), view, WANTED, self._limits.value_bytes)
+        passed = self._model.passed(encoding_of(self._syntax), view, WANTED, self._limits.value_bytes)
         if passed is None:
             return view
         walk.begin_after(passed, len(view))
         return view[passed.end :]
 
-    def _begin(self, start: bytes) -> ElementWalk:
+    def _begin(self, start: bytes) -> StreamWalker:
         """Begin the walk of a data set with the tag and VR `start`, unless they are of another encoding."""
-        coding = _coding(self._syntax)
+        encoding = encoding_of(self._syntax)
         vr = start[4:_PROBE]
         if self._syntax is None and start:
             self._flags.add(ScanFlag.UNKNOWN_TRANSFER_SYNTAX)
             if vr not in KNOWN_VRS or start[:2] in _BIG_STARTS:
                 self._give_up()
-        elif not coding.explicit and vr in KNOWN_VRS:
+        elif not encoding.explicit and vr in KNOWN_VRS:
             # As a length it would be one of 16 KiB or more, which no element has that comes first.
             self._give_up(ProblemKind.UNDECODABLE, "begins in Explicit VR in a transfer syntax with Implicit VR")
-        elif start[:2] in (_BIG_STARTS if coding.little_endian else _LITTLE_STARTS):
+        elif start[:2] in (_LITTLE_STARTS if encoding.byte_order == "big" else _BIG_STARTS):
             self._give_up(ProblemKind.UNDECODABLE, "begins in the other byte order")
-        return ElementWalk(coding, WANTED, self._limits)
-
-
-def _coding(syntax: TransferSyntax | None) -> Coding:
-    # PS3.5 A.4: the encapsulated ones, and all those to come, are in Explicit VR Little Endian.
-    if syntax is None or (syntax.little_endian and not syntax.implicit_vr):
-        return EXPLICIT_LITTLE
-    return IMPLICIT_LITTLE if syntax.implicit_vr else EXPLICIT_BIG
+        return StreamWalker(encoding, WANTED, self._limits)
 
 
 def _has_over_long_uids(facts: InstanceFacts) -> bool:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import bz2
 import lzma
 import os
-import zlib
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from dicomport.encoding.errors import DataSetError
+from dicomport.encoding.inflate import Inflater
 from dicomport.wire import FileMetaError
 
 __all__ = [
@@ -51,36 +52,14 @@ class Decompressor(Protocol):
         """Take input and give some output."""
 
 
-class _Inflater:
-    """zlib's decompressor with the ways of the others."""
-
-    def __init__(self, window_bits: int) -> None:
-        self._zlib = zlib.decompressobj(window_bits)
-
-    @property
-    def eof(self) -> bool:
-        return self._zlib.eof
-
-    @property
-    def unused_data(self) -> bytes:
-        return self._zlib.unused_data
-
-    @property
-    def needs_input(self) -> bool:
-        return not self._zlib.unconsumed_tail
-
-    def decompress(self, data: bytes, max_length: int) -> bytes:
-        return self._zlib.decompress(self._zlib.unconsumed_tail + data, max_length)
-
-
 def begin_raw() -> Decompressor:
     """Begin a deflated stream without a header, as zip archives have them."""
-    return _Inflater(-zlib.MAX_WBITS)
+    return Inflater()
 
 
 def begin_gzip() -> Decompressor:
     """Begin a stream of gzip."""
-    return _Inflater(16 + zlib.MAX_WBITS)
+    return Inflater(gzip=True)
 
 
 def begin_bzip2() -> Decompressor:
@@ -171,7 +150,7 @@ class DecompressingReader(RangeReader):
                 at_end = not data
             try:
                 unpacked = self._decompressor.decompress(data, _PIECE_BYTES)
-            except (zlib.error, lzma.LZMAError, OSError) as error:
+            except (DataSetError, lzma.LZMAError, OSError) as error:
                 raise FileMetaError(f"the compressed data is damaged: {error}") from None
             if unpacked or at_end:
                 self._left -= len(unpacked)

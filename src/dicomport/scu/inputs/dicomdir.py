@@ -5,12 +5,21 @@ from __future__ import annotations
 import io
 import os
 import re
-import struct
 from collections.abc import Iterator
 from typing import BinaryIO, Final
 
 from pydicom.filereader import read_dataset, read_partial
 
+from dicomport.encoding.headers import (
+    EXPLICIT_BIG,
+    EXPLICIT_LITTLE,
+    IMPLICIT_LITTLE,
+    ITEM,
+    LONG_HEADER,
+    SEQUENCE_DELIMITER,
+    SHORT_HEADER,
+    UNDEFINED_LENGTH,
+)
 from dicomport.files import BoundedReader, open_regular
 from dicomport.scu.inputs.found import refused
 from dicomport.scu.results import InstanceResult
@@ -23,11 +32,6 @@ _RECORDS: Final = 0x00041220
 _IN_USE: Final = 0x00041410
 _FILE_ID: Final = 0x00041500
 _NOT_IN_USE: Final = b"\0\0"
-
-# PS3.5 7.5.
-_ITEM: Final = 0xFFFEE000
-_SEQUENCE_END: Final = 0xFFFEE0DD
-_UNDEFINED_LENGTH: Final = 0xFFFFFFFF
 
 _SEPARATORS: Final = re.compile(r"[\\/]")
 """The standard's is the backslash (PS3.10 8.2); some writers know the other one only."""
@@ -60,32 +64,33 @@ def _file_ids(file: BinaryIO) -> Iterator[bytes]:
         or head.file_meta.get("TransferSyntaxUID") == DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN.uid
     ):
         raise ValueError("its encoding is none that a DICOMDIR may have")
-    order = "<" if little else ">"
-    element = file.read(8 if implicit else 12)
-    if len(element) < 8 or _tag(order, element) != _RECORDS:
+    encoding = IMPLICIT_LITTLE if implicit else EXPLICIT_LITTLE if little else EXPLICIT_BIG
+    element = file.read(SHORT_HEADER if implicit else LONG_HEADER)
+    if len(element) < SHORT_HEADER:
         return
-    (length,) = struct.unpack(f"{order}L", element[-4:])
-    end = None if length == _UNDEFINED_LENGTH else file.tell() + length
+    header = encoding.read(element, 0, len(element))
+    if header is None:
+        raise ValueError("it ends within its records")
+    tag, _, length, _ = header
+    if tag != _RECORDS:
+        return
+    end = None if length == UNDEFINED_LENGTH else file.tell() + length
     while end is None or file.tell() < end:
-        item = file.read(8)
-        if len(item) < 8:
+        start = file.read(SHORT_HEADER)
+        item = encoding.read_item(start, 0, len(start))
+        if item is None:
             raise ValueError("it ends within its records")
-        tag, (length,) = _tag(order, item), struct.unpack(f"{order}L", item[4:])
-        if tag == _SEQUENCE_END:
+        tag, length = item
+        if tag == SEQUENCE_DELIMITER:
             return
-        if tag != _ITEM:
+        if tag != ITEM:
             raise ValueError("something else is where a record belongs")
         # Told a length, `read_dataset` would look for these tags beyond it.
-        source = file if length == _UNDEFINED_LENGTH else io.BytesIO(file.read(length))
+        source = file if length == UNDEFINED_LENGTH else io.BytesIO(file.read(length))
         record = read_dataset(source, implicit, little, specific_tags=[_IN_USE, _FILE_ID], at_top_level=False)
         values = {tag: record.get_item(tag).value for tag in (_IN_USE, _FILE_ID) if tag in record}
         if values.get(_FILE_ID) and values.get(_IN_USE) != _NOT_IN_USE:
             yield values[_FILE_ID]
-
-
-def _tag(order: str, element: bytes) -> int:
-    group, number = struct.unpack_from(f"{order}HH", element)
-    return int(group) << 16 | int(number)
 
 
 def _file(path: str, folder: str, root: str, file_id: bytes) -> str | InstanceResult:

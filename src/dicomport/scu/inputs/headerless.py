@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import pydicom
 
+from dicomport.encoding.headers import UNDEFINED_LENGTH
 from dicomport.files import Part10File, open_regular
 from dicomport.standard import EXPLICIT_VR_BIG_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
 from dicomport.wire import FileMeta
@@ -22,7 +23,6 @@ _SYNTAXES: Final[dict[tuple[bool | None, bool | None], str]] = {
     (False, False): EXPLICIT_VR_BIG_ENDIAN.uid,
 }
 _UID: Final = re.compile(r"[0-9.]{1,64}")
-_UNDEFINED_LENGTH: Final = 0xFFFFFFFF
 _DEFERRED_BYTES: Final = 1024
 """Values longer than this are passed over, not read."""
 
@@ -42,7 +42,7 @@ def identify(path: str | Path) -> Part10File | None:
         return None
     syntax = _SYNTAXES.get(dataset.original_encoding)
     pixels: Any = dataset.get_item("PixelData", keep_deferred=True)
-    if syntax is None or (pixels is not None and pixels.length == _UNDEFINED_LENGTH):
+    if syntax is None or (pixels is not None and pixels.length == UNDEFINED_LENGTH):
         # Encapsulated pixel data: which codec it was is written nowhere else than in a header.
         return None
     return _named(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import zlib
 from typing import Final
 
+from dicomport.encoding.errors import DataSetError, DataSetTooLongError
+from dicomport.encoding.inflate import deflate, inflate
 from dicomport.scu.inputs.containers import max_unpacked
 from dicomport.scu.inputs.instance import Instance, NotSendableError
 from dicomport.scu.inputs.temporary import held
@@ -78,7 +79,7 @@ def convert(instance: Instance, to: str) -> Instance:
     return dataclasses.replace(
         instance,
         transfer_syntax_uid=to,
-        source=held(_deflated(converted) if target.deflated else converted, instance.stamp),
+        source=held(deflate(converted) if target.deflated else converted, instance.stamp),
         converted_from=instance.converted_from or instance.transfer_syntax_uid,
     )
 
@@ -104,19 +105,9 @@ def _without_compression(syntax: TransferSyntax) -> TransferSyntax:
 
 def _inflated(data: bytes) -> bytes:
     """Undo PS3.5 A.5."""
-    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    most = max_unpacked(len(data))
     try:
-        inflated = inflater.decompress(data, most)
-    except zlib.error as error:
+        return inflate(data, max_unpacked(len(data)))
+    except DataSetTooLongError:
+        raise NotSendableError("its data set would be so much longer than it is that it is not inflated") from None
+    except DataSetError as error:
         raise NotSendableError(f"its deflated data set is damaged: {error}") from None
-    if len(inflated) == most:
-        raise NotSendableError("its data set would be so much longer than it is that it is not inflated")
-    if not inflater.eof:
-        raise NotSendableError("its deflated data set is damaged: it ends early")
-    return inflated
-
-
-def _deflated(data: bytes) -> bytes:
-    deflater = zlib.compressobj(wbits=-zlib.MAX_WBITS)
-    return deflater.compress(data) + deflater.flush()

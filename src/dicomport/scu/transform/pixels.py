@@ -13,10 +13,11 @@ from pydicom.encaps import generate_frames
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID, JPEG2000TransferSyntaxes, RLELossless
 
+from dicomport.encoding.headers import PIXEL_DATA
 from dicomport.scu.inputs.containers import max_unpacked
 from dicomport.scu.inputs.instance import NotSendableError
 from dicomport.scu.transform.codestreams import jpeg_2000_size, jpeg_size, rle_lengths
-from dicomport.scu.transform.transcoding import PIXEL_DATA, Replacements
+from dicomport.scu.transform.transcoding import Replacements
 from dicomport.standard import TransferSyntax
 from dicomport.wire import FileMeta, encode_file_meta
 

@@ -7,60 +7,45 @@ defined length too; those of undefined length are walked, as only their delimite
 from __future__ import annotations
 
 import enum
-import struct
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final, NamedTuple, NoReturn, TypeAlias
 
+from dicomport.encoding.headers import (
+    DELIMITER_GROUP,
+    IMPLICIT_LITTLE,
+    ITEM,
+    ITEM_DELIMITER,
+    LONG_HEADER,
+    PIXEL_DATA,
+    SEQUENCE_DELIMITER,
+    SHORT_HEADER,
+    UNDEFINED_LENGTH,
+    Encoding,
+    format_tag,
+)
+from dicomport.encoding.vr import FRAGMENT_VRS, KNOWN_VRS, is_vr
+
 __all__ = [
+    "AFTER_FILE_META",
     "DEFAULT_SCAN_LIMITS",
-    "EXPLICIT_BIG",
-    "EXPLICIT_LITTLE",
-    "IMPLICIT_LITTLE",
-    "KNOWN_VRS",
-    "LONG_HEADER",
-    "Coding",
-    "ElementWalk",
     "Passed",
     "ProblemKind",
     "ScanFlag",
     "ScanLimits",
     "ScanProblem",
+    "StreamWalker",
     "Value",
-    "ordinary_element",
 ]
 
-# PS3.5 Table 7.1-2: a 16-bit length right after the VR.
-_SHORT_VRS: Final = frozenset(
-    (
-        *(b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FD", b"FL", b"IS", b"LO"),
-        *(b"LT", b"PN", b"SH", b"SL", b"SS", b"ST", b"TM", b"UI", b"UL", b"US"),
-    )
-)
-# PS3.5 Table 7.1-1: two reserved bytes and a 32-bit length.
-_LONG_VRS: Final = frozenset(
-    (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV")
-)
-KNOWN_VRS: Final = _SHORT_VRS | _LONG_VRS
+_NO_VR: Final = b"??"
+"""What some senders write when they know no VR for an element; a 16-bit length follows, as DCMTK reads it."""
 
-# What senders write that have no VR for an element: with a 16-bit length, as DCMTK knows them.
-_NO_IDEA: Final = b"??"
-# PS3.5 A.4: of undefined length, these are fragments.
-_FRAGMENTED_VRS: Final = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW"))
-
-_UNDEFINED: Final = 0xFFFFFFFF
-_DELIMITERS: Final = 0xFFFE
-_ITEM: Final = 0xFFFEE000
-_ITEM_DELIMITER: Final = 0xFFFEE00D
-_SEQUENCE_DELIMITER: Final = 0xFFFEE0DD
-_PIXEL_DATA: Final = 0x7FE00010
 # Group 0000 is a command's (PS3.7 6.3), 0002 is File Meta Information (PS3.10 7.1); 0004 is a DICOMDIR's.
 _AFTER_COMMANDS: Final = 0x00010000
 _FILE_META: Final = 0x0002
-_AFTER_FILE_META: Final = 0x00030000
-
-_SHORT_HEADER: Final = 8
-LONG_HEADER: Final = 12
+AFTER_FILE_META: Final = 0x00030000
+"""The first tag that a data set may begin with."""
 
 
 class ProblemKind(enum.StrEnum):
@@ -125,34 +110,6 @@ class ScanLimits:
 DEFAULT_SCAN_LIMITS: Final = ScanLimits()
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Coding:
-    """How headers are written: an element's, whose VR is empty if it is implicit, a 32-bit length, and an item's."""
-
-    element: struct.Struct
-    length: struct.Struct
-    item: struct.Struct
-    short_vrs: frozenset[bytes]
-    """The VRs that are followed by nothing but the length that `element` reads."""
-    little_endian: bool
-
-    @property
-    def explicit(self) -> bool:
-        """Whether elements have a VR."""
-        return self.short_vrs is _SHORT_VRS
-
-
-EXPLICIT_LITTLE: Final = Coding(
-    struct.Struct("<HH2sH"), struct.Struct("<L"), struct.Struct("<HHL"), _SHORT_VRS, little_endian=True
-)
-EXPLICIT_BIG: Final = Coding(
-    struct.Struct(">HH2sH"), struct.Struct(">L"), struct.Struct(">HHL"), _SHORT_VRS, little_endian=False
-)
-IMPLICIT_LITTLE: Final = Coding(
-    struct.Struct("<HH0sL"), struct.Struct("<L"), struct.Struct("<HHL"), frozenset((b"",)), little_endian=True
-)
-
-
 Value: TypeAlias = tuple[bytes, bytes]
 """A wanted value as it came: its VR, empty in Implicit VR, and no more than a byte above what is kept of it."""
 
@@ -182,12 +139,12 @@ class _StopError(Exception):
         self.problem = problem
 
 
-class ElementWalk:
+class StreamWalker:
     """Walk a data set that comes in pieces. What it holds: a header cut short, a value cut short, a bounded stack."""
 
     __slots__ = (
         "_base",
-        "_coding",
+        "_encoding",
         "_header",
         "_kept",
         "_last",
@@ -205,7 +162,7 @@ class ElementWalk:
         "values",
     )
 
-    def __init__(self, coding: Coding, wanted: Collection[int], limits: ScanLimits = DEFAULT_SCAN_LIMITS) -> None:
+    def __init__(self, encoding: Encoding, wanted: Collection[int], limits: ScanLimits = DEFAULT_SCAN_LIMITS) -> None:
         self.values: dict[int, Value] = {}
         """The wanted values by tag, of the data set itself and not of its items; none that was cut short."""
         self.flags: set[ScanFlag] = set()
@@ -214,9 +171,9 @@ class ElementWalk:
         self._wanted = wanted
         # Where the walk is, and the tag before; on the stack the places around it.
         self._place = _Place.DATA_SET
-        self._coding = coding
+        self._encoding = encoding
         self._last = -1
-        self._stack: list[tuple[_Place, Coding, int]] = []
+        self._stack: list[tuple[_Place, Encoding, int]] = []
         self._walked = 0
         self._over = False
         # How much of the present value is still to come; if it is wanted, its tag and VR, its first bytes, and how
@@ -286,15 +243,15 @@ class ElementWalk:
     def _walk(self, view: memoryview | bytes, at: int) -> int:
         """Walk on from a header at `at`; return where a header is cut short, or the end."""
         while True:
-            before = at, self._coding
+            before = at, self._encoding
             at = self._elements(view, at) if self._place is _Place.DATA_SET else self._items(view, at)
-            if (at, self._coding) == before:
+            if (at, self._encoding) == before:
                 return at
 
     def _complete_header(self, view: memoryview | bytes, at: int) -> int:
         """Add to a header cut short what it lacks, and walk on from it once that is there."""
         header, base = self._header, self._base
-        needed = _SHORT_HEADER if len(header) < _SHORT_HEADER else LONG_HEADER
+        needed = SHORT_HEADER if len(header) < SHORT_HEADER else LONG_HEADER
         piece = view[at : at + needed - len(header)]
         header += piece
         at += len(piece)
@@ -322,18 +279,18 @@ class ElementWalk:
 
     def _elements(self, view: memoryview | bytes, at: int) -> int:
         """Walk the elements of a data set or item to the end of `view`, or to where the place changes."""
-        unpack, short_vrs = self._coding.element.unpack_from, self._coding.short_vrs
+        unpack, short_vrs = self._encoding.unpack_element, self._encoding.short_vrs
         wanted = () if self._stack else self._wanted
         last, end = self._last, len(view)
-        while end - at >= _SHORT_HEADER:
+        while end - at >= SHORT_HEADER:
             group, number, vr, size = unpack(view, at)
             tag = group << 16 | number
-            start = at + _SHORT_HEADER
-            if vr not in short_vrs or size == _UNDEFINED or group == _DELIMITERS:
-                start, size = self._unusual(view, at, tag, vr, size)
+            start = at + SHORT_HEADER
+            if vr not in short_vrs or size == UNDEFINED_LENGTH or group == DELIMITER_GROUP:
+                start, size = self._unusual(view, at)
                 if size < 0:
                     return start
-            if tag <= last or tag < _AFTER_FILE_META:
+            if tag <= last or tag < AFTER_FILE_META:
                 self._misplaced(tag, at)
             self._last = last = tag
             self._walked += 1
@@ -382,99 +339,99 @@ class ElementWalk:
         elif tag < self._last:
             self.flags.add(ScanFlag.UNSORTED)
 
-    def _unusual(self, view: memoryview | bytes, at: int, tag: int, vr: bytes, size: int) -> tuple[int, int]:
-        """Read on in a header that isn't a short one: where the value begins and its size.
+    def _unusual(self, view: memoryview | bytes, at: int) -> tuple[int, int]:
+        """Read a header that is not a plain short one. Return where the value begins and its length.
 
-        With a size of -1, where to go on instead: the place has changed, or the header is cut short.
+        Return a length of -1, and where to continue, after a change of place or for a header cut short.
         """
-        start = at + _SHORT_HEADER
-        if tag >> 16 == _DELIMITERS:
-            self._delimiter(tag, at, self._coding.item.unpack_from(view, at)[2])
+        header = self._encoding.read(view, at, len(view))
+        if header is None:
+            return at, -1
+        tag, vr, size, start = header
+        if tag >> 16 == DELIMITER_GROUP:
+            self._delimiter(tag, at, size)
             return start, -1
-        if vr in _LONG_VRS or (size == 0 and vr not in self._coding.short_vrs and _is_vr(vr)):
-            # PS3.5 6.2: VRs still to come have two reserved bytes and a 32-bit length. DCMTK takes every VR that it
-            # doesn't know for one of these, pydicom takes none; here zeros in the reserved bytes decide.
-            if len(view) - at < LONG_HEADER:
-                return at, -1
-            size = self._coding.length.unpack_from(view, start)[0]
-            start = at + LONG_HEADER
-        if vr not in KNOWN_VRS and vr:
-            if not (_is_vr(vr) or vr == _NO_IDEA):
+        if vr and vr not in KNOWN_VRS:
+            if size == 0 and is_vr(vr):
+                # PS3.5 6.2: future VRs have two reserved bytes and a 32-bit length. DCMTK reads every unknown VR like
+                # this, pydicom none; here zeros in the reserved bytes decide.
+                if len(view) - at < LONG_HEADER:
+                    return at, -1
+                size, start = self._encoding.read_long_length(view, at), at + LONG_HEADER
+            elif not (is_vr(vr) or vr == _NO_VR):
                 return self._no_vr(tag, at)
             self.flags.add(ScanFlag.UNKNOWN_VR)
-        if size == _UNDEFINED:
+        if size == UNDEFINED_LENGTH:
             self._undefined(tag, vr, at)
             return start, -1
         return start, size
 
     def _no_vr(self, tag: int, at: int) -> tuple[int, int]:
         """Meet bytes that are no VR: in an item, writers are known to go on in Implicit VR."""
-        if not self._stack or not self._coding.little_endian:
+        if not self._stack or self._encoding.byte_order == "big":
             self._undecodable(tag, at, "no VR")
         self.flags.add(ScanFlag.IMPLICIT_ITEM)
-        self._coding = IMPLICIT_LITTLE
+        self._encoding = IMPLICIT_LITTLE
         return at, -1
 
     def _undefined(self, tag: int, vr: bytes, at: int) -> None:
         """Enter an element of undefined length (PS3.5 7.1.2)."""
-        if tag <= self._last or tag < _AFTER_FILE_META:
+        if tag <= self._last or tag < AFTER_FILE_META:
             self._misplaced(tag, at)
         self._last = tag
         self._count()
-        if vr == b"SQ" or (not vr and tag != _PIXEL_DATA):
-            self._enter(_Place.SEQUENCE, self._coding)
+        if vr == b"SQ" or (not vr and tag != PIXEL_DATA):
+            self._enter(_Place.SEQUENCE, self._encoding)
         elif vr == b"UN":
             # PS3.5 6.2.2: it was a sequence in Implicit VR Little Endian, and still is.
             self._enter(_Place.SEQUENCE, IMPLICIT_LITTLE)
-        elif vr in _FRAGMENTED_VRS or not vr:
-            self._enter(_Place.FRAGMENTS, self._coding)
+        elif vr in FRAGMENT_VRS or not vr:
+            self._enter(_Place.FRAGMENTS, self._encoding)
         else:
             self._undecodable(tag, at, "a VR that can't be of undefined length")
 
-    def _enter(self, place: _Place, coding: Coding) -> None:
+    def _enter(self, place: _Place, encoding: Encoding) -> None:
         if len(self._stack) >= self._limits.depth:
             raise _StopError
-        self._stack.append((self._place, self._coding, self._last))
-        self._place, self._coding, self._last = place, coding, -1
+        self._stack.append((self._place, self._encoding, self._last))
+        self._place, self._encoding, self._last = place, encoding, -1
 
     def _leave(self) -> None:
-        self._place, self._coding, self._last = self._stack.pop()
+        self._place, self._encoding, self._last = self._stack.pop()
 
     def _delimiter(self, tag: int, at: int, size: int) -> None:
         """Meet a tag of group FFFE among elements (PS3.5 7.5): the item's end, or one that should not be there."""
-        if tag not in (_ITEM_DELIMITER, _SEQUENCE_DELIMITER):
+        if tag not in (ITEM_DELIMITER, SEQUENCE_DELIMITER):
             self._undecodable(tag, at, "an item outside of a sequence")
-        if size or not self._stack or tag == _SEQUENCE_DELIMITER:
+        if size or not self._stack or tag == SEQUENCE_DELIMITER:
             self.flags.add(ScanFlag.BAD_ITEM_TAG)
         self._count()
         if self._stack:
             self._leave()
-            if tag == _SEQUENCE_DELIMITER:
+            if tag == SEQUENCE_DELIMITER:
                 # The item's own delimiter is missing; where both end is no question.
                 self._leave()
 
     def _items(self, view: memoryview | bytes, at: int) -> int:
         """Walk a sequence's items, or fragments, to the end of `view` or where the place changes (PS3.5 7.5, A.4)."""
-        unpack = self._coding.item.unpack_from
         fragments = self._place is _Place.FRAGMENTS
         end = len(view)
-        while end - at >= _SHORT_HEADER:
-            group, number, size = unpack(view, at)
-            tag = group << 16 | number
+        while (header := self._encoding.read_item(view, at, end)) is not None:
+            tag, size = header
             self._count()
-            if tag == _SEQUENCE_DELIMITER:
+            if tag == SEQUENCE_DELIMITER:
                 if size:
                     self.flags.add(ScanFlag.BAD_ITEM_TAG)
                 self._leave()
-                return at + _SHORT_HEADER
-            if fragments and (tag != _ITEM or size == _UNDEFINED):
+                return at + SHORT_HEADER
+            if fragments and (tag != ITEM or size == UNDEFINED_LENGTH):
                 self._undecodable(tag, at, "no fragment of pixel data")
-            if tag != _ITEM:
+            if tag != ITEM:
                 # Some reformats for angiography have others there; pydicom, too, takes them for items.
                 self.flags.add(ScanFlag.BAD_ITEM_TAG)
-            at += _SHORT_HEADER
-            if size == _UNDEFINED:
-                self._enter(_Place.DATA_SET, self._coding)
+            at += SHORT_HEADER
+            if size == UNDEFINED_LENGTH:
+                self._enter(_Place.DATA_SET, self._encoding)
                 return at
             if size & 1:
                 self.flags.add(ScanFlag.ODD_LENGTH)
@@ -485,30 +442,5 @@ class ElementWalk:
         return at
 
     def _undecodable(self, tag: int, at: int, what: str) -> NoReturn:
-        where = f"({tag >> 16:04X},{tag & 0xFFFF:04X}) at offset {self._base + at}"
+        where = f"{format_tag(tag)} at offset {self._base + at}"
         raise _StopError(ScanProblem(ProblemKind.UNDECODABLE, f"{where}: {what}"))
-
-
-def ordinary_element(coding: Coding, view: memoryview, at: int) -> tuple[int, bytes, int, int] | None:
-    """Read the header of an element of which a walk has nothing to say but where it ends.
-
-    Gives its tag and VR, and where its value begins and ends; None for any other element and for a header cut short.
-    """
-    if len(view) - at < _SHORT_HEADER:
-        return None
-    group, number, vr, size = coding.element.unpack_from(view, at)
-    body = at + _SHORT_HEADER
-    if vr not in coding.short_vrs:
-        if vr not in _LONG_VRS or len(view) - at < LONG_HEADER:
-            return None
-        size = coding.length.unpack_from(view, body)[0]
-        body = at + LONG_HEADER
-    tag = group << 16 | number
-    if size & 1 or group == _DELIMITERS or tag < _AFTER_FILE_META:  # An undefined length is odd, too.
-        return None
-    return tag, vr, body, body + size
-
-
-def _is_vr(vr: bytes) -> bool:
-    """Whether this can be a VR, known or not: two capital letters (PS3.5 7.1.2)."""
-    return len(vr) == 2 and vr.isalpha() and vr.isupper()
