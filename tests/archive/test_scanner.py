@@ -45,6 +45,7 @@ from tests.encoding.encode import (
     header,
     scan,
     scan_pieces,
+    trees,
 )
 from tests.wire.golden import Golden
 
@@ -718,25 +719,6 @@ def test_an_unknown_syntax_that_looks_like_nothing_known(data: bytes) -> None:
 
 # Anything.
 
-# In Implicit VR a sequence with the tag of a UID is nothing but a UID of many bytes, which the scanner rightly flags.
-UIDS: Final = {0x00080016, 0x00080018, 0x0020000D, 0x0020000E}
-values = st.binary(max_size=30).map(lambda raw: raw + bytes(len(raw) % 2))
-leaves = st.builds(
-    Element,
-    st.integers(0x00080001, 0x7FE00010).filter(lambda tag: tag != 0x00080018),
-    st.sampled_from(["LO", "UI", "US", "OB", "UN", "UT", "PN", "FD"]),
-    values,
-)
-trees: st.SearchStrategy[Element] = st.recursive(
-    leaves,
-    lambda inner: st.builds(
-        Element,
-        st.integers(0x00080001, 0x7FE00009).filter(lambda tag: tag not in UIDS),
-        st.just("SQ"),
-        st.builds(Items, st.lists(st.lists(inner, max_size=3).map(tuple), max_size=3).map(tuple), st.booleans()),
-    ),
-    max_leaves=12,
-)
 ORDER: Final = {ScanFlag.UNSORTED, ScanFlag.REPEATED_ELEMENT}
 
 

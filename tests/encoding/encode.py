@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from hypothesis import strategies as st
+
 from dicomport.archive.scan.scanner import Scan, Scanner
 from dicomport.encoding.streaming import DEFAULT_SCAN_LIMITS, ScanLimits
 
@@ -106,3 +108,24 @@ def cut(data: bytes, cuts: Sequence[int]) -> list[bytes]:
 
 def byte_by_byte(data: bytes) -> list[bytes]:
     return [data[at : at + 1] for at in range(len(data))]
+
+
+# In Implicit VR a sequence with the tag of a UID is nothing but a UID of many bytes, which the scanner rightly flags.
+_UIDS: Final = {0x00080016, 0x00080018, 0x0020000D, 0x0020000E}
+_values = st.binary(max_size=30).map(lambda raw: raw + bytes(len(raw) % 2))
+_leaves = st.builds(
+    Element,
+    st.integers(0x00080001, 0x7FE00010).filter(lambda tag: tag != 0x00080018),
+    st.sampled_from(["LO", "UI", "US", "OB", "UN", "UT", "PN", "FD"]),
+    _values,
+)
+trees: st.SearchStrategy[Element] = st.recursive(
+    _leaves,
+    lambda inner: st.builds(
+        Element,
+        st.integers(0x00080001, 0x7FE00009).filter(lambda tag: tag not in _UIDS),
+        st.just("SQ"),
+        st.builds(Items, st.lists(st.lists(inner, max_size=3).map(tuple), max_size=3).map(tuple), st.booleans()),
+    ),
+    max_leaves=12,
+)
