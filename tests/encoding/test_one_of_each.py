@@ -15,7 +15,7 @@ from tests.encoding import test_walkers
 from tests.wire import test_commands
 
 import dicomport
-from dicomport.encoding.vr import KNOWN_VRS, LONG_VRS
+from dicomport.encoding.vr import LONG_VRS
 
 SOURCE: Final = Path(dicomport.__file__).parent
 MODULES: Final = {
@@ -73,10 +73,6 @@ def calls(*names: str) -> list[str]:
 def test_inflate() -> None:
     assert calls("decompressobj") == [INFLATE]
     assert set(calls("compressobj")) == {INFLATE}
-    imports = [
-        module for module, node in nodes() if isinstance(node, ast.Import) and "zlib" in {name.name for name in node.names}
-    ]
-    assert set(imports) == {INFLATE, "scu/inputs/zip.py"} & set(imports)
 
 
 def test_table_of_vrs() -> None:
@@ -89,7 +85,6 @@ def test_table_of_vrs() -> None:
             if len(vrs & LONG_VRS) > len(LONG_VRS) // 2:
                 tables.append(module)
     assert tables == [VRS]
-    assert {module for module, value in constants(bytes) if value in KNOWN_VRS - {b"UI"}} >= {VRS}
 
 
 @pytest.mark.parametrize("number", [0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD, 0xFFFE, 0xE000, 0xE00D, 0xE0DD])
@@ -100,16 +95,16 @@ def test_tags_of_items_and_delimiters(number: int) -> None:
 
 
 def test_undefined_length() -> None:
-    assert sorted(module for module, value in constants(int) if value == 0xFFFFFFFF) == sorted(
-        [HEADERS, *SAME_NUMBER]
-    )
+    assert sorted(module for module, value in constants(int) if value == 0xFFFFFFFF) == sorted([HEADERS, *SAME_NUMBER])
     assert not [module for module, value in constants(bytes) if value == b"\xff\xff\xff\xff"]
 
 
 def test_formats_of_element_headers() -> None:
     """Two 16-bit words and more are the tag of an element."""
     header = re.compile(r"(2H|HH)(.s)?(2x)?[HLI]|[LI]2sH")
-    formats = [module for module, value in constants(str) if isinstance(value, str) and header.fullmatch(value.lstrip("<>"))]
+    formats = [
+        module for module, value in constants(str) if isinstance(value, str) and header.fullmatch(value.lstrip("<>"))
+    ]
     assert set(formats) == {HEADERS}
 
 

@@ -12,7 +12,7 @@ from tests.wire.golden import Golden
 
 from dicomport.archive.scan.scanner import Scan, Scanner
 from dicomport.encoding.headers import EXPLICIT_LITTLE
-from dicomport.encoding.streaming import Passed
+from dicomport.encoding.streaming import Matched
 from dicomport.encoding.templates import SeriesTemplate, SeriesTemplates
 
 WANTED: Final = (0x00100010, 0x00200013, 0x00280010)
@@ -89,8 +89,8 @@ def test_a_cut_changes_nothing(uid: str, data_set: Golden) -> None:
         assert scan(uid, data_set.data, model) == scan(uid, data_set.data)
 
 
-def passed(model: SeriesTemplate, data: bytes) -> Passed | None:
-    return model.passed(EXPLICIT_LITTLE, memoryview(data), WANTED, 64)
+def passed(model: SeriesTemplate, data: bytes) -> Matched | None:
+    return model.match(EXPLICIT_LITTLE, memoryview(data), WANTED, 64)
 
 
 def data_set(number: bytes = b"1 ", name: bytes = b"A^B ", more: bytes = b"") -> bytes:

@@ -29,7 +29,7 @@ from dicomport.encoding.vr import FRAGMENT_VRS, KNOWN_VRS, is_vr
 __all__ = [
     "AFTER_FILE_META",
     "DEFAULT_SCAN_LIMITS",
-    "Passed",
+    "Matched",
     "ProblemKind",
     "ScanFlag",
     "ScanLimits",
@@ -114,7 +114,7 @@ Value: TypeAlias = tuple[bytes, bytes]
 """A wanted value as it came: its VR, empty in Implicit VR, and no more than a byte above what is kept of it."""
 
 
-class Passed(NamedTuple):
+class Matched(NamedTuple):
     """The first elements of a data set, passed over without a walk."""
 
     end: int
@@ -191,11 +191,11 @@ class StreamWalker:
         """Whether more bytes change nothing: there is a problem, or a limit was met."""
         return self._over
 
-    def begin_after(self, passed: Passed, size: int) -> None:
+    def begin_after(self, matched: Matched, size: int) -> None:
         """Begin behind elements that were found to be in order in the first `size` bytes; what is fed begins there."""
-        self._base = min(passed.end, size)
-        self._left = passed.end - self._base
-        self._last, self._walked, self.values = passed.last, passed.number, passed.values
+        self._base = min(matched.end, size)
+        self._left = matched.end - self._base
+        self._last, self._walked, self.values = matched.last, matched.number, matched.values
 
     def feed(self, view: memoryview | bytes) -> None:
         """Walk on through `view`, of which nothing is kept but a header or a wanted value cut short."""

@@ -1,36 +1,45 @@
-"""A walk by example: a data set that is built like the last one is not walked element by element.
+"""Match by example: elements laid out like earlier ones are found by one comparison, not walked one by one.
 
-The instances of a series have the same elements in the same order, most of their values are the same too, and of those
-that aren't most have the same length, as long as nobody counts to ten. So long stretches of a data set are compared
-with those of the last one, in one go and all but such values: where they are the same, so is where each element ends. A
-value that has differed once is left out from then on; an element whose length has differed is looked at on its own.
-Nothing is assumed: every byte of every header is compared, and of such elements only of which the walk would have
-nothing to say but where they end.
+The commands of an association repeat a few layouts, so does the File Meta Information of a series, and the instances of
+a series have the same elements in the same order, mostly with the same values or with values of the same length. A walk
+takes ten times as long as the comparison.
+
+Theory of operation. A `Template` holds elements in a row: their headers, and those values that have been the same so
+far. It matches bytes only if all of these are equal, so a match proves where each element ends. `Templates` keeps one
+for each command set or File Meta Information that was read without a finding. A `SeriesTemplate` matches the first
+elements of a data set and adapts to its series: a value that differs is not compared any more, and the header of an
+element whose length differs is read from then on. It holds only elements of which a walk reports nothing but their end.
+Bytes that do not match are walked, and become the next example.
 """
 
 from __future__ import annotations
 
 import struct
 from collections import OrderedDict
-from collections.abc import Collection, Hashable, Sequence
+from collections.abc import Collection, Hashable, Iterable, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from dicomport.encoding.headers import DELIMITER_GROUP, LONG_HEADER, Encoding
-from dicomport.encoding.streaming import AFTER_FILE_META, Passed, Value
+from dicomport.encoding.streaming import AFTER_FILE_META, Matched, Value
 from dicomport.encoding.vr import KNOWN_VRS
 
-__all__ = ["SeriesTemplate", "SeriesTemplates"]
+__all__ = ["SeriesTemplate", "SeriesTemplates", "Templates"]
+
+_MAX_TEMPLATE_ELEMENTS: Final = 32
+"""No command has more, and hardly any File Meta Information."""
+_MAX_TEMPLATES: Final = 128
+"""They differ with the lengths of the UIDs."""
 
 _PIXELS: Final = 0x7FE00000
 _MAX_BYTES: Final = 1 << 16
-"""How much of a data set is compared, bytes. Beyond that, and behind the pixels, it is walked."""
+"""Length of the part of a data set that is compared, bytes. The rest, and all after the pixels, is walked."""
 _MAX_ELEMENTS: Final = 1000
-"""How many elements an example has: what is kept of 64 senders that mean harm is 24 MB."""
+"""Elements of a series' example: 64 hostile senders make us keep 24 MB."""
 _MAX_DIFFERENCES: Final = 32
-"""Values whose length may differ for the first time before it is as cheap to walk."""
+"""Values of a data set whose length may differ for the first time; with more, a walk is as cheap."""
 _MAX_FOLLOWED: Final = 1000
-"""How many data sets follow one example: what differs from one study to the next may be the same in the next one."""
-_MAX_MODELS: Final = 64
+"""Data sets that follow one example: values that differ between two studies may be the same within the next one."""
+_MAX_SERIES: Final = 64
 
 
 class _Element(NamedTuple):
@@ -38,32 +47,33 @@ class _Element(NamedTuple):
     vr: bytes
     header: bytes
     size: int
-    """Of the value."""
+    """Length of the value."""
     wanted: bool
     value: bytes | None
-    """None where it differs from one data set to the next, or need not be there yet."""
+    """None for a value that is not compared."""
 
 
-class _Run:
-    """Elements in a row, each with a value as long as it was in the example."""
+class Template:
+    """Elements in a row, each with a value as long as in the example."""
 
     __slots__ = ("_differing", "_least", "_same", "_stretches", "elements", "number", "size", "values", "wanted")
 
     def __init__(self, elements: Sequence[_Element]) -> None:
-        # Of the last value nothing has to be there, unless it is wanted.
+        # The last value is not compared, and if it is not wanted, its bytes need not have arrived.
         self.elements = (*elements[:-1], elements[-1]._replace(value=None))
         self.number = len(elements)
         self.size = sum(len(element.header) + element.size for element in elements)
+        """Length of all elements, bytes."""
         self.values = {
             element.tag: (element.vr, element.value)
             for element in self.elements
             if element.wanted and element.value is not None
         }
-        """The wanted ones that are the same."""
+        """The wanted values that are compared."""
         self.wanted = tuple(
             (element.tag, element.vr) for element in self.elements if element.wanted and element.value is None
         )
-        """The wanted ones that differ."""
+        """Tag and VR of the wanted values that are not compared."""
         stretches: list[str] = []
         differing: list[str] = []
         same = [b""]
@@ -81,21 +91,43 @@ class _Run:
         self._differing = struct.Struct("".join(differing).removesuffix(f"{last}x"))
         self._least = max(self._stretches.size, self._differing.size)
 
-    def begins(self, view: memoryview, at: int) -> bool:
-        """Tell whether there is such a run."""
-        return len(view) - at >= self._least and self._stretches.unpack_from(view, at) == self._same
-
-    def differing(self, view: memoryview, at: int) -> tuple[Any, ...]:
-        """Take out the values that are wanted and differ."""
-        return self._differing.unpack_from(view, at)
+    def match(self, data: bytes | memoryview, at: int) -> tuple[Any, ...] | None:
+        """Return the values of `wanted`, or None if the bytes at offset `at` do not match."""
+        if len(data) - at < self._least or self._stretches.unpack_from(data, at) != self._same:
+            return None
+        return self._differing.unpack_from(data, at)
 
 
-_Part: TypeAlias = _Run | _Element
-"""Elements in a row, or one whose length differs from one data set to the next."""
+class Templates:
+    """Templates of command sets or of File Meta Information, each found by a key such as its length."""
+
+    def __init__(self) -> None:
+        self._templates: dict[Hashable, tuple[Template, tuple[int, ...]]] = {}
+
+    def match(self, key: Hashable, data: bytes, at: int = 0) -> tuple[dict[int, bytes], int] | None:
+        """Return the values by tag and the offset of their end, or None without a template that matches."""
+        found = self._templates.get(key)
+        if found is None:
+            return None
+        template, tags = found
+        values = template.match(data, at)
+        return None if values is None else (dict(zip(tags, values, strict=True)), at + template.size)
+
+    def add(self, key: Hashable, elements: Iterable[tuple[int, bytes, int]]) -> None:
+        """Remember an example: tag, header and length of the value of each element."""
+        example = [_Element(tag, b"", header, size, wanted=True, value=None) for tag, header, size in elements]
+        if 0 < len(example) <= _MAX_TEMPLATE_ELEMENTS:
+            if len(self._templates) >= _MAX_TEMPLATES:
+                self._templates.clear()
+            self._templates[key] = Template(example), tuple(element.tag for element in example)
+
+
+_Part: TypeAlias = Template | _Element
+"""Elements in a row, or one element whose length differs between data sets."""
 
 
 class SeriesTemplate:
-    """What the last data set was built like."""
+    """The first elements of a series' data sets, by the last one that did not match."""
 
     __slots__ = ("_followed", "_parts")
 
@@ -103,10 +135,10 @@ class SeriesTemplate:
         self._parts: list[_Part] = []
         self._followed = 0
 
-    def passed(self, encoding: Encoding, view: memoryview, wanted: Collection[int], most: int) -> Passed | None:
-        """Find the first elements of a data set, if it is built like the last one; the last value may be beyond `view`.
+    def match(self, encoding: Encoding, view: memoryview, wanted: Collection[int], most: int) -> Matched | None:
+        """Return the first elements of a data set, or None if it does not match: then it becomes the example.
 
-        No wanted value has more than `most` bytes. Where nothing is found, this data set is the next one's example.
+        The last value may end beyond `view`. A wanted value has at most `most` bytes.
         """
         self._followed += 1
         found = self._follow(encoding, view, most) if self._parts and self._followed <= _MAX_FOLLOWED else None
@@ -114,22 +146,23 @@ class SeriesTemplate:
             self._followed = 0
             elements = _first_elements(encoding, view, wanted, most)
             if elements:
-                self._parts = [_Run(elements)]
+                self._parts = [Template(elements)]
         return found
 
-    def _follow(self, encoding: Encoding, view: memoryview, most: int) -> Passed | None:
+    def _follow(self, encoding: Encoding, view: memoryview, most: int) -> Matched | None:
         at = number = last = index = splits = 0
         values: dict[int, Value] = {}
         while index < len(self._parts) and at < len(view):
             part = self._parts[index]
-            if isinstance(part, _Run):
-                if not part.begins(view, at):
+            if isinstance(part, Template):
+                found = part.match(view, at)
+                if found is None:
                     splits += 1
                     if splits > _MAX_DIFFERENCES or not self._loosen(index, part, encoding, view[at:]):
                         return None
                     continue
                 values |= part.values
-                for (tag, vr), raw in zip(part.wanted, part.differing(view, at), strict=True):
+                for (tag, vr), raw in zip(part.wanted, found, strict=True):
                     values[tag] = vr, raw
                 at += part.size
                 number += part.number
@@ -147,48 +180,48 @@ class SeriesTemplate:
                         return None
                     values[last] = vr, bytes(view[body:at])
             index += 1
-        return Passed(at, last, number, values)
+        return Matched(at, last, number, values)
 
-    def _loosen(self, index: int, run: _Run, encoding: Encoding, view: memoryview) -> bool:
-        """Leave out of a run the values that differ here, up to a length that does; give whether it is that."""
-        elements = list(run.elements)
+    def _loosen(self, index: int, template: Template, encoding: Encoding, view: memoryview) -> bool:
+        """Stop comparing values that differ here, up to the first of another length. Return False if that does not help."""
+        elements = list(template.elements)
         at = 0
-        for place, element in enumerate(run.elements):
+        for place, element in enumerate(template.elements):
             body = at + len(element.header)
             if view[at:body] != element.header:
                 found = _plain_element(encoding, view, at)
                 if found is None or found[:2] != (element.tag, element.vr):
                     return False
                 halves = elements[:place], elements[place + 1 :]
-                before, behind = ([_Run(half)] if half else [] for half in halves)
+                before, behind = ([Template(half)] if half else [] for half in halves)
                 self._parts[index : index + 1] = [*before, element, *behind]
                 return True
             at = body + element.size
             if element.value is not None and view[body:at] != element.value:
                 elements[place] = element._replace(value=None)
-        if elements == list(run.elements):
-            return False  # It ends inside the last one.
-        self._parts[index] = _Run(elements)
+        if elements == list(template.elements):
+            return False  # The view ends inside the last element.
+        self._parts[index] = Template(elements)
         return True
 
 
 class SeriesTemplates:
-    """Models by who sends what; beyond a bound, the one that was used longest ago is forgotten."""
+    """Series' templates by key, such as the sender; beyond a bound, the least recently used one is dropped."""
 
     def __init__(self) -> None:
-        self._models: OrderedDict[Hashable, SeriesTemplate] = OrderedDict()
+        self._templates: OrderedDict[Hashable, SeriesTemplate] = OrderedDict()
 
     def of(self, key: Hashable) -> SeriesTemplate:
-        """Give the model of a key."""
-        model = self._models.pop(key, None) or SeriesTemplate()
-        self._models[key] = model
-        if len(self._models) > _MAX_MODELS:
-            self._models.popitem(last=False)
-        return model
+        """Return the template of a key."""
+        template = self._templates.pop(key, None) or SeriesTemplate()
+        self._templates[key] = template
+        if len(self._templates) > _MAX_SERIES:
+            self._templates.popitem(last=False)
+        return template
 
 
 def _first_elements(encoding: Encoding, view: memoryview, wanted: Collection[int], most: int) -> list[_Element]:
-    """Take the first elements of a data set; none where `view` ends among them, as the next one may show more."""
+    """Return the first elements of a data set; none if `view` ends among them, as the next data set may show more."""
     elements: list[_Element] = []
     at, last = 0, -1
     while (element := _plain_element(encoding, view, at)) is not None:
@@ -208,7 +241,7 @@ def _first_elements(encoding: Encoding, view: memoryview, wanted: Collection[int
 
 
 def _is_cut(encoding: Encoding, view: memoryview, at: int) -> bool:
-    """Tell whether the element at `at` was left out because `view` ends before it does."""
+    """Return whether the element at `at` was left out because `view` ends before it does."""
     if len(view) >= _MAX_BYTES or at == len(view):
         return False
     element = _plain_element(encoding, view, at)
@@ -216,9 +249,9 @@ def _is_cut(encoding: Encoding, view: memoryview, at: int) -> bool:
 
 
 def _plain_element(encoding: Encoding, view: memoryview, at: int) -> tuple[int, bytes, int, int] | None:
-    """Read the header of an element of which a walk learns nothing but where it ends.
+    """Return tag and VR of an element, and where its value begins and ends.
 
-    Return its tag and VR, and where its value begins and ends; None for any other element and for a header cut short.
+    Return None for an element of which a walk reports more than that, and for a header that `view` cuts short.
     """
     header = encoding.read(view, at, len(view))
     if header is None:

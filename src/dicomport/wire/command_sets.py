@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 from dicomport.encoding.headers import IMPLICIT_LITTLE, format_tag
-from dicomport.encoding.layouts import Layouts
+from dicomport.encoding.templates import Templates
 from dicomport.wire.deviations import Deviation
 from dicomport.wire.errors import EncodeError, ProtocolError
 
@@ -134,19 +134,19 @@ class RawCommand:
     @classmethod
     def decode(cls, data: bytes, notes: Counter[Deviation]) -> Self:
         """Read a whole command set. A wrong group length, wrong order and repetition are put up with and counted."""
-        layout = _layouts.get(len(data))
-        elements = (layout and layout.values(data)) or _read(data, notes)
+        found = _templates.match(len(data), data)
+        elements = _read(data, notes) if found is None else found[0]
         if elements.pop(_GROUP_LENGTH, b"") != _UL.pack(max(0, len(data) - 12)):
             notes[Deviation.GROUP_LENGTH_WRONG] += 1
         return cls(elements)
 
 
-_layouts: Final[Layouts[int, int]] = Layouts()
-"""Of command sets by their length."""
+_templates: Final = Templates()
+"""Command sets by length."""
 
 
 def _read(data: bytes, notes: Counter[Deviation]) -> dict[int, bytes]:
-    """Read a command set's elements one by one; where there is nothing wrong with them, remember their layout."""
+    """Read a command set's elements one by one; if nothing is wrong with them, remember them as a template."""
     elements: dict[int, bytes] = {}
     in_order = True
     at, last, end = 0, -1, len(data)
@@ -168,9 +168,8 @@ def _read(data: bytes, notes: Counter[Deviation]) -> dict[int, bytes]:
                 in_order = False
         last = number
     if in_order:
-        _layouts.add(
-            end, [(number, _pack_header(_GROUP, number, len(raw)), len(raw)) for number, raw in elements.items()]
-        )
+        sizes = [(number, len(raw)) for number, raw in elements.items()]
+        _templates.add(end, [(number, _pack_header(_GROUP, number, size), size) for number, size in sizes])
     return elements
 
 

@@ -11,7 +11,7 @@ from operator import attrgetter
 from typing import Any, Final
 
 from dicomport.encoding.headers import EXPLICIT_LITTLE, SHORT_HEADER, format_tag
-from dicomport.encoding.layouts import Layouts
+from dicomport.encoding.templates import Templates
 from dicomport.encoding.vr import is_vr
 from dicomport.errors import DicomportError
 from dicomport.wire.command_sets import decode_text, encode_text, encode_uid
@@ -127,20 +127,16 @@ def decode_file_meta(data: bytes) -> tuple[FileMeta, int]:
         raise NotPart10Error("shorter than a preamble and its prefix")
     if data[len(_PREAMBLE) : _START] != _PREFIX:
         raise NotPart10Error('no "DICM" after the preamble')
-    layout = _layouts.get(data[_START:_FIRST_END])
-    if layout is not None and layout.size < len(data) - _FIRST_END:
-        values = layout.values(data, _FIRST_END)
-        if values is not None:
-            return _file_meta(values), _FIRST_END + layout.size
-    return _read(data)
+    found = _templates.match(data[_START:_FIRST_END], data, _FIRST_END)
+    return (_file_meta(found[0]), found[1]) if found is not None and found[1] < len(data) else _read(data)
 
 
-_layouts: Final[Layouts[bytes, int]] = Layouts()
-"""Of the elements after the group length, where that tells their end, by the group length."""
+_templates: Final = Templates()
+"""The elements after a right group length, by its bytes."""
 
 
 def _read(data: bytes) -> tuple[FileMeta, int]:
-    """Read the elements one by one; where there is nothing wrong with them, remember their layout."""
+    """Read the elements one by one; if nothing is wrong with them, remember them as a template."""
     values: dict[int, bytes] = {}
     elements: list[tuple[int, bytes, int]] = []
     at = _START
@@ -150,7 +146,7 @@ def _read(data: bytes) -> tuple[FileMeta, int]:
         at = end
     group_length = data[_START:_FIRST_END]
     if len(values) == len(elements) > 1 and group_length == _group_length(at - _FIRST_END):
-        _layouts.add(group_length, elements[1:])
+        _templates.add(group_length, elements[1:])
     return _file_meta(values), at
 
 

@@ -164,11 +164,11 @@ class Scanner:
         """Pass over the first elements, if they are those of the model; give what is left to walk."""
         if self._model is None or self._over:
             return view
-        passed = self._model.passed(encoding_of(self._syntax), view, WANTED, self._limits.value_bytes)
-        if passed is None:
+        matched = self._model.match(encoding_of(self._syntax), view, WANTED, self._limits.value_bytes)
+        if matched is None:
             return view
-        walk.begin_after(passed, len(view))
-        return view[passed.end :]
+        walk.begin_after(matched, len(view))
+        return view[matched.end :]
 
     def _begin(self, start: bytes) -> StreamWalker:
         """Begin the walk of a data set with the tag and VR `start`, unless they are of another encoding."""

@@ -7,7 +7,7 @@ import pytest
 from tests.wire.command_goldens import COMMANDS
 from tests.wire.test_filemeta import DATA_SET, GOLDEN
 
-from dicomport.encoding.layouts import Layouts
+from dicomport.encoding.templates import Templates
 from dicomport.wire import Deviation, FileMetaError, ProtocolError, RawCommand, command_sets, decode_file_meta, filemeta
 
 
@@ -45,8 +45,8 @@ def test_an_example_changes_no_result(
     monkeypatch: pytest.MonkeyPatch, read: Callable[[bytes], object], example: bytes, first: int
 ) -> None:
     def forget() -> None:
-        monkeypatch.setattr(command_sets, "_layouts", Layouts())
-        monkeypatch.setattr(filemeta, "_layouts", Layouts())
+        monkeypatch.setattr(command_sets, "_templates", Templates())
+        monkeypatch.setattr(filemeta, "_templates", Templates())
 
     for data in (example, *mutated(example, first)):
         forget()
@@ -57,14 +57,22 @@ def test_an_example_changes_no_result(
         assert read(data) == expected
 
 
-def test_no_more_layouts_are_remembered_than_there_is_room_for() -> None:
-    layouts: Layouts[int, str] = Layouts()
+def test_no_more_templates_are_remembered_than_there_is_room_for() -> None:
+    templates = Templates()
     for length in range(1000):
-        layouts.add(length, [("only", b"header", length)])
-    assert 0 < sum(layouts.get(length) is not None for length in range(1000)) <= 128
+        templates.add(length, [(1, b"header", 0)])
+    found = [templates.match(length, b"header") for length in range(1000)]
+    assert found.count(({1: b""}, 6)) + found.count(None) == 1000
+    assert 0 < found.count(({1: b""}, 6)) <= 128
 
 
-def test_a_layout_of_very_many_elements_is_not_remembered() -> None:
-    layouts: Layouts[int, int] = Layouts()
-    layouts.add(1, [(number, b"header", 0) for number in range(100_000)])
-    assert layouts.get(1) is None
+def test_a_template_of_very_many_elements_is_not_remembered() -> None:
+    templates = Templates()
+    templates.add(1, [(number, b"header", 0) for number in range(100_000)])
+    assert templates.match(1, b"header" * 100_000) is None
+
+
+def test_a_template_of_no_element_is_not_remembered() -> None:
+    templates = Templates()
+    templates.add(0, [])
+    assert templates.match(0, b"") is None
