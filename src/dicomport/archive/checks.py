@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import enum
 import functools
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -17,6 +16,7 @@ from dicomport.standard import (
     INVALID_OBJECT_INSTANCE,
     UNDECODABLE_DATA_SET,
     Status,
+    looks_like_uid,
     sop_classes,
 )
 
@@ -53,8 +53,6 @@ class Finding:
     status: Status
     """What it is refused with."""
 
-
-_UID: Final = re.compile(r"[0-9.]{1,64}")
 
 _NON_PATIENT: Final = frozenset(
     getattr(sop_classes, keyword).uid
@@ -107,23 +105,19 @@ def _findings(scan: Scan, sop_class_uid: str, sop_instance_uid: str) -> list[Fin
         asked = sop_classes.find(sop_class_uid)
         if asked is None or asked is not sop_classes.find(facts.sop_class_uid):
             findings.append(_mismatch(Check.SOP_CLASS, "SOP Class UID is not the one of the request", 0x00080016))
-    if not (_is_uid(facts.sop_instance_uid) and _are_named(facts.study_instance_uid, facts.series_instance_uid)):
+    if not (looks_like_uid(facts.sop_instance_uid) and _are_named(facts.study_instance_uid, facts.series_instance_uid)):
         findings += _identity(facts)
     return findings
-
-
-def _is_uid(text: str) -> bool:
-    return _UID.fullmatch(text) is not None
 
 
 @functools.lru_cache(maxsize=64)
 def _are_named(study_instance_uid: str, series_instance_uid: str) -> bool:
     """Tell whether study and series are named well, unless that was done for an instance before."""
-    return _is_uid(study_instance_uid) and _is_uid(series_instance_uid)
+    return looks_like_uid(study_instance_uid) and looks_like_uid(series_instance_uid)
 
 
 def _identity(facts: InstanceFacts) -> list[Finding]:
-    if not _is_uid(facts.sop_instance_uid):
+    if not looks_like_uid(facts.sop_instance_uid):
         comment = "SOP Instance UID is missing or no UID"
         status = Status(INVALID_OBJECT_INSTANCE.code, comment, (0x00080018,))
         return [Finding(Check.IDENTITY, status)]
@@ -133,7 +127,7 @@ def _identity(facts: InstanceFacts) -> list[Finding]:
         (facts.study_instance_uid, 0x0020000D, "Study Instance UID"),
         (facts.series_instance_uid, 0x0020000E, "Series Instance UID"),
     ):
-        if (uid or needs_study) and not _is_uid(uid):
+        if (uid or needs_study) and not looks_like_uid(uid):
             return [_mismatch(Check.IDENTITY, f"{name} is missing or no UID", tag)]
     return []
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeAlias
 
-from dicomport.standard import IMPLICIT_VR_LITTLE_ENDIAN, describe
+from dicomport.standard import IMPLICIT_VR_LITTLE_ENDIAN, MAX_UID_LENGTH, describe
 from dicomport.wire import (
     APPLICATION_CONTEXT,
     AssociateAC,
@@ -47,7 +47,6 @@ __all__ = [
 SMALLEST_USEFUL_LENGTH: Final = 8
 """A PDV header takes 6 bytes, and fragments are of even length (PS3.8 E.1)."""
 
-_MAX_UID: Final = 64
 
 _INSIGNIFICANT: Final = IMPLICIT_VR_LITTLE_ENDIAN.uid
 
@@ -272,7 +271,7 @@ def _answerable(contexts: tuple[ContextOutcome, ...]) -> frozenset[str]:
     return frozenset(
         context.abstract_syntax
         for context in contexts
-        if context.result is ContextResult.ACCEPTED and len(context.abstract_syntax) <= _MAX_UID
+        if context.result is ContextResult.ACCEPTED and len(context.abstract_syntax) <= MAX_UID_LENGTH
     )
 
 

@@ -183,7 +183,7 @@ class SeriesTemplate:
         return Matched(at, last, number, values)
 
     def _loosen(self, index: int, template: Template, encoding: Encoding, view: memoryview) -> bool:
-        """Stop comparing values that differ here, up to the first of another length. Return False if that does not help."""
+        """Stop comparing values that differ here, up to the first of another length. Return whether any did."""
         elements = list(template.elements)
         at = 0
         for place, element in enumerate(template.elements):

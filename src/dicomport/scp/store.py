@@ -40,6 +40,7 @@ from dicomport.scp.settings import ServiceSettings
 from dicomport.scp.sinks import Sink, status_of, study_of
 from dicomport.standard import (
     INVALID_OBJECT_INSTANCE,
+    MAX_UID_LENGTH,
     OUT_OF_RESOURCES,
     PROCESSING_FAILURE,
     SOP_CLASS_NOT_SUPPORTED,
@@ -51,8 +52,6 @@ from dicomport.wire import Buffer, CStoreRQ, CStoreRSP, Element
 
 __all__ = ["WRONG_SOP_CLASS", "StoreCounts", "StoreService"]
 
-_MAX_UID: Final = 64
-"""PS3.5 9.1."""
 
 WRONG_SOP_CLASS: Final = Status(SOP_CLASS_NOT_SUPPORTED.code, "SOP Class is not the one of the presentation context")
 _NOT_STORAGE: Final = Status(SOP_CLASS_NOT_SUPPORTED.code, "the SOP Class is not one of storage")
@@ -234,6 +233,6 @@ def _rejection(operation: StoreOperation, normalized: Collection[str]) -> Status
         return WRONG_SOP_CLASS
     if negotiated == VERIFICATION or negotiated in normalized:
         return _NOT_STORAGE
-    if len(operation.sop_instance_uid) > _MAX_UID:
+    if len(operation.sop_instance_uid) > MAX_UID_LENGTH:
         return _UID_TOO_LONG
     return None

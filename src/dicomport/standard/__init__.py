@@ -44,11 +44,13 @@ from dicomport.standard.transfer_syntaxes import (
     transfer_syntaxes,
 )
 from dicomport.standard.uids import (
+    MAX_UID_LENGTH,
     MEDIA_STORAGE_DIRECTORY,
     STORAGE_COMMITMENT,
     STORAGE_COMMITMENT_INSTANCE,
     STORAGE_SERVICE_CLASS,
     VERIFICATION,
+    looks_like_uid,
 )
 
 __all__ = [
@@ -69,6 +71,7 @@ __all__ = [
     "IMPLICIT_VR_LITTLE_ENDIAN",
     "INVALID_ARGUMENT_VALUE",
     "INVALID_OBJECT_INSTANCE",
+    "MAX_UID_LENGTH",
     "MEDIA_STORAGE_DIRECTORY",
     "MISSING_ATTRIBUTE",
     "MISSING_ATTRIBUTE_VALUE",
@@ -97,6 +100,7 @@ __all__ = [
     "check_ae_title",
     "describe",
     "find_transfer_syntax",
+    "looks_like_uid",
     "sop_classes",
     "transfer_syntaxes",
 ]

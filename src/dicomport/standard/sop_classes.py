@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dicomport.standard._tables import MISPRINTED_UIDS, OTHER_UIDS, SOP_CLASSES
+from dicomport.standard.uids import MAX_UID_LENGTH
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -107,13 +108,13 @@ class SOPClasses:
 
 
 def _is_uid(text: str) -> bool:
-    """Whether `text` is a UID: at most 64 characters, numbers without leading zeros between dots (PS3.5 9.1).
+    """Whether `text` is a UID: numbers without leading zeros between dots (PS3.5 9.1).
 
     The root is 0, 1 or 2 and has at least one number below it (ISO/IEC 9834-1).
     """
     root, *rest = text.split(".")
     return (
-        len(text) <= 64
+        len(text) <= MAX_UID_LENGTH
         and root in {"0", "1", "2"}
         and bool(rest)
         and all(part.isascii() and part.isdecimal() and (part == "0" or part[0] != "0") for part in rest)

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 __all__ = [
+    "MAX_UID_LENGTH",
     "MEDIA_STORAGE_DIRECTORY",
     "STORAGE_COMMITMENT",
     "STORAGE_COMMITMENT_INSTANCE",
     "STORAGE_SERVICE_CLASS",
     "VERIFICATION",
+    "looks_like_uid",
 ]
+
+MAX_UID_LENGTH: Final = 64
+"""Characters (PS3.5 9.1)."""
 
 VERIFICATION: Final = "1.2.840.10008.1.1"
 """The Verification SOP Class (PS3.4 A.4)."""
@@ -26,3 +32,10 @@ STORAGE_COMMITMENT_INSTANCE: Final = "1.2.840.10008.1.20.1.1"
 
 MEDIA_STORAGE_DIRECTORY: Final = "1.2.840.10008.1.3.10"
 """Of a DICOMDIR, which lists instances and is none that C-STORE transfers (PS3.4 Annex I)."""
+
+_UID_CHARACTERS: Final = re.compile(rf"[0-9.]{{1,{MAX_UID_LENGTH}}}")
+
+
+def looks_like_uid(text: str) -> bool:
+    """Return whether a text has the characters and the length of a UID; peers break the other rules of PS3.5 9.1."""
+    return _UID_CHARACTERS.fullmatch(text) is not None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -17,6 +16,7 @@ from dicomport.standard import (
     PROCESSING_FAILURE,
     RESOURCE_LIMITATION,
     Status,
+    looks_like_uid,
 )
 
 __all__ = ["CommitmentDataSetError", "CommitmentRequest", "CommitmentResult", "SOPReference"]
@@ -27,8 +27,6 @@ _TRANSACTION_UID: Final = 0x00081195
 _FAILURE_REASON: Final = 0x00081197
 _FAILED_SOP_SEQUENCE: Final = 0x00081198
 _REFERENCED_SOP_SEQUENCE: Final = 0x00081199
-
-_UID: Final = re.compile(r"[0-9.]{1,64}")
 
 
 class CommitmentDataSetError(DicomportError, ValueError):
@@ -147,7 +145,7 @@ class _Reader:
         uid = self._reader.value(elements[tag]).decode("latin-1").strip("\0 ")
         if not uid:
             raise CommitmentDataSetError(MISSING_ATTRIBUTE_VALUE, f"{format_tag(tag)} is empty")
-        if not _UID.fullmatch(uid):
+        if not looks_like_uid(uid):
             raise CommitmentDataSetError(INVALID_ARGUMENT_VALUE, f"{format_tag(tag)} is no UID")
         return uid
 

@@ -22,7 +22,7 @@ from dicomport.encoding.streaming import (
 )
 from dicomport.encoding.templates import SeriesTemplate
 from dicomport.encoding.vr import KNOWN_VRS
-from dicomport.standard import find_transfer_syntax
+from dicomport.standard import MAX_UID_LENGTH, find_transfer_syntax
 
 __all__ = [
     "DEFAULT_SCAN_LIMITS",
@@ -35,7 +35,6 @@ __all__ = [
     "Scanner",
 ]
 
-_MAX_UID: Final = 64
 
 # PS3.6 Table A-1 has them among the transfer syntaxes, and what they encode is no data set.
 _MIME: Final = "1.2.840.10008.1.2.6.1"
@@ -188,4 +187,4 @@ class Scanner:
 
 def _has_over_long_uids(facts: InstanceFacts) -> bool:
     uids = facts.sop_class_uid, facts.sop_instance_uid, facts.study_instance_uid, facts.series_instance_uid
-    return max(map(len, uids)) > _MAX_UID
+    return max(map(len, uids)) > MAX_UID_LENGTH

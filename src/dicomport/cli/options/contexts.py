@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, Final
 
 import click
 
 from dicomport.scu import ContextLike
-from dicomport.standard import SOPClass, TransferSyntax, sop_classes, transfer_syntaxes
+from dicomport.standard import SOPClass, TransferSyntax, looks_like_uid, sop_classes, transfer_syntaxes
 
 __all__ = ["CONTEXT"]
 
-_UID: Final = re.compile(r"[0-9.]{1,64}")
 _SYNTAXES: Final = {syntax.keyword: syntax for syntax in transfer_syntaxes}
 
 
@@ -29,7 +27,7 @@ class _Context(click.ParamType[ContextLike]):
 
 
 def _sop_class(name: str) -> SOPClass | str:
-    if _UID.fullmatch(name):
+    if looks_like_uid(name):
         return name
     found = sop_classes.find(name)
     if found is None:
@@ -40,7 +38,7 @@ def _sop_class(name: str) -> SOPClass | str:
 
 
 def _transfer_syntax(name: str) -> TransferSyntax | str:
-    if _UID.fullmatch(name):
+    if looks_like_uid(name):
         return name
     found = _SYNTAXES.get(name)
     if found is None:

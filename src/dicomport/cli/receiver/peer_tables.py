@@ -13,13 +13,13 @@ import click
 from dicomport.cli.options.archive import SIZE
 from dicomport.cli.receiver.setting_errors import SettingError, array, flag, meant, unknown, wrong
 from dicomport.scp import PeerRule, network
-from dicomport.standard import check_ae_title, sop_classes, transfer_syntaxes
+from dicomport.standard import MAX_UID_LENGTH, check_ae_title, sop_classes, transfer_syntaxes
 
 __all__ = ["PeerSettings", "peers_of"]
 
 T = TypeVar("T")
 
-_UID: Final = re.compile(r"(?=.{1,64}$)[0-9]+(\.[0-9]+)+")
+_UID: Final = re.compile(r"[0-9]+(\.[0-9]+)+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ def _transfer_syntax(text: str) -> str:
 
 
 def _uid(text: str, what: str, keywords: Collection[str]) -> str:
-    if not _UID.fullmatch(text):
+    if not _UID.fullmatch(text) or len(text) > MAX_UID_LENGTH:
         raise ValueError(f"expected a UID or the keyword of a {what}; {meant(text, keywords)}")
     return text
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import re
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,7 +11,12 @@ import pydicom
 
 from dicomport.encoding.headers import UNDEFINED_LENGTH
 from dicomport.files import Part10File, open_regular
-from dicomport.standard import EXPLICIT_VR_BIG_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
+from dicomport.standard import (
+    EXPLICIT_VR_BIG_ENDIAN,
+    EXPLICIT_VR_LITTLE_ENDIAN,
+    IMPLICIT_VR_LITTLE_ENDIAN,
+    looks_like_uid,
+)
 from dicomport.wire import FileMeta
 
 __all__ = ["complete", "identify"]
@@ -22,7 +26,6 @@ _SYNTAXES: Final[dict[tuple[bool | None, bool | None], str]] = {
     (False, True): EXPLICIT_VR_LITTLE_ENDIAN.uid,
     (False, False): EXPLICIT_VR_BIG_ENDIAN.uid,
 }
-_UID: Final = re.compile(r"[0-9.]{1,64}")
 _DEFERRED_BYTES: Final = 1024
 """Values longer than this are passed over, not read."""
 
@@ -68,7 +71,7 @@ def _named(found: Part10File, dataset: pydicom.FileDataset) -> Part10File | None
         sop_class, sop_instance = str(dataset.get("SOPClassUID", "")), str(dataset.get("SOPInstanceUID", ""))
     except Exception:  # noqa: BLE001  # see _read: only now are the values decoded
         return None
-    if not (_UID.fullmatch(sop_class) and _UID.fullmatch(sop_instance)):
+    if not (looks_like_uid(sop_class) and looks_like_uid(sop_instance)):
         return None
     meta = dataclasses.replace(
         found.meta, media_storage_sop_class_uid=sop_class, media_storage_sop_instance_uid=sop_instance

@@ -7,17 +7,12 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from dicomport.errors import DicomportError
 from dicomport.files import Part10File, read_part10
 from dicomport.scu.inputs.locations import FileRegion, FileStamp, InMemory, Source
-from dicomport.standard import (
-    MEDIA_STORAGE_DIRECTORY,
-    describe,
-    find_transfer_syntax,
-    sop_classes,
-)
+from dicomport.standard import MAX_UID_LENGTH, MEDIA_STORAGE_DIRECTORY, describe, find_transfer_syntax, sop_classes
 from dicomport.wire import FileMeta, FileMetaError, NotPart10Error, decode_file_meta
 
 if TYPE_CHECKING:
@@ -33,8 +28,6 @@ __all__ = [
     "instance_of",
     "read_instance",
 ]
-
-_MAX_UID: Final = 64
 
 
 class NotSendableError(DicomportError):
@@ -184,8 +177,8 @@ def checked(meta: FileMeta, source: Source, name: str) -> Instance:
     if not instance.sop_class_uid or not instance.sop_instance_uid:
         raise NotSendableError("neither file meta nor data set has SOP Class UID and SOP Instance UID")
     for uid in (instance.sop_class_uid, instance.sop_instance_uid, instance.transfer_syntax_uid):
-        if len(uid) > _MAX_UID:
-            raise NotSendableError(f"a UID has {_MAX_UID} characters at most (PS3.5 9.1), here one has {len(uid)}")
+        if len(uid) > MAX_UID_LENGTH:
+            raise NotSendableError(f"a UID of {len(uid)} characters; {MAX_UID_LENGTH} is the maximum (PS3.5 9.1)")
     if instance.sop_class_uid == MEDIA_STORAGE_DIRECTORY:
         raise NotSendableError("a DICOMDIR: it lists instances and is none itself")
     if not sop_classes.is_storage(instance.sop_class_uid) and sop_classes.known_as_other(instance.sop_class_uid):
