@@ -202,7 +202,7 @@ def test_what_is_no_instance_is_named(tmp_path: Path, make: Make) -> None:
         "bare": NO_HEADER,
         "DICOMDIR": "a DICOMDIR: it lists instances and is none itself",
         "cut": "not a readable DICOM file: ends in an element's header",
-        "no data": "not a readable DICOM file: ends with group 0002: there is no data set",
+        "no data": "not a readable DICOM file: ends with group 0002, without a data set",
         "odd": "the data set is of odd length: it is truncated or damaged",
         "2": "",
     }

@@ -106,7 +106,7 @@ def test_unknown_uids_may_be_storage_classes() -> None:
 
 
 def test_a_wrong_name_is_explained() -> None:
-    with pytest.raises(AttributeError, match="'CTImageStorag' is no keyword of a storage SOP class") as error:
+    with pytest.raises(AttributeError, match="'CTImageStorag' is not a keyword of a storage SOP class") as error:
         _ = sop_classes.CTImageStorag
     assert error.value.name == "CTImageStorag"  # with these two Python suggests the right keyword
     assert error.value.obj is sop_classes
@@ -156,30 +156,30 @@ def test_invalid_uids(uid: str) -> None:
 
 @pytest.mark.parametrize("uid", ["1.2.840.10008.5.1.4.1.1.2", *MISPRINTS, VERIFICATION])
 def test_a_taken_uid(uid: str) -> None:
-    with pytest.raises(ValueError, match="is taken: "):
+    with pytest.raises(ValueError, match="is already registered: "):
         SOPClasses().register(uid, "MyStorage")
 
 
 @pytest.mark.parametrize("keyword", ["CTImageStorage", "ProcedureSRStorage"])
 def test_a_taken_keyword(keyword: str) -> None:
     registry = SOPClasses()
-    with pytest.raises(ValueError, match=f"{keyword} is taken: 1.2.840.10008"):
+    with pytest.raises(ValueError, match=f"{keyword} is already registered: 1.2.840.10008"):
         registry.register("1.2.3", keyword)
     assert "1.2.3" not in registry
 
 
 @pytest.mark.parametrize("keyword", ["", "My Storage", "2D", "_private", "__len__", "register", "find"])
 def test_a_keyword_that_can_be_no_attribute(keyword: str) -> None:
-    with pytest.raises(ValueError, match="can't be a keyword"):
+    with pytest.raises(ValueError, match="is not a valid keyword"):
         SOPClasses().register("1.2.3", keyword)
 
 
 def test_registering_twice_is_a_clash() -> None:
     registry = SOPClasses()
     registry.register("1.2.3", "MyStorage")
-    with pytest.raises(ValueError, match=r"1\.2\.3 is taken: MyStorage"):
+    with pytest.raises(ValueError, match=r"1\.2\.3 is already registered: MyStorage"):
         registry.register("1.2.3", "OtherStorage")
-    with pytest.raises(ValueError, match=r"MyStorage is taken: 1\.2\.3"):
+    with pytest.raises(ValueError, match=r"MyStorage is already registered: 1\.2\.3"):
         registry.register("1.2.4", "MyStorage")
 
 

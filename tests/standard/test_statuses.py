@@ -100,7 +100,7 @@ def test_a_code_has_16_bits(code: int) -> None:
 
 @pytest.mark.parametrize("comment", ["x" * 65, "two\nlines", "nul\0", "back\\slash", "\x7f", "Größe"])
 def test_a_comment_that_is_no_lo(comment: str) -> None:
-    with pytest.raises(ValueError, match="not an Error Comment"):
+    with pytest.raises(ValueError, match="invalid Error Comment"):
         Status(0xA700, comment)
 
 

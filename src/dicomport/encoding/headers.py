@@ -70,7 +70,7 @@ class Encoding:
         self._long = struct.Struct(f"{order}HH2s2xL")
 
     def read(self, data: bytes | memoryview, at: int, end: int) -> Header | None:
-        """Read the header at offset `at`. Return None if it would go beyond `end`.
+        """Read the header at offset `at`. Return None if it ends after `end`.
 
         The length of an unknown VR is read as a 16-bit one.
         """
@@ -88,7 +88,7 @@ class Encoding:
         return tag, vr, self.read_long_length(data, at), at + LONG_HEADER
 
     def read_item(self, data: bytes | memoryview, at: int, end: int) -> tuple[int, int] | None:
-        """Read tag and length of an item or delimiter at offset `at`, whatever its tag. Return None beyond `end`."""
+        """Read tag and length in the form of an item's header, with any tag. Return None if it ends after `end`."""
         if at + SHORT_HEADER > end:
             return None
         group, number, length = self.tagged_length.unpack_from(data, at)

@@ -77,7 +77,7 @@ class BoundedInflater(Inflater):
                 return
             more = True
             while more and not self.exceeded:
-                # One byte beyond the bound tells a stream that ends at the bound from a longer one.
+                # The byte above the bound distinguishes a stream that ends at the bound from a longer one.
                 most = min(_INFLATED_PIECE, self._max_bytes + 1 - self.inflated)
                 before = self._zlib.copy() if len(rest) > 1 else self._zlib
                 try:

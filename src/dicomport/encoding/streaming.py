@@ -1,7 +1,12 @@
-"""A walk over the elements of a data set while it streams through (PS3.5 7): where each ends, and a few values.
+"""Walk over the elements of a data set that arrives in pieces (PS3.5 7): where each ends, and the values of a few.
 
-Only headers are read. A value of defined length is passed over and costs nothing for each of its bytes, a sequence of
-defined length too; those of undefined length are walked, as only their delimiters say where they end.
+Theory of operation. `StreamWalker.feed` reads headers only: a value of defined length, also of a sequence, is skipped
+and costs nothing for each of its bytes. An element of undefined length is walked, as only a delimiter shows its end:
+the place, encoding and tag around it are pushed onto a stack of bounded depth. Between two pieces the walker holds the
+stack, and a header and a wanted value cut short; the pieces themselves are not kept.
+
+The loop over elements, `_elements`, repeats `Encoding.read` inline, as it runs for each element of each instance. A
+property test shows that it agrees with `Walker`, which is strict and needs the data set in memory.
 """
 
 from __future__ import annotations
@@ -39,7 +44,7 @@ __all__ = [
 ]
 
 _NO_VR: Final = b"??"
-"""What some senders write when they know no VR for an element; a 16-bit length follows, as DCMTK reads it."""
+"""Some senders write this for an unknown VR; like DCMTK, read a 16-bit length after it."""
 
 # Group 0000 is a command's (PS3.7 6.3), 0002 is File Meta Information (PS3.10 7.1); 0004 is a DICOMDIR's.
 _AFTER_COMMANDS: Final = 0x00010000
@@ -49,81 +54,81 @@ AFTER_FILE_META: Final = 0x00030000
 
 
 class ProblemKind(enum.StrEnum):
-    """What keeps a data set from being whole."""
+    """The reason why a data set is not whole."""
 
     TRUNCATED = "truncated"
-    """It ends inside an element, sequence or deflated stream."""
+    """The data set ends inside an element, sequence or deflated stream."""
     UNDECODABLE = "undecodable"
-    """Its bytes are no elements in its transfer syntax."""
+    """The bytes are not elements in the transfer syntax."""
 
 
 class ScanFlag(enum.StrEnum):
-    """What is wrong with a data set, or unusual, and doesn't keep it from being whole; NOT_WALKED: nor proves it."""
+    """A deviation in a data set that can be whole nevertheless; NOT_WALKED leaves that unproven."""
 
     BAD_ITEM_TAG = "bad-item-tag"
-    """Another tag where an item's must be, a delimiter where none must be, or a delimiter with a length (PS3.5 7.5)."""
+    """Another tag in the place of an item's, a misplaced delimiter, or a delimiter with a length (PS3.5 7.5)."""
     FILE_META_ELEMENT = "file-meta-element"
     """An element of group 0002 in the data set (PS3.10 7.1)."""
     IMPLICIT_ITEM = "implicit-item"
     """An item in Implicit VR in a data set in Explicit VR, not in a UN (PS3.5 7.1)."""
     NOT_WALKED = "not-walked"
-    """Not walked to its end: a limit was met, or the transfer syntax is unknown and looks like no other."""
+    """Not walked to its end: a limit was exceeded, or the transfer syntax is unknown and not like Explicit VR."""
     ODD_LENGTH = "odd-length"
     """A value, item or fragment of odd length (PS3.5 7.1.1)."""
     OVER_LONG_VALUE = "over-long-value"
-    """A wanted value longer than what is kept, or a UID of more than 64 characters (PS3.5 9.1)."""
+    """A wanted value above the limit, or a UID of more than 64 characters (PS3.5 9.1)."""
     REPEATED_ELEMENT = "repeated-element"
-    """An element right after one with the same tag, or a wanted one for the second time: the first counts."""
+    """An element right after one with the same tag, or a second one with a wanted tag; the first counts."""
     TRAILING_BYTES = "trailing-bytes"
-    """More than a NUL follows a deflated stream (PS3.5 A.5): some writers leave the trailer of gzip or zlib there."""
+    """More than a NUL after a deflated stream (PS3.5 A.5): some writers leave the trailer of gzip or zlib there."""
     UNKNOWN_TRANSFER_SYNTAX = "unknown-transfer-syntax"
-    """Read as Explicit VR Little Endian when it looks like that, else NOT_WALKED."""
+    """Read as Explicit VR Little Endian if the data set begins like that, otherwise NOT_WALKED."""
     UNKNOWN_VR = "unknown-vr"
-    """A VR that PS3.5 6.2 does not know."""
+    """A VR that PS3.5 6.2 does not define."""
     UNSORTED = "unsorted"
     """A tag lower than the one before (PS3.5 7.1)."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScanProblem:
-    """Why a data set is not whole."""
+    """The reason why a data set is not whole, and its place."""
 
     kind: ProblemKind
     detail: str
-    """For the local log: tag and offset (of a deflated data set, in what was inflated). None of a peer's text."""
+    """For the local log: tag and offset (after inflating), without any value."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScanLimits:
-    """What a scan spends on one data set. Beyond it the data set is flagged NOT_WALKED, and nothing more is spent."""
+    """Limits of the work for one data set. Above them, the data set is flagged NOT_WALKED and the scan stops."""
 
     depth: int = 256
-    """Sequences and items within each other, each counted. Real ones stay below 20; each costs a place on the stack."""
+    """Nested sequences and items, each counted: real data sets have fewer than 20."""
     elements: int = 2_000_000
     """Elements and items walked, at about a microsecond each: tenfold those of a large multi-frame image."""
     value_bytes: int = 1024
-    """Kept of each wanted value: the longest legal one, a name of 3 x 64 characters of 4 bytes, is below it."""
+    """Maximum length of a wanted value: the longest legal one, a name of 3 x 64 characters of 4 bytes, is below it."""
     inflated_bytes: int = 16 << 20
-    """Inflated of a deflated data set, whose 512 KiB can become 512 MiB (PS3.5 A.5)."""
+    """Maximum length after inflating: 512 KiB can become 512 MiB (PS3.5 A.5)."""
 
 
 DEFAULT_SCAN_LIMITS: Final = ScanLimits()
 
-
 Value: TypeAlias = tuple[bytes, bytes]
-"""A wanted value as it came: its VR, empty in Implicit VR, and no more than a byte above what is kept of it."""
+"""VR (empty in Implicit VR) and bytes of a wanted value, which is cut one byte above the limit."""
 
 
 class Matched(NamedTuple):
-    """The first elements of a data set, passed over without a walk."""
+    """The first elements of a data set, found by example and not walked."""
 
     end: int
-    """Where the last one ends, bytes from the start of the data set; there need not be as many yet."""
+    """Offset of the end of the last element, which may not have arrived yet."""
     last: int
-    """The tag of the last one."""
+    """Tag of the last element."""
     number: int
+    """Number of elements."""
     values: dict[int, Value]
-    """Those that are wanted."""
+    """The wanted values by tag."""
 
 
 class _Place(enum.Enum):
@@ -133,72 +138,57 @@ class _Place(enum.Enum):
 
 
 class _StopError(Exception):
-    """The walk is over before the data set is: with a problem, or at a limit."""
+    """The walk stops before the end of the data set, for a problem or at a limit."""
 
     def __init__(self, problem: ScanProblem | None = None) -> None:
         self.problem = problem
 
 
 class StreamWalker:
-    """Walk a data set that comes in pieces. What it holds: a header cut short, a value cut short, a bounded stack."""
+    """Walk over a data set that arrives in pieces."""
 
     __slots__ = (
-        "_base",
-        "_encoding",
-        "_header",
-        "_kept",
-        "_last",
-        "_left",
-        "_limits",
-        "_over",
-        "_place",
-        "_room",
-        "_stack",
-        "_taking",
-        "_walked",
-        "_wanted",
-        "flags",
-        "problem",
-        "values",
+        *("_base", "_encoding", "_header", "_kept", "_last", "_left", "_limits", "_over", "_place", "_room", "_stack"),
+        *("_taking", "_walked", "_wanted", "flags", "problem", "values"),
     )
 
     def __init__(self, encoding: Encoding, wanted: Collection[int], limits: ScanLimits = DEFAULT_SCAN_LIMITS) -> None:
         self.values: dict[int, Value] = {}
-        """The wanted values by tag, of the data set itself and not of its items; none that was cut short."""
+        """The wanted values by tag, of the data set itself and not of its items; a truncated one is left out."""
         self.flags: set[ScanFlag] = set()
         self.problem: ScanProblem | None = None
         self._limits = limits
         self._wanted = wanted
-        # Where the walk is, and the tag before; on the stack the places around it.
+        # Place, encoding and last tag of the walk, and on the stack those around it.
         self._place = _Place.DATA_SET
         self._encoding = encoding
         self._last = -1
         self._stack: list[tuple[_Place, Encoding, int]] = []
         self._walked = 0
         self._over = False
-        # How much of the present value is still to come; if it is wanted, its tag and VR, its first bytes, and how
-        # many more of them are kept.
+        # Length of the missing part of the current value; if it is wanted, its tag and VR, its first bytes, and the
+        # number of bytes to add to them.
         self._left = 0
         self._taking: tuple[int, bytes] | None = None
         self._kept = bytearray()
         self._room = 0
-        # A header cut short, and where in the data set the bytes at hand begin.
+        # A header cut short, and the offset of the current piece in the data set.
         self._header = bytearray()
         self._base = 0
 
     @property
     def over(self) -> bool:
-        """Whether more bytes change nothing: there is a problem, or a limit was met."""
+        """Whether more bytes change nothing, after a problem or above a limit."""
         return self._over
 
     def begin_after(self, matched: Matched, size: int) -> None:
-        """Begin behind elements that were found to be in order in the first `size` bytes; what is fed begins there."""
+        """Begin after elements that were matched in the first `size` bytes; feed only the bytes after their end."""
         self._base = min(matched.end, size)
         self._left = matched.end - self._base
         self._last, self._walked, self.values = matched.last, matched.number, matched.values
 
     def feed(self, view: memoryview | bytes) -> None:
-        """Walk on through `view`, of which nothing is kept but a header or a wanted value cut short."""
+        """Walk over the next piece, of which only a header or a wanted value cut short is kept."""
         size = len(view)
         at = 0
         try:
@@ -216,7 +206,7 @@ class StreamWalker:
         self._base += size
 
     def end(self) -> None:
-        """Judge where the data set ended: between two of its elements it may, so that a cut there can't be told."""
+        """Check the end of the data set. A data set that is cut between two of its elements is not detected."""
         if self._over:
             return
         if self._left:
@@ -241,7 +231,7 @@ class StreamWalker:
         self._kept.clear()
 
     def _walk(self, view: memoryview | bytes, at: int) -> int:
-        """Walk on from a header at `at`; return where a header is cut short, or the end."""
+        """Walk from the header at `at`; return the offset of a header that is cut short, or the end."""
         while True:
             before = at, self._encoding
             at = self._elements(view, at) if self._place is _Place.DATA_SET else self._items(view, at)
@@ -249,7 +239,7 @@ class StreamWalker:
                 return at
 
     def _complete_header(self, view: memoryview | bytes, at: int) -> int:
-        """Add to a header cut short what it lacks, and walk on from it once that is there."""
+        """Add the missing bytes to a header that was cut short, and walk from it when it is complete."""
         header, base = self._header, self._base
         needed = SHORT_HEADER if len(header) < SHORT_HEADER else LONG_HEADER
         piece = view[at : at + needed - len(header)]
@@ -257,14 +247,14 @@ class StreamWalker:
         at += len(piece)
         if len(header) == needed:
             self._base = base + at - needed
-            # A long header isn't complete with the length of a short one, and then nothing was walked.
+            # A long header is not complete with the length of a short one; then nothing was walked.
             if self._walk(bytes(header), 0):
                 header.clear()
             self._base = base
         return at
 
     def _pass(self, view: memoryview | bytes, at: int) -> int:
-        """Pass over what is there of the present value."""
+        """Skip the part of the current value that has arrived."""
         end = min(at + self._left, len(view))
         self._left -= end - at
         if self._taking is not None:
@@ -278,7 +268,7 @@ class StreamWalker:
         return end
 
     def _elements(self, view: memoryview | bytes, at: int) -> int:
-        """Walk the elements of a data set or item to the end of `view`, or to where the place changes."""
+        """Walk the elements of a data set or item until the end of `view` or a change of place."""
         unpack, short_vrs = self._encoding.unpack_element, self._encoding.short_vrs
         wanted = () if self._stack else self._wanted
         last, end = self._last, len(view)
@@ -307,11 +297,11 @@ class StreamWalker:
         return at
 
     def _take(self, tag: int, vr: bytes, there: memoryview | bytes, size: int) -> None:
-        """Keep a wanted value of which the bytes `there` are there, or begin to."""
+        """Keep a wanted value, or its first bytes, of which `there` have arrived."""
         if tag in self.values:
             self.flags.add(ScanFlag.REPEATED_ELEMENT)
             return
-        # One byte more than is wanted tells a value that was cut from one that fits.
+        # The byte above the limit distinguishes a value that was cut from one of exactly that length.
         most = self._limits.value_bytes + 1
         if size >= most:
             self.flags.add(ScanFlag.OVER_LONG_VALUE)
@@ -328,9 +318,9 @@ class StreamWalker:
             raise _StopError
 
     def _misplaced(self, tag: int, at: int) -> None:
-        """Meet a tag that is lower than it should be: no reason to stop, unless it is a command's."""
+        """Flag a tag that is out of order, or stop at a command's."""
         if tag < _AFTER_COMMANDS:
-            # Zeros after the data set, too, would be elements of no length in Implicit VR.
+            # Zeros after the data set would be empty elements in Implicit VR too.
             self._undecodable(tag, at, "an element of a command set")
         if tag >> 16 == _FILE_META:
             self.flags.add(ScanFlag.FILE_META_ELEMENT)
@@ -367,7 +357,7 @@ class StreamWalker:
         return start, size
 
     def _no_vr(self, tag: int, at: int) -> tuple[int, int]:
-        """Meet bytes that are no VR: in an item, writers are known to go on in Implicit VR."""
+        """Stop at bytes that are not a VR; in an item, continue in Implicit VR, as some writers do."""
         if not self._stack or self._encoding.byte_order == "big":
             self._undecodable(tag, at, "no VR")
         self.flags.add(ScanFlag.IMPLICIT_ITEM)
@@ -383,7 +373,7 @@ class StreamWalker:
         if vr == b"SQ" or (not vr and tag != PIXEL_DATA):
             self._enter(_Place.SEQUENCE, self._encoding)
         elif vr == b"UN":
-            # PS3.5 6.2.2: it was a sequence in Implicit VR Little Endian, and still is.
+            # PS3.5 6.2.2: a sequence in Implicit VR Little Endian.
             self._enter(_Place.SEQUENCE, IMPLICIT_LITTLE)
         elif vr in FRAGMENT_VRS or not vr:
             self._enter(_Place.FRAGMENTS, self._encoding)
@@ -400,7 +390,7 @@ class StreamWalker:
         self._place, self._encoding, self._last = self._stack.pop()
 
     def _delimiter(self, tag: int, at: int, size: int) -> None:
-        """Meet a tag of group FFFE among elements (PS3.5 7.5): the item's end, or one that should not be there."""
+        """End an item at its delimiter (PS3.5 7.5), or flag a misplaced one."""
         if tag not in (ITEM_DELIMITER, SEQUENCE_DELIMITER):
             self._undecodable(tag, at, "an item outside of a sequence")
         if size or not self._stack or tag == SEQUENCE_DELIMITER:
@@ -409,11 +399,11 @@ class StreamWalker:
         if self._stack:
             self._leave()
             if tag == SEQUENCE_DELIMITER:
-                # The item's own delimiter is missing; where both end is no question.
+                # The item's own delimiter is missing; both end here.
                 self._leave()
 
     def _items(self, view: memoryview | bytes, at: int) -> int:
-        """Walk a sequence's items, or fragments, to the end of `view` or where the place changes (PS3.5 7.5, A.4)."""
+        """Walk items or fragments until the end of `view` or a change of place (PS3.5 7.5, A.4)."""
         fragments = self._place is _Place.FRAGMENTS
         end = len(view)
         while (header := self._encoding.read_item(view, at, end)) is not None:
@@ -427,7 +417,7 @@ class StreamWalker:
             if fragments and (tag != ITEM or size == UNDEFINED_LENGTH):
                 self._undecodable(tag, at, "no fragment of pixel data")
             if tag != ITEM:
-                # Some reformats for angiography have others there; pydicom, too, takes them for items.
+                # Some angiography software writes other tags here; pydicom reads them as items too.
                 self.flags.add(ScanFlag.BAD_ITEM_TAG)
             at += SHORT_HEADER
             if size == UNDEFINED_LENGTH:

@@ -1,4 +1,4 @@
-"""What the standard fixes: SOP classes, transfer syntaxes and statuses, as values without I/O."""
+"""Tables of the standard as values: SOP classes, transfer syntaxes, statuses, UIDs and AE titles."""
 
 from dicomport.standard.ae_titles import check_ae_title
 from dicomport.standard.sop_classes import SOPClass, SOPClasses, describe, sop_classes

@@ -18,8 +18,8 @@ __all__ = ["SOPClass", "SOPClasses", "describe", "sop_classes"]
 class SOPClass:
     """A storage SOP class.
 
-    `keyword` and `name` are PS3.6's, `iod` is the annex of PS3.3 with its information object where known, and
-    `aliases` are keywords that other documentation gave it.
+    `keyword` and `name` are from PS3.6, `iod` is the annex of PS3.3 with its information object, if known, and
+    `aliases` are keywords from other documentation.
     """
 
     uid: str
@@ -33,8 +33,8 @@ class SOPClass:
 class SOPClasses:
     """A registry of storage SOP classes: PS3.6's, and the private ones that are registered with it.
 
-    A class is an attribute by its keyword or alias (`sop_classes.CTImageStorage`). Iteration is in the
-    order of UIDs, private classes last; `in` asks for a UID, and a misprinted one is not in it.
+    A class is an attribute by its keyword or alias (`sop_classes.CTImageStorage`). Iteration is in the order of UIDs,
+    private classes last; `in` accepts a UID, but not a misprinted one.
     """
 
     __slots__ = ("_by_name", "_by_uid")
@@ -44,10 +44,10 @@ class SOPClasses:
         self._by_name = {name: found for found in self for name in (found.keyword, *found.aliases)}
 
     def __getattr__(self, name: str) -> SOPClass:
-        # Called for names that are not found otherwise. Before __init__ (copy, pickle) that is our own slots.
+        # Called for all other names; before __init__ (copy, pickle) for our own slots too.
         if not name.startswith("_") and (found := self._by_name.get(name)):
             return found
-        message = f"{name!r} is no keyword of a storage SOP class; private classes must be registered"
+        message = f"{name!r} is not a keyword of a storage SOP class; register a private class first"
         raise AttributeError(message, name=name, obj=self)
 
     def __dir__(self) -> list[str]:
@@ -63,52 +63,52 @@ class SOPClasses:
         return uid in self._by_uid
 
     def find(self, text: str) -> SOPClass | None:
-        """Return the class with this UID (a misprinted one too), keyword or alias, None if there is none."""
+        """Return the class with this UID (a misprinted one too), keyword or alias; None for an unknown one."""
         return self._by_uid.get(text) or self._by_name.get(text) or self.misprint_of(text)
 
     def misprint_of(self, uid: str) -> SOPClass | None:
-        """Return the class that `uid` is a known misprint of, None for every other UID, the right one too."""
-        right = MISPRINTED_UIDS.get(uid)
-        return None if right is None else self._by_uid[right]
+        """Return the class with the known misprint `uid`; None for any other UID, the correct one too."""
+        correct = MISPRINTED_UIDS.get(uid)
+        return None if correct is None else self._by_uid[correct]
 
     def is_storage(self, uid: str) -> bool:
-        """Whether `uid` is registered here or is the misprint of one that is."""
+        """Return whether `uid` is a registered UID or a known misprint of one."""
         return uid in self._by_uid or uid in MISPRINTED_UIDS
 
     def known_as_other(self, uid: str) -> str | None:
-        """Return PS3.6's name of a UID that is known not to be a storage SOP class.
+        """Return the name in PS3.6 of a UID that is not a storage SOP class, such as Verification or a transfer syntax.
 
-        Such as Verification, a query model or a transfer syntax. What is None here may be a storage class:
-        a known one, a private one, or one that is newer than this table.
+        Return None for one that may be a storage class: a known, a private or a future one.
         """
         return OTHER_UIDS.get(uid)
 
     def describe(self, uid: str) -> str:
-        """Return the name of a UID of any sort for a message; one without a name comes back unescaped."""
+        """Return the name of any UID for a message; an unknown UID is returned as it is, unescaped."""
         if wrong := self.misprint_of(uid):
             return f"{wrong.name} (misprinted UID)"
         found = self._by_uid.get(uid)
         return found.name if found else OTHER_UIDS.get(uid, uid)
 
     def register(self, uid: str, keyword: str, name: str = "") -> SOPClass:
-        """Add a private storage SOP class and return it; its name is its keyword unless given.
+        """Add a private storage SOP class and return it; `name` defaults to the keyword.
 
-        Raises ValueError if `uid` isn't a UID (PS3.5 9.1), `keyword` can't be an attribute, or either is taken.
+        Raises `ValueError` for an invalid UID (PS3.5 9.1), for a keyword that is not a Python identifier, and if either
+        is already registered.
         """
         if not _is_uid(uid):
-            raise ValueError(f"{uid!r} is not a UID (PS3.5 9.1)")
+            raise ValueError(f"{uid!r} is not a valid UID (PS3.5 9.1)")
         if self.is_storage(uid) or self.known_as_other(uid):
-            raise ValueError(f"{uid} is taken: {self.describe(uid)}")
+            raise ValueError(f"{uid} is already registered: {self.describe(uid)}")
         if not keyword.isidentifier() or keyword.startswith("_") or hasattr(SOPClasses, keyword):
-            raise ValueError(f"{keyword!r} can't be a keyword")
+            raise ValueError(f"{keyword!r} is not a valid keyword; expected a Python identifier")
         if keyword in self._by_name:
-            raise ValueError(f"{keyword} is taken: {self._by_name[keyword].uid}")
+            raise ValueError(f"{keyword} is already registered: {self._by_name[keyword].uid}")
         new = self._by_uid[uid] = self._by_name[keyword] = SOPClass(uid, keyword, name or keyword)
         return new
 
 
 def _is_uid(text: str) -> bool:
-    """Whether `text` is a UID: numbers without leading zeros between dots (PS3.5 9.1).
+    """Return whether a text is a UID: numbers without leading zeros, separated by dots (PS3.5 9.1).
 
     The root is 0, 1 or 2 and has at least one number below it (ISO/IEC 9834-1).
     """
@@ -122,9 +122,9 @@ def _is_uid(text: str) -> bool:
 
 
 sop_classes = SOPClasses()
-"""The registry that everything uses by default."""
+"""The default registry."""
 
 
 def describe(uid: str) -> str:
-    """Return the name of a UID of any sort for a message; one without a name comes back unescaped."""
+    """Return the name of any UID for a message; an unknown UID is returned as it is, unescaped."""
     return sop_classes.describe(uid)

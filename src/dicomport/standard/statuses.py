@@ -65,9 +65,9 @@ _ACCEPTED = (Category.SUCCESS, Category.WARNING)
 class Status:
     """A status: Status (0000,0900), Error Comment (0000,0902) and the tags of Offending Element (0000,0901).
 
-    What it holds can be sent. Raises ValueError for a code that doesn't fit 16 bits, a tag that doesn't fit
-    32, and a comment that is no LO (PS3.5 6.2) in the default repertoire, the only one that a command set has:
-    more than 64 characters, or other than printable ASCII without backslash. `Status.of` makes any text fit.
+    Raises `ValueError` for a value that can't be sent: a code above 16 bits, a tag above 32 bits, and a comment that is
+    not an LO (PS3.5 6.2) in the default repertoire, the only one of a command set: it has at most 64 characters, all
+    printable ASCII except the backslash. `Status.of` accepts any text.
     """
 
     code: int
@@ -76,26 +76,26 @@ class Status:
 
     def __post_init__(self) -> None:
         if not 0 <= self.code <= 0xFFFF:
-            raise ValueError(f"a status is from 0 to 0xFFFF, not {self.code}")
+            raise ValueError(f"invalid status {self.code}; expected 0 to 0xFFFF")
         if len(self.comment) > _COMMENT_LENGTH or not all(map(_is_sendable, self.comment)):
-            raise ValueError(f"not an Error Comment of at most 64 plain characters: {self.comment!r}")
+            raise ValueError(f"invalid Error Comment {self.comment!r}; expected up to 64 printable ASCII characters")
         if not all(0 <= tag <= 0xFFFFFFFF for tag in self.offending):
-            raise ValueError(f"not tags: {self.offending}")
+            raise ValueError(f"invalid tags {self.offending}; expected 0 to 0xFFFFFFFF")
 
     @classmethod
     def of(cls, code: int, comment: str = "", offending: Iterable[int] = ()) -> Self:
-        """Return a status with any text as comment: trimmed, cut at 64 characters, "?" for what can't be sent."""
+        """Return a status with any text as comment: trimmed, cut at 64 characters, "?" for each invalid character."""
         plain = "".join(char if _is_sendable(char) else "?" for char in comment.strip()[:_COMMENT_LENGTH])
         return cls(code, plain, tuple(offending))
 
     @property
     def category(self) -> Category:
-        """The class of the status; what no table has is a failure, never a success."""
+        """The class of the status; an unknown code is a failure."""
         return _look_up(self.code)[0]
 
     @property
     def meaning(self) -> str:
-        """What the code means, in a few words."""
+        """The meaning of the code, in a few words."""
         return _look_up(self.code)[1]
 
     @property
@@ -105,7 +105,7 @@ class Status:
 
     @property
     def accepted(self) -> bool:
-        """Whether the peer has done what it was asked: Success or Warning."""
+        """Whether the peer has performed the operation: Success or Warning."""
         return _look_up(self.code)[0] in _ACCEPTED
 
     def __int__(self) -> int:
@@ -122,7 +122,7 @@ def _is_sendable(char: str) -> bool:
 
 @functools.lru_cache(maxsize=64)
 def _look_up(code: int) -> tuple[Category, str, str]:
-    """Return category, meaning and source of a code; the table's last row holds every code."""
+    """Return category, meaning and source of a code; the last row of the table matches every code."""
     return next((Category(row[2]), row[3], row[4]) for row in STATUSES if row[0] <= code <= row[1])
 
 

@@ -18,10 +18,10 @@ from dicomport.wire.errors import EncodeError, ProtocolError
 __all__ = ["RESPONSE", "CommandError", "Element", "RawCommand"]
 
 RESPONSE: Final = 0x8000
-"""The bit of the Command Field that tells a response from its request (PS3.7 E.1)."""
+"""The bit of the Command Field that is set in a response (PS3.7 E.1)."""
 
 NO_DATA_SET: Final = 0x0101
-"""The one value of Command Data Set Type that says that none follows (PS3.7 E.1)."""
+"""Command Data Set Type of a message without a data set (PS3.7 E.1)."""
 
 _GROUP: Final = 0x0000
 _pack_header: Final = IMPLICIT_LITTLE.tagged_length.pack
@@ -31,7 +31,7 @@ _AT = struct.Struct("<HH")
 
 
 class Element(enum.IntEnum):
-    """The elements of group 0000 that the commands here use (PS3.7 E.1), by element number."""
+    """The element numbers in group 0000 of the supported commands (PS3.7 E.1)."""
 
     GROUP_LENGTH = 0x0000
     AFFECTED_SOP_CLASS_UID = 0x0002
@@ -53,7 +53,7 @@ class Element(enum.IntEnum):
     MOVE_ORIGINATOR_MESSAGE_ID = 0x1031
 
 
-# A member of an enum takes ten times as long to look up as a name of the module (Python 3.11).
+# The lookup of an enum member takes ten times as long as that of a module's name (Python 3.11).
 _GROUP_LENGTH: Final = Element.GROUP_LENGTH
 _COMMAND_FIELD: Final = Element.COMMAND_FIELD
 _COMMAND_DATA_SET_TYPE: Final = Element.COMMAND_DATA_SET_TYPE
@@ -69,7 +69,7 @@ _ANSWERED_UIDS = {
 
 @dataclass(frozen=True, slots=True)
 class RawCommand:
-    """A command set as it came: values by element number, undecoded. Commands that are not known stay in this form."""
+    """A command set with undecoded values, by element number; unknown commands stay in this form."""
 
     elements: Mapping[int, bytes]
 
@@ -100,9 +100,9 @@ class RawCommand:
             raise ProtocolError(f"command set: (0000,{element:04X}) is missing or malformed") from None
 
     def refusal(self, status: int, *, offending: tuple[int, ...] = (), comment: str = "") -> RawCommand:
-        """Build the response that refuses this request; the UIDs go back as they came.
+        """Return a response that refuses this request, with the UIDs of the request, byte for byte.
 
-        Without a Message ID nothing can be answered: then it raises `ProtocolError`.
+        Raises `ProtocolError` for a request without a Message ID, which can't be answered.
         """
         answer: dict[int, bytes] = {
             Element.COMMAND_FIELD: encode_number(self.command_field | RESPONSE),
@@ -112,7 +112,7 @@ class RawCommand:
         }
         for asked, answered in _ANSWERED_UIDS.items():
             if self.elements.get(asked):
-                # Our own elements are of even length (PS3.7 6.3.1), whatever the peer's were.
+                # The elements that we send have an even length (PS3.7 6.3.1).
                 answer[answered] = self.elements[asked] + b"\0" * (len(self.elements[asked]) % 2)
         if offending:
             answer[Element.OFFENDING_ELEMENT] = encode_tags(offending)
@@ -121,19 +121,19 @@ class RawCommand:
         return RawCommand(answer)
 
     def encode(self) -> bytes:
-        """Write the command set, elements in order, the group length first (PS3.7 6.3.1)."""
+        """Encode the command set in ascending order, with the group length first (PS3.7 6.3.1)."""
         try:
             numbers = sorted(self.elements)
             values = [*map(self.elements.__getitem__, numbers)]
             headers = map(_pack_header, itertools.repeat(_GROUP), numbers, map(len, values))
             body = b"".join(itertools.chain.from_iterable(zip(headers, values, strict=False)))
         except struct.error:
-            raise EncodeError(f"{sorted(self.elements)} are not all element numbers") from None
+            raise EncodeError(f"{sorted(self.elements)}: not all are element numbers") from None
         return _pack_header(_GROUP, _GROUP_LENGTH, 4) + _UL.pack(len(body)) + body
 
     @classmethod
     def decode(cls, data: bytes, notes: Counter[Deviation]) -> Self:
-        """Read a whole command set. A wrong group length, wrong order and repetition are put up with and counted."""
+        """Decode a whole command set. A wrong group length, wrong order and repetition are counted in `notes`."""
         found = _templates.match(len(data), data)
         elements = _read(data, notes) if found is None else found[0]
         if elements.pop(_GROUP_LENGTH, b"") != _UL.pack(max(0, len(data) - 12)):
@@ -146,17 +146,17 @@ _templates: Final = Templates()
 
 
 def _read(data: bytes, notes: Counter[Deviation]) -> dict[int, bytes]:
-    """Read a command set's elements one by one; if nothing is wrong with them, remember them as a template."""
+    """Read a command set's elements one by one; if all are in order, remember them as a template."""
     elements: dict[int, bytes] = {}
     in_order = True
     at, last, end = 0, -1, len(data)
     while at < end:
         header = IMPLICIT_LITTLE.read(data, at, end)
         if header is None:
-            raise ProtocolError(f"command set: {end - at} bytes are left over at offset {at}")
+            raise ProtocolError(f"command set: {end - at} bytes after the last element, at offset {at}")
         number, _, size, start = header
         if number >> 16 != _GROUP or size > end - start:
-            raise ProtocolError(f"command set: no element at offset {at}: {format_tag(number)}, {size} bytes")
+            raise ProtocolError(f"command set: not an element at offset {at}: {format_tag(number)}, {size} bytes")
         at = start + size
         if number in elements:
             notes[Deviation.ELEMENT_REPEATED] += 1
@@ -174,7 +174,7 @@ def _read(data: bytes, notes: Counter[Deviation]) -> dict[int, bytes]:
 
 
 class CommandError(ProtocolError):
-    """A request with an element missing or malformed that can be answered all the same (PS3.7 Annex C)."""
+    """A request with a missing or malformed element, which can still be answered (PS3.7 Annex C)."""
 
     def __init__(self, message: str, command: RawCommand, *, status: int, offending: int) -> None:
         super().__init__(message)
@@ -184,12 +184,12 @@ class CommandError(ProtocolError):
 
 
 def decode_number(raw: bytes) -> int:
-    """Read a value of VR US; raises `struct.error` for any other length."""
+    """Decode a value of VR US. Raises `struct.error` for any other length."""
     return int(_US.unpack(raw)[0])
 
 
 def encode_number(value: int) -> bytes:
-    """Write a value of VR US."""
+    """Encode a value of VR US."""
     try:
         return _US.pack(value)
     except struct.error:
@@ -197,38 +197,38 @@ def encode_number(value: int) -> bytes:
 
 
 def decode_tags(raw: bytes) -> tuple[int, ...]:
-    """Read values of VR AT; raises `struct.error` for a length that is no multiple of four."""
+    """Decode values of VR AT. Raises `struct.error` for a length that is not a multiple of four."""
     return tuple(group << 16 | element for group, element in _AT.iter_unpack(raw))
 
 
 def encode_tags(tags: tuple[int, ...]) -> bytes:
-    """Write values of VR AT."""
+    """Encode values of VR AT."""
     try:
         return b"".join(_AT.pack(tag >> 16, tag & 0xFFFF) for tag in tags)
     except struct.error:
-        raise EncodeError(f"{tags} are no tags") from None
+        raise EncodeError(f"{tags}: a tag has 32 bits") from None
 
 
 def decode_text(raw: bytes) -> str:
-    """Read a value of VR UI, AE or LO without its padding."""
+    """Decode a value of VR UI, AE or LO, without its padding."""
     return raw.decode("latin-1").strip("\0 ")
 
 
 def encode_text(text: str) -> bytes:
-    """Write a value of VR AE or LO, padded to even length with a space (PS3.5 6.2)."""
+    """Encode a value of VR AE or LO, padded to even length with a space (PS3.5 6.2)."""
     raw = _latin1(text)
     return raw + b" " * (len(raw) % 2)
 
 
 def encode_uid(uid: str) -> bytes:
-    """Write a value of VR UI, padded to even length with a NUL (PS3.5 9.1)."""
+    """Encode a value of VR UI, padded to even length with a NUL (PS3.5 9.1)."""
     raw = _latin1(uid)
     return raw + b"\0" * (len(raw) % 2)
 
 
 def _latin1(text: str) -> bytes:
-    # Not ASCII: what a peer sent in a request goes back to it in the response as it was.
+    # Not ASCII: a response contains the same bytes as its request.
     try:
         return text.encode("latin-1")
     except UnicodeEncodeError:
-        raise EncodeError(f"{text!r} has characters that a command set can't hold") from None
+        raise EncodeError(f"{text!r} has characters outside Latin 1, which a command set can't contain") from None

@@ -34,19 +34,19 @@ _GROUP: Final = 0x0002
 _GROUP_START: Final = b"\x02\0"
 _GROUP_LENGTH_BYTES: Final = 4
 _FIRST_END: Final = _START + SHORT_HEADER + _GROUP_LENGTH_BYTES
-"""Where the first element ends, if it is the group length."""
+"""Offset of the end of the first element, if that is the group length."""
 
 
 class FileMetaError(DicomportError, ValueError):
-    """The bytes hold no File Meta Information that can be read."""
+    """The File Meta Information can't be read."""
 
 
 class NotPart10Error(FileMetaError):
-    """There is no "DICM" after 128 bytes: no DICOM file, or a data set without its header."""
+    """No "DICM" after 128 bytes: not a DICOM file, or a data set without its header."""
 
 
 class TruncatedFileMetaError(FileMetaError):
-    """The bytes end inside the File Meta Information: read more of the file, or give up."""
+    """The bytes end inside the File Meta Information: read more of the file, if there is more."""
 
 
 def _element(number: int, vr: bytes) -> Any:
@@ -55,7 +55,7 @@ def _element(number: int, vr: bytes) -> Any:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileMeta:
-    """What group 0002 says of a data set (PS3.10 Table 7.1-1): what it is, how it is encoded, where it came from."""
+    """Group 0002 of a file: identity, encoding and origin of its data set (PS3.10 Table 7.1-1)."""
 
     media_storage_sop_class_uid: str = _element(0x0002, b"UI")
     media_storage_sop_instance_uid: str = _element(0x0003, b"UI")
@@ -63,13 +63,13 @@ class FileMeta:
     implementation_class_uid: str = _element(0x0012, b"UI")
     implementation_version_name: str = _element(0x0013, b"SH")
     source_ae_title: str = _element(0x0016, b"AE")
-    """Of the application entity that the file came from: for a receiver, the calling AE title."""
+    """The AE title of the file's origin: for a receiver, the calling AE title."""
     sending_ae_title: str = _element(0x0017, b"AE")
-    """The calling AE title of the C-STORE that brought the data set."""
+    """The calling AE title of the association that transferred the data set."""
     receiving_ae_title: str = _element(0x0018, b"AE")
-    """The called AE title of the C-STORE that brought the data set."""
+    """The called AE title of the association that transferred the data set."""
     source_presentation_address: str = _element(0x0026, b"UR")
-    """Where the file came from, a URI: "dicom:192.0.2.7" (PS3.10 7.1.1.1)."""
+    """The URI of the file's origin: "dicom:192.0.2.7" (PS3.10 7.1.1.1)."""
 
 
 _FIELDS: Final = dataclasses.fields(FileMeta)
@@ -80,9 +80,9 @@ _texts_of: Final = attrgetter(*_NAMES.values())
 
 
 def encode_file_meta(meta: FileMeta) -> bytes:
-    """Write preamble, prefix and group 0002; the data set follows right after. Empty fields are left out.
+    """Encode preamble, prefix and group 0002, without empty fields. The data set follows immediately.
 
-    The preamble is zeroed, whatever a peer sent: it is where files of other formats hide.
+    The preamble is zero, as files of other formats can hide in one. Raises `EncodeError` for a value that is too long.
     """
     elements = b"".join((_VERSION, *map(_encode_text, _NUMBERS, _VRS, _texts_of(meta))))
     return b"".join((_PREAMBLE, _PREFIX, _group_length(len(elements)), elements))
@@ -95,7 +95,7 @@ def _group_length(size: int) -> bytes:
 
 @functools.lru_cache(maxsize=256)
 def _encode_text(number: int, vr: bytes, text: str) -> bytes:
-    """Encode an element, unless it is empty; of an association's instances all but one are the same."""
+    """Encode an element, or nothing for an empty text. All but one are the same for an association's instances."""
     if not text:
         return b""
     return _encode_element(number, vr, encode_uid(text) if vr == b"UI" else encode_text(text))
@@ -109,18 +109,18 @@ def _encode_element(number: int, vr: bytes, value: bytes) -> bytes:
 
 
 _encode_header: Final = functools.lru_cache(maxsize=256)(EXPLICIT_LITTLE.header)
-"""The headers of the files of a series are nearly all the same."""
+"""The files of a series have few different headers."""
 
 _VERSION: Final = _encode_element(0x0001, b"OB", b"\0\1")
-"""Of the File Meta Information."""
+"""The element with the version of File Meta Information."""
 
 
 def decode_file_meta(data: bytes) -> tuple[FileMeta, int]:
-    """Read the File Meta Information at the start of a file, and the offset at which the data set begins.
+    """Return the File Meta Information at the start of a file, and the offset of the data set.
 
-    The group's end is where another group begins; its group length is not needed, as some writers leave it out or
-    miscount. Where it tells the end of an element, that is the group's: what a data set begins with may look like
-    more of it. Raises `NotPart10Error`, `TruncatedFileMetaError` when `data` ends before the data set begins,
+    The group ends before the first element of another group, as some writers omit or miscount the group length. If the
+    group length ends at the end of an element, the group ends there too: the first bytes of a data set can look like
+    more elements. Raises `NotPart10Error`, `TruncatedFileMetaError` if `data` ends before the data set, or
     `FileMetaError` for an element without a VR.
     """
     if len(data) < _START:
@@ -132,7 +132,7 @@ def decode_file_meta(data: bytes) -> tuple[FileMeta, int]:
 
 
 _templates: Final = Templates()
-"""The elements after a right group length, by its bytes."""
+"""The elements after a correct group length, by the bytes of the latter."""
 
 
 def _read(data: bytes) -> tuple[FileMeta, int]:
@@ -155,11 +155,11 @@ def _file_meta(values: Mapping[int, bytes]) -> FileMeta:
 
 
 _decode_text: Final = functools.lru_cache(maxsize=256)(decode_text)
-"""Of a series' files all texts but one are the same."""
+"""The files of a series have few different texts."""
 
 
 def _elements(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Walk group 0002: element number, where its value begins and ends."""
+    """Walk over group 0002: element number, and offsets of the start and end of the value."""
     at, end = _START, 0
     while at < len(data):
         header = data[at : at + SHORT_HEADER]
@@ -179,4 +179,4 @@ def _elements(data: bytes) -> Iterator[tuple[int, int, int]]:
             length = int.from_bytes(data[at : at + size], "little")
             end = at + size + length if length else 0
         at += size
-    raise TruncatedFileMetaError("ends with group 0002: there is no data set")
+    raise TruncatedFileMetaError("ends with group 0002, without a data set")

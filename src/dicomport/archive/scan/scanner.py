@@ -71,7 +71,10 @@ class Scanner:
     A value that is not wanted costs the same whatever its length. Nothing raises: what is wrong is in the `Scan`.
     """
 
-    __slots__ = ("_flags", "_inflater", "_limits", "_model", "_over", "_problem", "_size", "_start", "_syntax", "_walk")
+    __slots__ = (
+        *("_encoding", "_flags", "_inflater", "_limits", "_model", "_over"),
+        *("_problem", "_size", "_start", "_syntax", "_walk"),
+    )
 
     def __init__(
         self, transfer_syntax_uid: str, limits: ScanLimits = DEFAULT_SCAN_LIMITS, model: SeriesTemplate | None = None
@@ -79,6 +82,7 @@ class Scanner:
         """Begin. `model` is what the last data set of the same sender and kind was built like."""
         known = transfer_syntax_uid not in (_MIME, _XML)
         self._syntax = find_transfer_syntax(transfer_syntax_uid) if known else None
+        self._encoding = encoding_of(self._syntax)
         self._limits = limits
         self._model = model
         deflated = self._syntax is not None and self._syntax.deflated
@@ -115,7 +119,7 @@ class Scanner:
                 self._flags.add(ScanFlag.TRAILING_BYTES)
         if not self._over:
             walk.end()
-        facts = decode_facts(walk.values, self._limits.value_bytes, encoding_of(self._syntax).byte_order)
+        facts = decode_facts(walk.values, self._limits.value_bytes, self._encoding.byte_order)
         flags = self._flags | walk.flags
         if _has_over_long_uids(facts):
             flags.add(ScanFlag.OVER_LONG_VALUE)
@@ -163,7 +167,7 @@ class Scanner:
         """Pass over the first elements, if they are those of the model; give what is left to walk."""
         if self._model is None or self._over:
             return view
-        matched = self._model.match(encoding_of(self._syntax), view, WANTED, self._limits.value_bytes)
+        matched = self._model.match(self._encoding, view, WANTED, self._limits.value_bytes)
         if matched is None:
             return view
         walk.begin_after(matched, len(view))
@@ -171,18 +175,17 @@ class Scanner:
 
     def _begin(self, start: bytes) -> StreamWalker:
         """Begin the walk of a data set with the tag and VR `start`, unless they are of another encoding."""
-        encoding = encoding_of(self._syntax)
         vr = start[4:_PROBE]
         if self._syntax is None and start:
             self._flags.add(ScanFlag.UNKNOWN_TRANSFER_SYNTAX)
             if vr not in KNOWN_VRS or start[:2] in _BIG_STARTS:
                 self._give_up()
-        elif not encoding.explicit and vr in KNOWN_VRS:
+        elif not self._encoding.explicit and vr in KNOWN_VRS:
             # As a length it would be one of 16 KiB or more, which no element has that comes first.
             self._give_up(ProblemKind.UNDECODABLE, "begins in Explicit VR in a transfer syntax with Implicit VR")
-        elif start[:2] in (_LITTLE_STARTS if encoding.byte_order == "big" else _BIG_STARTS):
+        elif start[:2] in (_LITTLE_STARTS if self._encoding.byte_order == "big" else _BIG_STARTS):
             self._give_up(ProblemKind.UNDECODABLE, "begins in the other byte order")
-        return StreamWalker(encoding, WANTED, self._limits)
+        return StreamWalker(self._encoding, WANTED, self._limits)
 
 
 def _has_over_long_uids(facts: InstanceFacts) -> bool:
