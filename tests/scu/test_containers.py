@@ -201,7 +201,7 @@ def test_what_is_no_instance_is_named(tmp_path: Path, make: Make) -> None:
         "inner": NESTED,
         "bare": NO_HEADER,
         "DICOMDIR": "a DICOMDIR: it lists instances and is none itself",
-        "cut": "not a readable DICOM file: ends in an element's header",
+        "cut": "not a readable DICOM file: ends inside a header",
         "no data": "not a readable DICOM file: ends with group 0002, without a data set",
         "odd": "the data set is of odd length: it is truncated or damaged",
         "2": "",

@@ -242,7 +242,7 @@ def test_a_file_that_ends_within_its_header_says_where(tmp_path: Path) -> None:
     assert reason(0) == NOT_DICOM
     assert reason(131) == NOT_DICOM
     assert reason(132) == "not a readable DICOM file: ends with group 0002, without a data set"
-    assert reason(136) == "not a readable DICOM file: ends in an element's header"
+    assert reason(136) == "not a readable DICOM file: ends inside a header"
     assert reason(len(header) - 1) == "not a readable DICOM file: ends inside (0002,0010)"
     assert reason(len(header)) == "not a readable DICOM file: ends with group 0002, without a data set"
 
