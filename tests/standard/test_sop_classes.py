@@ -149,7 +149,7 @@ def test_valid_uids(uid: str) -> None:
 )
 def test_invalid_uids(uid: str) -> None:
     registry = SOPClasses()
-    with pytest.raises(ValueError, match="is not a UID"):
+    with pytest.raises(ValueError, match="is not a valid UID"):
         registry.register(uid, "MyStorage")
     assert len(registry) == 205
 

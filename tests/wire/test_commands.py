@@ -344,7 +344,7 @@ def test_a_command_set_in_explicit_vr_is_a_protocol_error() -> None:
         """,
         "little",
     )
-    with pytest.raises(ProtocolError, match="no element at offset 0") as caught:
+    with pytest.raises(ProtocolError, match="not an element at offset 0") as caught:
         decode_command(octets.data)
     assert not isinstance(caught.value, CommandError)
 
