@@ -47,7 +47,7 @@ check: check-fast
 check-fast: .venv/installed-for-tests
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/python tools/generate_standard.py --check
 	$(BIN)/python tools/draw_state_machine.py --check
 	$(BIN)/python tools/list_limits.py --check
