@@ -12,7 +12,17 @@ import trustme
 
 import dicomport
 from dicomport.scu import Instance
-from dicomport.testing import GoneError, Peer, ScriptedSCP, ScriptedSCU, ScriptError, healthy, in_turn, response
+from dicomport.testing import (
+    GoneError,
+    Peer,
+    ScriptedSCP,
+    ScriptedSCU,
+    ScriptError,
+    association_request,
+    healthy,
+    in_turn,
+    response,
+)
 from dicomport.wire import (
     Abort,
     AssociateAC,
@@ -79,6 +89,27 @@ def test_a_real_receiver_stores_what_a_script_sends() -> None:
         peer.release()
 
     assert received == [DATA]
+
+
+def test_a_requestor_with_a_custom_request_address_and_message_id() -> None:
+    def script(peer: Peer) -> None:
+        assert peer.socket.getpeername()[0] == "127.0.0.3"
+        peer.accept()
+        assert peer.silent
+        peer.answer(peer.expect(CStoreRQ))
+        assert peer.expect(Abort) == Abort()
+        peer.expect_close()
+
+    request = association_request(CT, calling="MODALITY")
+    for receive_buffer in (None, 4096):
+        with (
+            ScriptedSCP(script) as scp,
+            ScriptedSCU("127.0.0.1", scp.port, source="127.0.0.3", receive_buffer=receive_buffer) as peer,
+        ):
+            peer.associate(request=request)
+            assert peer.store("1.2.3", DATA, message_id=7).message_id_being_responded_to == 7
+            peer.abort()
+        assert scp.peers[0].request == request
 
 
 def test_two_scripts_speak_with_each_other_in_pdus_messages_and_bytes() -> None:

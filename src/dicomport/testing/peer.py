@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import reprlib
+import selectors
 import socket
 import struct
 import threading
@@ -36,6 +37,7 @@ from dicomport.wire import (
     PDataTF,
     Pdu,
     ProtocolError,
+    RawCommand,
     ReleaseRP,
     ReleaseRQ,
     Response,
@@ -99,6 +101,13 @@ class Peer:
     def unfinished(self) -> bytes:
         """What had come of a PDU when the connection ended inside it."""
         return self._incoming.unfinished
+
+    @property
+    def silent(self) -> bool:
+        """Whether nothing has arrived that is not read yet, not even the end of the connection."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.socket, selectors.EVENT_READ)
+            return not selector.select(0)
 
     # Bytes, PDUs and messages.
 
@@ -193,9 +202,16 @@ class Peer:
             yield heard
 
     def serve(self, *statuses: int) -> None:
-        """Answer C-STORE requests with these statuses in turn and then with success, all else with success."""
+        """Answer C-STORE requests with these statuses in turn and then with success, all others with success.
+
+        Responses that arrive are ignored.
+        """
         left = iter(statuses)
         for request in self.requests():
+            if isinstance(request.command, Response) or (
+                isinstance(request.command, RawCommand) and request.command.is_response
+            ):
+                continue
             self.answer(request, next(left, 0) if isinstance(request.command, CStoreRQ) else 0)
 
     # As the requestor.
@@ -203,32 +219,38 @@ class Peer:
     def associate(
         self,
         *proposals: Proposal,
+        request: AssociateRQ | None = None,
         called: str = "ANY-SCP",
         calling: str = "SCRIPTED",
         window: int | None = None,
         maximum_length: int = MAXIMUM_LENGTH,
     ) -> AssociateAC:
-        """Ask for an association and see it accepted, see `association_request`."""
+        """Send `request`, by default one that `association_request` builds, and return its acceptance."""
         self.send(
-            association_request(
+            request
+            or association_request(
                 *proposals, called=called, calling=calling, window=window, maximum_length=maximum_length
             )
         )
         return self.expect(AssociateAC)
 
-    def encode_store(self, sop_instance_uid: str, data: bytes, *, context_id: int | None = None) -> bytes:
-        """Write a C-STORE request with the next message id, on the first context that is not Verification's."""
+    def encode_store(
+        self, sop_instance_uid: str, data: bytes, *, context_id: int | None = None, message_id: int | None = None
+    ) -> bytes:
+        """Encode a C-STORE request, by default with the next message id, on the first context but Verification's."""
         context = self._context(context_id, verification=False)
         command = CStoreRQ(
-            message_id=self._next_message_id(),
+            message_id=self._next_message_id() if message_id is None else message_id,
             affected_sop_class_uid=context.abstract_syntax,
             affected_sop_instance_uid=sop_instance_uid,
         )
         return self.encode_message(context.context_id, command, data)
 
-    def store(self, sop_instance_uid: str, data: bytes, *, context_id: int | None = None) -> CStoreRSP:
-        """Send a C-STORE request and give the response."""
-        self.send(self.encode_store(sop_instance_uid, data, context_id=context_id))
+    def store(
+        self, sop_instance_uid: str, data: bytes, *, context_id: int | None = None, message_id: int | None = None
+    ) -> CStoreRSP:
+        """Send a C-STORE request and return the response, see `encode_store`."""
+        self.send(self.encode_store(sop_instance_uid, data, context_id=context_id, message_id=message_id))
         return self.expect(CStoreRSP).command
 
     def echo(self) -> CEchoRSP:
@@ -242,6 +264,11 @@ class Peer:
         """Release the association, see it confirmed, and close."""
         self.send(ReleaseRQ())
         self.expect(ReleaseRP)
+        self.close()
+
+    def abort(self) -> None:
+        """Send an A-ABORT of the service-user, and close the connection."""
+        self.send(Abort())
         self.close()
 
     # How it ends, or stands still.

@@ -150,6 +150,8 @@ class ScriptedSCP:
             sock = self._tls.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
         if self._left is not None:
             self._left -= 1
+            if self._left == 0:
+                self._listening.close()  # Before the script runs: the other side may connect again as soon as it ends.
         peer = Peer(
             sock,
             number=len(self.peers) + 1,
@@ -187,15 +189,16 @@ class ScriptedSCU(Peer):
         host: str,
         port: int,
         *,
+        source: str = "",
         receive_buffer: int | None = None,
         patience: float = PATIENCE,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        """Connect. `receive_buffer` is the system's, bytes, `patience` in seconds, `tls` a client-side context.
+        """Connect, from the local address `source` if it is set.
 
-        Raises `OSError`.
+        `receive_buffer` is the system's, bytes, `patience` in seconds, `tls` a client-side context. Raises `OSError`.
         """
-        sock = _connected(host, port, receive_buffer, patience)
+        sock = _connected(host, port, source, receive_buffer, patience)
         super().__init__(sock if tls is None else tls.wrap_socket(sock, server_hostname=host), patience=patience)
 
     def __enter__(self) -> Self:
@@ -207,13 +210,16 @@ class ScriptedSCU(Peer):
         self.close()
 
 
-def _connected(host: str, port: int, receive_buffer: int | None, patience: float) -> socket.socket:
+def _connected(host: str, port: int, source: str, receive_buffer: int | None, patience: float) -> socket.socket:
+    local = (source, 0) if source else None
     if receive_buffer is None:
-        return socket.create_connection((host, port), timeout=patience)
+        return socket.create_connection((host, port), timeout=patience, source_address=local)
     family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     sock = socket.socket(family, kind, protocol)
     # Before the connection: the window's scale is agreed on in the handshake.
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
     sock.settimeout(patience)
+    if local is not None:
+        sock.bind(local)
     sock.connect(address)
     return sock
