@@ -6,26 +6,21 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, TypeAlias, TypeVar
 
-from tests.core.peer import (
+from tests.core.associations import ECHO, POLICY, REQUEST, SETUPS, established, output
+from tests.core.messages import (
     CT,
     DATA,
-    ECHO,
     ECHO_PDU,
     LAST_COMMAND,
     LAST_DATA,
-    POLICY,
     REJECT,
     RELEASE_RP,
     RELEASE_RQ,
-    REQUEST,
-    SETUPS,
     STORE_PDU,
     STORE_SET,
     USER_ABORT,
     associate_ac,
     associate_rq,
-    established,
-    output,
     p_data,
     pdu,
     pdv,

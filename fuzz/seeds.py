@@ -19,12 +19,11 @@ from pathlib import Path
 from typing import Final
 
 from tests.archive.goldens import GOLDENS as DATA_SETS
-from tests.core.peer import (
+from tests.core.associations import POLICY, REQUEST
+from tests.core.messages import (
     COMMAND,
     DATA,
-    POLICY,
     RELEASE_RP,
-    REQUEST,
     STORE_PDU,
     associate_rq,
     command_set,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import pytest
-from tests.core.peer import CT
+from tests.core.messages import CT
 from tests.encoding.encode import EXPLICIT, element
 from tests.scp.peer import Peer, request
 

@@ -24,7 +24,7 @@ from tests.archive.sending import (
     rows,
     stored_bytes,
 )
-from tests.core.peer import LAST_COMMAND, command_set, p_data, pdv
+from tests.core.messages import LAST_COMMAND, command_set, p_data, pdv
 from tests.encoding.encode import (
     DEFLATED,
     EXPLICIT,

@@ -9,7 +9,7 @@ import pytest
 from tests.certificates import Files, Identity
 from tests.cli.commands import FILES, dicomport, receiver
 from tests.commitment.asking import MOST, SCU
-from tests.scu.peer import unused_port
+from tests.ports import unused_port
 
 from dicomport import Address, SOPReference, blocking, tls_client_context, tls_server_context
 from dicomport.cli.storescp import storescp

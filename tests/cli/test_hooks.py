@@ -13,7 +13,7 @@ from typing import Any, Final
 import click
 import pytest
 from click.testing import CliRunner
-from tests.core.peer import CT
+from tests.core.messages import CT
 from tests.encoding.encode import EXPLICIT, element
 from tests.scp.peer import Peer, request
 

@@ -11,7 +11,7 @@ import pytest
 import trustme
 from tests.archive.sending import instance
 from tests.commitment.asking import Log
-from tests.scu.peer import unused_port
+from tests.ports import unused_port
 
 import dicomport
 from dicomport import Address, CommitmentReport, CommitmentSCP, SOPReference, Status, StorageSCP

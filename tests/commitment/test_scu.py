@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import pytest
 from tests.commitment.asking import COMMITMENT, CT, INSTANCE, MOST, references
-from tests.scu.peer import unused_port
+from tests.ports import unused_port
 
 import dicomport
 from dicomport import Commitment, CommitmentReport, SOPReference, Status, Timeouts

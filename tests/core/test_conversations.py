@@ -7,7 +7,8 @@ from typing import Final
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.core.peer import CT, POLICY, REQUEST, VERIFICATION, policy_with_another_title
+from tests.core.associations import POLICY, REQUEST, policy_with_another_title
+from tests.core.messages import CT, VERIFICATION
 
 from dicomport.core import (
     Aborted,

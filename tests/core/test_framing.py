@@ -7,32 +7,25 @@ from dataclasses import replace
 from typing import Final
 
 import pytest
-from tests.core.peer import (
+from tests.core.associations import POLICY, REQUEST, drain, established, feed, opened, output, proposing
+from tests.core.messages import (
     COMMAND,
     DATA,
     ECHO_PDU,
     INVALID,
     LAST_COMMAND,
     LAST_DATA,
-    POLICY,
     RELEASE_RQ,
-    REQUEST,
     STORE_PDU,
     STORE_SET,
     UNEXPECTED,
     UNRECOGNIZED,
     USER_ABORT,
     associate_rq,
-    drain,
-    established,
-    feed,
     one_by_one,
-    opened,
-    output,
     p_data,
     pdu,
     pdv,
-    proposing,
 )
 
 from dicomport.core import (

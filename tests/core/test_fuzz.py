@@ -7,7 +7,7 @@ import pytest
 from fuzz.association import CANNED, CONVERSATION, LOCAL, STARTS, Program, Turn, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.core.peer import p_data, pdu, pdv
+from tests.core.messages import p_data, pdu, pdv
 
 from dicomport.core import ConnectionLost, CoreEvent, DataReceived, Role
 

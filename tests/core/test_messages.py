@@ -3,7 +3,8 @@
 from typing import Final
 
 import pytest
-from tests.core.peer import (
+from tests.core.associations import established, feed, output, releasing
+from tests.core.messages import (
     COMMAND,
     DATA,
     ECHO_PDU,
@@ -21,14 +22,10 @@ from tests.core.peer import (
     associate_rq,
     command_set,
     echo_elements,
-    established,
-    feed,
     number,
-    output,
     p_data,
     pdu,
     pdv,
-    releasing,
     store_elements,
 )
 

@@ -7,20 +7,8 @@ from typing import Any, Final
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.core.peer import (
-    CT,
-    EXPLICIT,
-    IMPLICIT,
-    INVALID,
-    POLICY,
-    REQUEST,
-    VERIFICATION,
-    associate_ac,
-    feed,
-    opened,
-    output,
-    proposing,
-)
+from tests.core.associations import POLICY, REQUEST, feed, opened, output, proposing
+from tests.core.messages import CT, EXPLICIT, IMPLICIT, INVALID, VERIFICATION, associate_ac
 
 import dicomport
 from dicomport.core import (

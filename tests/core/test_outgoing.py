@@ -5,19 +5,8 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.core.peer import (
-    CT,
-    ECHO,
-    ECHO_PDU,
-    POLICY,
-    associate_ac,
-    associate_rq,
-    established,
-    feed,
-    opened,
-    output,
-    proposing,
-)
+from tests.core.associations import ECHO, POLICY, established, feed, opened, output, proposing
+from tests.core.messages import CT, ECHO_PDU, associate_ac, associate_rq
 
 from dicomport.core import Association, AssociationAccepted, AssociationRequested, Role, StateError, negotiate
 from dicomport.wire import Buffer, CStoreRQ, EncodeError, PDataTF, PresentationDataValue, RawCommand, decode

@@ -4,7 +4,8 @@ import itertools
 from dataclasses import replace
 
 import pytest
-from tests.core.peer import CT, ECHO, ECHO_PDU, POLICY, RELEASE_RQ, REQUEST, USER_ABORT
+from tests.core.associations import ECHO, POLICY, REQUEST
+from tests.core.messages import CT, ECHO_PDU, RELEASE_RQ, USER_ABORT
 
 from dicomport.core import (
     Association,

@@ -8,7 +8,8 @@ from typing import Final
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from tests.core.peer import CT, ECHO, ECHO_PDU, POLICY, REQUEST, associate_rq, policy_with_another_title
+from tests.core.associations import ECHO, POLICY, REQUEST, policy_with_another_title
+from tests.core.messages import CT, ECHO_PDU, associate_rq
 
 from dicomport.core import (
     Aborted,

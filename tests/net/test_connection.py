@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from tests.core.peer import RELEASE_RQ, established
+from tests.core.associations import established
+from tests.core.messages import RELEASE_RQ
 from tests.net.pairs import PATIENT, SHORT, read, stream_pair, until
 
 from dicomport.core import Association, ReleaseRequested

@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from typing import Final
 
 import pytest
-from tests.core.peer import RELEASE_RQ, associate_rq, established, opened, output, released_by_us
+from tests.core.associations import established, opened, output, released_by_us
+from tests.core.messages import RELEASE_RQ, associate_rq
 
 from dicomport.core import Association, AssociationRequested, ConnectionLost, CoreEvent, ReleaseRequested, Role, State
 from dicomport.net import FLUSH, Steps, Timeouts, Timer, TimerExpiredError, next_event

@@ -7,7 +7,8 @@ from typing import Any, Final
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.core.peer import CT, EXPLICIT, IMPLICIT, POLICY, RELEASE_RQ, USER_ABORT, VERIFICATION, p_data, pdv
+from tests.core.associations import POLICY
+from tests.core.messages import CT, EXPLICIT, IMPLICIT, RELEASE_RQ, USER_ABORT, VERIFICATION, p_data, pdv
 from tests.scp.peer import STORE, context, in_fragments, request, store_command
 
 from dicomport.core import Association, Role, negotiate

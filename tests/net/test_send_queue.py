@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 import pytest
-from tests.core.peer import established
+from tests.core.associations import established
 from tests.net.pairs import SHORT, stream_pair, tcp_pair
 
 from dicomport.core import Association, Role

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from tests.core.peer import APPLICATION_CONTEXT, CT, EXPLICIT, IMPLICIT, VERIFICATION, item, pdu
+from tests.core.messages import APPLICATION_CONTEXT, CT, EXPLICIT, IMPLICIT, VERIFICATION, item, pdu
 from tests.robustness.attacks import Attack, data_set, sent
 from tests.scu.data import MR, part10
 

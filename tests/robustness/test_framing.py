@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from tests.core.peer import (
+from tests.core.messages import (
     COMMAND,
     DATA,
     ECHO_PDU,

@@ -11,7 +11,7 @@ import struct
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
-from tests.core.peer import (
+from tests.core.messages import (
     COMMAND,
     CT,
     EXPLICIT,

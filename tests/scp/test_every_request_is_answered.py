@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Final
 
 import pytest
-from tests.core.peer import (
+from tests.core.messages import (
     CT,
     INVALID,
     LAST_COMMAND,

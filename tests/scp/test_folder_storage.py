@@ -12,7 +12,7 @@ import pydicom
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.core.peer import CT, EXPLICIT, LAST_COMMAND, command_set, p_data, pdv
+from tests.core.messages import CT, EXPLICIT, LAST_COMMAND, command_set, p_data, pdv
 from tests.files.faults import Disk, Fault
 from tests.files.test_names import HOSTILE
 from tests.scp.peer import DATA_SET, STORE, Peer, in_fragments, request, store, store_command, store_elements

@@ -13,7 +13,7 @@ from typing import Final
 
 import pytest
 from tests.archive.sending import bytes_of, instance
-from tests.core.peer import command_set, p_data, pdv, store_elements
+from tests.core.messages import command_set, p_data, pdv, store_elements
 
 from dicomport import FolderStorage, Status, StorageSCP, StoreRequest
 from dicomport.archive import Archive

@@ -13,7 +13,7 @@ from typing import Final
 
 import pytest
 import trustme
-from tests.core.peer import LAST_DATA, item, p_data, pdu, pdv
+from tests.core.messages import LAST_DATA, item, p_data, pdu, pdv
 from tests.scp.peer import DATA_SET, STORE, Peer, request, store, store_command
 from tests.scp.storages import Recorder
 

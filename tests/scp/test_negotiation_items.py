@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Final
 
 import pytest
-from tests.core.peer import CT, EXPLICIT, IMPLICIT, VERIFICATION
+from tests.core.messages import CT, EXPLICIT, IMPLICIT, VERIFICATION
 from tests.scp.peer import Peer, context, request
 from tests.scp.storages import Recorder
 

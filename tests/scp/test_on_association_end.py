@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import pytest
-from tests.core.peer import INVALID
+from tests.core.messages import INVALID
 from tests.scp.peer import STORE, Peer, in_fragments, request, store_command
 from tests.scp.storages import Recorder
 

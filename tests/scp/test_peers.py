@@ -9,7 +9,7 @@ from typing import Final
 
 import pytest
 import trustme
-from tests.core.peer import CT, EXPLICIT, IMPLICIT, VERIFICATION
+from tests.core.messages import CT, EXPLICIT, IMPLICIT, VERIFICATION
 from tests.scp.peer import Peer as Requestor
 from tests.scp.peer import context, request
 from tests.scp.storages import Recorder

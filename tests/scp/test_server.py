@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from tests.core.peer import INVALID, RELEASE_RQ, USER_ABORT, associate_rq
+from tests.core.messages import INVALID, RELEASE_RQ, USER_ABORT, associate_rq
 from tests.scp.peer import DATA_SET, STORE, Peer, in_fragments, request, store, store_command
 from tests.scp.storages import Recorder
 

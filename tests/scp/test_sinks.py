@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 import pytest
-from tests.core.peer import RELEASE_RQ
+from tests.core.messages import RELEASE_RQ
 from tests.scp.peer import (
     DATA_SET,
     STORE,

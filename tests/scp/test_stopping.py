@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Final, TypeVar
 
 import pytest
-from tests.core.peer import RELEASE_RQ, USER_ABORT
+from tests.core.messages import RELEASE_RQ, USER_ABORT
 from tests.scp.peer import DATA_SET, STORE, Peer, in_fragments, store, store_command
 from tests.scp.storages import Recorder
 

@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 
 import pydicom
 import pytest
-from tests.core.peer import LAST_COMMAND, command_set, p_data, pdv
+from tests.core.messages import LAST_COMMAND, command_set, p_data, pdv
 from tests.scp.peer import DATA_SET, STORE, Peer, in_fragments, request, store_command, store_elements
 
 from dicomport import Durability, StorageSCP, StoreRequest

@@ -12,7 +12,7 @@ from typing import Final
 
 import pytest
 import trustme
-from tests.core.peer import LAST_DATA, USER_ABORT, p_data, pdv
+from tests.core.messages import LAST_DATA, USER_ABORT, p_data, pdv
 from tests.scp.peer import STORE, Peer, request, store, store_command
 from tests.scp.storages import Recorder
 

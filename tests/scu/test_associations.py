@@ -5,10 +5,13 @@ import contextlib
 import struct
 import time
 from collections.abc import Coroutine
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, cast
 
 import pytest
+from tests.core.messages import COMMAND, DATA, LAST_DATA, p_data, pdv
+from tests.ports import unused_port
 from tests.scu.data import (
     CR,
     CT,
@@ -23,29 +26,30 @@ from tests.scu.data import (
     part10,
     pattern,
 )
-from tests.scu.peer import (
-    Link,
-    Message,
+from tests.scu.runners import APIS, Api, Association, with_both
+from tests.scu.scripts import (
     acceptance,
     accepted,
-    p_data,
+    messages,
+    pdus,
     refused,
     replying,
-    response,
+    requests,
     scripted,
     serving,
-    unused_port,
+    stored,
 )
-from tests.scu.runners import APIS, Api, Association, with_both
 
 import dicomport
 from dicomport.core import NegotiationResult
 from dicomport.scu import Instance, NotSendableError
 from dicomport.scu.inputs.locations import FileRegion, stamp_of
+from dicomport.testing import GoneError, Peer, encode_message, response
 from dicomport.wire import (
     Abort,
     AbortReason,
     AssociateRJ,
+    AssociateRQ,
     AsynchronousOperationsWindow,
     CEchoRQ,
     CStoreRQ,
@@ -85,9 +89,9 @@ def raw(field: int, message_id: int, *, data_set: bool = False, sop_class: str =
     )
 
 
-def statuses(link: Link) -> list[tuple[int, int, int]]:
+def statuses(peer: Peer) -> list[tuple[int, int, int]]:
     """Give command field, message id and status of each refusal that the peer got."""
-    commands = [message.command for message in link.messages]
+    commands = [message.command for message in messages(peer)]
     responses = [command if isinstance(command, RawCommand) else command.to_raw() for command in commands]
 
     def number(command: RawCommand, element: Element) -> int:
@@ -109,10 +113,10 @@ def statuses(link: Link) -> list[tuple[int, int, int]]:
 
 @with_both
 def test_a_block_is_an_association_and_its_end_the_release(api: Api) -> None:
-    with scripted(serving(0xB000)) as peer:
+    with scripted(serving(0xB000)) as scp:
 
         async def scenario() -> None:
-            async with api.associate(HOST, peer.port, contexts=CONTEXTS) as association:
+            async with api.associate(HOST, scp.port, contexts=CONTEXTS) as association:
                 assert association.open
                 assert (await association.c_echo()).code == 0
                 stored = await association.c_store(CT_FILE)
@@ -127,9 +131,9 @@ def test_a_block_is_an_association_and_its_end_the_release(api: Api) -> None:
 
         api.run(scenario())
 
-    [link] = peer.links
-    assert [message.data for message in link.messages] == [b"", data_set_of(CT_FILE)]
-    assert link.pdus == [ReleaseRQ()]
+    [peer] = scp.peers
+    assert [message.data for message in messages(peer)] == [b"", data_set_of(CT_FILE)]
+    assert pdus(peer) == [ReleaseRQ()]
 
 
 @with_both
@@ -142,8 +146,8 @@ def test_what_was_agreed_on_is_there_to_be_looked_at(api: Api) -> None:
             outcome: NegotiationResult = association.outcome
             return outcome
 
-    with scripted(serving(answer=answer, maximum_length=1234)) as peer:
-        outcome = api.run(scenario(peer.port))
+    with scripted(serving(answer=answer, maximum_length=1234)) as scp:
+        outcome = api.run(scenario(scp.port))
 
     assert [(c.context_id, c.abstract_syntax, c.transfer_syntax, c.reason) for c in outcome.contexts] == [
         (1, VERIFICATION, EXPLICIT, "accepted"),
@@ -169,36 +173,36 @@ def test_all_that_can_be_negotiated_reaches_the_peer(api: Api) -> None:
         async with api.associate(HOST, port, contexts=[CT], ae_title="ME", called_ae_title="YOU", **items):
             pass
 
-    with scripted(serving()) as peer:
-        api.run(scenario(peer.port))
+    with scripted(serving()) as scp:
+        api.run(scenario(scp.port))
 
-    [request] = peer.requests
+    [request] = requests(scp)
     assert (request.calling_ae_title, request.called_ae_title) == ("ME", "YOU")
     assert {name: getattr(request.user_information, name) for name in items} == items
 
 
 @with_both
 def test_a_block_that_raises_aborts(api: Api) -> None:
-    with scripted(serving()) as peer:
+    with scripted(serving()) as scp:
 
         async def scenario() -> None:
-            async with api.associate(HOST, peer.port, contexts=CONTEXTS) as association:
+            async with api.associate(HOST, scp.port, contexts=CONTEXTS) as association:
                 await association.c_echo()
                 raise OursError
 
         with pytest.raises(OursError):
             api.run(scenario())
 
-    assert peer.links[0].pdus == [Abort(AbortReason.SERVICE_USER)]
+    assert pdus(scp.peers[0]) == [Abort(AbortReason.SERVICE_USER)]
 
 
 @with_both
 @pytest.mark.parametrize("how", ["release", "abort"])
 def test_a_block_may_end_the_association_itself(api: Api, how: str) -> None:
-    with scripted(serving()) as peer:
+    with scripted(serving()) as scp:
 
         async def scenario() -> None:
-            async with api.associate(HOST, peer.port, contexts=CONTEXTS) as association:
+            async with api.associate(HOST, scp.port, contexts=CONTEXTS) as association:
                 await getattr(association, how)()
                 assert not association.open
                 for use in (association.c_echo(), association.c_store(CT_FILE), association.release()):
@@ -208,15 +212,15 @@ def test_a_block_may_end_the_association_itself(api: Api, how: str) -> None:
 
         api.run(scenario())
 
-    assert peer.links[0].pdus == [ReleaseRQ() if how == "release" else Abort(AbortReason.SERVICE_USER)]
+    assert pdus(scp.peers[0]) == [ReleaseRQ() if how == "release" else Abort(AbortReason.SERVICE_USER)]
 
 
 @with_both
 def test_after_the_block_nothing_can_be_sent(api: Api) -> None:
-    with scripted(serving()) as peer:
+    with scripted(serving()) as scp:
 
         async def scenario() -> None:
-            async with api.associate(HOST, peer.port, contexts=CONTEXTS) as association:
+            async with api.associate(HOST, scp.port, contexts=CONTEXTS) as association:
                 pass
             with pytest.raises(dicomport.ConnectionLostError, match="the association has ended"):
                 await association.c_echo()
@@ -239,15 +243,15 @@ def test_a_cancelled_task_aborts() -> None:
         with pytest.raises(asyncio.CancelledError):
             await task
 
-    with scripted(replying_to_nothing) as peer:
-        asyncio.run(scenario(peer.port))
+    with scripted(replying_to_nothing) as scp:
+        asyncio.run(scenario(scp.port))
 
-    assert peer.links[0].pdus == [Abort(AbortReason.SERVICE_USER)]
+    assert pdus(scp.peers[0]) == [Abort(AbortReason.SERVICE_USER)]
 
 
-def replying_to_nothing(link: Link) -> None:
-    link.accept()
-    while link.hear() is not None:
+def replying_to_nothing(peer: Peer) -> None:
+    peer.accept()
+    while peer.receive() is not None:
         pass
 
 
@@ -264,11 +268,11 @@ def test_what_cannot_be_sent_leaves_the_association_alive(api: Api, tmp_path: Pa
     def answer(proposed: PresentationContextRQ) -> PresentationContextAC:
         return refused(proposed) if proposed.abstract_syntax == MR else accepted(proposed)
 
-    with scripted(serving(0xA700, answer=answer)) as peer:
+    with scripted(serving(0xA700, answer=answer)) as scp:
 
         async def scenario() -> None:
             contexts = [VERIFICATION, (CT, IMPLICIT), (MR, JPEG)]
-            async with api.associate(HOST, peer.port, contexts=contexts) as association:
+            async with api.associate(HOST, scp.port, contexts=contexts) as association:
                 with pytest.raises(NotSendableError, match="not a DICOM file"):
                     await association.c_store(tmp_path / "text")
                 with pytest.raises(NotSendableError, match="No such file or directory"):
@@ -290,24 +294,24 @@ def test_what_cannot_be_sent_leaves_the_association_alive(api: Api, tmp_path: Pa
 
         api.run(scenario())
 
-    [link] = peer.links
-    assert link.stored == ["1.2.3.7", "1.2.3.8"]
-    assert link.pdus == [ReleaseRQ()]
+    [peer] = scp.peers
+    assert [store.command.affected_sop_instance_uid for store in peer.stores] == ["1.2.3.7", "1.2.3.8"]
+    assert pdus(peer) == [ReleaseRQ()]
 
 
 @with_both
 def test_without_a_context_for_it_there_is_no_echo_and_no_harm(api: Api) -> None:
-    with scripted(serving()) as peer:
+    with scripted(serving()) as scp:
 
         async def scenario() -> None:
-            async with api.associate(HOST, peer.port, contexts=[CT]) as association:
+            async with api.associate(HOST, scp.port, contexts=[CT]) as association:
                 with pytest.raises(dicomport.NoContextError, match="no presentation context for verification"):
                     await association.c_echo()
                 assert (await association.c_store(instance())).accepted
 
         api.run(scenario())
 
-    assert peer.links[0].pdus == [ReleaseRQ()]
+    assert pdus(scp.peers[0]) == [ReleaseRQ()]
 
 
 @with_both
@@ -317,10 +321,10 @@ def test_a_message_that_has_begun_and_cannot_end_aborts(api: Api, tmp_path: Path
     source = FileRegion(str(path), 0, 4 << 20, stamp_of(path.stat()))
     found = Instance(CT, "1.2.3.4", IMPLICIT, source)
 
-    with scripted(serving()) as peer:
+    with scripted(serving()) as scp:
 
         async def scenario() -> None:
-            async with api.associate(HOST, peer.port, contexts=[(CT, IMPLICIT)]) as association:
+            async with api.associate(HOST, scp.port, contexts=[(CT, IMPLICIT)]) as association:
                 with pytest.raises(NotSendableError, match="can't be read to its end"):
                     await association.c_store(found)
                 assert not association.open
@@ -329,7 +333,7 @@ def test_a_message_that_has_begun_and_cannot_end_aborts(api: Api, tmp_path: Path
 
         api.run(scenario())
 
-    assert peer.links[0].pdus == [Abort(AbortReason.SERVICE_USER)]
+    assert pdus(scp.peers[0]) == [Abort(AbortReason.SERVICE_USER)]
 
 
 @with_both
@@ -339,17 +343,17 @@ def test_a_context_with_several_syntaxes_sends_in_the_one_that_was_chosen(api: A
 
         return PresentationContextAC(proposed.context_id, ContextResult.ACCEPTED, proposed.transfer_syntaxes[-1])
 
-    with scripted(serving(answer=answer)) as peer:
+    with scripted(serving(answer=answer)) as scp:
 
         async def scenario() -> None:
-            async with api.associate(HOST, peer.port, contexts=[(CT, (JPEG, EXPLICIT, IMPLICIT))]) as association:
+            async with api.associate(HOST, scp.port, contexts=[(CT, (JPEG, EXPLICIT, IMPLICIT))]) as association:
                 assert (await association.c_store(instance(1, syntax=IMPLICIT))).accepted
                 with pytest.raises(dicomport.NoContextError, match="only in Implicit VR Little Endian"):
                     await association.c_store(instance(2, syntax=JPEG))
 
         api.run(scenario())
 
-    assert peer.stored == [["1.2.3.1"]]
+    assert stored(scp) == [["1.2.3.1"]]
 
 
 @with_both
@@ -375,28 +379,28 @@ def test_a_rejection_has_its_value(api: Api) -> None:
             raise AssertionError
 
     with (
-        scripted(replying(rejection.encode())) as peer,
+        scripted(replying(rejection.encode())) as scp,
         pytest.raises(
             dicomport.RejectedError, match=r"rejected the association \(permanent\): called AE title"
         ) as error,
     ):
-        api.run(scenario(peer.port))
+        api.run(scenario(scp.port))
 
     assert error.value.rejection == rejection
 
 
 @with_both
 def test_an_abort_has_its_value(api: Api) -> None:
-    def script(link: Link) -> None:
-        link.accept()
-        link.message()
-        link.send(Abort(AbortReason.UNEXPECTED_PDU).encode())
-        assert link.hear() is None
+    def script(peer: Peer) -> None:
+        peer.accept()
+        peer.expect(CEchoRQ)
+        peer.send(Abort(AbortReason.UNEXPECTED_PDU))
+        assert peer.receive() is None
 
-    with scripted(script) as peer:
+    with scripted(script) as scp:
 
         async def scenario() -> None:
-            async with api.associate(HOST, peer.port, contexts=CONTEXTS) as association:
+            async with api.associate(HOST, scp.port, contexts=CONTEXTS) as association:
                 try:
                     await association.c_echo()
                 finally:
@@ -410,39 +414,39 @@ def test_an_abort_has_its_value(api: Api) -> None:
 
 @with_both
 def test_what_the_peer_breaks_is_told_and_answered(api: Api) -> None:
-    def script(link: Link) -> None:
-        link.accept()
-        link.message()
-        link.send(b"\xff" * 6)
-        while link.hear() is not None:
+    def script(peer: Peer) -> None:
+        peer.accept()
+        peer.expect(CEchoRQ)
+        peer.send(b"\xff" * 6)
+        while peer.receive() is not None:
             pass
 
-    with scripted(script) as peer:
+    with scripted(script) as scp:
 
         async def scenario() -> None:
-            async with api.associate(HOST, peer.port, contexts=CONTEXTS) as association:
+            async with api.associate(HOST, scp.port, contexts=CONTEXTS) as association:
                 await association.c_echo()
 
         with pytest.raises(dicomport.AbortedError, match=r"violated the protocol.*PDU type FFH is unknown") as error:
             api.run(scenario())
 
     assert not error.value.aborted.by_peer
-    assert peer.links[0].pdus[0] == Abort(AbortReason.UNRECOGNIZED_PDU)
+    assert pdus(scp.peers[0])[0] == Abort(AbortReason.UNRECOGNIZED_PDU)
 
 
 @with_both
 @pytest.mark.parametrize("ending", ["close", "reset"])
 def test_a_lost_connection_is_told(api: Api, ending: str) -> None:
-    def script(link: Link) -> None:
-        link.accept()
-        link.message()
+    def script(peer: Peer) -> None:
+        peer.accept()
+        peer.expect(CEchoRQ)
         if ending == "reset":
-            link.reset()
+            peer.reset()
 
-    with scripted(script) as peer:
+    with scripted(script) as scp:
 
         async def scenario() -> None:
-            async with api.associate(HOST, peer.port, contexts=CONTEXTS) as association:
+            async with api.associate(HOST, scp.port, contexts=CONTEXTS) as association:
                 with pytest.raises(dicomport.ConnectionLostError, match="the peer closed the connection"):
                     await association.c_echo()
                 assert not association.open
@@ -452,16 +456,16 @@ def test_a_lost_connection_is_told(api: Api, ending: str) -> None:
 
 @with_both
 def test_a_peer_that_does_not_confirm_the_release_is_told_at_the_end_of_the_block(api: Api) -> None:
-    def script(link: Link) -> None:
-        link.accept()
-        assert link.hear() == ReleaseRQ()
+    def script(peer: Peer) -> None:
+        peer.accept()
+        assert peer.receive() == ReleaseRQ()
 
     async def scenario(port: int) -> None:
         async with api.associate(HOST, port, contexts=CONTEXTS):
             pass
 
-    with scripted(script) as peer, pytest.raises(dicomport.ConnectionLostError, match="the peer closed the connection"):
-        api.run(scenario(peer.port))
+    with scripted(script) as scp, pytest.raises(dicomport.ConnectionLostError, match="the peer closed the connection"):
+        api.run(scenario(scp.port))
 
 
 # Timers.
@@ -474,13 +478,13 @@ def test_the_acse_timer_bounds_the_wait_for_the_acceptance(api: Api) -> None:
             raise AssertionError
 
     with (
-        scripted(replying()) as peer,
+        scripted(replying()) as scp,
         pytest.raises(dicomport.TimerExpiredError, match=r"acse timer .* 0\.2 s") as error,
     ):
-        api.run(scenario(peer.port))
+        api.run(scenario(scp.port))
 
     assert error.value.timer.name == "acse"
-    assert peer.links[0].pdus == [Abort(AbortReason.SERVICE_USER)]
+    assert pdus(scp.peers[0]) == [Abort(AbortReason.SERVICE_USER)]
 
 
 @with_both
@@ -492,41 +496,41 @@ def test_the_release_timer_bounds_the_wait_for_the_release(api: Api, timeouts: d
         async with api.associate(HOST, port, contexts=CONTEXTS, timeouts=timeouts):
             pass
 
-    with scripted(replying_to_nothing) as peer, pytest.raises(dicomport.TimerExpiredError, match="release timer"):
-        api.run(scenario(peer.port))
+    with scripted(replying_to_nothing) as scp, pytest.raises(dicomport.TimerExpiredError, match="release timer"):
+        api.run(scenario(scp.port))
 
-    assert peer.links[0].pdus == [ReleaseRQ(), Abort(AbortReason.SERVICE_USER)]
+    assert pdus(scp.peers[0]) == [ReleaseRQ(), Abort(AbortReason.SERVICE_USER)]
 
 
 @with_both
 def test_the_dimse_timer_bounds_the_wait_for_an_answer(api: Api) -> None:
-    with scripted(replying_to_nothing) as peer:
+    with scripted(replying_to_nothing) as scp:
 
         async def scenario() -> None:
             timeouts = dicomport.Timeouts(dimse=SHORT)
-            async with api.associate(HOST, peer.port, contexts=CONTEXTS, timeouts=timeouts) as association:
+            async with api.associate(HOST, scp.port, contexts=CONTEXTS, timeouts=timeouts) as association:
                 with pytest.raises(dicomport.TimerExpiredError, match="dimse timer"):
                     await association.c_echo()
                 assert not association.open
 
         api.run(scenario())
 
-    assert peer.links[0].pdus == [Abort(AbortReason.SERVICE_USER)]
+    assert pdus(scp.peers[0]) == [Abort(AbortReason.SERVICE_USER)]
 
 
 def test_the_dimse_timer_is_not_started_anew_by_what_is_no_answer() -> None:
     """`Timeouts.dimse` runs from the moment that the request's last byte has left."""
 
-    def script(link: Link) -> None:
-        link.accept()
-        message = link.message()
+    def script(peer: Peer) -> None:
+        peer.accept()
+        message = peer.expect(CEchoRQ)
         patience = time.monotonic() + 1
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(GoneError):
             while time.monotonic() < patience:
-                link.respond(message, message_id=message.message_id + 1)
+                peer.answer(message, replace(response(message.command), message_id_being_responded_to=2))
 
-    with scripted(script) as peer, pytest.raises(dicomport.TimerExpiredError, match="dimse timer"):
-        APIS[0].run(_echo(APIS[0], peer.port, dicomport.Timeouts(dimse=SHORT)))
+    with scripted(script) as scp, pytest.raises(dicomport.TimerExpiredError, match="dimse timer"):
+        APIS[0].run(_echo(APIS[0], scp.port, dicomport.Timeouts(dimse=SHORT)))
 
 
 # Message ids.
@@ -535,10 +539,10 @@ def test_the_dimse_timer_is_not_started_anew_by_what_is_no_answer() -> None:
 @with_both
 def test_message_ids_wrap_from_65535_to_1(api: Api) -> None:
     """0 is no Message ID that every peer knows (robustness C11)."""
-    with scripted(serving()) as peer:
+    with scripted(serving()) as scp:
 
         async def scenario() -> None:
-            async with api.associate(HOST, peer.port, contexts=CONTEXTS) as association:
+            async with api.associate(HOST, scp.port, contexts=CONTEXTS) as association:
                 await association.c_echo()
                 inner = getattr(association, "blocking", association)
                 inner._requestor.exchange._message_id = 65533
@@ -549,7 +553,7 @@ def test_message_ids_wrap_from_65535_to_1(api: Api) -> None:
 
         api.run(scenario())
 
-    assert [message.message_id for message in peer.links[0].messages] == [1, 65534, 65535, 1, 2]
+    assert [message.command.message_id for message in messages(scp.peers[0])] == [1, 65534, 65535, 1, 2]
 
 
 # What the peer asks while it owes an answer.
@@ -564,12 +568,12 @@ async def _echo(api: Api, port: int, timeouts: dicomport.Timeouts | None = None)
 def interrupted(*pdus: bytes, status: int = 0xB000) -> Any:
     """Make the script of a peer that says something else before it answers."""
 
-    def script(link: Link) -> None:
-        link.accept()
-        message = link.message()
-        link.send(*pdus)
-        link.respond(message, status)
-        link.serve()
+    def script(peer: Peer) -> None:
+        peer.accept()
+        message = peer.expect(CEchoRQ)
+        peer.send(*pdus)
+        peer.answer(message, status)
+        peer.serve()
 
     return script
 
@@ -577,32 +581,36 @@ def interrupted(*pdus: bytes, status: int = 0xB000) -> Any:
 @with_both
 @pytest.mark.parametrize("field", [0x0020, 0x0021, 0x0010, 0x0110, 0x0120, 0x0140, 0x0150, 0x7777])
 def test_a_request_of_the_peer_s_is_refused_and_the_wait_goes_on(api: Api, field: int) -> None:
-    with scripted(interrupted(p_data(3, encode_command(raw(field, 42))))) as peer:
-        assert api.run(_echo(api, peer.port)).code == 0xB000
+    with scripted(interrupted(encode_message(3, raw(field, 42), None))) as scp:
+        assert api.run(_echo(api, scp.port)).code == 0xB000
 
-    assert statuses(peer.links[0]) == [(field | 0x8000, 42, 0x0211)]
-    assert peer.links[0].pdus == [ReleaseRQ()]
+    assert statuses(scp.peers[0]) == [(field | 0x8000, 42, 0x0211)]
+    assert pdus(scp.peers[0]) == [ReleaseRQ()]
 
 
 @with_both
 def test_a_c_store_of_the_peer_s_is_refused_with_its_data_set_passed_over(api: Api) -> None:
     command = CStoreRQ(message_id=9, affected_sop_class_uid=CT, affected_sop_instance_uid="1.2.3")
-    pdus = (p_data(3, encode_command(command)), p_data(3, pattern(5000), 0), p_data(3, pattern(100), 2))
+    pdus = (
+        encode_message(3, command, None),
+        p_data(pdv(3, DATA, pattern(5000))),
+        p_data(pdv(3, LAST_DATA, pattern(100))),
+    )
 
-    with scripted(interrupted(*pdus)) as peer:
-        assert api.run(_echo(api, peer.port)).code == 0xB000
+    with scripted(interrupted(*pdus)) as scp:
+        assert api.run(_echo(api, scp.port)).code == 0xB000
 
-    assert statuses(peer.links[0]) == [(0x8001, 9, 0x0211)]
+    assert statuses(scp.peers[0]) == [(0x8001, 9, 0x0211)]
 
 
 @with_both
 def test_a_c_echo_of_the_peer_s_is_refused_too(api: Api) -> None:
     command = CEchoRQ(message_id=9, affected_sop_class_uid=VERIFICATION)
 
-    with scripted(interrupted(p_data(1, encode_command(command)))) as peer:
-        assert api.run(_echo(api, peer.port)).code == 0xB000
+    with scripted(interrupted(encode_message(1, command, None))) as scp:
+        assert api.run(_echo(api, scp.port)).code == 0xB000
 
-    assert statuses(peer.links[0]) == [(0x8030, 9, 0x0211)]
+    assert statuses(scp.peers[0]) == [(0x8030, 9, 0x0211)]
 
 
 @with_both
@@ -610,10 +618,10 @@ def test_a_malformed_request_of_the_peer_s_is_refused_as_what_it_is(api: Api) ->
     command = raw(0x0001, 9)
     without = RawCommand({**command.elements, Element.AFFECTED_SOP_INSTANCE_UID: b""})
 
-    with scripted(interrupted(p_data(3, encode_command(without)))) as peer:
-        assert api.run(_echo(api, peer.port)).code == 0xB000
+    with scripted(interrupted(encode_message(3, without, None))) as scp:
+        assert api.run(_echo(api, scp.port)).code == 0xB000
 
-    assert statuses(peer.links[0]) == [(0x8001, 9, 0x0117)]
+    assert statuses(scp.peers[0]) == [(0x8001, 9, 0x0117)]
 
 
 @with_both
@@ -627,23 +635,23 @@ def test_a_c_cancel_is_never_answered(api: Api) -> None:
         }
     )
 
-    with scripted(interrupted(p_data(1, encode_command(cancel)))) as peer:
-        assert api.run(_echo(api, peer.port)).code == 0xB000
+    with scripted(interrupted(encode_message(1, cancel, None))) as scp:
+        assert api.run(_echo(api, scp.port)).code == 0xB000
 
-    assert statuses(peer.links[0]) == []
+    assert statuses(scp.peers[0]) == []
 
 
 @with_both
 def test_responses_to_nobody_are_passed_over(api: Api) -> None:
     """Robustness C10."""
-    nobody = Message(1, CEchoRQ(message_id=1, affected_sop_class_uid=VERIFICATION), b"", (), 0)
-    pdus = [p_data(1, encode_command(response(nobody, 0xA700, message_id=number))) for number in (0, 2, 65535)]
+    answer = response(CEchoRQ(message_id=1, affected_sop_class_uid=VERIFICATION), 0xA700)
+    unasked = [encode_message(1, replace(answer, message_id_being_responded_to=number)) for number in (0, 2, 65535)]
     unknown = raw(0x8020, 0, STATUS=b"\0\xff", MESSAGE_ID_BEING_RESPONDED_TO=b"\1\0")
 
-    with scripted(interrupted(*pdus, p_data(1, encode_command(unknown)))) as peer:
-        assert api.run(_echo(api, peer.port)).code == 0xB000
+    with scripted(interrupted(*unasked, encode_message(1, unknown, None))) as scp:
+        assert api.run(_echo(api, scp.port)).code == 0xB000
 
-    assert statuses(peer.links[0]) == []
+    assert statuses(scp.peers[0]) == []
 
 
 # Releases of the peer's (PS3.8 7.2, Table 9-8).
@@ -653,99 +661,99 @@ def test_responses_to_nobody_are_passed_over(api: Api) -> None:
 def test_a_release_collision_ends_well_for_the_requestor(api: Api) -> None:
     """AR-8, AR-9, AR-3: the requestor confirms first, and is confirmed then."""
 
-    def script(link: Link) -> None:
-        link.accept()
-        assert link.hear() == ReleaseRQ()
-        link.send(ReleaseRQ().encode())
-        assert link.hear() == ReleaseRP()
-        link.send(ReleaseRP().encode())
-        assert link.hear() is None
+    def script(peer: Peer) -> None:
+        peer.accept()
+        assert peer.receive() == ReleaseRQ()
+        peer.send(ReleaseRQ())
+        assert peer.receive() == ReleaseRP()
+        peer.send(ReleaseRP())
+        assert peer.receive() is None
 
     async def scenario(port: int) -> None:
         async with api.associate(HOST, port, contexts=CONTEXTS):
             pass
 
-    with scripted(script) as peer:
-        api.run(scenario(peer.port))
+    with scripted(script) as scp:
+        api.run(scenario(scp.port))
 
-    assert peer.links[0].pdus == [ReleaseRQ(), ReleaseRP()]
+    assert pdus(scp.peers[0]) == [ReleaseRQ(), ReleaseRP()]
 
 
 @with_both
 def test_a_release_that_crosses_ours_on_the_way_is_a_collision_too(api: Api) -> None:
-    def script(link: Link) -> None:
-        request = link.read_request()
-        link.send(acceptance(request).encode(), ReleaseRQ().encode())
-        assert link.hear() == ReleaseRQ()
-        assert link.hear() == ReleaseRP()
-        link.send(ReleaseRP().encode())
-        assert link.hear() is None
+    def script(peer: Peer) -> None:
+        request = peer.expect(AssociateRQ)
+        peer.send(acceptance(request), ReleaseRQ())
+        assert peer.receive() == ReleaseRQ()
+        assert peer.receive() == ReleaseRP()
+        peer.send(ReleaseRP())
+        assert peer.receive() is None
 
     async def scenario(port: int) -> None:
         async with api.associate(HOST, port, contexts=CONTEXTS):
             pass
 
-    with scripted(script) as peer:
-        api.run(scenario(peer.port))
+    with scripted(script) as scp:
+        api.run(scenario(scp.port))
 
 
 @with_both
 def test_answers_that_come_late_do_not_disturb_the_release(api: Api) -> None:
-    def script(link: Link) -> None:
-        link.accept()
-        message = link.message()
-        link.respond(message)
-        assert link.hear() == ReleaseRQ()
-        link.respond(message)
-        link.send(ReleaseRP().encode())
-        assert link.hear() is None
+    def script(peer: Peer) -> None:
+        peer.accept()
+        message = peer.expect(CEchoRQ)
+        peer.answer(message)
+        assert peer.receive() == ReleaseRQ()
+        peer.answer(message)
+        peer.send(ReleaseRP())
+        assert peer.receive() is None
 
-    with scripted(script) as peer:
-        assert api.run(_echo(api, peer.port)).code == 0
+    with scripted(script) as scp:
+        assert api.run(_echo(api, scp.port)).code == 0
 
 
 @with_both
 def test_a_peer_that_releases_instead_of_answering_is_told(api: Api) -> None:
-    def script(link: Link) -> None:
-        link.accept()
-        link.message()
-        link.send(ReleaseRQ().encode())
-        assert link.hear() == ReleaseRP()
+    def script(peer: Peer) -> None:
+        peer.accept()
+        peer.expect(CEchoRQ)
+        peer.send(ReleaseRQ())
+        assert peer.receive() == ReleaseRP()
 
     with (
-        scripted(script) as peer,
+        scripted(script) as scp,
         pytest.raises(dicomport.ConnectionLostError, match="the peer released the association"),
     ):
-        api.run(_echo(api, peer.port))
+        api.run(_echo(api, scp.port))
 
 
 @with_both
 def test_a_peer_that_releases_and_goes_is_told_likewise(api: Api) -> None:
     """There is nobody left to confirm it to; the RST may even take the request with it."""
 
-    def script(link: Link) -> None:
-        link.accept()
-        link.message()
-        link.send(ReleaseRQ().encode())
-        link.reset()
+    def script(peer: Peer) -> None:
+        peer.accept()
+        peer.expect(CEchoRQ)
+        peer.send(ReleaseRQ())
+        peer.reset()
 
     for _ in range(10):
-        with scripted(script) as peer, pytest.raises(dicomport.ConnectionLostError):
-            api.run(_echo(api, peer.port))
+        with scripted(script) as scp, pytest.raises(dicomport.ConnectionLostError):
+            api.run(_echo(api, scp.port))
 
 
 @with_both
 def test_a_release_request_inside_a_message_breaks_the_protocol(api: Api) -> None:
-    part = p_data(1, encode_command(raw(0x0020, 7))[:20], 1)
+    part = p_data(pdv(1, COMMAND, encode_command(raw(0x0020, 7))[:20]))
 
-    def script(link: Link) -> None:
-        link.accept()
-        link.message()
-        link.send(part, ReleaseRQ().encode())
-        assert link.hear() == Abort(AbortReason.UNEXPECTED_PDU)
+    def script(peer: Peer) -> None:
+        peer.accept()
+        peer.expect(CEchoRQ)
+        peer.send(part, ReleaseRQ())
+        assert peer.receive() == Abort(AbortReason.UNEXPECTED_PDU)
 
-    with scripted(script) as peer, pytest.raises(dicomport.AbortedError, match="A-RELEASE-RQ inside a message"):
-        api.run(_echo(api, peer.port))
+    with scripted(script) as scp, pytest.raises(dicomport.AbortedError, match="A-RELEASE-RQ inside a message"):
+        api.run(_echo(api, scp.port))
 
 
 # Both, at our own receiver.

@@ -9,15 +9,18 @@ from typing import Final
 
 import pytest
 from tests.scu.data import CT, IMPLICIT, data_set_of, instance, part10
-from tests.scu.peer import Link, Message, Script, accepted, refused, replying, scripted, serving
 from tests.scu.runners import Api, with_both
+from tests.scu.scripts import acceptance, accepted, pdus, refused, replying, requests, scripted, serving, stored
 
 import dicomport
 from dicomport.scu import Instance, RetryPolicy, SendReport
 from dicomport.scu.inputs.locations import FileRegion, stamp_of
+from dicomport.testing import Peer, Script
 from dicomport.wire import (
     Abort,
     AbortReason,
+    AssociateRQ,
+    CStoreRQ,
     PDataTF,
     PresentationContextAC,
     PresentationContextRQ,
@@ -46,64 +49,64 @@ def big(path: Path, number: int = 0) -> Path:
     return part10(path / f"big{number}.dcm", sop_instance=f"1.2.3.{900 + number}", size=BIG)
 
 
-def accepting(then: Callable[[Link], None]) -> Script:
+def accepting(then: Callable[[Peer], None]) -> Script:
     """Make the script of a peer that accepts the association and goes on like that."""
 
-    def script(link: Link) -> None:
-        link.accept()
-        then(link)
+    def script(peer: Peer) -> None:
+        peer.accept()
+        then(peer)
 
     return script
 
 
-def nothing(_link: Link) -> None:
+def nothing(_peer: Peer) -> None:
     """Close at once."""
 
 
-def reset(link: Link) -> None:
-    link.reset()
+def reset(peer: Peer) -> None:
+    peer.reset()
 
 
-def read_one_pdu(link: Link) -> None:
-    assert link.read_pdu()
+def read_one_pdu(peer: Peer) -> None:
+    peer.expect(PDataTF)
 
 
-def read_one_pdu_and_reset(link: Link) -> None:
-    assert link.read_pdu()
-    link.reset()
+def read_one_pdu_and_reset(peer: Peer) -> None:
+    peer.expect(PDataTF)
+    peer.reset()
 
 
-def read_and_close(link: Link) -> None:
-    assert isinstance(link.hear(), Message)
+def read_and_close(peer: Peer) -> None:
+    peer.expect(CStoreRQ)
 
 
 @pytest.mark.parametrize(
     "ending", [nothing, reset, read_one_pdu, read_one_pdu_and_reset, read_and_close], ids=lambda f: f.__name__
 )
 def test_an_instance_that_the_peer_hangs_up_on_is_lost_and_the_rest_goes_another_way(
-    tmp_path: Path, ending: Callable[[Link], None]
+    tmp_path: Path, ending: Callable[[Peer], None]
 ) -> None:
     what = [big(tmp_path), instance(1, syntax=IMPLICIT), instance(2, syntax=IMPLICIT)]
 
-    with scripted(accepting(ending), serving()) as peer:
-        report = send(what, peer.port)
+    with scripted(accepting(ending), serving()) as scp:
+        report = send(what, scp.port)
 
     assert reasons(report) == [CLOSED, "", ""]
     assert report.results[0].status is None
     assert (report.associations, report.error) == (2, "")
-    assert peer.stored[1] == ["1.2.3.1", "1.2.3.2"]
+    assert stored(scp)[1] == ["1.2.3.1", "1.2.3.2"]
 
 
 def test_a_half_closed_connection_is_a_lost_one(tmp_path: Path) -> None:
     import socket
 
-    def script(link: Link) -> None:
-        link.sock.shutdown(socket.SHUT_WR)
-        assert isinstance(link.hear(), Message)
-        assert link.hear() is None
+    def script(peer: Peer) -> None:
+        peer.socket.shutdown(socket.SHUT_WR)
+        peer.expect(CStoreRQ)
+        assert peer.receive() is None
 
-    with scripted(accepting(script), serving()) as peer:
-        report = send([big(tmp_path), instance(1, syntax=IMPLICIT)], peer.port)
+    with scripted(accepting(script), serving()) as scp:
+        report = send([big(tmp_path), instance(1, syntax=IMPLICIT)], scp.port)
 
     assert reasons(report) == [CLOSED, ""]
     assert report.associations == 2
@@ -112,34 +115,34 @@ def test_a_half_closed_connection_is_a_lost_one(tmp_path: Path) -> None:
 def test_each_instance_is_tried_once_and_no_more() -> None:
     """A peer that loses every second instance."""
 
-    def script(link: Link) -> None:
-        link.respond(link.message())
-        link.message()
+    def script(peer: Peer) -> None:
+        peer.answer(peer.expect(CStoreRQ))
+        peer.expect(CStoreRQ)
 
-    with scripted(*[accepting(script)] * 3) as peer:
-        report = send(map(instance, range(6)), peer.port)
+    with scripted(*[accepting(script)] * 3) as scp:
+        report = send(map(instance, range(6)), scp.port)
 
     assert reasons(report) == ["", CLOSED] * 3
     assert (report.associations, report.error) == (3, "")
-    assert peer.stored == [["1.2.3.0", "1.2.3.1"], ["1.2.3.2", "1.2.3.3"], ["1.2.3.4", "1.2.3.5"]]
+    assert stored(scp) == [["1.2.3.0", "1.2.3.1"], ["1.2.3.2", "1.2.3.3"], ["1.2.3.4", "1.2.3.5"]]
 
 
 def test_a_peer_that_loses_everything_ends_it_after_as_many_associations_as_instances() -> None:
-    with scripted(*[accepting(nothing)] * 5) as peer:
-        report = send(map(instance, range(4)), peer.port)
+    with scripted(*[accepting(nothing)] * 5) as scp:
+        report = send(map(instance, range(4)), scp.port)
 
         assert reasons(report) == [CLOSED] * 4
         assert (report.associations, report.error) == (4, "")
-        assert len(peer.links) == 4
+        assert len(scp.peers) == 4
 
 
 def test_once_the_peer_is_gone_every_instance_that_is_left_is_named() -> None:
-    with scripted(serving(), accepting(nothing)) as peer:
-        first = send([instance(1)], peer.port)
-        report = send(map(instance, range(4)), peer.port)
+    with scripted(serving(), accepting(nothing)) as scp:
+        first = send([instance(1)], scp.port)
+        report = send(map(instance, range(4)), scp.port)
 
     assert first.error == ""
-    error = f"nothing listens on 127.0.0.1:{peer.port}: is the port right, and is the peer running?"
+    error = f"nothing listens on 127.0.0.1:{scp.port}: is the port right, and is the peer running?"
     assert reasons(report) == [CLOSED, *[f"no association: {error}"] * 3]
     assert [result.sop_instance_uid for result in report.results] == ["1.2.3.0", "1.2.3.1", "1.2.3.2", "1.2.3.3"]
     assert (report.associations, report.error) == (1, error)
@@ -147,11 +150,11 @@ def test_once_the_peer_is_gone_every_instance_that_is_left_is_named() -> None:
 
 @pytest.mark.parametrize("status", [0, 0xB000, 0xA700])
 def test_a_peer_that_closes_instead_of_releasing_has_answered_all_the_same(status: int) -> None:
-    def script(link: Link) -> None:
-        link.respond(link.message(), status)
+    def script(peer: Peer) -> None:
+        peer.answer(peer.expect(CStoreRQ), status)
 
-    with scripted(accepting(script)) as peer:
-        report = send([instance()], peer.port)
+    with scripted(accepting(script)) as scp:
+        report = send([instance()], scp.port)
 
     assert report.results[0].status is not None
     assert report.results[0].status.code == status
@@ -159,24 +162,24 @@ def test_a_peer_that_closes_instead_of_releasing_has_answered_all_the_same(statu
 
 
 def test_a_peer_that_closes_on_the_release_request_has_answered_all_the_same() -> None:
-    def script(link: Link) -> None:
-        link.respond(link.message())
-        assert link.hear() == ReleaseRQ()
+    def script(peer: Peer) -> None:
+        peer.answer(peer.expect(CStoreRQ))
+        assert peer.receive() == ReleaseRQ()
 
-    with scripted(accepting(script)) as peer:
-        report = send([instance()], peer.port)
+    with scripted(accepting(script)) as scp:
+        report = send([instance()], scp.port)
 
     assert (reasons(report), report.error) == ([""], "")
 
 
 def test_a_peer_that_never_answers_the_release_request_holds_nothing_up() -> None:
-    def script(link: Link) -> None:
-        link.respond(link.message())
-        assert link.hear() == ReleaseRQ()
-        assert link.hear() == Abort(AbortReason.SERVICE_USER)
+    def script(peer: Peer) -> None:
+        peer.answer(peer.expect(CStoreRQ))
+        assert peer.receive() == ReleaseRQ()
+        assert peer.receive() == Abort(AbortReason.SERVICE_USER)
 
-    with scripted(accepting(script)) as peer:
-        report = send([instance()], peer.port, timeouts=dicomport.Timeouts(acse=0.2))
+    with scripted(accepting(script)) as scp:
+        report = send([instance()], scp.port, timeouts=dicomport.Timeouts(acse=0.2))
 
     assert (reasons(report), report.error) == ([""], "")
 
@@ -186,13 +189,13 @@ def test_a_peer_that_never_answers_the_release_request_holds_nothing_up() -> Non
 
 @pytest.mark.parametrize("reason", AbortReason)
 def test_an_abort_instead_of_an_answer_is_told_with_its_reason(reason: AbortReason) -> None:
-    def script(link: Link) -> None:
-        link.message()
-        link.send(Abort(reason).encode())
-        assert link.hear() is None
+    def script(peer: Peer) -> None:
+        peer.expect(CStoreRQ)
+        peer.send(Abort(reason))
+        assert peer.receive() is None
 
-    with scripted(accepting(script), serving()) as peer:
-        report = send([instance(1), instance(2)], peer.port)
+    with scripted(accepting(script), serving()) as scp:
+        report = send([instance(1), instance(2)], scp.port)
 
     assert reasons(report) == [f"the association was lost: the peer aborted the association ({reason.meaning})", ""]
     assert report.associations == 2
@@ -201,13 +204,13 @@ def test_an_abort_instead_of_an_answer_is_told_with_its_reason(reason: AbortReas
 def test_an_abort_in_the_middle_of_an_instance_is_told_where_the_peer_reads_on(tmp_path: Path) -> None:
     """PS3.8 Table 9-10, AA-6: in Sta13 what still comes is passed over."""
 
-    def script(link: Link) -> None:
-        assert link.read_pdu()
-        link.send(Abort(AbortReason.SERVICE_USER).encode())
-        link.drain()
+    def script(peer: Peer) -> None:
+        peer.expect(PDataTF)
+        peer.send(Abort(AbortReason.SERVICE_USER))
+        peer.drain()
 
-    with scripted(accepting(script), serving()) as peer:
-        report = send([big(tmp_path), instance(1, syntax=IMPLICIT)], peer.port)
+    with scripted(accepting(script), serving()) as scp:
+        report = send([big(tmp_path), instance(1, syntax=IMPLICIT)], scp.port)
 
     assert reasons(report) == ["the association was lost: the peer aborted the association (service-user)", ""]
 
@@ -215,12 +218,12 @@ def test_an_abort_in_the_middle_of_an_instance_is_told_where_the_peer_reads_on(t
 def test_an_abort_with_bytes_unread_is_told_as_far_as_it_arrives(tmp_path: Path) -> None:
     """The RST that follows may overtake it."""
 
-    def script(link: Link) -> None:
-        assert link.read_pdu()
-        link.send(Abort(AbortReason.SERVICE_USER).encode())
+    def script(peer: Peer) -> None:
+        peer.expect(PDataTF)
+        peer.send(Abort(AbortReason.SERVICE_USER))
 
-    with scripted(accepting(script), serving()) as peer:
-        report = send([big(tmp_path), instance(1, syntax=IMPLICIT)], peer.port)
+    with scripted(accepting(script), serving()) as scp:
+        report = send([big(tmp_path), instance(1, syntax=IMPLICIT)], scp.port)
 
     aborted = "the association was lost: the peer aborted the association (service-user)"
     assert reasons(report) in ([aborted, ""], [CLOSED, ""])
@@ -245,15 +248,15 @@ def test_an_abort_with_bytes_unread_is_told_as_far_as_it_arrives(tmp_path: Path)
 def test_garbage_after_the_acceptance_ends_the_association_and_no_more(garbage: bytes, answer: Abort) -> None:
     ends: list[Abort] = []
 
-    def script(link: Link) -> None:
-        link.message()
-        link.send(garbage)
-        heard = link.hear()
+    def script(peer: Peer) -> None:
+        peer.expect(CStoreRQ)
+        peer.send(garbage)
+        heard = peer.receive()
         assert isinstance(heard, Abort)
         ends.append(heard)
 
-    with scripted(accepting(script), serving()) as peer:
-        report = send([instance(1), instance(2)], peer.port)
+    with scripted(accepting(script), serving()) as scp:
+        report = send([instance(1), instance(2)], scp.port)
 
     first, second = reasons(report)
     assert first.startswith(
@@ -267,14 +270,14 @@ def test_garbage_after_the_acceptance_ends_the_association_and_no_more(garbage: 
 def test_p_data_without_anything_in_it_is_no_answer() -> None:
     """Robustness P6: an empty P-DATA-TF is put up with, and the answer still comes."""
 
-    def script(link: Link) -> None:
-        message = link.message()
-        link.send(bytes.fromhex("04 00 00000000") * 3)
-        link.respond(message)
-        link.serve()
+    def script(peer: Peer) -> None:
+        message = peer.expect(CStoreRQ)
+        peer.send(bytes.fromhex("04 00 00000000") * 3)
+        peer.answer(message)
+        peer.serve()
 
-    with scripted(accepting(script)) as peer:
-        report = send([instance()], peer.port)
+    with scripted(accepting(script)) as scp:
+        report = send([instance()], scp.port)
 
     assert reasons(report) == [""]
 
@@ -283,12 +286,12 @@ def test_p_data_without_anything_in_it_is_no_answer() -> None:
 
 
 def test_a_peer_that_never_answers_is_aborted_and_the_rest_goes_another_way() -> None:
-    def script(link: Link) -> None:
-        link.message()
-        assert link.hear() == Abort(AbortReason.SERVICE_USER)
+    def script(peer: Peer) -> None:
+        peer.expect(CStoreRQ)
+        assert peer.receive() == Abort(AbortReason.SERVICE_USER)
 
-    with scripted(accepting(script), serving()) as peer:
-        report = send([instance(1), instance(2)], peer.port, timeouts=dicomport.Timeouts(dimse=0.2))
+    with scripted(accepting(script), serving()) as scp:
+        report = send([instance(1), instance(2)], scp.port, timeouts=dicomport.Timeouts(dimse=0.2))
 
     assert reasons(report) == ["the association was lost: the dimse timer expired after 0.2 s", ""]
     assert report.associations == 2
@@ -297,16 +300,16 @@ def test_a_peer_that_never_answers_is_aborted_and_the_rest_goes_another_way() ->
 def test_an_answer_after_the_timeout_is_nobody_s() -> None:
     """Robustness C10: the association is discarded, so that a late answer can't be the next instance's."""
 
-    def script(link: Link) -> None:
-        late = link.message()
-        assert link.hear() == Abort(AbortReason.SERVICE_USER)
+    def script(peer: Peer) -> None:
+        late = peer.expect(CStoreRQ)
+        assert peer.receive() == Abort(AbortReason.SERVICE_USER)
         try:
-            link.respond(late, 0)
+            peer.answer(late, 0)
         except ConnectionError:
             return
 
-    with scripted(accepting(script), serving(0xA700)) as peer:
-        report = send([instance(1), instance(2)], peer.port, timeouts=dicomport.Timeouts(dimse=0.2))
+    with scripted(accepting(script), serving(0xA700)) as scp:
+        report = send([instance(1), instance(2)], scp.port, timeouts=dicomport.Timeouts(dimse=0.2))
 
     assert [result.status and result.status.code for result in report.results] == [None, 0xA700]
 
@@ -315,17 +318,17 @@ def test_an_answer_after_the_timeout_is_nobody_s() -> None:
 def test_a_peer_that_stops_reading_is_given_up(api: Api, tmp_path: Path) -> None:
     over = threading.Event()
 
-    def script(link: Link) -> None:
-        assert link.read_pdu()
+    def script(peer: Peer) -> None:
+        peer.expect(PDataTF)
         assert over.wait(30)
 
-    with scripted(accepting(script), receive_buffer=4096) as peer:
+    with scripted(accepting(script), receive_buffer=4096) as scp:
 
         async def scenario() -> None:
             timeouts = dicomport.Timeouts(network=0.2)
             with pytest.raises(dicomport.TimerExpiredError, match="the write timer expired"):
                 async with api.associate(
-                    HOST, peer.port, contexts=[dicomport.sop_classes.CTImageStorage], timeouts=timeouts
+                    HOST, scp.port, contexts=[dicomport.sop_classes.CTImageStorage], timeouts=timeouts
                 ) as association:
                     await association.c_store(
                         part10(tmp_path / "1.dcm", syntax="1.2.840.10008.1.2.1", size=BIG),
@@ -343,17 +346,17 @@ def test_what_is_sent_in_part_is_followed_by_nothing(api: Api, tmp_path: Path) -
     over = threading.Event()
     rest: list[bytes] = []
 
-    def script(link: Link) -> None:
-        assert link.read_pdu()
+    def script(peer: Peer) -> None:
+        peer.expect(PDataTF)
         assert over.wait(30)
-        while data := link.read(1 << 16):
+        while data := peer.socket.recv(1 << 16):
             rest.append(data)
 
-    with scripted(accepting(script), receive_buffer=4096) as peer:
+    with scripted(accepting(script), receive_buffer=4096) as scp:
 
         async def scenario() -> None:
             async with api.associate(
-                HOST, peer.port, contexts=[(CT, IMPLICIT)], timeouts=dicomport.Timeouts(network=0.2)
+                HOST, scp.port, contexts=[(CT, IMPLICIT)], timeouts=dicomport.Timeouts(network=0.2)
             ) as association:
                 try:
                     await association.c_store(big(tmp_path))
@@ -375,14 +378,14 @@ def test_what_is_sent_in_part_is_followed_by_nothing(api: Api, tmp_path: Path) -
 def test_a_send_to_a_peer_that_stops_reading_goes_on_with_the_rest(tmp_path: Path) -> None:
     over = threading.Event()
 
-    def script(link: Link) -> None:
-        assert link.read_pdu()
+    def script(peer: Peer) -> None:
+        peer.expect(PDataTF)
         # The association that replaces this one is accepted once this script is over.
         assert over.wait(30)
 
     what = [big(tmp_path), instance(1, syntax=IMPLICIT)]
-    with scripted(accepting(script), serving(), receive_buffer=4096) as peer:
-        report = send(what, peer.port, timeouts=dicomport.Timeouts(network=0.2), on_result=lambda _result: over.set())
+    with scripted(accepting(script), serving(), receive_buffer=4096) as scp:
+        report = send(what, scp.port, timeouts=dicomport.Timeouts(network=0.2), on_result=lambda _result: over.set())
 
     assert reasons(report) == ["the association was lost: the write timer expired after 0.2 s", ""]
     assert report.associations == 2
@@ -392,27 +395,27 @@ def test_a_send_to_a_peer_that_stops_reading_goes_on_with_the_rest(tmp_path: Pat
 
 
 def test_a_peer_that_releases_instead_of_answering_gets_its_confirmation() -> None:
-    def script(link: Link) -> None:
-        link.message()
-        link.send(ReleaseRQ().encode())
-        assert link.hear() == ReleaseRP()
+    def script(peer: Peer) -> None:
+        peer.expect(CStoreRQ)
+        peer.send(ReleaseRQ())
+        assert peer.receive() == ReleaseRP()
 
-    with scripted(accepting(script), serving()) as peer:
-        report = send([instance(1), instance(2)], peer.port)
+    with scripted(accepting(script), serving()) as scp:
+        report = send([instance(1), instance(2)], scp.port)
 
     assert reasons(report) == ["the association was lost: the peer released the association", ""]
     assert report.associations == 2
 
 
 def test_a_peer_that_releases_between_two_instances_gets_its_confirmation() -> None:
-    def script(link: Link) -> None:
-        link.respond(link.message())
-        link.send(ReleaseRQ().encode())
-        link.message()
-        assert link.hear() == ReleaseRP()
+    def script(peer: Peer) -> None:
+        peer.answer(peer.expect(CStoreRQ))
+        peer.send(ReleaseRQ())
+        peer.expect(CStoreRQ)
+        assert peer.receive() == ReleaseRP()
 
-    with scripted(accepting(script), serving()) as peer:
-        report = send([instance(1), instance(2), instance(3)], peer.port)
+    with scripted(accepting(script), serving()) as scp:
+        report = send([instance(1), instance(2), instance(3)], scp.port)
 
     assert reasons(report) == ["", "the association was lost: the peer released the association", ""]
 
@@ -420,13 +423,13 @@ def test_a_peer_that_releases_between_two_instances_gets_its_confirmation() -> N
 def test_a_peer_that_releases_and_resets_is_lost() -> None:
     """There is nobody left to confirm it to."""
 
-    def script(link: Link) -> None:
-        link.message()
-        link.send(ReleaseRQ().encode())
-        link.reset()
+    def script(peer: Peer) -> None:
+        peer.expect(CStoreRQ)
+        peer.send(ReleaseRQ())
+        peer.reset()
 
-    with scripted(accepting(script), serving()) as peer:
-        report = send([instance(1), instance(2)], peer.port)
+    with scripted(accepting(script), serving()) as scp:
+        report = send([instance(1), instance(2)], scp.port)
 
     first, second = reasons(report)
     assert first in ("the association was lost: the peer released the association", CLOSED)
@@ -440,14 +443,11 @@ def test_a_peer_that_releases_and_resets_is_lost() -> None:
 def cutting(path: Path, size: int) -> Script:
     """Make the script of a peer at whose acceptance a file becomes shorter."""
 
-    def script(link: Link) -> None:
-        link.read_request()
+    def script(peer: Peer) -> None:
+        request = peer.expect(AssociateRQ)
         os.truncate(path, size)
-        assert link.request is not None
-        from tests.scu.peer import acceptance
-
-        link.send(acceptance(link.request).encode())
-        link.serve()
+        peer.send(acceptance(request))
+        peer.serve()
 
     return script
 
@@ -457,31 +457,31 @@ def test_a_file_that_became_shorter_aborts_the_association_that_its_message_bega
     # As if it had been longer when it was found, and cut while it is read.
     source = FileRegion(str(path), 0, 2 * BIG, stamp_of(path.stat()))
 
-    with scripted(serving(), serving()) as peer:
-        report = send([Instance(CT, "1.2.3.4", IMPLICIT, source), instance(1, syntax=IMPLICIT)], peer.port)
+    with scripted(serving(), serving()) as scp:
+        report = send([Instance(CT, "1.2.3.4", IMPLICIT, source), instance(1, syntax=IMPLICIT)], scp.port)
 
     assert reasons(report) == ["can't be read to its end: the file became shorter while it was read", ""]
     assert report.associations == 2
-    assert peer.stored == [[], ["1.2.3.1"]]
-    assert peer.links[0].pdus == [Abort(AbortReason.SERVICE_USER)]
+    assert stored(scp) == [[], ["1.2.3.1"]]
+    assert pdus(scp.peers[0]) == [Abort(AbortReason.SERVICE_USER)]
 
 
 def test_a_file_that_is_empty_or_gone_by_then_costs_no_association(tmp_path: Path) -> None:
     empty, gone = part10(tmp_path / "1.dcm", sop_instance="1.2.3.1"), part10(tmp_path / "2.dcm", sop_instance="1.2.3.2")
 
-    def script(link: Link) -> None:
+    def script(peer: Peer) -> None:
         gone.unlink()
-        cutting(empty, 0)(link)
+        cutting(empty, 0)(peer)
 
-    with scripted(script) as peer:
-        report = send([empty, gone, instance(3, syntax=IMPLICIT)], peer.port)
+    with scripted(script) as scp:
+        report = send([empty, gone, instance(3, syntax=IMPLICIT)], scp.port)
 
     first, second, third = reasons(report)
     assert first == "can't be read: the file became shorter since it was found"
     assert second.startswith("can't be read: ")
     assert "No such file or directory" in second
     assert third == ""
-    assert (report.associations, peer.stored) == (1, [["1.2.3.3"]])
+    assert (report.associations, stored(scp)) == (1, [["1.2.3.3"]])
 
 
 # All of it, at our own receiver.
@@ -492,14 +492,14 @@ def test_a_receiver_that_is_restarted_gets_the_rest(tmp_path: Path) -> None:
     storage = dicomport.FolderStorage(tmp_path / "in", dicomport.Durability.FLUSH)
     paths = [part10(tmp_path / f"{number}.dcm", sop_instance=f"1.2.3.{number}") for number in range(4)]
 
-    def vanish(link: Link) -> None:
-        link.accept()
-        link.message()
+    def vanish(peer: Peer) -> None:
+        peer.accept()
+        peer.expect(CStoreRQ)
 
-    with scripted(vanish) as peer:
-        first = send(paths, peer.port)
-    with dicomport.StorageSCP(storage, port=0).in_thread() as scp:
-        second = send([result.path for result in first.failed], scp.port)
+    with scripted(vanish) as scp:
+        first = send(paths, scp.port)
+    with dicomport.StorageSCP(storage, port=0).in_thread() as receiver:
+        second = send([result.path for result in first.failed], receiver.port)
 
     assert [result.path for result in first.failed] == paths
     assert second.failed == ()
@@ -513,26 +513,26 @@ def test_contexts_are_negotiated_anew_after_a_loss() -> None:
     def refuse_the_second(proposed: PresentationContextRQ) -> PresentationContextAC:
         return accepted(proposed) if proposed.context_id == 1 else refused(proposed)
 
-    def vanish(link: Link) -> None:
-        link.accept(refuse_the_second)
-        link.message()
+    def vanish(peer: Peer) -> None:
+        peer.send(acceptance(peer.expect(AssociateRQ), refuse_the_second))
+        peer.expect(CStoreRQ)
         seen.append(1)
 
     jpeg = "1.2.840.10008.1.2.4.50"
     mr = "1.2.840.10008.5.1.4.1.1.4"
-    with scripted(vanish, serving()) as peer:
-        report = send([instance(1, syntax=jpeg), instance(2, syntax=jpeg, sop_class=mr)], peer.port)
+    with scripted(vanish, serving()) as scp:
+        report = send([instance(1, syntax=jpeg), instance(2, syntax=jpeg, sop_class=mr)], scp.port)
 
     assert reasons(report) == [CLOSED, ""]
-    first, second = peer.requests
+    first, second = requests(scp)
     assert first.presentation_contexts == second.presentation_contexts
 
 
 def test_a_rejection_after_a_loss_ends_it() -> None:
     rejection = struct.pack(">BxLxBBB", 3, 4, 1, 1, 1)
 
-    with scripted(accepting(nothing), replying(rejection)) as peer:
-        report = send(map(instance, range(3)), peer.port)
+    with scripted(accepting(nothing), replying(rejection)) as scp:
+        report = send(map(instance, range(3)), scp.port)
 
     error = "the peer rejected the association (permanent): user no reason"
     assert reasons(report) == [CLOSED, f"no association: {error}", f"no association: {error}"]

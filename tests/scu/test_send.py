@@ -4,10 +4,12 @@ import asyncio
 import contextlib
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import pytest
+from tests.ports import unused_port
 from tests.scu.data import (
     CR,
     CT,
@@ -24,30 +26,32 @@ from tests.scu.data import (
     part10,
     pattern,
 )
-from tests.scu.peer import (
-    Link,
-    Message,
+from tests.scu.runners import Api, with_both
+from tests.scu.scripts import (
     acceptance,
     accepted,
-    p_data,
+    messages,
+    pdus,
     refused,
     replying,
-    response,
+    requests,
     scripted,
     serving,
-    unused_port,
+    stored,
 )
-from tests.scu.runners import Api, with_both
 
 import dicomport
 from dicomport.scu import InstanceResult, RetryPolicy, SendReport
+from dicomport.testing import Message, Peer, encode_message, response
 from dicomport.wire import (
     Abort,
     AbortReason,
     AssociateRJ,
+    AssociateRQ,
     ContextResult,
     CStoreRQ,
     Element,
+    PDataTF,
     PresentationContextAC,
     PresentationContextRQ,
     Priority,
@@ -82,8 +86,8 @@ def test_files_folders_data_sets_and_instances_go(api: Api, tmp_path: Path) -> N
     (tmp_path / "text").write_bytes(b"text" * 100)
     what = [tmp_path, str(CT_FILE), pydicom.dcmread(FILES / "MR_small.dcm"), instance(9)]
 
-    with scripted(serving()) as peer:
-        report = api.run(_sent(api, what, peer.port))
+    with scripted(serving()) as scp:
+        report = api.run(_sent(api, what, scp.port))
 
     assert [(result.path, result.accepted, result.reason) for result in report.results] == [
         (tmp_path / "text", False, "not a DICOM file, or a bare data set whose encoding or UIDs can't be told"),
@@ -94,15 +98,15 @@ def test_files_folders_data_sets_and_instances_go(api: Api, tmp_path: Path) -> N
     ]
     assert (report.associations, report.error) == (1, "")
     assert (len(report.accepted), len(report.failed)) == (4, 1)
-    [link] = peer.links
-    assert [message.data for message in link.messages] == [
+    [peer] = scp.peers
+    assert [message.data for message in messages(peer)] == [
         bare(CT, "1.2.3.1"),
         data_set_of(CT_FILE),
         data_set_of(FILES / "MR_small.dcm"),
         pattern(100),
     ]
-    assert report.accepted_bytes == sum(len(message.data) for message in link.messages)
-    assert link.pdus == [ReleaseRQ()]
+    assert report.accepted_bytes == sum(len(message.data) for message in messages(peer))
+    assert pdus(peer) == [ReleaseRQ()]
 
 
 async def _sent(api: Api, what: object, port: int) -> SendReport:
@@ -129,8 +133,8 @@ def test_the_blocking_send_works_inside_a_running_loop_too() -> None:
     async def scenario(port: int) -> SendReport:
         return dicomport.blocking.send([instance()], HOST, port)
 
-    with scripted(serving()) as peer:
-        report = asyncio.run(scenario(peer.port))
+    with scripted(serving()) as scp:
+        report = asyncio.run(scenario(scp.port))
 
     assert len(report.accepted) == 1
 
@@ -139,16 +143,16 @@ def test_each_result_is_told_as_soon_as_it_is_known_and_in_order(tmp_path: Path)
     told: list[InstanceResult] = []
     known_at_the_peer: list[int] = []
 
-    def script(link: Link) -> None:
-        link.accept()
+    def script(peer: Peer) -> None:
+        peer.accept()
         for status in (0, 0xA700, 0xB000):
-            message = link.message()
+            message = peer.expect(CStoreRQ)
             known_at_the_peer.append(len(told))
-            link.respond(message, status)
-        link.serve()
+            peer.answer(message, status)
+        peer.serve()
 
-    with scripted(script) as peer:
-        report = send([tmp_path / "nothing", *map(instance, range(3))], peer.port, on_result=told.append)
+    with scripted(script) as scp:
+        report = send([tmp_path / "nothing", *map(instance, range(3))], scp.port, on_result=told.append)
 
     assert tuple(told) == report.results
     assert [result.sop_instance_uid for result in told] == ["", "1.2.3.0", "1.2.3.1", "1.2.3.2"]
@@ -159,28 +163,28 @@ def test_what_on_result_raises_ends_it_and_the_association() -> None:
     def stop(_result: InstanceResult) -> None:
         raise KeyError("enough")
 
-    with scripted(serving()) as peer, pytest.raises(KeyError, match="enough"):
-        send([instance(1), instance(2)], peer.port, on_result=stop)
+    with scripted(serving()) as scp, pytest.raises(KeyError, match="enough"):
+        send([instance(1), instance(2)], scp.port, on_result=stop)
 
-    assert peer.stored == [["1.2.3.1"]]
-    assert peer.links[0].pdus == [Abort(AbortReason.SERVICE_USER)]
+    assert stored(scp) == [["1.2.3.1"]]
+    assert pdus(scp.peers[0]) == [Abort(AbortReason.SERVICE_USER)]
 
 
 def test_titles_priority_and_what_else_is_negotiated_reach_the_peer() -> None:
-    with scripted(serving()) as peer:
+    with scripted(serving()) as scp:
         send(
             [instance()],
-            peer.port,
+            scp.port,
             ae_title=" ME ",
             called_ae_title="YOU",
             priority=Priority.HIGH,
             maximum_length=4096,
         )
 
-    [request] = peer.requests
+    [request] = requests(scp)
     assert (request.calling_ae_title, request.called_ae_title) == ("ME", "YOU")
     assert request.user_information.maximum_length == 4096
-    [message] = peer.links[0].messages
+    [message] = messages(scp.peers[0])
     assert message.command == CStoreRQ(
         message_id=1, affected_sop_class_uid=CT, affected_sop_instance_uid="1.2.3.1", priority=1
     )
@@ -208,19 +212,19 @@ def test_a_port_that_is_none_is_not_taken_for_another(port: int) -> None:
 
 
 def test_message_ids_count_up_and_the_answers_are_each_one_s_own() -> None:
-    with scripted(serving()) as peer:
-        send(map(instance, range(5)), peer.port)
+    with scripted(serving()) as scp:
+        send(map(instance, range(5)), scp.port)
 
-    assert [message.message_id for message in peer.links[0].messages] == [1, 2, 3, 4, 5]
+    assert [message.command.message_id for message in messages(scp.peers[0])] == [1, 2, 3, 4, 5]
 
 
 def test_a_deflated_data_set_of_odd_length_goes_in_even_fragments() -> None:
     """PS3.8 E.1, PS3.5 A.5."""
-    with scripted(serving(maximum_length=1000)) as peer:
-        report = send([FILES / "image_dfl.dcm", instance(2, syntax=DEFLATED, size=5001)], peer.port)
+    with scripted(serving(maximum_length=1000)) as scp:
+        report = send([FILES / "image_dfl.dcm", instance(2, syntax=DEFLATED, size=5001)], scp.port)
 
     assert len(report.accepted) == 2
-    file, memory = peer.links[0].messages
+    file, memory = messages(scp.peers[0])
     assert file.data == data_set_of(FILES / "image_dfl.dcm") + b"\0"
     assert memory.data == pattern(5001) + b"\0"
     assert all(size % 2 == 0 for message in (file, memory) for size in message.fragments)
@@ -237,8 +241,8 @@ def test_a_peer_that_refuses_half_of_the_contexts_gets_the_other_half() -> None:
     def answer(proposed: PresentationContextRQ) -> PresentationContextAC:
         return refused(proposed) if proposed.abstract_syntax == MR else accepted(proposed)
 
-    with scripted(serving(answer=answer)) as peer:
-        report = send(instances, peer.port)
+    with scripted(serving(answer=answer)) as scp:
+        report = send(instances, scp.port)
 
     no = (
         "the peer does not accept MR Image Storage in JPEG Baseline (Process 1): "
@@ -246,9 +250,9 @@ def test_a_peer_that_refuses_half_of_the_contexts_gets_the_other_half() -> None:
     )
     assert reasons(report) == ["", no, "", no]
     assert [result.status for result in report.failed] == [None, None]
-    assert peer.stored == [["1.2.3.0", "1.2.3.2"]]
+    assert stored(scp) == [["1.2.3.0", "1.2.3.2"]]
     assert (report.associations, report.error) == (1, "")
-    assert peer.links[0].pdus == [ReleaseRQ()]
+    assert pdus(scp.peers[0]) == [ReleaseRQ()]
 
 
 @pytest.mark.parametrize(
@@ -261,19 +265,19 @@ def test_a_peer_that_refuses_half_of_the_contexts_gets_the_other_half() -> None:
     ],
 )
 def test_the_reason_for_a_refused_context_is_told(result: ContextResult, reason: str) -> None:
-    with scripted(serving(answer=lambda proposed: refused(proposed, result))) as peer:
-        report = send([instance(syntax=JPEG)], peer.port)
+    with scripted(serving(answer=lambda proposed: refused(proposed, result))) as scp:
+        report = send([instance(syntax=JPEG)], scp.port)
 
     assert reasons(report) == [f"the peer does not accept CT Image Storage in JPEG Baseline (Process 1): {reason}"]
-    assert (peer.stored, report.associations) == ([[]], 1)
+    assert (stored(scp), report.associations) == ([[]], 1)
 
 
 def test_nothing_is_converted_for_a_peer_that_takes_implicit_only() -> None:
     def answer(proposed: PresentationContextRQ) -> PresentationContextAC:
         return accepted(proposed) if IMPLICIT in proposed.transfer_syntaxes else refused(proposed)
 
-    with scripted(serving(answer=answer)) as peer:
-        report = send([CT_FILE, instance(2, syntax=IMPLICIT)], peer.port)
+    with scripted(serving(answer=answer)) as scp:
+        report = send([CT_FILE, instance(2, syntax=IMPLICIT)], scp.port)
 
     assert reasons(report) == [
         (
@@ -282,7 +286,7 @@ def test_nothing_is_converted_for_a_peer_that_takes_implicit_only() -> None:
         ),
         "",
     ]
-    assert peer.stored == [["1.2.3.2"]]
+    assert stored(scp) == [["1.2.3.2"]]
 
 
 @pytest.mark.parametrize(
@@ -307,11 +311,11 @@ def test_nothing_is_converted_for_a_peer_that_takes_implicit_only() -> None:
 def test_an_answer_that_is_none_is_a_refusal(
     answer: Callable[[PresentationContextRQ], PresentationContextAC | None], reason: str
 ) -> None:
-    with scripted(serving(answer=answer)) as peer:
-        report = send([instance(syntax=IMPLICIT)], peer.port)
+    with scripted(serving(answer=answer)) as scp:
+        report = send([instance(syntax=IMPLICIT)], scp.port)
 
     assert reasons(report) == [f"the peer does not accept CT Image Storage in Implicit VR Little Endian: {reason}"]
-    assert peer.links[0].pdus == [ReleaseRQ()]
+    assert pdus(scp.peers[0]) == [ReleaseRQ()]
 
 
 def test_reserved_fields_junk_in_refused_contexts_and_unknown_ids_are_passed_over() -> None:
@@ -320,8 +324,8 @@ def test_reserved_fields_junk_in_refused_contexts_and_unknown_ids_are_passed_ove
     def item(kind: int, body: bytes) -> bytes:
         return struct.pack(">BBH", kind, 0xFF, len(body)) + body
 
-    def script(link: Link) -> None:
-        request = link.read_request()
+    def script(peer: Peer) -> None:
+        request = peer.expect(AssociateRQ)
         body = (
             struct.pack(">HH", 1, 0xFFFF)
             + bytes(range(64))
@@ -333,12 +337,12 @@ def test_reserved_fields_junk_in_refused_contexts_and_unknown_ids_are_passed_ove
             + item(0x50, item(0x51, struct.pack(">L", 16384)) + item(0x52, b"1.2.3.5"))
         )
         assert len(request.presentation_contexts) == 3
-        link.send(struct.pack(">BxL", 2, len(body)), body)
-        link.serve()
+        peer.send(struct.pack(">BxL", 2, len(body)), body)
+        peer.serve()
 
     instances = [instance(number, sop_class=uid, syntax=JPEG) for number, uid in enumerate((CT, MR, CR))]
-    with scripted(script) as peer:
-        report = send(instances, peer.port)
+    with scripted(script) as scp:
+        report = send(instances, scp.port)
 
     assert [result.accepted for result in report.results] == [True, False, False]
     assert reasons(report)[1].endswith(": the peer does not support the SOP Class")
@@ -368,8 +372,8 @@ def test_reserved_fields_junk_in_refused_contexts_and_unknown_ids_are_passed_ove
     ],
 )
 def test_the_status_is_the_peer_s_and_decides(code: int, took: bool, reason: str) -> None:
-    with scripted(serving(code)) as peer:
-        report = send([instance(1), instance(2)], peer.port)
+    with scripted(serving(code)) as scp:
+        report = send([instance(1), instance(2)], scp.port)
 
     first, second = report.results
     assert first.status is not None
@@ -382,33 +386,33 @@ def test_the_status_is_the_peer_s_and_decides(code: int, took: bool, reason: str
 def test_a_response_without_affected_uids_is_taken() -> None:
     """They are optional in a response (PS3.7 9.3.1.2)."""
 
-    def script(link: Link) -> None:
-        link.accept()
-        message = link.message()
-        elements = dict(response(message, 0xB000).to_raw().elements)
+    def script(peer: Peer) -> None:
+        peer.accept()
+        message = peer.expect(CStoreRQ)
+        elements = dict(response(message.command, 0xB000).to_raw().elements)
         del elements[Element.AFFECTED_SOP_CLASS_UID]
         del elements[Element.AFFECTED_SOP_INSTANCE_UID]
-        link.answer(message, RawCommand(elements))
-        link.serve()
+        peer.send_message(message.context_id, RawCommand(elements))
+        peer.serve()
 
-    with scripted(script) as peer:
-        report = send([instance(1), instance(2)], peer.port)
+    with scripted(script) as scp:
+        report = send([instance(1), instance(2)], scp.port)
 
     assert [result.status and result.status.code for result in report.results] == [0xB000, 0]
 
 
 def test_a_comment_comes_along_with_nothing_in_it_that_a_terminal_would_obey() -> None:
-    def script(link: Link) -> None:
-        link.accept()
-        message = link.message()
-        elements = dict(response(message, 0xA700).to_raw().elements)
+    def script(peer: Peer) -> None:
+        peer.accept()
+        message = peer.expect(CStoreRQ)
+        elements = dict(response(message.command, 0xA700).to_raw().elements)
         elements[Element.ERROR_COMMENT] = b"\x1b[2J disk\r\nfull \\ \xfc " + b"x" * 80
         elements[Element.OFFENDING_ELEMENT] = struct.pack("<HHHH", 0x10, 0x20, 8, 0x18)
-        link.answer(message, RawCommand(elements))
-        link.serve()
+        peer.send_message(message.context_id, RawCommand(elements))
+        peer.serve()
 
-    with scripted(script) as peer:
-        report = send([instance()], peer.port)
+    with scripted(script) as scp:
+        report = send([instance()], scp.port)
 
     [result] = report.results
     assert result.status is not None
@@ -425,34 +429,34 @@ def test_a_comment_comes_along_with_nothing_in_it_that_a_terminal_would_obey() -
 def test_only_the_answer_to_this_request_is_its_answer() -> None:
     """A late or wrong response is never matched (robustness C10)."""
 
-    def script(link: Link) -> None:
-        link.accept()
-        first = link.message()
-        link.respond(first, 0xA700, message_id=first.message_id + 1)
-        link.respond(first, 0xA701, message_id=0)
-        link.respond(first, 0)
-        second = link.message()
-        link.respond(first, 0xA702)
-        link.respond(second, 0xB000)
-        link.serve()
+    def script(peer: Peer) -> None:
+        peer.accept()
+        first = peer.expect(CStoreRQ)
+        peer.answer(first, replace(response(first.command, 0xA700), message_id_being_responded_to=2))
+        peer.answer(first, replace(response(first.command, 0xA701), message_id_being_responded_to=0))
+        peer.answer(first, 0)
+        second = peer.expect(CStoreRQ)
+        peer.answer(first, 0xA702)
+        peer.answer(second, 0xB000)
+        peer.serve()
 
-    with scripted(script) as peer:
-        report = send([instance(1), instance(2), instance(3)], peer.port)
+    with scripted(script) as scp:
+        report = send([instance(1), instance(2), instance(3)], scp.port)
 
     assert [result.status and result.status.code for result in report.results] == [0, 0xB000, 0]
 
 
 def test_an_echo_response_is_no_store_response() -> None:
-    def script(link: Link) -> None:
-        link.accept()
-        message = link.message()
-        elements = {**response(message).to_raw().elements, Element.COMMAND_FIELD: struct.pack("<H", 0x8030)}
-        link.answer(message, RawCommand(elements))
-        link.respond(message, 0xA700)
-        link.serve()
+    def script(peer: Peer) -> None:
+        peer.accept()
+        message = peer.expect(CStoreRQ)
+        elements = {**response(message.command).to_raw().elements, Element.COMMAND_FIELD: struct.pack("<H", 0x8030)}
+        peer.send_message(message.context_id, RawCommand(elements))
+        peer.answer(message, 0xA700)
+        peer.serve()
 
-    with scripted(script) as peer:
-        report = send([instance()], peer.port)
+    with scripted(script) as scp:
+        report = send([instance()], scp.port)
 
     assert [result.status and result.status.code for result in report.results] == [0xA700]
 
@@ -460,40 +464,34 @@ def test_an_echo_response_is_no_store_response() -> None:
 def test_an_answer_that_comes_before_the_end_of_the_data_set_counts() -> None:
     """Some peers refuse an instance on its command alone."""
 
-    def script(link: Link) -> None:
-        link.accept()
-        pdu = link.read_pdu()
+    def script(peer: Peer) -> None:
+        peer.accept()
+        [value] = peer.expect(PDataTF).values
         command = CStoreRQ(message_id=1, affected_sop_class_uid=CT, affected_sop_instance_uid="1.2.3.1")
-        assert encode_command(command) in pdu
-        link.respond(Message(1, command, b"", (), 0), 0xA700)
-        while not any(control == 2 for _, control, _ in _values(link.read_pdu())):
+        assert encode_command(command) == value.data
+        peer.answer(Message(1, command, b"", (), 0), 0xA700)
+        while not peer.expect(PDataTF).values[-1].is_last:
             pass
-        link.serve()
+        peer.serve()
 
-    with scripted(script) as peer:
-        report = send([instance(1, size=5_000_000), instance(2)], peer.port)
+    with scripted(script) as scp:
+        report = send([instance(1, size=5_000_000), instance(2)], scp.port)
 
     assert [result.status and result.status.code for result in report.results] == [0xA700, 0]
 
 
-def _values(pdu: bytes) -> list[tuple[int, int, bytes]]:
-    from tests.scu.peer import values
-
-    return list(values(pdu))
-
-
 def test_the_answer_may_come_byte_by_byte() -> None:
-    def script(link: Link) -> None:
-        link.accept()
+    def script(peer: Peer) -> None:
+        peer.accept()
         for _ in range(2):
-            message = link.message()
-            answer = p_data(message.context_id, encode_command(response(message, 0xB000)))
+            message = peer.expect(CStoreRQ)
+            answer = encode_message(message.context_id, response(message.command, 0xB000), None)
             for at in range(len(answer)):
-                link.send(answer[at : at + 1])
-        link.serve()
+                peer.send(answer[at : at + 1])
+        peer.serve()
 
-    with scripted(script) as peer:
-        report = send([instance(1), instance(2)], peer.port)
+    with scripted(script) as scp:
+        report = send([instance(1), instance(2)], scp.port)
 
     assert [result.status and result.status.code for result in report.results] == [0xB000, 0xB000]
 
@@ -505,11 +503,11 @@ def test_the_answer_may_come_byte_by_byte() -> None:
 def test_no_pdu_is_longer_than_the_peer_takes(length: int | None) -> None:
     """PS3.8 D.1 and E.1; 0, or no item, is no limit."""
     size = 3000 if length and length < 100 else 800_000
-    with scripted(serving(maximum_length=length)) as peer:
-        report = send([instance(1, size=size), CT_FILE], peer.port)
+    with scripted(serving(maximum_length=length)) as scp:
+        report = send([instance(1, size=size), CT_FILE], scp.port)
 
     assert len(report.accepted) == 2
-    for message, data in zip(peer.links[0].messages, [pattern(size), data_set_of(CT_FILE)], strict=True):
+    for message, data in zip(messages(scp.peers[0]), [pattern(size), data_set_of(CT_FILE)], strict=True):
         assert message.data == data
         assert message.longest <= (length or 1 << 32)
         assert all(fragment % 2 == 0 for fragment in message.fragments)
@@ -518,8 +516,8 @@ def test_no_pdu_is_longer_than_the_peer_takes(length: int | None) -> None:
 
 @pytest.mark.parametrize("length", [1, 4, 6, 7])
 def test_a_length_that_leaves_no_room_for_data_is_no_association(length: int) -> None:
-    with scripted(serving(maximum_length=length)) as peer:
-        report = send([instance(1), instance(2)], peer.port)
+    with scripted(serving(maximum_length=length)) as scp:
+        report = send([instance(1), instance(2)], scp.port)
 
     error = (
         "the peer violated the protocol and the association was aborted: "
@@ -527,7 +525,7 @@ def test_a_length_that_leaves_no_room_for_data_is_no_association(length: int) ->
     )
     assert (report.error, report.associations) == (error, 0)
     assert reasons(report) == [f"no association: {error}"] * 2
-    assert peer.links[0].pdus == [Abort(AbortReason.INVALID_PDU_PARAMETER_VALUE)]
+    assert pdus(scp.peers[0]) == [Abort(AbortReason.INVALID_PDU_PARAMETER_VALUE)]
 
 
 # No association.
@@ -536,8 +534,8 @@ def test_a_length_that_leaves_no_room_for_data_is_no_association(length: int) ->
 @pytest.mark.parametrize("transient", [False, True])
 @pytest.mark.parametrize("reason", RejectReason)
 def test_a_rejection_is_told_with_its_reason(reason: RejectReason, transient: bool) -> None:
-    with scripted(replying(AssociateRJ(reason, transient=transient).encode())) as peer:
-        report = send([instance(1), instance(2)], peer.port)
+    with scripted(replying(AssociateRJ(reason, transient=transient).encode())) as scp:
+        report = send([instance(1), instance(2)], scp.port)
 
     result = "transient" if transient else "permanent"
     error = f"the peer rejected the association ({result}): {reason.meaning}"
@@ -568,8 +566,8 @@ def test_a_rejection_is_told_with_its_reason(reason: RejectReason, transient: bo
     ids=["abort", "abort of the provider", "a web server", "too long", "too short", "data", "a release"],
 )
 def test_an_answer_that_is_no_acceptance_is_told(pdus: tuple[bytes, ...], error: str | None) -> None:
-    with scripted(replying(*pdus)) as peer:
-        report = send([instance(1), instance(2)], peer.port)
+    with scripted(replying(*pdus)) as scp:
+        report = send([instance(1), instance(2)], scp.port)
 
     if error is None:
         assert report.error.startswith("the peer violated the protocol and the association was aborted: ")
@@ -580,23 +578,23 @@ def test_an_answer_that_is_no_acceptance_is_told(pdus: tuple[bytes, ...], error:
 
 
 def test_a_peer_that_hangs_up_on_the_request_is_told() -> None:
-    def hang_up(link: Link) -> None:
-        link.read_request()
+    def hang_up(peer: Peer) -> None:
+        peer.expect(AssociateRQ)
 
-    with scripted(hang_up) as peer:
-        report = send([instance()], peer.port)
+    with scripted(hang_up) as scp:
+        report = send([instance()], scp.port)
 
     assert (report.error, report.associations) == ("the peer closed the connection", 0)
 
 
 def test_a_peer_that_never_answers_the_request_is_given_up() -> None:
-    with scripted(replying()) as peer:
-        report = send([instance(1), instance(2)], peer.port, timeouts=dicomport.Timeouts(acse=0.2))
+    with scripted(replying()) as scp:
+        report = send([instance(1), instance(2)], scp.port, timeouts=dicomport.Timeouts(acse=0.2))
 
     error = "the acse timer expired after 0.2 s"
     assert (report.error, report.associations) == (error, 0)
     assert reasons(report) == [f"no association: {error}"] * 2
-    assert peer.links[0].pdus == [Abort(AbortReason.SERVICE_USER)]
+    assert pdus(scp.peers[0]) == [Abort(AbortReason.SERVICE_USER)]
 
 
 @with_both
@@ -627,12 +625,12 @@ def test_each_planned_association_is_tried() -> None:
     instances = [instance(number, sop_class=f"1.2.826.0.1.3680043.99.{number}", syntax=JPEG) for number in range(130)]
     rejection = AssociateRJ(RejectReason.TEMPORARY_CONGESTION, transient=True)
 
-    with scripted(replying(rejection.encode()), serving()) as peer:
-        report = send(instances, peer.port)
+    with scripted(replying(rejection.encode()), serving()) as scp:
+        report = send(instances, scp.port)
 
     assert (report.associations, len(report.accepted), len(report.failed)) == (1, 2, 128)
     assert report.error == "the peer rejected the association (transient): temporary congestion"
-    assert peer.stored == [[], ["1.2.3.128", "1.2.3.129"]]
+    assert stored(scp) == [[], ["1.2.3.128", "1.2.3.129"]]
 
 
 def test_a_cancelled_send_leaves_no_association_behind() -> None:
@@ -652,23 +650,23 @@ def test_a_cancelled_send_leaves_no_association_behind() -> None:
         assert task.cancelled()
         assert [result.reason for result in told] == ["", "interrupted: whether the peer has it is not known"]
 
-    def script(link: Link) -> None:
-        link.accept()
-        link.respond(link.message())
-        while link.hear() is not None:
+    def script(peer: Peer) -> None:
+        peer.accept()
+        peer.answer(peer.expect(CStoreRQ))
+        while peer.receive() is not None:
             pass
 
-    with scripted(script) as peer:
-        asyncio.run(scenario(peer.port))
+    with scripted(script) as scp:
+        asyncio.run(scenario(scp.port))
 
-    assert peer.links[0].pdus[-1:] == [Abort(AbortReason.SERVICE_USER)]
+    assert pdus(scp.peers[0])[-1:] == [Abort(AbortReason.SERVICE_USER)]
 
 
 def test_an_acceptance_may_come_together_with_what_follows_it() -> None:
-    """A request of the peer's right behind its acceptance is refused, and the instance goes."""
+    """A request of the peer's right behind its acceptance is refused, requests, and the instance goes."""
 
-    def script(link: Link) -> None:
-        request = link.read_request()
+    def script(peer: Peer) -> None:
+        request = peer.expect(AssociateRQ)
         find = RawCommand(
             {
                 Element.AFFECTED_SOP_CLASS_UID: CT.encode() + b"\0",
@@ -677,12 +675,12 @@ def test_an_acceptance_may_come_together_with_what_follows_it() -> None:
                 Element.COMMAND_DATA_SET_TYPE: struct.pack("<H", 0x0101),
             }
         )
-        link.send(acceptance(request).encode(), p_data(1, encode_command(find)))
-        link.serve()
+        peer.send(acceptance(request), encode_message(1, find, None))
+        peer.serve()
 
-    with scripted(script) as peer:
-        report = send([instance(syntax=EXPLICIT)], peer.port)
+    with scripted(script) as scp:
+        report = send([instance(syntax=EXPLICIT)], scp.port)
 
     assert len(report.accepted) == 1
-    refusals = [message.command for message in peer.links[0].messages if isinstance(message.command, RawCommand)]
+    refusals = [message.command for message in messages(scp.peers[0]) if isinstance(message.command, RawCommand)]
     assert [refusal.elements[Element.STATUS] for refusal in refusals] == [struct.pack("<H", 0x0211)]

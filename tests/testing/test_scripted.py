@@ -95,7 +95,6 @@ def test_a_requestor_with_a_custom_request_address_and_message_id() -> None:
     def script(peer: Peer) -> None:
         assert peer.socket.getpeername()[0] == "127.0.0.3"
         peer.accept()
-        assert peer.silent
         peer.answer(peer.expect(CStoreRQ))
         assert peer.expect(Abort) == Abort()
         peer.expect_close()
@@ -107,6 +106,7 @@ def test_a_requestor_with_a_custom_request_address_and_message_id() -> None:
             ScriptedSCU("127.0.0.1", scp.port, source="127.0.0.3", receive_buffer=receive_buffer) as peer,
         ):
             peer.associate(request=request)
+            assert peer.silent
             assert peer.store("1.2.3", DATA, message_id=7).message_id_being_responded_to == 7
             peer.abort()
         assert scp.peers[0].request == request
