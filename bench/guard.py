@@ -26,7 +26,7 @@ from unittest import mock
 from bench.data import Stock
 from bench.hot_paths import PATHS, HotPath
 
-from dicomport.archive import storage
+from dicomport.archive.commit import indexer
 from dicomport.files import Disk
 
 _FIGURES: Final = Path(__file__).with_suffix(".json")
@@ -58,7 +58,7 @@ def _count_inside(stock: Path) -> None:
         jobs[_REFERENCE, times] = functools.partial(_reference, times)
         jobs |= {(path.name, times): path.work(Stock(stock, _DIVISOR), times) for path in PATHS}
     # Only the processor is emulated: treat the disk as fast, and let the index collect as many instances as usual.
-    with mock.patch.object(Disk, "is_fast", new=True), mock.patch.object(storage, "_GATHERING_SECONDS", 1.0):
+    with mock.patch.object(Disk, "is_fast", new=True), mock.patch.object(indexer, "_GATHERING_SECONDS", 1.0):
         for path in PATHS:
             jobs[path.name, 1]()  # Import the late imports for all forked processes.
         for (name, times), job in _ATTEMPTS * list(jobs.items()):

@@ -10,7 +10,7 @@ from typing import Final
 from tests.encoding.encode import EXPLICIT, element
 
 from dicomport import StorageSCP, StoreResponse, blocking
-from dicomport.archive import Archive, ArchiveOptions, Filters, Finding, Index, Paths, verify
+from dicomport.archive import Archive, ArchiveOptions, Discrepancy, Filters, Index, Paths, verify
 from dicomport.files import read_part10
 from dicomport.scu import Instance
 
@@ -141,7 +141,7 @@ def rows(root: Path, filters: Filters | None = None) -> list[dict[str, object]]:
         index.close()
 
 
-def findings(root: Path) -> list[Finding]:
+def findings(root: Path) -> list[Discrepancy]:
     """Verify an archive."""
     paths = Paths(root.resolve())
     index = Index(paths.index)

@@ -14,10 +14,11 @@ from tests.archive.sending import LONG, Receiver, bytes_of, files, findings, ins
 from tests.files.faults import Disk, Fault
 
 from dicomport import Durability
-from dicomport.archive import Archive, ArchiveOptions, Duplicates, Index, quarantined
-from dicomport.archive import storage as storage_module
+from dicomport.archive import Archive, ArchiveOptions, Duplicates, Index, quarantined, storage
+from dicomport.archive.commit import indexer
 from dicomport.archive.records import Record
 from dicomport.files import Disk as QuickDisk
+from dicomport.files import system
 from dicomport.standard import VERIFICATION
 
 NO_SPACE: Final = (0xA700, "no space left to store the instance")
@@ -169,7 +170,8 @@ def test_f6_a_disk_that_became_read_only_does_not_stop_the_committer(
             raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
         unlink(path, **options)
 
-    monkeypatch.setattr(os, "unlink", fail)
+    for module in (os, system):  # the committer removes its file, the next start the whole folder
+        monkeypatch.setattr(module, "unlink", fail)
     disk.fail(Fault("link", errno.EROFS, ".dcm"))
     with received.association() as association:
         response = association.c_store(instance())
@@ -261,7 +263,7 @@ class Trouble:
 
 @pytest.mark.parametrize("message", ["database is locked", "database or disk is full", "disk I/O error"])
 def test_an_index_in_trouble_gets_it_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, message: str) -> None:
-    monkeypatch.setattr(storage_module, "_AGAIN_AFTER", 0.001)
+    monkeypatch.setattr(indexer, "_RETRY_SECONDS", 0.001)
     with receiver(tmp_path) as received:
         trouble = Trouble(monkeypatch, message, 3)
         assert received.send(instance(), instance("1.2.3.5")) == [0x0000, 0x0000]
@@ -295,7 +297,7 @@ def test_what_the_index_never_took_is_recovered_at_the_next_open(
 def test_f10_less_room_than_is_to_be_kept_is_refused_before_the_data_set_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage_module, "_ROOM_FOR_SECONDS", 0.0)
+    monkeypatch.setattr(storage, "_FREE_SPACE_SECONDS", 0.0)
     with receiver(tmp_path, ArchiveOptions(min_free_bytes=1000)) as received, received.association() as association:
         real = os.statvfs(tmp_path)
         free = real.f_frsize
@@ -303,14 +305,14 @@ def test_f10_less_room_than_is_to_be_kept_is_refused_before_the_data_set_is_read
         def statvfs(_path: Path) -> os.statvfs_result:
             return os.statvfs_result((*real[:4], free // real.f_frsize, *real[5:]))
 
-        monkeypatch.setattr(os, "statvfs", statvfs)
+        monkeypatch.setattr(system, "statvfs", statvfs)
         assert association.c_store(instance()).status.code == 0x0000
         free = 0
         disk = ArchiveDisk(received.root, monkeypatch)
         response = association.c_store(instance("1.2.3.5", LONG))
         assert (response.status.code, response.error_comment) == (
             0xA700,
-            "less room is left than is to be kept free",
+            "free space is below the limit of the archive",
         )
         assert [call for call in disk.calls if ".part" in call[1]] == []
         free = real.f_frsize
@@ -318,7 +320,7 @@ def test_f10_less_room_than_is_to_be_kept_is_refused_before_the_data_set_is_read
 
 
 def test_a_folder_that_is_gone_is_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage_module, "_ROOM_FOR_SECONDS", 0.0)
+    monkeypatch.setattr(storage, "_FREE_SPACE_SECONDS", 0.0)
     root, aside = tmp_path / "archive", tmp_path / "aside"
     with receiver(root) as received, received.association() as association:
         assert association.c_store(instance()).status.code == 0x0000

@@ -20,8 +20,8 @@ from dicomport.archive import (
     ArchiveOptions,
     Check,
     Checks,
+    DiscrepancyKind,
     Filters,
-    FindingKind,
     Index,
     Paths,
     Policy,
@@ -99,25 +99,25 @@ def damage(path: Path) -> None:
     path.write_bytes(data)
 
 
-FINDINGS: Final[dict[str, tuple[Callable[[Path], object], list[tuple[str, FindingKind]]]]] = {
-    "missing": (lambda path: path.unlink(), [(NAME, FindingKind.FILE_MISSING)]),
-    "changed": (damage, [(NAME, FindingKind.FILE_CHANGED)]),
-    "shorter": (lambda path: path.write_bytes(path.read_bytes()[:-2]), [(NAME, FindingKind.FILE_CHANGED)]),
-    "unreadable": (lambda path: path.write_bytes(b"nothing"), [(NAME, FindingKind.FILE_UNREADABLE)]),
+FINDINGS: Final[dict[str, tuple[Callable[[Path], object], list[tuple[str, DiscrepancyKind]]]]] = {
+    "missing": (lambda path: path.unlink(), [(NAME, DiscrepancyKind.FILE_MISSING)]),
+    "changed": (damage, [(NAME, DiscrepancyKind.FILE_CHANGED)]),
+    "shorter": (lambda path: path.write_bytes(path.read_bytes()[:-2]), [(NAME, DiscrepancyKind.FILE_CHANGED)]),
+    "unreadable": (lambda path: path.write_bytes(b"nothing"), [(NAME, DiscrepancyKind.FILE_UNREADABLE)]),
     "no row": (
         lambda path: shutil.copy(path, path.with_name("1.2.dcm")),
-        [("1.2.3/1.2.3.1/1.2.dcm", FindingKind.ROW_MISSING)],
+        [("1.2.3/1.2.3.1/1.2.dcm", DiscrepancyKind.ROW_MISSING)],
     ),
     "renamed": (
         lambda path: path.rename(path.with_name("1.2.dcm")),
-        [("1.2.3/1.2.3.1/1.2.dcm", FindingKind.ROW_MISSING), (NAME, FindingKind.FILE_MISSING)],
+        [("1.2.3/1.2.3.1/1.2.dcm", DiscrepancyKind.ROW_MISSING), (NAME, DiscrepancyKind.FILE_MISSING)],
     ),
 }
 
 
 @pytest.mark.parametrize(("change", "expected"), FINDINGS.values(), ids=FINDINGS)
 def test_verify_finds(
-    tmp_path: Path, change: Callable[[Path], object], expected: list[tuple[str, FindingKind]]
+    tmp_path: Path, change: Callable[[Path], object], expected: list[tuple[str, DiscrepancyKind]]
 ) -> None:
     with receiver(tmp_path) as received:
         assert received.send(instance(), instance("1.2.3.5")) == [0, 0]
@@ -133,7 +133,7 @@ def test_reindex_tells_what_it_can_not_read(tmp_path: Path) -> None:
     paths = Paths(tmp_path.resolve())
     index = Index(paths.index)
     assert [(found.path, found.kind) for found in reindex(paths, index, lambda _: None)] == [
-        (NAME, FindingKind.FILE_UNREADABLE)
+        (NAME, DiscrepancyKind.FILE_UNREADABLE)
     ]
     assert [row["sop_instance_uid"] for row in index.instances(Filters())] == ["1.2.3.5"]
     index.close()

@@ -123,7 +123,7 @@ def test_a_damaged_file_is_not_answered_for(
         path.write_bytes(spoil(path.read_bytes()))
         assert look_up(received.archive, reference()) == [0x0110]
     assert errors(caplog) == [
-        'instance_lost sop_instance_uid=1.2.3.4 reason="the data set is not the one that was received"'
+        'instance_lost sop_instance_uid=1.2.3.4 reason="the data set differs from the received data set"'
     ]
 
 
@@ -222,9 +222,9 @@ def test_closing_the_archive_breaks_it_off(tmp_path: Path, monkeypatch: pytest.M
         looking_up = asyncio.ensure_future(archive.look_up([reference(f"1.2.{number}") for number in range(100)]))
         await asyncio.to_thread(begun.wait, 60)
         closing = asyncio.ensure_future(asyncio.to_thread(archive.close))
-        await asyncio.to_thread(archive._custody._closing.wait, 60)
+        await asyncio.to_thread(archive._integrity._closing.wait, 60)
         go_on.set()
-        with pytest.raises(RuntimeError, match="the archive is being closed"):
+        with pytest.raises(RuntimeError, match="the archive is closing"):
             await looking_up
         await closing
 

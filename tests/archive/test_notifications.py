@@ -107,13 +107,13 @@ def test_a_study_is_complete_once_its_senders_are_gone_and_nothing_comes() -> No
         async with Hooks(on_study=heard.hear, study_timeout=SOON) as hooks:
             hooks.instance(record(instance="1", at=1), "A")
             hooks.instance(record(instance="2", at=2, calling="MR", size=5), "B")
-            hooks.association_over("A")
+            hooks.association_ended("A")
             # A study that began later and is complete: long enough for the first one, were B not open.
             hooks.instance(record("1.9"), "C")
-            hooks.association_over("C")
+            hooks.association_ended("C")
             assert (await heard.next()).study_instance_uid == "1.9"
             assert heard.empty()
-            hooks.association_over("B")
+            hooks.association_ended("B")
             assert await heard.next() == CompleteStudy(
                 study_instance_uid=STUDY,
                 instances=2,
@@ -131,13 +131,13 @@ def test_what_comes_in_time_keeps_a_study_open() -> None:
         heard: Heard[CompleteStudy] = Heard()
         async with Hooks(on_study=heard.hear, study_timeout=SOON) as hooks:
             hooks.instance(record(), "A")
-            hooks.association_over("A")
+            hooks.association_ended("A")
             hooks.instance(record(), "B")
             hooks.instance(record("1.9"), "C")
-            hooks.association_over("C")
+            hooks.association_ended("C")
             assert (await heard.next()).study_instance_uid == "1.9"
             assert heard.empty()
-            hooks.association_over("B")
+            hooks.association_ended("B")
             assert (await heard.next()).instances == 2
 
     run(scenario)
@@ -149,7 +149,7 @@ def test_what_comes_late_makes_a_study_complete_another_time() -> None:
         async with Hooks(on_study=heard.hear, study_timeout=0) as hooks:
             for number in (1, 2):
                 hooks.instance(record(size=number), number)
-                hooks.association_over(number)
+                hooks.association_ended(number)
                 assert (await heard.next()).size == number
 
     run(scenario)
@@ -159,10 +159,10 @@ def test_one_association_may_send_many_studies_and_other_things_besides() -> Non
     async def scenario() -> None:
         heard: Heard[CompleteStudy] = Heard()
         async with Hooks(on_study=heard.hear, study_timeout=0) as hooks:
-            hooks.association_over("never seen")
+            hooks.association_ended("never seen")
             for study in ("1.1", "", "1.2"):
                 hooks.instance(record(study), "A")
-            hooks.association_over("A")
+            hooks.association_ended("A")
             assert {(await heard.next()).study_instance_uid for _ in range(2)} == {"1.1", "1.2"}
         assert heard.empty()
 
@@ -177,7 +177,7 @@ def test_with_too_many_studies_open_the_quietest_is_taken_for_complete(caplog: p
                 hooks.instance(record(study), "A")
             assert (await heard.next()).study_instance_uid == "1.2"
             assert heard.empty()
-            hooks.association_over("A")
+            hooks.association_ended("A")
 
     run(scenario)
     assert said(caplog) == ["study_completed_early study_instance_uid=1.2 open=2"]
@@ -188,7 +188,7 @@ def test_closing_completes_what_is_open() -> None:
         heard: Heard[CompleteStudy] = Heard()
         async with Hooks(on_study=heard.hear, study_timeout=HOUR) as hooks:
             hooks.instance(record("1.1"), "A")
-            hooks.association_over("A")
+            hooks.association_ended("A")
             hooks.instance(record("1.2"), "B")
         assert [heard.get_nowait().study_instance_uid for _ in range(2)] == ["1.1", "1.2"]
 
@@ -199,7 +199,7 @@ def test_without_callbacks_nothing_is_kept() -> None:
     async def scenario() -> None:
         async with Hooks() as hooks:
             hooks.instance(record(), "A")
-            hooks.association_over("A")
+            hooks.association_ended("A")
             assert not hooks._open
             assert not hooks._sent_to
 
@@ -212,7 +212,7 @@ def test_nothing_is_kept_of_what_is_over() -> None:
         async with Hooks(on_study=heard.hear, study_timeout=0) as hooks:
             for number in range(100):
                 hooks.instance(record(f"1.{number}"), number)
-                hooks.association_over(number)
+                hooks.association_ended(number)
             for _ in range(100):
                 await heard.next()
             assert not hooks._open
@@ -248,7 +248,7 @@ FAILURES: Final[dict[str, tuple[Callable[[Record], Awaitable[None]], list[str]]]
     "fails": (_fail, ['hook_failed hook=on_instance uid=1 reason="told.sh ended with exit code 3"']),
     "raises": (_raise, ["hook_raised hook=on_instance uid=1"]),
     "is cancelled": (_cancel, []),
-    "takes too long": (_never_end, ['hook_failed hook=on_instance uid=1 reason="not over after 0.05 s"']),
+    "takes too long": (_never_end, ['hook_failed hook=on_instance uid=1 reason="timeout after 0.05 s"']),
     "has a timeout of its own": (_time_out, ["hook_raised hook=on_instance uid=1"]),
 }
 
@@ -310,7 +310,7 @@ def test_slow_instances_do_not_hold_up_studies() -> None:
         hooks = Hooks(on_instance=_never_end, on_study=heard.hear, study_timeout=0, at_once=1)
         for number in range(9):
             hooks.instance(record(instance=str(number)), "A")
-        hooks.association_over("A")
+        hooks.association_ended("A")
         assert (await heard.next()).instances == 9
         await hooks.close(within=0)
 
@@ -360,7 +360,7 @@ async def tell(hooks: Hooks, root: Path, options: ArchiveOptions, *data_sets: by
 
     archive = Archive(root, options, hooks=hooks)
     try:
-        async with hooks, StorageSCP(archive, port=0, on_association_end=hooks.association_over) as scp:
+        async with hooks, StorageSCP(archive, port=0, on_association_end=hooks.association_ended) as scp:
             return await asyncio.to_thread(send, scp.port)
     finally:
         archive.close()
@@ -425,7 +425,7 @@ def test_a_study_is_complete_after_its_association_was_lost(tmp_path: Path) -> N
                 peer.store(data=ONE)
                 peer.reset()
 
-        async with hooks, StorageSCP(archive, port=0, on_association_end=hooks.association_over) as scp:
+        async with hooks, StorageSCP(archive, port=0, on_association_end=hooks.association_ended) as scp:
             await asyncio.to_thread(send, scp.port)
             assert (await studies.next()).study_instance_uid == STUDY
         archive.close()

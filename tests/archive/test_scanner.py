@@ -398,7 +398,7 @@ def test_d1_a_stream_gone_bad_gives_what_came_before() -> None:
     stream = _gone_bad(data[:-1])
     for pieces in ([stream], byte_by_byte(stream), cut(stream, [1_000, 20_000])):
         result = scan_pieces(DEFLATED, pieces)
-        problem = ScanProblem(ProblemKind.UNDECODABLE, f"no deflated stream, after {len(data) - 1} bytes")
+        problem = ScanProblem(ProblemKind.UNDECODABLE, f"invalid deflated stream after {len(data) - 1} bytes")
         assert outcome(result) == (SMALL, problem, set())
 
 

@@ -124,9 +124,9 @@ def test_verify_finds_nothing_and_then_each_kind_of_damage(tmp_path: Path) -> No
     assert done.returncode == 1
     findings = {row["path"]: row["finding"] for row in map(json.loads, done.stdout.splitlines())}
     assert findings == {
-        changed.relative_to(root).as_posix(): "the data set is not the one that was received",
-        missing.relative_to(root).as_posix(): "in the index, but there is no such file",
-        "stray.dcm": "there is a file, but it is not in the index",
+        changed.relative_to(root).as_posix(): "the data set differs from the received data set",
+        missing.relative_to(root).as_posix(): "in the index, but the file does not exist",
+        "stray.dcm": "the file exists, but it is not in the index",
     }
     text = dicomport("archive", "verify", "--archive", root)
     assert "3 findings" in text.stderr
@@ -164,7 +164,7 @@ def test_no_archive_is_explained(command: tuple[str, ...], tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("option", "complaint"),
     [
-        (("--layout", "{study}/{nonsense}"), "is no field of a layout"),
+        (("--layout", "{study}/{nonsense}"), "unknown field {nonsense} in a layout"),
         (("--layout", "{study}"), "needs {instance}"),
         (("--check", "whole=perhaps"), "is not one of"),
         (("--min-free", "much"), "is no size"),

@@ -219,7 +219,7 @@ async def receive(
     hooks = command_hooks(root, on_instance=on_instance, on_study=on_study, study_timeout=SOON, hook_timeout=HOUR)
     archive = Archive(root, options, hooks=hooks)
     try:
-        async with hooks, StorageSCP(archive, port=0, on_association_end=hooks.association_over) as scp:
+        async with hooks, StorageSCP(archive, port=0, on_association_end=hooks.association_ended) as scp:
             await asyncio.to_thread(send, scp.port)
     finally:
         archive.close()

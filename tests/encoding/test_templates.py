@@ -20,7 +20,7 @@ WANTED: Final = (0x00100010, 0x00200013, 0x00280010)
 
 def scan(uid: str, data: bytes, model: SeriesTemplate | None = None, first: int | None = None) -> Scan:
     """Scan it in two pieces, of which the first one has so many bytes."""
-    scanner = Scanner(uid, model=model)
+    scanner = Scanner(uid, template=model)
     scanner.feed(data[:first])
     if first is not None:
         scanner.feed(data[first:])

@@ -39,25 +39,25 @@ def run_three(disk: Disk, work: Callable[[], int]) -> list[int]:
 
 def test_what_is_quick_is_done_at_once() -> None:
     threads = Threads()
-    assert run_three(Disk(patience=NEVER), threads.work) == [1, 2, 3]
+    assert run_three(Disk(max_delay=NEVER), threads.work) == [1, 2, 3]
     assert threads.at_once == [True, True, True]
 
 
 def test_what_was_slow_once_is_left_to_threads() -> None:
     threads = Threads()
-    assert run_three(Disk(patience=0.0, slow_for=NEVER), threads.work) == [1, 2, 3]
+    assert run_three(Disk(max_delay=0.0, slow_seconds=NEVER), threads.work) == [1, 2, 3]
     assert threads.at_once == [True, False, False]
 
 
 def test_after_a_while_it_is_tried_again() -> None:
     threads = Threads()
-    run_three(Disk(patience=0.0, slow_for=0.0), threads.work)
+    run_three(Disk(max_delay=0.0, slow_seconds=0.0), threads.work)
     assert threads.at_once == [True, True, True]
 
 
 def test_what_fails_slowly_is_slow_too() -> None:
     threads = Threads()
-    disk = Disk(patience=0.0, slow_for=NEVER)
+    disk = Disk(max_delay=0.0, slow_seconds=NEVER)
 
     def fail() -> int:
         threads.work()
@@ -101,7 +101,7 @@ def test_bytes_stay_in_order_however_the_disk_changes(pieces: list[tuple[bytes, 
 
 def test_a_quick_disk_has_nothing_collected_for_it() -> None:
     written = bytearray()
-    writer = BlockWriter(1 << 20, Disk(patience=NEVER))
+    writer = BlockWriter(1 << 20, Disk(max_delay=NEVER))
     asyncio.run(writer.write(memoryview(b"0123"), written.extend))
     assert (bytes(written), bytes(writer.pending)) == (b"0123", b"")
 

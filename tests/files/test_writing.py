@@ -13,7 +13,7 @@ from typing import Final
 import pytest
 from tests.files.faults import Disk, Fault
 
-from dicomport.files import TEMPORARY_SUFFIX, Durability, PartialFile
+from dicomport.files import TEMPORARY_SUFFIX, Durability, PartialFile, system
 from dicomport.wire import FileMeta, encode_file_meta
 
 META: Final = FileMeta(
@@ -130,7 +130,7 @@ def test_short_writes_are_carried_on(tmp_path: Path, monkeypatch: pytest.MonkeyP
         return real(descriptor, data[:SMALL_WRITE])
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "write", short)
+        patch.setattr(system, "write", short)
         path = store(tmp_path)
     assert path.read_bytes() == HEADER + b"0123456789"
 
@@ -209,8 +209,8 @@ def test_a_name_that_was_taken_in_vain_is_given_back(tmp_path: Path, monkeypatch
         raise fail(errno.EIO)
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "link", link)
-        patch.setattr(os, "replace", replace)
+        patch.setattr(system, "link", link)
+        patch.setattr(system, "replace", replace)
         with pytest.raises(OSError, match="Input/output"):
             store(tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -302,7 +302,7 @@ def test_many_at_once_never_share_or_tear_a_file(
             def link(*_arguments: object) -> None:
                 raise OSError(errno.EPERM, "Operation not permitted")
 
-            patch.setattr(os, "link", link)
+            patch.setattr(system, "link", link)
         threads = [threading.Thread(target=run, args=(content,)) for content in contents]
         for thread in threads:
             thread.start()

@@ -58,15 +58,15 @@ def ask(
     return said[0]
 
 
-def spool_files() -> list[str]:
-    """List the temporary files that this process has open, all of them without a name."""
+def spool_files(folder: Path) -> list[str]:
+    """List the temporary files in a folder that this process has open, all of them without a name."""
     found: list[str] = []
     for descriptor in Path("/proc/self/fd").iterdir():
         try:
             name = str(descriptor.readlink())
         except FileNotFoundError:
             continue  # The one that this listing itself had open.
-        if ".spool" in name:
+        if name.startswith(f"{folder}/"):
             found.append(name)
     return found
 
@@ -150,8 +150,11 @@ def test_a_large_data_set_waits_in_a_nameless_file_that_is_gone_with_the_request
     spool_bytes: int, files: int, tmp_path: Path
 ) -> None:
     folder = tmp_path / "spool"
-    assert ask(lambda _request: len(spool_files()), data=PATTERN, spool_bytes=spool_bytes, spool_folder=folder) == files
-    assert spool_files() == []
+    assert (
+        ask(lambda _request: len(spool_files(folder)), data=PATTERN, spool_bytes=spool_bytes, spool_folder=folder)
+        == files
+    )
+    assert spool_files(folder) == []
     # Nameless: even while the handler runs nothing is to be seen.
     assert list(tmp_path.rglob("*")) == ([folder] if files else [])
 
@@ -164,7 +167,7 @@ def test_no_file_is_left_of_a_data_set_that_breaks_off(tmp_path: Path) -> None:
         peer.abort()
         other.associate()
         assert other.store().status == 0x0000
-    assert spool_files() == []
+    assert spool_files(tmp_path) == []
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,7 +1,9 @@
-"""A storage that keeps what it has acknowledged: files, an index of them, a quarantine, and tools to look at them."""
+"""The archive: files, an index of them, a quarantine, and functions that list, check, rebuild and export them."""
 
 from dicomport.archive.checks import Check, Checks, Policy
 from dicomport.archive.commit.committer import Duplicates
+from dicomport.archive.commit.recovery import recover
+from dicomport.archive.commit.sink import ArchiveOptions
 from dicomport.archive.export import export
 from dicomport.archive.index import Filters, Index, SchemaError
 from dicomport.archive.notifications import CompleteStudy, HookError, Hooks
@@ -11,8 +13,8 @@ from dicomport.archive.paths import Paths
 from dicomport.archive.quarantine import Quarantine, QuarantineEntry, quarantined
 from dicomport.archive.records import Record
 from dicomport.archive.scan.scanner import InstanceFacts, Scan, Scanner
-from dicomport.archive.storage import Archive, ArchiveOptions, recover
-from dicomport.archive.verify import Finding, FindingKind, files_of, reindex, verify
+from dicomport.archive.storage import Archive
+from dicomport.archive.verify import Discrepancy, DiscrepancyKind, files_of, reindex, verify
 
 __all__ = [
     "DEFAULT_LAYOUT",
@@ -21,10 +23,10 @@ __all__ = [
     "Check",
     "Checks",
     "CompleteStudy",
+    "Discrepancy",
+    "DiscrepancyKind",
     "Duplicates",
     "Filters",
-    "Finding",
-    "FindingKind",
     "HookError",
     "Hooks",
     "Index",

@@ -1,4 +1,4 @@
-"""What is asked of a data set before it is acknowledged, and what a violation is answered with."""
+"""Checks of a data set before it is stored, and the statuses of those that fail."""
 
 from __future__ import annotations
 
@@ -20,38 +20,38 @@ from dicomport.standard import (
     sop_classes,
 )
 
-__all__ = ["Check", "Checks", "Policy", "completed"]
+__all__ = ["Check", "Checks", "Policy", "with_request_uids"]
 
 
 class Check(enum.StrEnum):
-    """One thing that is asked of a data set."""
+    """A check of a data set."""
 
     WHOLE = "whole"
-    """It ends where its elements say, and can be decoded so far."""
+    """The data set can be decoded to its end, and its last element ends there."""
     INSTANCE_UID = "instance-uid"
-    """Its SOP Instance UID is the one of the C-STORE request."""
+    """The SOP Instance UID equals that of the C-STORE request."""
     SOP_CLASS = "sop-class"
-    """Its SOP Class UID is the one of the C-STORE request."""
+    """The SOP Class UID equals that of the C-STORE request."""
     IDENTITY = "identity"
-    """It has Study and Series Instance UID, where its SOP Class is known to ask for them, and its UIDs are such."""
+    """The UIDs are valid; Study and Series Instance UID are present if the SOP Class is known to require them."""
 
 
 class Policy(enum.StrEnum):
-    """What becomes of an instance that fails a check."""
+    """The way to handle an instance that fails a check."""
 
     REFUSE = "refuse"
-    """It is refused, and kept in quarantine."""
+    """Refuse the instance and keep it in the quarantine."""
     ACCEPT = "accept"
-    """It is stored, and the sender warned with 0xB007."""
+    """Store the instance and respond with the warning 0xB007."""
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """A check that failed."""
+class CheckFailure:
+    """A failed check."""
 
     check: Check
     status: Status
-    """What it is refused with."""
+    """Status for the response if the policy is to refuse."""
 
 
 _NON_PATIENT: Final = frozenset(
@@ -68,59 +68,59 @@ _NON_PATIENT: Final = frozenset(
         "InventoryStorage",
     )
 )
-"""Instances that belong to no patient and so to no study (PS3.4 Annex GG)."""
+"""SOP Classes whose instances do not belong to a patient, and so not to a study (PS3.4 Annex GG)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checks:
-    """The policies; what is not named is refused."""
+    """The policy of each check; the default is to refuse."""
 
     policies: Mapping[Check, Policy] = field(default_factory=dict)
 
-    def judge(self, scan: Scan, sop_class_uid: str, sop_instance_uid: str) -> tuple[Status | None, str]:
-        """Compare a data set with its request.
+    def check(self, scan: Scan, sop_class_uid: str, sop_instance_uid: str) -> tuple[Status | None, str]:
+        """Check a data set against its request.
 
-        Gives None for one that passes, else the status to answer with, a warning where the policy is to accept; and the
-        names of the checks that failed.
+        Return the status for the response and the names of the failed checks. The status is None if no check failed,
+        and a warning if the policy of each failed check is to accept.
         """
-        findings = _findings(scan, sop_class_uid, sop_instance_uid)
-        if not findings:
+        failures = _failures(scan, sop_class_uid, sop_instance_uid)
+        if not failures:
             return None, ""
-        names = ", ".join(finding.check for finding in findings)
-        for finding in findings:
-            if self.policies.get(finding.check, Policy.REFUSE) is Policy.REFUSE:
-                return finding.status, names
-        return Status(DATA_SET_DOES_NOT_MATCH_WARNING.code, f"stored though it fails: {names}"[:64]), names
+        names = ", ".join(failure.check for failure in failures)
+        for failure in failures:
+            if self.policies.get(failure.check, Policy.REFUSE) is Policy.REFUSE:
+                return failure.status, names
+        return Status(DATA_SET_DOES_NOT_MATCH_WARNING.code, f"stored despite failed checks: {names}"[:64]), names
 
 
-def _findings(scan: Scan, sop_class_uid: str, sop_instance_uid: str) -> list[Finding]:
+def _failures(scan: Scan, sop_class_uid: str, sop_instance_uid: str) -> list[CheckFailure]:
     facts = scan.facts
     if scan.problem is not None:
         comment = f"the data set is {scan.problem.kind}"
-        return [Finding(Check.WHOLE, Status.of(UNDECODABLE_DATA_SET.code, comment))]
-    findings = []
+        return [CheckFailure(Check.WHOLE, Status.of(UNDECODABLE_DATA_SET.code, comment))]
+    failures = []
     if facts.sop_instance_uid != sop_instance_uid:
-        findings.append(_mismatch(Check.INSTANCE_UID, "SOP Instance UID is not the one of the request", 0x00080018))
+        failures.append(_mismatch(Check.INSTANCE_UID, "SOP Instance UID differs from that of the request", 0x00080018))
     if facts.sop_class_uid != sop_class_uid:
-        asked = sop_classes.find(sop_class_uid)
-        if asked is None or asked is not sop_classes.find(facts.sop_class_uid):
-            findings.append(_mismatch(Check.SOP_CLASS, "SOP Class UID is not the one of the request", 0x00080016))
-    if not (looks_like_uid(facts.sop_instance_uid) and _are_named(facts.study_instance_uid, facts.series_instance_uid)):
-        findings += _identity(facts)
-    return findings
+        requested = sop_classes.find(sop_class_uid)
+        if requested is None or requested is not sop_classes.find(facts.sop_class_uid):
+            failures.append(_mismatch(Check.SOP_CLASS, "SOP Class UID differs from that of the request", 0x00080016))
+    if not (looks_like_uid(facts.sop_instance_uid) and _are_uids(facts.study_instance_uid, facts.series_instance_uid)):
+        failures += _identity(facts)
+    return failures
 
 
 @functools.lru_cache(maxsize=64)
-def _are_named(study_instance_uid: str, series_instance_uid: str) -> bool:
-    """Tell whether study and series are named well, unless that was done for an instance before."""
+def _are_uids(study_instance_uid: str, series_instance_uid: str) -> bool:
+    """Return whether the UIDs of study and series are valid; cached for the other instances of the series."""
     return looks_like_uid(study_instance_uid) and looks_like_uid(series_instance_uid)
 
 
-def _identity(facts: InstanceFacts) -> list[Finding]:
+def _identity(facts: InstanceFacts) -> list[CheckFailure]:
     if not looks_like_uid(facts.sop_instance_uid):
-        comment = "SOP Instance UID is missing or no UID"
+        comment = "SOP Instance UID is missing or invalid"
         status = Status(INVALID_OBJECT_INSTANCE.code, comment, (0x00080018,))
-        return [Finding(Check.IDENTITY, status)]
+        return [CheckFailure(Check.IDENTITY, status)]
     known = sop_classes.find(facts.sop_class_uid)
     needs_study = known is not None and known.uid not in _NON_PATIENT
     for uid, tag, name in (
@@ -128,12 +128,12 @@ def _identity(facts: InstanceFacts) -> list[Finding]:
         (facts.series_instance_uid, 0x0020000E, "Series Instance UID"),
     ):
         if (uid or needs_study) and not looks_like_uid(uid):
-            return [_mismatch(Check.IDENTITY, f"{name} is missing or no UID", tag)]
+            return [_mismatch(Check.IDENTITY, f"{name} is missing or invalid", tag)]
     return []
 
 
-def completed(facts: InstanceFacts, sop_class_uid: str, sop_instance_uid: str) -> InstanceFacts:
-    """Take from the request what a data set that is accepted all the same does not say."""
+def with_request_uids(facts: InstanceFacts, sop_class_uid: str, sop_instance_uid: str) -> InstanceFacts:
+    """Copy UIDs that the data set lacks from the request."""
     return dataclasses.replace(
         facts,
         sop_class_uid=facts.sop_class_uid or sop_class_uid,
@@ -141,5 +141,5 @@ def completed(facts: InstanceFacts, sop_class_uid: str, sop_instance_uid: str) -
     )
 
 
-def _mismatch(check: Check, comment: str, tag: int) -> Finding:
-    return Finding(check, Status(DATA_SET_DOES_NOT_MATCH.code, comment, (tag,)))
+def _mismatch(check: Check, comment: str, tag: int) -> CheckFailure:
+    return CheckFailure(check, Status(DATA_SET_DOES_NOT_MATCH.code, comment, (tag,)))

@@ -1,4 +1,4 @@
-"""A study out of the archive, as a folder or a zip file."""
+"""Export a study from the archive to a folder or a zip file."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["export"]
 
 
 def export(paths: Paths, index: Index, study_instance_uid: str, destination: Path) -> Iterator[str]:
-    """Copy a study's files, as they are, into a new folder, or into a zip file where the name ends in ".zip".
+    """Copy a study's files unchanged to a new folder, or to a new zip file if the name ends in ".zip".
 
-    Gives the path of each as it is copied. Raises `KeyError` for a study that is not there, `FileExistsError` for a
-    destination that is, and `OSError`.
+    Yields the path of each file after copying it. Raises `KeyError` if the study is unknown, `FileExistsError` if the
+    destination exists, and `OSError`.
     """
     rows = index.instances(Filters(study_instance_uid=study_instance_uid))
     if not rows:
@@ -39,7 +39,7 @@ def _into_folder(paths: Paths, names: Sequence[str], destination: Path) -> Itera
 
 
 def _into_zip(paths: Paths, names: Sequence[str], destination: Path) -> Iterator[str]:
-    # Pixel data is compressed already, or quick to send uncompressed: what a zip file is for here is to be one file.
+    # Without compression: pixel data hardly shrinks, and the purpose of the zip file is to be one file.
     with zipfile.ZipFile(destination, "x", zipfile.ZIP_STORED) as archive:
         for name in names:
             archive.write(paths.root / name, name)

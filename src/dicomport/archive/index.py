@@ -1,10 +1,9 @@
-"""The index: what the archive holds, in SQLite by way of SQLAlchemy Core. It can be made again from the files alone."""
+"""The index of an archive: a SQLite database, used through SQLAlchemy Core. `reindex` recreates it from the files."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
@@ -40,12 +39,12 @@ from sqlalchemy.dialects.sqlite import insert
 from dicomport.archive.records import Record, State
 from dicomport.archive.scan.scanner import InstanceFacts
 from dicomport.errors import DicomportError
-from dicomport.files import lock_folder
+from dicomport.files.locking import locked
 
 __all__ = ["Filters", "Index", "SchemaError"]
 
 _BUSY_SECONDS: Final = 60.0
-"""How long another process's transaction is waited for."""
+"""Time to wait for another process's transaction."""
 
 _METADATA: Final = MetaData()
 
@@ -71,7 +70,7 @@ _STUDIES: Final = Table(
 _SERIES: Final = Table(
     "series",
     _METADATA,
-    # A series belongs to one study (PS3.3 A.1.2); what a peer says need not.
+    # A series belongs to one study (PS3.3 A.1.2), but a peer may send it in several.
     Column("study_instance_uid", String, primary_key=True),
     Column("series_instance_uid", String, primary_key=True),
     Column("modality", String, nullable=False, index=True),
@@ -111,12 +110,12 @@ TableIndex("instances_of_series", _INSTANCES.c.study_instance_uid, _INSTANCES.c.
 
 
 class SchemaError(DicomportError):
-    """The index was made by a version of dicomport that this one does not know."""
+    """A later version of dicomport created the index."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filters:
-    """What to list; an empty one matches everything. Patient id, study and AE title are compared whole."""
+    """Filters of a list; an empty filter matches everything. Values other than `study_date` are compared as a whole."""
 
     patient_id: str = ""
     study_instance_uid: str = ""
@@ -127,10 +126,10 @@ class Filters:
 
 
 class Index:
-    """The database of one archive. One thread of a process writes; any number of processes may have it open."""
+    """The database of an archive. One thread of a process writes; any number of processes may have it open."""
 
     def __init__(self, path: Path) -> None:
-        """Open it, and make it where it is missing. Raises `SchemaError`."""
+        """Open the database and create it if it is missing. Raises `SchemaError`."""
         self._engine: Engine = create_engine(
             f"sqlite:///{path}", connect_args={"timeout": _BUSY_SECONDS, "check_same_thread": False}
         )
@@ -139,32 +138,31 @@ class Index:
         self._writing = self._engine.execution_options(**{_WRITING: True})
         self._upserts = [_Upsert(table, self._engine.dialect) for table in (_PATIENTS, _STUDIES, _SERIES)]
         self._upsert_instances = _Upsert(_INSTANCES, self._engine.dialect)
-        # Of several processes that open a new archive at once, one makes the database. SQLite does not let them wait
-        # for one another: those that switch a database to WAL at the same time find it locked, whatever their patience.
-        lock = lock_folder(path.parent, wait=True)
-        try:
+        # If several processes open a new archive, one of them creates the database. SQLite's timeout does not apply
+        # here: processes that switch a database to WAL at the same time find it locked and fail immediately.
+        with locked(path.parent):
             self._migrate()
-        finally:
-            os.close(lock)
 
     def _migrate(self) -> None:
         with self._writing.begin() as connection:
             version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
             if version > _SCHEMA_VERSION:
-                raise SchemaError(f"the index has schema {version}; this version of dicomport knows {_SCHEMA_VERSION}")
+                raise SchemaError(
+                    f"the index has schema {version}; this version of dicomport supports {_SCHEMA_VERSION}"
+                )
             for migrate in _MIGRATIONS[version:]:
                 migrate(connection)
             connection.exec_driver_sql(f"PRAGMA user_version = {_SCHEMA_VERSION}")
 
     def close(self) -> None:
-        """Close it."""
+        """Close the connections to the database."""
         self._engine.dispose()
 
     def add(self, records: Sequence[Record]) -> None:
-        """Put records in, in one transaction; one whose path is there already takes its place."""
+        """Add records in one transaction; a record replaces an earlier one with the same path."""
         if not records:
             return
-        # Of a patient, a study or a series the last record counts, of however many there are.
+        # The last record determines the attributes of its patient, study and series.
         subjects: dict[object, Record] = {}
         for record in reversed(records):
             subjects.setdefault(_subjects_of(record.facts), record)
@@ -174,35 +172,35 @@ class Index:
                 upsert.put(connection, last)
             self._upsert_instances.put(connection, records)
             connection.execute(
-                _TELL_CONFLICTS, {"uids": json.dumps([record.facts.sop_instance_uid for record in records])}
+                _MARK_CONFLICTS, {"uids": json.dumps([record.facts.sop_instance_uid for record in records])}
             )
 
     def clear(self) -> None:
-        """Take everything out."""
+        """Remove all rows."""
         with self._writing.begin() as connection:
             for table in reversed(_METADATA.sorted_tables):
                 connection.execute(table.delete())
 
     def find(self, sop_instance_uid: str) -> list[RowMapping]:
-        """Give the instances of a UID: one, or several that are in conflict."""
+        """Return the instances with a SOP Instance UID: one, or several that are in conflict."""
         query = select(_INSTANCES).where(_INSTANCES.c.sop_instance_uid == sop_instance_uid).order_by(_INSTANCES.c.path)
         return self._all(query)
 
     def find_all(self, sop_instance_uids: Collection[str]) -> list[RowMapping]:
-        """Give the instances of any of these UIDs."""
+        """Return the instances with any of these SOP Instance UIDs."""
         return self._all(select(_INSTANCES).where(_INSTANCES.c.sop_instance_uid.in_(sop_instance_uids)))
 
     def instances(self, filters: Filters) -> list[RowMapping]:
-        """List instances."""
+        """Return the instances that match."""
         return self._all(_filtered(select(_INSTANCES), filters).order_by(*_IN_ORDER))
 
     def series(self, filters: Filters) -> list[RowMapping]:
-        """List series, each with the number of its instances and their length in bytes."""
+        """Return the series that match, with the number of their instances and their size in bytes."""
         query = select(_SERIES, *_TOTALS).group_by(_SERIES.c.study_instance_uid, _SERIES.c.series_instance_uid)
         return self._all(_filtered(query, filters).order_by(*_IN_ORDER[:2]))
 
     def studies(self, filters: Filters) -> list[RowMapping]:
-        """List studies with their patients, each with the number of its series and instances, and their bytes."""
+        """Return the studies that match, with patient, number of series and instances, and size in bytes."""
         number_of_series = func.count(_INSTANCES.c.series_instance_uid.distinct()).label("number_of_series")
         columns = (*_STUDIES.c, _PATIENTS.c.patient_name, number_of_series, *_TOTALS)
         query = select(*columns).group_by(_STUDIES.c.study_instance_uid)
@@ -230,14 +228,14 @@ _TOTALS: Final = (
 
 
 def _configure(connection: Any, _record: object) -> None:
-    """Set up a connection: `_begin` alone begins transactions, and readers don't wait for the writer."""
+    """Configure a connection: only `_begin` begins transactions, and readers don't wait for the writer."""
     connection.isolation_level = None
     for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON"):
         connection.execute(f"PRAGMA {pragma}")
 
 
 def _begin(connection: Connection) -> None:
-    # A transaction that will write takes its lock at once: one that asks for it later can't wait, and fails.
+    # A transaction that will write locks the database first: SQLite does not wait for a lock in mid-transaction.
     writing = connection.get_execution_options().get(_WRITING, False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
 
@@ -247,15 +245,15 @@ def _create_tables(connection: Connection) -> None:
 
 
 _MIGRATIONS: Final[tuple[Callable[[Connection], None], ...]] = (_create_tables,)
-"""From each schema version to the next."""
+"""Migrations from each schema version to the next."""
 
 _SCHEMA_VERSION: Final = len(_MIGRATIONS)
 
 
 class _Upsert:
-    """Puts records into one table; where a row is there already, what has come last counts.
+    """Adds records to one table and updates existing rows.
 
-    The statement is compiled once: for SQLAlchemy to look at each row takes three times as long as to store it.
+    The statement is compiled once: SQLAlchemy's work for each row takes three times as long as storing it.
     """
 
     def __init__(self, table: Table, dialect: Dialect) -> None:
@@ -270,14 +268,14 @@ class _Upsert:
         self._values = attrgetter(*map(_attribute, compiled.positiontup or ()))
 
     def put(self, connection: Connection, records: Iterable[Record]) -> None:
-        """Put in what records say."""
+        """Add records."""
         connection.exec_driver_sql(self._statement, list(map(self._values, records)))
 
 
 _FIRST_STATE: Final = case(
     (bindparam("suspect"), literal_column(f"'{State.SUSPECT}'")), else_=literal_column(f"'{State.STORED}'")
 )
-"""Until it is compared with its fellows."""
+"""State of a new row, until `_MARK_CONFLICTS` compares it with other instances."""
 
 _FACTS: Final = frozenset(field.name for field in dataclasses.fields(InstanceFacts))
 
@@ -285,13 +283,13 @@ _subjects_of: Final = attrgetter("patient_id", "study_instance_uid", "series_ins
 
 
 def _attribute(column: str) -> str:
-    """Say where a record has a column's value: among the facts of the data set, or else."""
+    """Return the path of the attribute of a record that has a column's value."""
     return f"facts.{column}" if column in _FACTS else column
 
 
 _EARLIER: Final = _INSTANCES.alias("earlier")
 
-_TELL_CONFLICTS: Final = (
+_MARK_CONFLICTS: Final = (
     _INSTANCES.update()
     .where(
         _INSTANCES.c.sop_instance_uid.in_(select(func.json_each(bindparam("uids")).table_valued("value").c.value)),
@@ -305,11 +303,11 @@ _TELL_CONFLICTS: Final = (
     )
     .values(state=State.CONFLICT.value)
 )
-"""Among instances with these UIDs: one of the same UID with other bytes, under another name, was here first."""
+"""Mark the instances with these UIDs for which an earlier file has the same UID and other bytes."""
 
 
 def _filtered(query: Select[Any], filters: Filters) -> Select[Any]:
-    """Join all tables and keep the rows that match."""
+    """Join all tables and select the rows that match."""
     joined = _INSTANCES.join(_SERIES).join(_STUDIES).join(_PATIENTS)
     query = query.select_from(joined)
     for column, wanted in (
@@ -322,7 +320,7 @@ def _filtered(query: Select[Any], filters: Filters) -> Select[Any]:
             query = query.where(column == wanted)
     if filters.study_date:
         first, dash, last = filters.study_date.partition("-")
-        # A study without a date is in no range.
+        # A study without a date is outside every range.
         query = query.where(_STUDIES.c.study_date >= (first or "0"))
         upper = last if dash else first
         query = query.where(_STUDIES.c.study_date <= upper) if upper else query

@@ -1,4 +1,4 @@
-"""What the archive can answer for: instances that are there, whole, and as they came."""
+"""Integrity of stored instances: each exists, is complete, and has the bytes that were received."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Protocol
 
-from dicomport.archive.commit.committer import data_set_digest
 from dicomport.archive.commit.sessions import unindexed
+from dicomport.archive.digests import has_digest
 from dicomport.archive.index import Index
 from dicomport.archive.paths import Paths
-from dicomport.archive.records import Record
+from dicomport.archive.records import status_of_file
 from dicomport.files import Durability, sync
 from dicomport.logs import get_logger, reason_of
 from dicomport.standard import (
@@ -29,8 +29,8 @@ from dicomport.standard import (
 
 __all__ = ["Integrity"]
 
-_AT_ONCE: Final = 500
-"""Instances that the index is asked for in one query."""
+_MAX_QUERIED: Final = 500
+"""Limit of instances in one query of the index."""
 
 _NEVER: Final = "9999"
 
@@ -38,7 +38,7 @@ log = get_logger("archive")
 
 
 class Reference(Protocol):
-    """One SOP Instance by its UIDs."""
+    """A SOP Instance by its UIDs."""
 
     @property
     def sop_class_uid(self) -> str: ...
@@ -47,8 +47,8 @@ class Reference(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
-    """What is known of one stored file."""
+class _Stored:
+    """The expected properties of a stored file."""
 
     sop_class_uid: str
     digest: str
@@ -56,9 +56,9 @@ class _Known:
 
 
 class Integrity:
-    """Looks instances up: index, file, and every byte of it.
+    """Looks up instances in the index and reads their files.
 
-    It has one thread: reading whatever a peer asks for must not keep the instances of others from the disk.
+    One thread does all lookups, so that a peer's requests can't occupy the threads that write instances.
     """
 
     def __init__(self, paths: Paths, index: Index, durability: Durability) -> None:
@@ -66,57 +66,57 @@ class Integrity:
         self._index = index
         opened = datetime.now(UTC).isoformat(timespec="microseconds")
         self._durable_since = opened if durability is Durability.FSYNC else _NEVER
-        """What has come since was on stable storage before it was acknowledged. Of what came before nobody knows."""
-        self._thread = concurrent.futures.ThreadPoolExecutor(1, "dicomport-custody")
+        """Instances received since then were synced before they were acknowledged; earlier ones may not have been."""
+        self._thread = concurrent.futures.ThreadPoolExecutor(1, "dicomport-integrity")
         self._closing = threading.Event()
 
     async def look_up(self, references: Sequence[Reference]) -> list[Status]:
-        """Say of each instance whether it is in safe keeping, as `Archive.look_up` has it."""
+        """Return a status for each instance; see `Archive.look_up`."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._look_up, references)
 
     def close(self) -> None:
-        """Break off what is being looked up."""
+        """Cancel the current lookup and end the thread."""
         self._closing.set()
         self._thread.shutdown()
 
     def _look_up(self, references: Sequence[Reference]) -> list[Status]:
         statuses: list[Status] = []
-        for start in range(0, len(references), _AT_ONCE):
-            some = references[start : start + _AT_ONCE]
-            known = self._known({reference.sop_instance_uid for reference in some})
-            # All that is known is visible by now: a folder is synced once.
+        for start in range(0, len(references), _MAX_QUERIED):
+            some = references[start : start + _MAX_QUERIED]
+            stored = self._find_stored({reference.sop_instance_uid for reference in some})
+            # All these files are visible now, so one fsync of each folder suffices.
             synced: set[Path] = set()
             for reference in some:
                 if self._closing.is_set():
-                    raise RuntimeError("the archive is being closed")
-                statuses.append(self._judge(reference, known.get(reference.sop_instance_uid, {}), synced))
+                    raise RuntimeError("the archive is closing")
+                statuses.append(self._check(reference, stored.get(reference.sop_instance_uid, {}), synced))
         return statuses
 
-    def _known(self, uids: Collection[str]) -> dict[str, dict[str, _Known]]:
-        """Give what is known of instances, by UID and path."""
-        known: dict[str, dict[str, _Known]] = {}
-        # The journals come first: what has left them by now, the index has.
+    def _find_stored(self, uids: Collection[str]) -> dict[str, dict[str, _Stored]]:
+        """Return the stored files of instances, by UID and path."""
+        stored: dict[str, dict[str, _Stored]] = {}
+        # The journals first: records that leave them meanwhile are in the index.
         for record in unindexed(self._paths.sessions):
             facts = record.facts
-            if facts.sop_instance_uid in uids and _is_there(self._paths.root / record.path, record):
-                by_path = known.setdefault(facts.sop_instance_uid, {})
-                by_path[record.path] = _Known(facts.sop_class_uid, record.digest, record.received)
+            if facts.sop_instance_uid in uids and status_of_file(self._paths.root, record) is not None:
+                by_path = stored.setdefault(facts.sop_instance_uid, {})
+                by_path[record.path] = _Stored(facts.sop_class_uid, record.digest, record.received)
         for row in self._index.find_all(uids):
-            by_path = known.setdefault(row["sop_instance_uid"], {})
-            by_path.setdefault(row["path"], _Known(row["sop_class_uid"], row["digest"], row["received"]))
-        return known
+            by_path = stored.setdefault(row["sop_instance_uid"], {})
+            by_path.setdefault(row["path"], _Stored(row["sop_class_uid"], row["digest"], row["received"]))
+        return stored
 
-    def _judge(self, reference: Reference, known: Mapping[str, _Known], synced: set[Path]) -> Status:
-        if not known:
+    def _check(self, reference: Reference, stored: Mapping[str, _Stored], synced: set[Path]) -> Status:
+        if not stored:
             return NO_SUCH_SOP_INSTANCE
-        meant = {path: one for path, one in known.items() if _is_same(one.sop_class_uid, reference.sop_class_uid)}
-        if not meant:
+        matching = {path: one for path, one in stored.items() if _is_same(one.sop_class_uid, reference.sop_class_uid)}
+        if not matching:
             return CLASS_INSTANCE_CONFLICT
-        for path, one in meant.items():
+        for path, one in matching.items():
             try:
-                if self._is_whole(self._paths.root / path, one, synced):
+                if self._is_intact(self._paths.root / path, one, synced):
                     continue
-                status, problem = PROCESSING_FAILURE, "the data set is not the one that was received"
+                status, problem = PROCESSING_FAILURE, "the data set differs from the received data set"
             except OSError as error:
                 status = NO_SUCH_SOP_INSTANCE if isinstance(error, FileNotFoundError) else PROCESSING_FAILURE
                 problem = reason_of(error)
@@ -124,12 +124,12 @@ class Integrity:
             return status
         return SUCCESS
 
-    def _is_whole(self, path: Path, known: _Known, synced: set[Path]) -> bool:
-        """Read a file, and see that it is what was received, and on stable storage. Raises `OSError`."""
-        if data_set_digest(path) != known.digest:
+    def _is_intact(self, path: Path, stored: _Stored, synced: set[Path]) -> bool:
+        """Return whether a file has the received bytes, and ensure that it is on stable storage. Raises `OSError`."""
+        if not has_digest(path, stored.digest):
             return False
-        if known.received < self._durable_since:
-            # A promise to keep something is more than what the answer to its C-STORE was.
+        if stored.received < self._durable_since:
+            # A commitment promises more than the response to the C-STORE request did.
             sync(path)
             if path.parent not in synced:
                 sync(path.parent)
@@ -137,15 +137,7 @@ class Integrity:
         return True
 
 
-def _is_there(path: Path, record: Record) -> bool:
-    """Tell whether a record's file has become visible, and no other has taken its place."""
-    try:
-        return path.stat(follow_symlinks=False).st_ino == record.inode
-    except OSError:
-        return False
-
-
 def _is_same(one: str, other: str) -> bool:
-    """Tell whether two UIDs are of one SOP Class: there are misprinted ones."""
+    """Return whether two UIDs identify one SOP Class: the standard has misprinted some UIDs."""
     known = sop_classes.find(one)
     return one == other or (known is not None and known is sop_classes.find(other))

@@ -1,6 +1,10 @@
-"""Telling others what has come: callbacks for each instance, and for each study once it is complete.
+"""Callbacks for each stored instance, and for each study once it is complete.
 
-No sender waits for a callback. They run in tasks of their own, so many at once, so many waiting, and each so long.
+Theory of operation: everything here runs on the event loop of the receiver. The sink reports each stored instance, and
+the receiver reports the end of each association. Callbacks run in separate tasks, so that no sender waits for them;
+the number of running calls, the number of waiting calls and the duration of a call are limited. An open study knows
+the associations that sent to it. When the last of them has ended, a timer starts; a new instance cancels the timer, and
+when it expires the study is complete.
 """
 
 from __future__ import annotations
@@ -21,26 +25,26 @@ __all__ = ["CompleteStudy", "HookError", "Hooks"]
 log = get_logger("archive")
 
 _MAX_OPEN: Final = 10_000
-"""Studies that are not complete yet. One association may send any number, and for hours."""
+"""Limit of studies that are not complete yet: one association may send any number of studies, for hours."""
 
 T = TypeVar("T")
 
 
 class HookError(DicomportError):
-    """A callback raises it for a failure that its text explains: that goes to the log, where no secrets belong."""
+    """Raised by a callback that failed. Its text is written to the log, so it must not contain secrets."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompleteStudy:
-    """What came of a study since its first instance, or the first one after it was complete the last time."""
+    """A summary of the instances of a study that were received since the study was opened."""
 
     study_instance_uid: str
     instances: int
-    """How many were stored; those that were there already don't count."""
+    """Number of instances that were stored, without those that were in the archive already."""
     size: int
-    """Length of their data sets, bytes."""
+    """Size of their data sets, bytes."""
     calling_ae_titles: tuple[str, ...]
-    """Of all who sent them, sorted."""
+    """Calling AE titles of the senders, sorted."""
     first_received: str
     """UTC, ISO 8601, as in `Record`."""
     last_received: str
@@ -54,11 +58,11 @@ class _OpenStudy:
     size: int = 0
     calling_ae_titles: set[str] = field(default_factory=set)
     senders: set[Hashable] = field(default_factory=set)
-    """Associations that sent to it and are open."""
+    """Open associations that sent to the study."""
     latest: float = 0.0
-    """When the latest instance came, by the loop's clock."""
+    """Time of the latest instance, by the loop's clock."""
     timer: asyncio.TimerHandle | None = None
-    """Runs while it has no senders."""
+    """Runs while the study has no senders."""
 
     def add(self, record: Record, association: Hashable, now: float) -> None:
         if self.timer is not None:
@@ -73,14 +77,13 @@ class _OpenStudy:
 
 
 class Hooks:
-    """Calls back for each instance that an archive has stored, and for each study that is complete.
+    """Calls callbacks for each instance that an archive has stored, and for each study that is complete.
 
-    A study is complete when no association that sent to it is open and nothing came for `study_timeout` seconds; what
-    comes later makes it open again, and complete another time. `StorageSCP` takes `association_over` as its
-    `on_association_end`:
-    without it no study would be complete. An `async with` block closes the hooks at its end.
+    A study is complete when all associations that sent to it have ended and no instance arrived for `study_timeout`
+    seconds; a later instance opens it again. Pass `association_ended` to `StorageSCP` as `on_association_end`:
+    otherwise no study becomes complete. An `async with` block closes the hooks at its end.
 
-    All methods are for the event loop of the receiver. Of several processes with one archive each has hooks of its own.
+    Call all methods on the event loop of the receiver. If several processes share an archive, each has its own hooks.
     """
 
     def __init__(
@@ -94,11 +97,11 @@ class Hooks:
         max_waiting: int = 10_000,
         max_open: int = _MAX_OPEN,
     ) -> None:
-        """Prepare. The bounds count for each of the two callbacks on its own, so that neither waits for the other.
+        """Set the callbacks and their limits. Each callback has its own limits, so that neither waits for the other.
 
-        `seconds` is how long a call may take before it is cancelled, `at_once` how many may run, and `max_waiting`
-        how many may wait for that: beyond it they are skipped, and the log says so. With more than `max_open`
-        studies open, the one that got nothing for the longest time is taken for complete.
+        A call is cancelled after `seconds`. At most `at_once` calls run, and at most `max_waiting` calls wait; further
+        calls are skipped and logged. If more than `max_open` studies are open, the study that has waited longest for
+        an instance is treated as complete.
         """
         self._instances = (
             None if on_instance is None else _Calls("on_instance", on_instance, seconds, at_once, max_waiting)
@@ -107,12 +110,12 @@ class Hooks:
         self._study_timeout = study_timeout
         self._max_open = max_open
         self._open: dict[str, _OpenStudy] = {}
-        """By Study Instance UID; the one that got something last comes last."""
+        """Open studies by Study Instance UID, in the order of their latest instances."""
         self._sent_to: dict[Hashable, set[str]] = {}
-        """Open studies, by association."""
+        """UIDs of open studies, by association."""
 
     def instance(self, record: Record, association: Hashable) -> None:
-        """Take note of an instance that was stored; one that was there already is none."""
+        """Report an instance that was stored; not one that was in the archive already."""
         if self._instances is not None:
             self._instances.put(record, record.facts.sop_instance_uid)
         uid = record.facts.study_instance_uid
@@ -127,8 +130,8 @@ class Hooks:
             log.warning("study_completed_early", study_instance_uid=longest, open=self._max_open)
             self._complete(longest)
 
-    def association_over(self, association: Hashable) -> None:
-        """Take note that an association will send nothing more."""
+    def association_ended(self, association: Hashable) -> None:
+        """Report the end of an association."""
         loop = asyncio.get_running_loop()
         for uid in self._sent_to.pop(association, ()):
             study = self._open[uid]
@@ -137,9 +140,9 @@ class Hooks:
                 study.timer = loop.call_at(study.latest + self._study_timeout, self._complete, uid)
 
     async def close(self, within: float = 10.0) -> None:
-        """Let what is to be called end within so many seconds, and cancel the rest.
+        """Wait at most `within` seconds for the calls to end, and cancel the others.
 
-        No association may be open any more. So nothing can come for the open studies, and all of them are complete.
+        Call this after all associations have ended: all open studies are complete then.
         """
         for uid in list(self._open):
             self._complete(uid)
@@ -180,7 +183,7 @@ class Hooks:
 
 
 class _Calls(Generic[T]):
-    """The calls of one callback: those that run, each in a task, and those that wait."""
+    """The calls of one callback: the running calls, each in a task, and the waiting calls."""
 
     def __init__(
         self, name: str, callback: Callable[[T], Awaitable[object]], seconds: float, at_once: int, max_waiting: int
@@ -195,7 +198,7 @@ class _Calls(Generic[T]):
         self._skipped = 0
 
     def put(self, subject: T, uid: str) -> None:
-        """Have a call made as soon as it may run."""
+        """Queue a call, or skip it if the queue is full."""
         if len(self._running) >= self._at_once and len(self._waiting) >= self._max_waiting:
             self._skipped += 1
             if self._skipped == 1:
@@ -205,19 +208,19 @@ class _Calls(Generic[T]):
         self._start()
 
     async def idle(self) -> None:
-        """Wait until there is nothing left to call."""
+        """Wait until all calls have ended."""
         while self._running:
             await asyncio.wait(self._running)
 
     async def stop(self) -> None:
-        """Cancel what runs, and forget what waits."""
+        """Cancel the running calls and skip the waiting calls."""
         self._skipped += len(self._waiting)
         self._waiting.clear()
         for task in self._running:
             log.warning("hook_cancelled", hook=self._name, uid=task.get_name())
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
-        self._tell_skipped()
+        self._log_skipped()
 
     def _start(self) -> None:
         while self._waiting and len(self._running) < self._at_once:
@@ -230,9 +233,9 @@ class _Calls(Generic[T]):
         self._running.discard(task)
         self._start()
         if not self._running:
-            self._tell_skipped()
+            self._log_skipped()
 
-    def _tell_skipped(self) -> None:
+    def _log_skipped(self) -> None:
         if self._skipped:
             log.warning("hooks_skipped_total", hook=self._name, skipped=self._skipped)
             self._skipped = 0
@@ -244,8 +247,8 @@ class _Calls(Generic[T]):
                 await self._callback(subject)
         except HookError as error:
             log.warning("hook_failed", hook=self._name, uid=uid, reason=str(error))
-        except Exception:  # a callback is the user's code: whatever it raises ends this call only
+        except Exception:  # a callback is the user's code: its exception ends only this call
             if limit.expired():
-                log.warning("hook_failed", hook=self._name, uid=uid, reason=f"not over after {self._seconds:g} s")
+                log.warning("hook_failed", hook=self._name, uid=uid, reason=f"timeout after {self._seconds:g} s")
             else:
                 log.exception("hook_raised", hook=self._name, uid=uid)

@@ -1,4 +1,4 @@
-"""Opening an archive to look at it, without taking part in it."""
+"""Open an archive without storing instances in it."""
 
 from __future__ import annotations
 
@@ -6,22 +6,23 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from dicomport.archive.commit.recovery import recover
 from dicomport.archive.index import Index
 from dicomport.archive.paths import Paths
-from dicomport.archive.storage import recover
 
 __all__ = ["open_archive"]
 
 
 @contextlib.contextmanager
 def open_archive(root: str | Path) -> Iterator[tuple[Paths, Index]]:
-    """Open an archive's index; what a process that died left behind is put right first.
+    """Open the index of an archive, after recovering the sessions of processes that died.
 
-    Raises `FileNotFoundError` where there is no archive, and `SchemaError` for one of a later version.
+    Raises `FileNotFoundError` if the folder is not an archive, and `SchemaError` if a later version of dicomport
+    created the index.
     """
     paths = Paths(Path(root).resolve())
     if not paths.sessions.is_dir():
-        raise FileNotFoundError(f"there is no archive in {root}")
+        raise FileNotFoundError(f"{root} is not an archive")
     index = Index(paths.index)
     try:
         recover(paths, index)

@@ -1,4 +1,4 @@
-"""Where in the archive an instance goes: a template over fields of the instance, each made into one safe name."""
+"""The template for the paths of instances in the archive; each field becomes a safe file name."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FIELDS: Final[Mapping[str, str]] = {
     "accession_number": "accession_number",
     "series_number": "series_number",
 }
-"""What a template may name beside the calling AE title, and which of the facts that is."""
+"""Fields of a template, besides the calling AE title, and the attributes of `InstanceFacts` that they name."""
 
 _CALLING: Final = "calling"
 
@@ -33,36 +33,35 @@ _CALLING: Final = "calling"
 class Layout:
     """A template for the paths of instances, such as "{study_date}/{patient_id}/{study}/{series}/{instance}".
 
-    Every field becomes a name that can't leave its folder and that no other value has (see
-    `dicomport.files.file_name`). The last folder must hold the instance's name: without "{instance}" in it, files
-    would meet.
+    Each field becomes a name that can't lead out of its folder, and different values have different names (see
+    `dicomport.files.file_name`). The last part must contain "{instance}": otherwise files could overwrite each other.
     """
 
     def __init__(self, template: str = DEFAULT_LAYOUT) -> None:
-        """Check the template. Raises `ValueError`, which says what is wrong with it."""
+        """Parse the template. Raises `ValueError`, which describes the error."""
         parts = template.split("/")
         for part in parts:
             unknown = [field for field in _fields_of(part) if field not in FIELDS and field != _CALLING]
             if unknown:
                 raise ValueError(
-                    f"{{{unknown[0]}}} is no field of a layout; there are {', '.join((*FIELDS, _CALLING))}"
+                    f"unknown field {{{unknown[0]}}} in a layout; expected one of {', '.join((*FIELDS, _CALLING))}"
                 )
             if not part or part.startswith(".") or "\\" in part:
-                raise ValueError(f"{part!r} can't be a part of a layout: it is empty, hidden or not portable")
+                raise ValueError(f"invalid part {part!r} of a layout: it is empty, hidden or not portable")
         if "{instance}" not in parts[-1]:
-            raise ValueError("the last part of a layout needs {instance}: without it files would meet")
+            raise ValueError("the last part of a layout needs {instance}: without it, files could overwrite each other")
         self._folder = "/".join(parts[:-1])
         self._stem = parts[-1]
         self._in_folder = _fields_of(self._folder)
         self._in_stem = _fields_of(self._stem)
 
     def place(self, facts: InstanceFacts, calling_ae_title: str) -> tuple[str, str]:
-        """Give the folder, relative to the archive, and the file's name without its suffix."""
+        """Return the folder, relative to the archive, and the file's name without its suffix."""
         folder, stem = [
             tuple([calling_ae_title if name == _CALLING else getattr(facts, FIELDS[name]) for name in names])
             for names in (self._in_folder, self._in_stem)
         ]
-        return _filled_again(self._folder, self._in_folder, folder), _filled(self._stem, self._in_stem, stem)
+        return _filled_cached(self._folder, self._in_folder, folder), _filled(self._stem, self._in_stem, stem)
 
 
 def _fields_of(template: str) -> tuple[str, ...]:
@@ -73,5 +72,5 @@ def _filled(template: str, names: tuple[str, ...], texts: tuple[str, ...]) -> st
     return template.format(**dict(zip(names, map(file_name, texts), strict=True)))
 
 
-_filled_again: Final = functools.lru_cache(maxsize=64)(_filled)
-"""For folders, which are those of the instance before."""
+_filled_cached: Final = functools.lru_cache(maxsize=64)(_filled)
+"""For folders: successive instances usually have the same."""

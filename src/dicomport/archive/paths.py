@@ -1,4 +1,4 @@
-"""Where things are in an archive."""
+"""Paths in an archive."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ __all__ = ["Paths"]
 
 @dataclass(frozen=True, slots=True)
 class Paths:
-    """Names of an archive's folders and files. What begins with a dot is the archive's own: no instance's name does."""
+    """The archive's own folders and files: their names begin with a dot, the names of instances do not."""
 
     root: Path
-    """Absolute, without links."""
+    """Absolute, without symbolic links."""
 
     @property
     def index(self) -> Path:
@@ -22,15 +22,15 @@ class Paths:
 
     @property
     def sessions(self) -> Path:
-        """What running processes have under way: temporary files and journals."""
+        """Temporary files and journals of running processes."""
         return self.root / ".dicomport" / "sessions"
 
     @property
     def commitments(self) -> Path:
-        """Requests for storage commitment that are not reported on yet."""
+        """Storage commitment requests without a report yet."""
         return self.root / ".dicomport" / "commitments"
 
     @property
     def quarantine(self) -> Path:
-        """What was refused for its content."""
+        """Instances that were refused because of their content."""
         return self.root / ".dicomport" / "quarantine"

@@ -1,4 +1,4 @@
-"""What the archive knows of one instance beside its bytes: a line of the journal, a row of the index."""
+"""The record of an instance: a line of the journal, a row of the index."""
 
 from __future__ import annotations
 
@@ -10,31 +10,32 @@ import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from operator import attrgetter
+from pathlib import Path
 from typing import Final
 
 from dicomport.archive.scan.scanner import InstanceFacts
 
-__all__ = ["Record", "State", "iso_time", "received_at"]
+__all__ = ["Record", "State", "iso_time", "received_at", "status_of_file"]
 
 
 class State(enum.StrEnum):
-    """What an archived instance is to its fellows."""
+    """State of an archived instance."""
 
     STORED = "stored"
     CONFLICT = "conflict"
-    """Another instance has the same SOP Instance UID and other bytes; this one came later."""
+    """An earlier instance has the same SOP Instance UID and other bytes."""
     SUSPECT = "suspect"
-    """Its content did not pass the checks, and it was accepted all the same."""
+    """The instance was accepted despite failed checks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """One instance in the archive."""
+    """An instance in the archive."""
 
     path: str
     """Relative to the archive, with slashes."""
     inode: int
-    """Of the file: it tells whether the file at `path` is the one that this record was written for."""
+    """Inode number of the file; identifies it, because another file may have replaced it at `path`."""
     facts: InstanceFacts
     digest: str
     """BLAKE3 of the data set's bytes, hexadecimal."""
@@ -46,17 +47,17 @@ class Record:
     received: str
     """UTC, ISO 8601."""
     suspect: bool = False
-    """Whether its content did not pass the checks, and it was accepted all the same."""
+    """Whether the instance was accepted despite failed checks."""
 
     def to_json(self) -> str:
-        """Write the record as one line: what is its own, and then what the instances of a series have in common."""
+        """Return the record as one line: its own values, then those that the instances of a series share."""
         own = _quoted(self.path), _quoted(self.facts.sop_instance_uid), _quoted(self.facts.instance_number)
         rest = _encoded(_common_of(self))
         return f'[{",".join(own)},{self.inode},"{self.digest}",{self.size},"{self.received}",{rest}]'
 
     @classmethod
     def from_json(cls, line: str) -> Record:
-        """Read a line. Raises `ValueError` for one that is none, such as the torn last line of a journal."""
+        """Parse a line. Raises `ValueError` if it is invalid, such as the incomplete last line of a journal."""
         values = json.loads(line)
         if not isinstance(values, list) or len(values) != _VALUES or not isinstance(values[-1], list):
             raise ValueError("not a record")
@@ -77,7 +78,7 @@ class Record:
 
 
 _VALUES: Final = 8
-"""Of a line."""
+"""Number of values in a line."""
 _COMMON_FACTS: Final = tuple(
     field.name
     for field in dataclasses.fields(InstanceFacts)
@@ -90,12 +91,12 @@ _quoted: Final = json.JSONEncoder().encode
 
 @functools.lru_cache(maxsize=64)
 def _encoded(values: tuple[object, ...]) -> str:
-    """Encode values, unless that was done for an instance before."""
+    """Encode values; cached for the other instances of the series."""
     return json.dumps(values, separators=(",", ":"))
 
 
 def iso_time(microseconds: int) -> str:
-    """Write a time, in microseconds since 1970: in UTC, ISO 8601."""
+    """Format a time, in microseconds since 1970, as UTC in ISO 8601."""
     seconds, rest = divmod(microseconds, 1_000_000)
     return f"{_iso_second(seconds)}.{rest:06}+00:00"
 
@@ -106,5 +107,14 @@ def _iso_second(seconds: int) -> str:
 
 
 def received_at(entry: os.stat_result) -> str:
-    """Tell when an instance came, by the time of its file's last change, as `iso_time` writes it."""
+    """Return the time of receipt, which is the file's modification time, in the format of `iso_time`."""
     return iso_time(entry.st_mtime_ns // 1000)
+
+
+def status_of_file(root: Path, record: Record) -> os.stat_result | None:
+    """Return the status of a record's file, or None if the file is not visible or another file has its name."""
+    try:
+        status = (root / record.path).stat(follow_symlinks=False)
+    except OSError:
+        return None
+    return status if status.st_ino == record.inode else None

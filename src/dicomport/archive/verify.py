@@ -1,4 +1,4 @@
-"""The files against the index: `verify` compares them, `reindex` makes the index again from the files alone."""
+"""Comparison of the files with the index (`verify`), and recreation of the index from the files (`reindex`)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import Final
 
 from blake3 import blake3
 
-from dicomport.archive.checks import Check, Checks, Policy, completed
+from dicomport.archive.checks import Check, Checks, Policy, with_request_uids
+from dicomport.archive.digests import CHUNK_BYTES, data_set_digest
 from dicomport.archive.index import Filters, Index
 from dicomport.archive.paths import Paths
 from dicomport.archive.records import Record, received_at
@@ -19,69 +20,68 @@ from dicomport.archive.scan.scanner import Scanner
 from dicomport.files import read_part10
 from dicomport.wire import FileMetaError
 
-__all__ = ["Finding", "FindingKind", "files_of", "record_of", "reindex", "verify"]
+__all__ = ["Discrepancy", "DiscrepancyKind", "files_of", "record_of", "reindex", "verify"]
 
-_CHUNK_BYTES: Final = 1 << 20
 _BATCH: Final = 500
 
 Progress = Callable[[int], object]
-"""Called with the length, in bytes, of what has just been read."""
+"""Called with the size of each data set after it was read, bytes."""
 
 
-class FindingKind(enum.StrEnum):
-    """What can be wrong with an archive."""
+class DiscrepancyKind(enum.StrEnum):
+    """Kinds of discrepancies between files and index."""
 
-    FILE_MISSING = "in the index, but there is no such file"
+    FILE_MISSING = "in the index, but the file does not exist"
     FILE_UNREADABLE = "the file can't be read"
-    FILE_CHANGED = "the data set is not the one that was received"
-    ROW_MISSING = "there is a file, but it is not in the index"
+    FILE_CHANGED = "the data set differs from the received data set"
+    ROW_MISSING = "the file exists, but it is not in the index"
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that is wrong."""
+class Discrepancy:
+    """A discrepancy between a file and the index."""
 
     path: str
-    kind: FindingKind
+    kind: DiscrepancyKind
     detail: str = ""
 
 
-def verify(paths: Paths, index: Index, progress: Progress) -> Iterator[Finding]:
-    """Read every file and compare its digest with the index; give what is wrong."""
+def verify(paths: Paths, index: Index, progress: Progress) -> Iterator[Discrepancy]:
+    """Read each file and compare its digest with the index; yield the discrepancies."""
     rows = {str(row["path"]): row for row in index.instances(Filters())}
     for path in files_of(paths):
         relative = path.relative_to(paths.root).as_posix()
         row = rows.pop(relative, None)
         if row is None:
-            yield Finding(relative, FindingKind.ROW_MISSING)
+            yield Discrepancy(relative, DiscrepancyKind.ROW_MISSING)
             continue
         try:
-            digest, size = _digest(path)
+            digest, size = data_set_digest(path)
         except (OSError, FileMetaError) as error:
-            yield Finding(relative, FindingKind.FILE_UNREADABLE, str(error))
+            yield Discrepancy(relative, DiscrepancyKind.FILE_UNREADABLE, str(error))
             continue
         if digest != row["digest"]:
-            yield Finding(relative, FindingKind.FILE_CHANGED, f"{size} bytes, {row['size']} were received")
+            yield Discrepancy(relative, DiscrepancyKind.FILE_CHANGED, f"{size} bytes; received {row['size']} bytes")
         progress(size)
     for relative in rows:
-        yield Finding(relative, FindingKind.FILE_MISSING)
+        yield Discrepancy(relative, DiscrepancyKind.FILE_MISSING)
 
 
-def reindex(paths: Paths, index: Index, progress: Progress) -> Iterator[Finding]:
-    """Make the index again from the files alone; give those that can't be read.
+def reindex(paths: Paths, index: Index, progress: Progress) -> Iterator[Discrepancy]:
+    """Recreate the index from the files; yield those that can't be read.
 
-    What is not in the data set is in the file: who sent it in the file meta, when it came in its time of last change.
+    The sender is read from the File Meta Information, the time of receipt from the file's modification time.
     """
     records: list[Record] = []
     for path in files_of(paths):
         try:
             record = record_of(paths, path)
         except (OSError, FileMetaError) as error:
-            yield Finding(path.relative_to(paths.root).as_posix(), FindingKind.FILE_UNREADABLE, str(error))
+            yield Discrepancy(path.relative_to(paths.root).as_posix(), DiscrepancyKind.FILE_UNREADABLE, str(error))
             continue
         records.append(record)
         progress(record.size)
-    # In the order in which they came, so that of two in conflict the same one is the first.
+    # In the order of receipt, so that the same instance of a conflict is the first.
     records.sort(key=lambda record: (record.received, record.path))
     index.clear()
     for start in range(0, len(records), _BATCH):
@@ -89,16 +89,16 @@ def reindex(paths: Paths, index: Index, progress: Progress) -> Iterator[Finding]
 
 
 def record_of(paths: Paths, path: Path) -> Record:
-    """Read what the index says of a file. Raises `OSError` and `FileMetaError`."""
+    """Read a file and return its record. Raises `OSError` and `FileMetaError`."""
     file = read_part10(path)
     scanner, digest = Scanner(file.meta.transfer_syntax_uid), blake3()
-    for chunk in file.chunks(_CHUNK_BYTES):
+    for chunk in file.chunks(CHUNK_BYTES):
         scanner.feed(chunk)
         digest.update(chunk)
     scan = scanner.finish()
-    asked_class, asked_instance = file.meta.media_storage_sop_class_uid, file.meta.media_storage_sop_instance_uid
-    status, _ = _ACCEPTING.judge(scan, asked_class, asked_instance)
-    facts = scan.facts if status is None else completed(scan.facts, asked_class, asked_instance)
+    requested = file.meta.media_storage_sop_class_uid, file.meta.media_storage_sop_instance_uid
+    status, _ = _ACCEPTING.check(scan, *requested)
+    facts = scan.facts if status is None else with_request_uids(scan.facts, *requested)
     entry = path.stat()
     return Record(
         path=path.relative_to(paths.root).as_posix(),
@@ -118,14 +118,7 @@ _ACCEPTING: Final = Checks(dict.fromkeys(Check, Policy.ACCEPT))
 
 
 def files_of(paths: Paths) -> Iterator[Path]:
-    """Give the files of all instances, in the order of their names; what begins with a dot is the archive's own."""
+    """Yield the files of all instances, sorted by path; names of the archive's other files begin with a dot."""
     for folder, folders, names in os.walk(paths.root):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield from (Path(folder, name) for name in sorted(names) if name.endswith(".dcm") and not name.startswith("."))
-
-
-def _digest(path: Path) -> tuple[str, int]:
-    file, digest = read_part10(path), blake3()
-    for chunk in file.chunks(_CHUNK_BYTES):
-        digest.update(chunk)
-    return digest.hexdigest(), file.size

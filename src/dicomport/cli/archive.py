@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 import click
 
 from dicomport.archive import (
+    Discrepancy,
     Filters,
-    Finding,
     Index,
     Paths,
     SchemaError,
@@ -233,7 +233,7 @@ def _cell(name: str, value: object) -> str:
     return describe(str(value)) if name == "sop_class_uid" else str(value)
 
 
-def _print_findings(findings: Iterable[Finding], *, as_json: bool) -> int:
+def _print_findings(findings: Iterable[Discrepancy], *, as_json: bool) -> int:
     number = 0
     for finding in findings:
         number += 1

@@ -1,23 +1,20 @@
-"""Transactions that were accepted and are not reported on yet, on disk: they outlive the process."""
+"""Accepted storage commitment requests without a report yet, on disk: they survive the end of the process."""
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import shutil
-import tempfile
 import uuid
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from dicomport.files import TEMPORARY_SUFFIX, Durability, lock_folder, make_folder, sync
+from dicomport.files import TEMPORARY_SUFFIX, Durability, make_folder, sync, system
+from dicomport.files.locking import ProcessFolder, abandoned_folders
 from dicomport.wire.commitment import SOPReference
 
 __all__ = ["Transaction", "Transactions"]
 
+_PREFIX: Final = "process-"
 _SUFFIX: Final = ".json"
 
 
@@ -65,35 +62,22 @@ class Transaction:
 
 
 class Transactions:
-    """A folder of transactions, each in a file, that is shared by processes: each has a folder of its own in it.
+    """A folder of transactions, each in a file. Processes share it: each has a locked folder in it.
 
-    That is locked as long as its process lives; what one that is gone has left goes over to the next that opens the
-    folder. All of it blocks, and raises `OSError`.
+    A process that opens the folder takes over the transactions of processes that ended. All methods block, and raise
+    `OSError`.
     """
 
     def __init__(self, folder: Path) -> None:
-        """Open the folder; it is made where it is missing."""
+        """Open the folder, and create it if it is missing."""
         make_folder(folder, Durability.FSYNC)
-        with _gate(folder):
-            self._folder = Path(tempfile.mkdtemp(prefix="process-", dir=folder))
-            self._lock = lock_folder(self._folder, wait=False)
-            for left in folder.glob("process-*"):
-                if left != self._folder:
-                    self._take_over(left)
-        sync(folder)
-
-    def _take_over(self, left: Path) -> None:
-        try:
-            lock = lock_folder(left, wait=False)
-        except (BlockingIOError, FileNotFoundError):
-            return  # Its process lives, or has just put it away.
-        try:
-            for path in left.glob(f"*{_SUFFIX}"):
-                path.replace(self._folder / path.name)
+        self._owned = ProcessFolder(folder, _PREFIX)
+        self._folder = self._owned.path
+        for abandoned in abandoned_folders(folder, _PREFIX):
+            for path in abandoned.glob(f"*{_SUFFIX}"):
+                system.replace(path, self._folder / path.name)
             sync(self._folder)
-            shutil.rmtree(left)
-        finally:
-            os.close(lock)
+        sync(folder)
 
     def paths(self) -> list[Path]:
         """List the files of all transactions, the oldest first."""
@@ -107,8 +91,8 @@ class Transactions:
             with temporary.open("x", encoding="utf-8") as file:
                 file.write(transaction.to_json())
                 file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
+                system.fsync(file.fileno())
+            system.replace(temporary, path)
             sync(self._folder)
         except OSError:
             for left in (temporary, path):
@@ -125,17 +109,8 @@ class Transactions:
         path.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Leave what is left to the next process."""
-        if not self.paths():
-            shutil.rmtree(self._folder, ignore_errors=True)
-        os.close(self._lock)
-
-
-@contextlib.contextmanager
-def _gate(folder: Path) -> Iterator[None]:
-    """Let one process at a time make or remove folders: one that is just being made must not look left."""
-    lock = lock_folder(folder, wait=True)
-    try:
-        yield
-    finally:
-        os.close(lock)
+        """Leave the remaining transactions to the next process."""
+        if self.paths():
+            self._owned.release()
+        else:
+            self._owned.remove()

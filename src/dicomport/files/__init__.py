@@ -1,7 +1,7 @@
-"""DICOM files on disk (PS3.10): names that peers can't abuse, reading of headers, writing that is all or nothing."""
+"""DICOM files on disk (PS3.10): safe names, reading of headers, atomic and durable writing, locks, temporary files."""
 
+from dicomport.files import system
 from dicomport.files.blocks import BLOCK_BYTES, DEFAULT_MEMORY_BYTES, BlockWriter, Disk, MemoryBudget, in_thread
-from dicomport.files.locking import lock_folder
 from dicomport.files.names import file_name
 from dicomport.files.reading import BoundedReader, Part10File, find_file_meta, open_regular, read_part10, read_range
 from dicomport.files.writing import TEMPORARY_SUFFIX, Durability, PartialFile, TemporaryFile, make_folder, sync
@@ -21,10 +21,10 @@ __all__ = [
     "file_name",
     "find_file_meta",
     "in_thread",
-    "lock_folder",
     "make_folder",
     "open_regular",
     "read_part10",
     "read_range",
     "sync",
+    "system",
 ]

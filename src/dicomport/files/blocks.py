@@ -1,4 +1,4 @@
-"""Bytes on their way from an event loop to something that blocks."""
+"""Blocking work for an event loop: now if the disk is fast, otherwise in a thread; and the memory that waits for it."""
 
 from __future__ import annotations
 
@@ -12,60 +12,60 @@ from dicomport.wire import Buffer
 __all__ = ["BLOCK_BYTES", "DEFAULT_MEMORY_BYTES", "BlockWriter", "Disk", "MemoryBudget", "in_thread"]
 
 BLOCK_BYTES: Final = 1 << 20
-"""What is collected in memory before a thread is asked to write it, bytes: one hand-off for a small instance."""
+"""Bytes to collect in memory before a thread writes them: a small instance needs one thread switch."""
 
 _SHORT_BLOCK_BYTES: Final = 1 << 16
-"""What is collected where memory is scarce."""
+"""Bytes to collect while memory is scarce."""
 
-_QUICK: Final = 0.02
-"""Seconds that the event loop, and with it every other association, may be held up by a disk."""
-_SLOW_FOR: Final = 1.0
-"""Seconds for which a disk that has held it up is left to threads."""
+_MAX_DELAY: Final = 0.02
+"""Seconds for which the disk may block the event loop, and with it all associations."""
+_SLOW_SECONDS: Final = 1.0
+"""Seconds for which threads do the work after a longer delay."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 class Disk:
-    """Has work done that may have to wait for a disk: at once while it proves quick, else in threads.
+    """Runs work that may have to wait for a disk: on the event loop while the disk is fast, otherwise in threads.
 
-    What goes to the system's cache or changes a name takes some microseconds; to hand it to a thread and back takes
-    longer, and bytes have to be copied for it. So the event loop does such work itself, until it has been held up
-    once: then threads do it for a while. What waits for the disk by its nature, fsync, has no business here.
+    Writing to the system's cache or changing a name takes microseconds. A thread switch takes longer, and needs a copy
+    of the bytes. So the event loop does such work itself, until the work has blocked it once: then threads do the work
+    for a while. Work that always waits for the disk, such as fsync, does not belong here.
     """
 
-    def __init__(self, patience: float = _QUICK, slow_for: float = _SLOW_FOR) -> None:
-        """Take it to be quick, until it takes longer than `patience`, for `slow_for` then; both in seconds."""
-        self._patience = patience
-        self._slow_for = slow_for
+    def __init__(self, max_delay: float = _MAX_DELAY, slow_seconds: float = _SLOW_SECONDS) -> None:
+        """Use threads for `slow_seconds` after work took longer than `max_delay` seconds."""
+        self._max_delay = max_delay
+        self._slow_seconds = slow_seconds
         self._slow_until = 0.0
 
     @property
     def is_fast(self) -> bool:
-        """Whether work is done at once."""
+        """Whether work runs on the event loop."""
         return time.monotonic() >= self._slow_until
 
-    def at_once(self, work: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
-        """Do something, and see how long it takes."""
+    def run_now(self, work: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
+        """Run work in this thread, and measure its time."""
         started = time.monotonic()
         try:
             return work(*arguments, **options)
         finally:
             now = time.monotonic()
-            if now - started > self._patience:
-                self._slow_until = now + self._slow_for
+            if now - started > self._max_delay:
+                self._slow_until = now + self._slow_seconds
 
     async def run(self, work: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
-        """Do something, at once or in a thread."""
+        """Run work, now or in a thread."""
         if self.is_fast:
-            return self.at_once(work, *arguments, **options)
+            return self.run_now(work, *arguments, **options)
         return await in_thread(work, *arguments, **options)
 
 
 async def in_thread(work: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
-    """Do something in a thread; who waits for it and is cancelled waits all the same until it is done.
+    """Run work in a thread. If the caller is cancelled, wait until the work has ended, then raise `CancelledError`.
 
-    A thread can't be cancelled, and what it writes to must not be closed or removed meanwhile.
+    A thread can't be cancelled, and its file must not be closed or removed meanwhile.
     """
     import asyncio  # noqa: PLC0415  # most users of this room have no event loop
 
@@ -82,31 +82,31 @@ DEFAULT_MEMORY_BYTES: Final = 128 << 20
 
 
 class MemoryBudget:
-    """What all writers of a server hold in memory together: for who has nothing to share, that of one alone."""
+    """The bytes that all writers of a receiver hold in memory, and their limit."""
 
-    def __init__(self, most: int = DEFAULT_MEMORY_BYTES) -> None:
-        """Call memory scarce when more than `most` bytes of it are held."""
+    def __init__(self, max_bytes: int = DEFAULT_MEMORY_BYTES) -> None:
+        """Memory is scarce while more than `max_bytes` are held."""
         self.held = 0
-        """Bytes that have come and that nobody has begun to write, or thrown away, yet."""
-        self._most = most
+        """Received bytes that are neither written nor discarded yet."""
+        self._max_bytes = max_bytes
         self._changing = threading.Lock()
 
     @property
     def scarce(self) -> bool:
-        """Whether more of it is held than should be."""
-        return self.held > self._most
+        """Whether more bytes are held than the limit."""
+        return self.held > self._max_bytes
 
     def hold(self, size: int) -> None:
-        """Take note of bytes that have come or, where `size` is negative, gone; from any thread."""
+        """Add `size` bytes, or subtract them if negative. Call this from any thread."""
         with self._changing:
             self.held += size
 
 
 class BlockWriter:
-    """Collects bytes and has them appended block by block, in a thread; short ones where memory is scarce.
+    """Collects bytes and appends them in blocks, in a thread; the blocks are short while memory is scarce.
 
-    With a disk that is quick nothing is collected: bytes are appended as they come. Whoever made a writer takes out
-    what is left in it at the end, whatever the end is.
+    With a fast disk, bytes are appended as they arrive. The owner of a writer calls `take` at the end, even after an
+    error.
     """
 
     def __init__(
@@ -116,23 +116,23 @@ class BlockWriter:
         self._disk = disk
         self._memory = MemoryBudget() if memory is None else memory
         self.pending = bytearray()
-        """What was not written yet."""
+        """Bytes that are not written yet."""
 
     async def write(self, data: Buffer, append: Callable[[Buffer], None]) -> None:
-        """Take bytes. Waits while a block is written, so that the peer is held back and memory stays bounded.
+        """Add bytes. Waits while a block is written, so that the peer is throttled and memory stays limited.
 
-        `append` is not kept. It is a method of whoever has this writer: the two would hold on to each other, and to
-        what is pending, until the garbage collector comes.
+        `append` is a method of the writer's owner. It is not stored: a reference cycle would keep both, and the
+        pending bytes, in memory until the garbage collector runs.
         """
         if self._disk is not None and self._disk.is_fast:
             if self.pending:
-                self._disk.at_once(append, self.take())
-            self._disk.at_once(append, data)
+                self._disk.run_now(append, self.take())
+            self._disk.run_now(append, data)
             return
         self.pending += data
         self._memory.hold(len(data))
-        enough = min(self._block_bytes, _SHORT_BLOCK_BYTES) if self._memory.scarce else self._block_bytes
-        if len(self.pending) >= enough:
+        block_bytes = min(self._block_bytes, _SHORT_BLOCK_BYTES) if self._memory.scarce else self._block_bytes
+        if len(self.pending) >= block_bytes:
             block, self.pending = self.pending, bytearray()
             try:
                 await in_thread(append, block)
@@ -140,7 +140,7 @@ class BlockWriter:
                 self._memory.hold(-len(block))
 
     def take(self) -> bytearray:
-        """Take out what was not written yet."""
+        """Return the bytes that are not written yet, and forget them."""
         pending, self.pending = self.pending, bytearray()
         self._memory.hold(-len(pending))
         return pending

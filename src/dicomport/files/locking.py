@@ -1,24 +1,74 @@
-"""Folders that one process owns for as long as it lives."""
+"""Locks on folders, and folders that belong to one process.
+
+Theory of operation: several processes share a parent folder, and each has its own folder in it. The process holds an
+exclusive lock on the file `lock` in its folder. The operating system releases that lock when the process ends, so a
+folder that another process can lock was abandoned. Creating and recovering folders needs the lock of the parent folder:
+otherwise a new folder that is not locked yet would look abandoned.
+"""
 
 from __future__ import annotations
 
-import os
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["lock_folder"]
+from dicomport.files import system
+
+__all__ = ["ProcessFolder", "abandoned_folders", "locked"]
 
 
-def lock_folder(folder: Path, *, wait: bool) -> int:
-    """Lock a folder and give the descriptor to close: the lock lasts until then, or until the process ends.
-
-    Raises `BlockingIOError` where another process has it and `wait` is false, and `OSError`.
-    """
-    import fcntl
-
-    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Wait for the lock of a folder, and hold it. Raises `OSError`."""
+    lock = _lock(folder, wait=True)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        system.close(lock)
+
+
+class ProcessFolder:
+    """A folder of this process, locked until the process releases or removes it, or ends."""
+
+    def __init__(self, parent: Path, prefix: str) -> None:
+        """Create the folder and lock it; its name starts with `prefix`. Raises `OSError`."""
+        with locked(parent):
+            self.path = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+            self._lock = _lock(self.path, wait=False)
+
+    def release(self) -> None:
+        """Leave the folder to the next process that recovers abandoned folders."""
+        system.close(self._lock)
+
+    def remove(self) -> None:
+        """Remove the folder. The next process removes files that can't be removed now."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        self.release()
+
+
+def abandoned_folders(parent: Path, prefix: str) -> Iterator[Path]:
+    """Yield the folders of processes that died, in the order of their names; remove each after its turn."""
+    with locked(parent):
+        for folder in sorted(parent.glob(f"{prefix}*")):
+            try:
+                lock = _lock(folder, wait=False)
+            except (BlockingIOError, FileNotFoundError):
+                continue  # Its process is running, or has just removed it.
+            try:
+                yield folder
+                shutil.rmtree(folder)
+            finally:
+                system.close(lock)
+
+
+def _lock(folder: Path, *, wait: bool) -> int:
+    """Lock a folder; return the descriptor that holds the lock. See `system.lock`."""
+    descriptor = system.open_descriptor(folder / "lock", system.CREATE, 0o600)
+    try:
+        system.lock(descriptor, wait=wait)
     except BaseException:
-        os.close(descriptor)
+        system.close(descriptor)
         raise
     return descriptor

@@ -1,4 +1,4 @@
-"""From a peer's text to a file name: the only function in dicomport that does that."""
+"""Convert a peer's text to a file name: the only function in dicomport that does so."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ from typing import Final
 
 __all__ = ["file_name"]
 
-_PLAIN: Final = frozenset("0123456789.")
-_ITS_OWN_NAME: Final = re.compile(r"[0-9](?:[0-9.]*[0-9])?")
-"""What every valid UID is (PS3.5 9.1)."""
-_LONGEST: Final = 120
-"""Longest name, bytes: with a suffix and a counter it stays below the 255 of the common file systems."""
+_UNESCAPED: Final = frozenset("0123456789.")
+_VALID_NAME: Final = re.compile(r"[0-9](?:[0-9.]*[0-9])?")
+"""Matches every valid UID (PS3.5 9.1), and other texts that are safe names."""
+_MAX_BYTES: Final = 120
+"""Size limit of a name: with a suffix and a counter it stays below the 255 bytes of common file systems."""
 
 
 def file_name(text: str) -> str:
-    """Turn a UID, or whatever a peer sent for one, into a name for one file or folder.
+    """Return the name of a file or folder for a UID, or for any text that a peer sent as a UID.
 
-    Digits and dots stay as they are, so a valid UID is its own name. Every other character, and a dot at either end,
-    becomes an underscore and two hexadecimal digits for each byte of its UTF-8 form; an over-long name is cut and
-    ends in two underscores and a digest of the whole. So no two texts meet in one name, on file systems that ignore
-    case either, and none is empty, hidden, special (".", "..", "CON") or leads out of its folder.
+    Digits and dots are kept, so a valid UID is its own name. Each other character, and a dot at either end, becomes an
+    underscore and two hexadecimal digits for each byte of its UTF-8 form. A name that is too long is cut, and ends in
+    two underscores and a digest of the text. So different texts have different names, even on file systems that ignore
+    case, and no name is empty, hidden, special (".", "..", "CON") or leads out of its folder.
     """
-    if len(text) <= _LONGEST and _ITS_OWN_NAME.fullmatch(text):
+    if len(text) <= _MAX_BYTES and _VALID_NAME.fullmatch(text):
         return text
     last = len(text) - 1
     name = "".join(
-        character if character in _PLAIN and not (character == "." and at in (0, last)) else _escaped(character)
+        character if character in _UNESCAPED and not (character == "." and at in (0, last)) else _escaped(character)
         for at, character in enumerate(text)
     )
-    if len(name) > _LONGEST:
+    if len(name) > _MAX_BYTES:
         digest = hashlib.blake2b(_encoded(text), digest_size=16).hexdigest()
-        return f"{name[: _LONGEST - len(digest) - 2]}__{digest}"
+        return f"{name[: _MAX_BYTES - len(digest) - 2]}__{digest}"
     return name or "_"
 
 

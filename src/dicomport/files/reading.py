@@ -1,55 +1,56 @@
-"""What a file holds, from its first bytes: Part 10 files are never read whole."""
+"""Reading of Part 10 files: the File Meta Information first, then the data set in chunks."""
 
 from __future__ import annotations
 
 import io
-import os
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from os import stat_result
 from pathlib import Path
 from typing import Final
 
+from dicomport.files import system
 from dicomport.wire import FileMeta, FileMetaError, TruncatedFileMetaError, decode_file_meta
 
 __all__ = ["BoundedReader", "Part10File", "find_file_meta", "open_regular", "read_part10", "read_range"]
 
 _FIRST_READ: Final = 4096
-"""Nearly every File Meta Information is below 1 KiB."""
+"""Bytes to read first: nearly every File Meta Information is smaller than 1 KiB."""
 
 _MAX_FILE_META: Final = 1 << 20
-"""What is read at most in search of the end of group 0002, bytes."""
+"""Limit of bytes to read for the end of group 0002."""
 
 
 @dataclass(frozen=True, slots=True)
 class Part10File:
-    """A file on disk and where the data set lies in it."""
+    """A file on disk, and the position of its data set."""
 
     path: str | Path
     meta: FileMeta
     offset: int
-    """Where the data set begins, bytes."""
+    """Offset of the data set, bytes."""
     size: int
-    """How long the data set is, bytes: it goes to the end of the file."""
+    """Size of the data set, bytes; it ends at the end of the file."""
     mtime_ns: int
-    """When the file was last written to, as the file system says it."""
+    """Modification time of the file, nanoseconds."""
 
     def chunks(self, chunk_bytes: int) -> Iterator[memoryview]:
-        """Read the data set in chunks of `chunk_bytes`; a chunk is dead once the next one is asked for.
+        """Read the data set in chunks of `chunk_bytes`; each chunk is valid until the next one is read.
 
-        Raises `FileMetaError` when the file is shorter than it was when its header was read.
+        Raises `FileMetaError` if the file has become shorter since its header was read.
         """
-        descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = system.open_descriptor(self.path, system.READ)
         try:
             yield from read_range(descriptor, self.offset, self.size, chunk_bytes)
         finally:
-            os.close(descriptor)
+            system.close(descriptor)
 
 
 def read_range(descriptor: int, offset: int, size: int, chunk_bytes: int) -> Iterator[memoryview]:
-    """Read `size` bytes from `offset` on in chunks of `chunk_bytes`; a chunk is dead once the next one is asked for.
+    """Read `size` bytes at `offset` in chunks of `chunk_bytes`; each chunk is valid until the next one is read.
 
-    Raises `FileMetaError` where the file ends before that.
+    Raises `FileMetaError` if the file ends earlier.
     """
     buffer = memoryview(bytearray(min(chunk_bytes, size)))
     at, end = offset, offset + size
@@ -57,7 +58,7 @@ def read_range(descriptor: int, offset: int, size: int, chunk_bytes: int) -> Ite
         filled = 0
         wanted = min(len(buffer), end - at)
         while filled < wanted:
-            count = os.preadv(descriptor, [buffer[filled:wanted]], at + filled)
+            count = system.preadv(descriptor, [buffer[filled:wanted]], at + filled)
             if count == 0:
                 raise FileMetaError("the file became shorter while it was read")
             filled += count
@@ -65,13 +66,13 @@ def read_range(descriptor: int, offset: int, size: int, chunk_bytes: int) -> Ite
         at += wanted
 
 
-def open_regular(path: str | Path) -> tuple[int, os.stat_result]:
-    """Open a file for reading and tell its state. Raises `FileMetaError` for what is no regular file, and `OSError`."""
-    # Not to wait for a writer, should it be a FIFO.
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    status = os.fstat(descriptor)
+def open_regular(path: str | Path) -> tuple[int, stat_result]:
+    """Open a file for reading; return descriptor and status. Raises `FileMetaError` if it is not a regular file."""
+    # A FIFO must not block until a process writes to it.
+    descriptor = system.open_descriptor(path, system.READ | system.NONBLOCK)
+    status = system.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
-        os.close(descriptor)
+        system.close(descriptor)
         raise FileMetaError("not a regular file")
     return descriptor, status
 
@@ -79,19 +80,19 @@ def open_regular(path: str | Path) -> tuple[int, os.stat_result]:
 def read_part10(path: str | Path) -> Part10File:
     """Read the File Meta Information of a file.
 
-    Raises `NotPart10Error` for a file without "DICM", `FileMetaError` for one that can't be read as Part 10 or is no
-    regular file, and `OSError`.
+    Raises `NotPart10Error` if the file does not contain "DICM", `FileMetaError` if it is otherwise not a valid Part 10
+    file or not a regular file, and `OSError`.
     """
     descriptor, status = open_regular(path)
     try:
-        meta, offset = find_file_meta(lambda size: os.pread(descriptor, size, 0))
+        meta, offset = find_file_meta(lambda size: system.pread(descriptor, size, 0))
     finally:
-        os.close(descriptor)
+        system.close(descriptor)
     return Part10File(path, meta, offset, status.st_size - offset, status.st_mtime_ns)
 
 
 def find_file_meta(first: Callable[[int], bytes]) -> tuple[FileMeta, int]:
-    """Read the File Meta Information, and where the data set begins, by asking for the first so many bytes of a file.
+    """Return the File Meta Information, and the offset of the data set. `first` reads the first bytes of the file.
 
     Raises `FileMetaError`.
     """
@@ -107,7 +108,7 @@ def find_file_meta(first: Callable[[int], bytes]) -> tuple[FileMeta, int]:
 
 
 class BoundedReader(io.BufferedReader):
-    """An open file for libraries that read as much as the file tells them to: they get no more than this at once."""
+    """An open file for libraries that trust the lengths in a file: each read is limited."""
 
     MAX_BYTES: Final = 32 << 20
 
@@ -115,10 +116,10 @@ class BoundedReader(io.BufferedReader):
         super().__init__(io.FileIO(descriptor))
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Read so many bytes. Raises `FileMetaError` where they are too many: nothing is allocated for them."""
+        """Read `size` bytes. Raises `FileMetaError`, without allocating memory, if they are too many."""
         if size is None or not 0 <= size <= self.MAX_BYTES:
-            there = os.fstat(self.fileno()).st_size - self.tell()
-            size = max(there, 0) if size is None or size < 0 else min(size, there)
+            available = system.fstat(self.fileno()).st_size - self.tell()
+            size = max(available, 0) if size is None or size < 0 else min(size, available)
             if size > self.MAX_BYTES:
-                raise FileMetaError(f"{size} bytes are more than are read at once")
+                raise FileMetaError(f"{size} bytes are more than the limit of {self.MAX_BYTES} bytes for one read")
         return super().read(size)

@@ -1,8 +1,10 @@
-"""Part 10 files that appear whole or not at all.
+"""Writing of Part 10 files, atomic and durable.
 
-The order is the promise: a temporary file in the target folder, all bytes, fsync of the file, the final name, fsync
-of the folder. Only then is the instance there. Everything here blocks; whoever has an event loop calls it from a
-thread.
+Theory of operation: the bytes are written to a temporary file on the same file system; then the file is synced, linked
+to its name, and the folder is synced. Only then is the instance stored. A file with its final name is always complete,
+and a name that another file has is not overwritten, also if several processes write at the same time: `link` is atomic
+and fails if the name is taken. After a crash, only temporary files are incomplete, and those were never acknowledged.
+All functions here block; callers with an event loop use `Disk` or a thread.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import os
 from pathlib import Path
 from typing import Final
 
+from dicomport.files import system
 from dicomport.files.names import file_name
 from dicomport.files.reading import read_part10
 from dicomport.wire import Buffer, FileMeta, FileMetaError, encode_file_meta
@@ -22,38 +25,38 @@ from dicomport.wire import Buffer, FileMeta, FileMetaError, encode_file_meta
 __all__ = ["TEMPORARY_SUFFIX", "Durability", "PartialFile", "TemporaryFile", "make_folder", "sync"]
 
 TEMPORARY_SUFFIX: Final = ".part"
-"""Of a file that is still being written; one that is left over was never acknowledged."""
+"""Suffix of a file that is being written; after a crash, such a file was never acknowledged."""
 
 _RANDOM_BYTES: Final = 12
-"""Of a temporary file's name. Whose name is taken all the same, another process's, fails: once in 2 to the 48th."""
+"""Random bytes in the name of a temporary file. If the name is taken nevertheless, creating the file fails."""
 
 _MODE: Final = 0o640
-"""Never executable, whatever the bytes pretend to be."""
+"""Not executable, regardless of the content."""
 
 _NO_HARD_LINKS: Final = frozenset((errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS))
-_COMPARED_AT_ONCE: Final = 1 << 20
+_COMPARED_BYTES: Final = 1 << 20
 
 
 class Durability(enum.Enum):
-    """When an instance counts as stored."""
+    """The condition for acknowledging an instance."""
 
     FSYNC = "fsync"
-    """Once it is on stable storage: file, folder and new parent folders are synced."""
+    """The instance is on stable storage: file, folder and new parent folders are synced."""
     FLUSH = "flush"
-    """Once the operating system has it: it outlives the process, not a power failure."""
+    """The operating system has the instance: it survives the end of the process, but not a power failure."""
 
 
 class TemporaryFile:
-    """A Part 10 file under a name of no meaning, until it is given its own or discarded. All of it raises `OSError`."""
+    """A Part 10 file with a random name, until it is linked to its final name or discarded. Methods raise `OSError`."""
 
     def __init__(self, folder: Path, meta: FileMeta) -> None:
-        """Create it in a folder that is there, and write the File Meta Information."""
+        """Create the file in an existing folder, and write the File Meta Information."""
         header = encode_file_meta(meta)
         self._data_offset = len(header)
         self._path = f"{folder}/.{os.urandom(_RANDOM_BYTES).hex()}{TEMPORARY_SUFFIX}"
-        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE)
+        self._descriptor = system.open_descriptor(self._path, system.CREATE_NEW, _MODE)
         try:
-            os.fchmod(self._descriptor, _MODE)
+            system.fchmod(self._descriptor, _MODE)
             self.write(header)
         except BaseException:
             self.discard()
@@ -63,58 +66,58 @@ class TemporaryFile:
         """Append bytes."""
         view = memoryview(data)
         while view:
-            view = view[os.write(self._descriptor, view) :]
+            view = view[system.write(self._descriptor, view) :]
 
-    def stamp(self, microseconds: int) -> None:
-        """Set the time of the last change, in microseconds since 1970: when the instance came."""
-        os.utime(self._descriptor, ns=(microseconds * 1000, microseconds * 1000))
+    def set_mtime(self, microseconds: int) -> None:
+        """Set the modification time, in microseconds since 1970."""
+        system.utime(self._descriptor, ns=(microseconds * 1000, microseconds * 1000))
 
     @property
     def inode(self) -> int:
-        """What tells the file from any other, whatever its name."""
-        return os.fstat(self._descriptor).st_ino
+        """The inode number of the file, which does not depend on its name."""
+        return system.fstat(self._descriptor).st_ino
 
     def sync(self) -> None:
-        """Make the bytes durable."""
-        os.fsync(self._descriptor)
+        """Write the bytes to stable storage."""
+        system.fsync(self._descriptor)
 
     def link(self, path: str | Path) -> None:
-        """Give the file a name that nobody has, atomically, or raise FileExistsError."""
+        """Link the file to a name, atomically. Raises `FileExistsError` if the name is taken."""
         try:
-            os.link(self._path, path)
+            system.link(self._path, path)
         except OSError as error:
             if error.errno not in _NO_HARD_LINKS:
                 raise
-            # The name is taken with an empty file first, so that of two writers only one gets it.
-            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _MODE))
+            # Without hard links, an empty file reserves the name, so that only one of two writers gets it.
+            system.close(system.open_descriptor(path, system.CREATE_NEW, _MODE))
             try:
                 self.replace(path)
             except BaseException:
-                os.unlink(path)
+                system.unlink(path)
                 raise
 
     def replace(self, path: str | Path) -> None:
-        """Give the file a name, whoever has it now."""
-        os.replace(self._path, path)
+        """Rename the file, and replace another file with that name."""
+        system.replace(self._path, path)
 
     def discard(self) -> None:
-        """Remove the temporary name. To be called once, last."""
+        """Close the file and remove the temporary name. Call this once, at the end."""
         with contextlib.suppress(OSError):
-            os.close(self._descriptor)
+            system.close(self._descriptor)
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._path)
+            system.unlink(self._path)
 
     def has_data_set_of(self, path: str | Path) -> bool:
-        """Compare with a file that is there, group 0002 aside: it tells the way of a data set, not what it is."""
+        """Return whether another file has the same data set. The File Meta Information may differ."""
         if os.path.islink(path):
             return False
         try:
             other = read_part10(path)
-            if other.size != os.fstat(self._descriptor).st_size - self._data_offset:
+            if other.size != system.fstat(self._descriptor).st_size - self._data_offset:
                 return False
             at = self._data_offset
-            for chunk in other.chunks(_COMPARED_AT_ONCE):
-                if os.pread(self._descriptor, len(chunk), at) != chunk:
+            for chunk in other.chunks(_COMPARED_BYTES):
+                if system.pread(self._descriptor, len(chunk), at) != chunk:
                     return False
                 at += len(chunk)
         except (OSError, FileMetaError):
@@ -123,10 +126,10 @@ class TemporaryFile:
 
 
 class PartialFile:
-    """A Part 10 file in the making in the folder where it will be, invisible under its final name until `commit`."""
+    """A temporary file in the folder of its final name, which it gets by `commit`."""
 
     def __init__(self, folder: Path, meta: FileMeta, durability: Durability) -> None:
-        """Create it; the folder is made where it is missing. Raises `OSError`."""
+        """Create the file, and the folder if it is missing. Raises `OSError`."""
         self._folder = folder
         self._durability = durability
         try:
@@ -140,13 +143,13 @@ class PartialFile:
         self._file.write(data)
 
     def commit(self, sop_instance_uid: str) -> str:
-        """Give the file its name, made of the SOP Instance UID, and return its path.
+        """Link the file to its name, which is made of the SOP Instance UID, and return its path.
 
-        A file of that name is never overwritten: with the same data set it stands for this one too, with another one
-        this file gets the next free name, "UID~2.dcm" and so on.
+        An existing file is not overwritten. If it has the same data set, its path is returned; otherwise this file
+        gets the next free name, "UID~2.dcm" and so on.
 
-        Raises `OSError`; then nothing is left, unless the folder alone could not be synced: the file is whole then,
-        and stays, as another sender may have been told already that this data set is here.
+        Raises `OSError` after removing the file. Only if the fsync of the folder failed, the file stays: it is
+        complete, and may already be acknowledged to another sender of the same data set.
         """
         syncs = self._durability is Durability.FSYNC
         try:
@@ -160,7 +163,7 @@ class PartialFile:
         return path
 
     def discard(self) -> None:
-        """Remove the temporary file. To be called once; `commit` does it itself."""
+        """Remove the temporary file. Call this once, unless `commit` was called."""
         self._file.discard()
 
     def _named(self, stem: str) -> str:
@@ -172,7 +175,7 @@ class PartialFile:
             except FileExistsError:
                 if self._file.has_data_set_of(path):
                     if self._durability is Durability.FSYNC:
-                        sync(path)  # Whoever wrote it may not have waited for the disk.
+                        sync(path)  # The process that wrote it may not have synced it yet.
                     return path
                 number += 1
                 path = f"{self._folder}/{stem}~{number}.dcm"
@@ -181,7 +184,7 @@ class PartialFile:
 
 
 def make_folder(folder: Path, durability: Durability) -> None:
-    """Make a folder and its missing parents; each that is new is made durable in its parent. Raises `OSError`."""
+    """Create a folder and its missing parents, and sync the parent of each new folder. Raises `OSError`."""
     if folder.is_dir():
         return
     missing = list(itertools.takewhile(lambda path: not path.exists(), (folder, *folder.parents)))
@@ -191,7 +194,7 @@ def make_folder(folder: Path, durability: Durability) -> None:
             for path in missing:
                 sync(path.parent)
         except OSError:
-            # Whoever finds a folder takes it to be durable: the next one has to make them anew.
+            # An existing folder counts as durable, so these are removed: the next call creates them again.
             with contextlib.suppress(OSError):
                 for path in missing:
                     path.rmdir()
@@ -199,9 +202,9 @@ def make_folder(folder: Path, durability: Durability) -> None:
 
 
 def sync(path: str | Path) -> None:
-    """Make a file durable, or the names in a folder."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    """Write a file, or the names in a folder, to stable storage. Raises `OSError`."""
+    descriptor = system.open_descriptor(path, system.READ)
     try:
-        os.fsync(descriptor)
+        system.fsync(descriptor)
     finally:
-        os.close(descriptor)
+        system.close(descriptor)

@@ -15,7 +15,7 @@ from dicomport.scp.callbacks import call
 from dicomport.scp.errors import UndecodableDataSetError
 from dicomport.scp.requests import StoreOperation, StoreRequest
 from dicomport.scp.sinks import Sink
-from dicomport.scp.spool import Spool
+from dicomport.scp.spool import SpooledDataSet
 from dicomport.standard import (
     HANDLER_RAISED,
     HANDLER_STATUS_INVALID,
@@ -56,12 +56,14 @@ class HandlerStorage:
     async def begin(self, operation: StoreOperation) -> Sink:
         """Take any instance: the handler decides."""
         header = encode_file_meta(operation.file_meta)
-        spool = Spool(header, self._spool_bytes, self._spool_folder, operation.memory)
+        spool = SpooledDataSet(header, self._spool_bytes, self._spool_folder, operation.memory)
         return _HandlerSink(self._handler, operation, spool, self._threads)
 
 
 class _HandlerSink:
-    def __init__(self, handler: Handler, operation: StoreOperation, spool: Spool, threads: ThreadPoolExecutor) -> None:
+    def __init__(
+        self, handler: Handler, operation: StoreOperation, spool: SpooledDataSet, threads: ThreadPoolExecutor
+    ) -> None:
         self._handler = handler
         self._operation = operation
         self._spool = spool

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from dicomport.core import IMPLEMENTATION, AcceptedContext, ImplementationInfo
 from dicomport.files import Durability, MemoryBudget, PartialFile
-from dicomport.scp.spool import Spool
+from dicomport.scp.spool import SpooledDataSet
 from dicomport.wire import CStoreRQ, FileMeta
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class StoreOperation:
 class StoreRequest(StoreOperation):
     """One C-STORE request with its whole data set: what a handler gets. It is good until the handler returns."""
 
-    spool: Spool
+    spool: SpooledDataSet
 
     @property
     def size(self) -> int:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 from dicomport.files import BLOCK_BYTES, BlockWriter, MemoryBudget
+from dicomport.files.spool import Spool
 from dicomport.wire import Buffer
 
-__all__ = ["Spool"]
+__all__ = ["SpooledDataSet"]
 
 
-class Spool:
+class SpooledDataSet:
     """A data set that waits to be handled: in memory up to a threshold, beyond that in a nameless temporary file."""
 
     def __init__(self, header: bytes, memory_bytes: int, folder: Path | None, memory: MemoryBudget) -> None:
@@ -24,7 +23,7 @@ class Spool:
         """Length of the data set, bytes."""
         self._folder = folder
         self._writer = BlockWriter(memory_bytes, memory=memory)
-        self._descriptor: int | None = None
+        self._file: Spool | None = None
         self._closed = False
         self._reading = threading.Lock()
         """A handler's thread may still read when the server gives it up."""
@@ -56,26 +55,19 @@ class Spool:
         with self._reading:
             self._closed = True
             self._writer.take()
-            if self._descriptor is not None:
-                os.close(self._descriptor)
-                self._descriptor = None
+            if self._file is not None:
+                self._file.close()
 
     def _read(self, buffer: memoryview, at: int) -> int:
         with self._reading:
             self._check_open()
-            return os.preadv(self._descriptor, [buffer], at) if self._descriptor is not None else 0
+            return 0 if self._file is None else self._file.read_into(buffer, at)
 
     def _check_open(self) -> None:
         if self._closed:
             raise ValueError("the data set is gone: a request is good until its handler returns")
 
     def _append(self, block: Buffer) -> None:
-        if self._descriptor is None:
-            if self._folder is not None:
-                self._folder.mkdir(parents=True, exist_ok=True)
-            self._descriptor, name = tempfile.mkstemp(prefix=".dicomport-", suffix=".spool", dir=self._folder)
-            # Without a name there is nothing to sweep up, however this process ends.
-            Path(name).unlink()
-        view = memoryview(block)
-        while view:
-            view = view[os.write(self._descriptor, view) :]
+        if self._file is None:
+            self._file = Spool(self._folder)
+        self._file.append(block)

@@ -1,8 +1,23 @@
-"""The last steps of many instances at once: the thread that makes files durable, visible and known.
+"""The thread that makes instances durable and visible, in batches.
 
-For each batch of instances that wait: fsync of each file; their records in the journal, one fsync; their names; one
-fsync for each folder. Only then are they answered for. So what is visible is in the journal, what is acknowledged is on
-stable storage, and associations that store at the same time share the waiting.
+Theory of operation: each sink writes its instance to a temporary file in the session's folder and calls `commit` on
+the event loop, which queues the instance and awaits the result. The committer's thread takes up to 64 queued
+instances and does for the whole batch, in this order:
+
+1. choose the path of each instance, set its modification time to the time of receipt, and fsync the file;
+2. create missing folders, and fsync their parents;
+3. append the records of the batch to the session's journal, with one fdatasync;
+4. link each temporary file to its path: the instance is visible now;
+5. fsync each folder once;
+6. pass the records to the indexer;
+7. remove the temporary names, and resolve the futures: the sinks respond with 0x0000.
+
+The order makes these promises at any moment, even if the process is killed: a visible instance has a record in the
+journal, so recovery can index it; an acknowledged instance is on stable storage, and so are its name and its folder; a
+file without a record was never acknowledged. Associations that store at the same time share the fsyncs.
+
+Without fsync (`Durability.FLUSH`), steps 1 to 7 need microseconds. Then a small instance is committed on the event loop
+if the disk is fast and the thread is idle; the lock `_turn` keeps the journal to one thread at a time.
 """
 
 from __future__ import annotations
@@ -22,39 +37,35 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias
 
-from blake3 import blake3
-
 from dicomport.archive.commit.sessions import Session
+from dicomport.archive.digests import has_digest
 from dicomport.archive.path_template import Layout
 from dicomport.archive.records import Record, iso_time
 from dicomport.archive.scan.scanner import InstanceFacts
-from dicomport.files import BLOCK_BYTES, Disk, Durability, TemporaryFile, make_folder, read_part10, sync
+from dicomport.files import BLOCK_BYTES, Disk, Durability, TemporaryFile, make_folder, sync
 from dicomport.standard import SUCCESS, Status
-from dicomport.wire import FileMetaError
 
-__all__ = ["Committer", "Duplicates", "PendingInstance", "data_set_digest"]
+__all__ = ["Committer", "Duplicates", "PendingInstance"]
 
-_BATCH: Final = 64
-"""Instances that share one fsync of the journal at most."""
+_MAX_BATCH: Final = 64
+"""Limit of instances that share one fdatasync of the journal."""
 
-_CHUNK_BYTES: Final = 1 << 20
-
-DUPLICATE_REFUSED: Final = Status(0x0111, "another instance with this UID is stored already")
+DUPLICATE_REFUSED: Final = Status(0x0111, "another instance with this UID is already stored")
 
 
 class Duplicates(enum.StrEnum):
-    """What becomes of an instance whose name is taken by one with other bytes; with the same bytes, it is there."""
+    """The way to handle a known SOP Instance UID with different content. Identical content is accepted, not stored."""
 
     KEEP_BOTH = "keep-both"
-    """It is stored beside the first, as a conflict."""
+    """Store the instance beside the first, as a conflict."""
     REPLACE = "replace"
-    """It takes the first one's place."""
+    """Replace the first."""
     REJECT = "reject"
-    """It is refused with 0x0111."""
+    """Refuse the instance with 0x0111."""
 
 
 class PendingInstance(NamedTuple):
-    """A complete instance in a temporary file, and what is known of it."""
+    """A complete instance in a temporary file, and its attributes."""
 
     file: TemporaryFile
     facts: InstanceFacts
@@ -67,10 +78,7 @@ class PendingInstance(NamedTuple):
 
 
 class Committer:
-    """One for one process: it owns the session's journal. A thread of its own takes the instances in batches.
-
-    Where nothing is to be synced and the disk is quick, an instance that comes alone does not go through the thread.
-    """
+    """The queue of instances to commit, and the thread that commits them. Each process has one."""
 
     def __init__(
         self,
@@ -84,9 +92,9 @@ class Committer:
         committed: Callable[[Sequence[Record]], None],
         busy: Callable[[], bool],
     ) -> None:
-        """Start the thread. `committed` is called with what has become visible, in the order of the journal.
+        """Start the thread. `committed` is called with the records of visible instances, in the order of the journal.
 
-        While `busy` says so, `committed` may have to wait.
+        `busy` returns whether `committed` would block.
         """
         self._root = str(root)
         self._session = session
@@ -99,137 +107,137 @@ class Committer:
         self._committed = committed
         self._busy = busy
         self._turn = threading.Lock()
-        self._waiting: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[_Queued | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="dicomport-committer", daemon=True)
         self._thread.start()
 
-    async def commit(self, commission: PendingInstance) -> tuple[Status, Record | None]:
-        """Make an instance durable and visible; give the answer, and the record of what was stored, if anything was.
+    async def commit(self, instance: PendingInstance) -> tuple[Status, Record | None]:
+        """Make an instance durable and visible; return the status, and the record if the instance was stored.
 
-        Nothing is where the instance was there already. Raises `OSError`; then nothing of it is left.
+        There is no record if an identical instance exists. Raises `OSError` after removing the instance.
         """
-        waiting = _Waiting(commission)
-        if self._syncs or not self._commit_at_once(waiting):
-            self._waiting.put(waiting)
-        return await waiting.answer
+        queued = _Queued(instance)
+        if self._syncs or not self._commit_now(queued):
+            self._queue.put(queued)
+        return await queued.result
 
-    def _commit_at_once(self, waiting: _Waiting) -> bool:
-        """Commit an instance here and now, if nobody has to wait for that; give whether it was tried."""
-        # What is there already has to be read, and a long instance takes long.
-        if waiting.commission.size > BLOCK_BYTES or not self._disk.is_fast or self._busy():
+    def _commit_now(self, queued: _Queued) -> bool:
+        """Commit an instance in this thread if that does not block; return whether it was attempted."""
+        # An existing file has to be read to compare it, which takes long for a large instance.
+        if queued.instance.size > BLOCK_BYTES or not self._disk.is_fast or self._busy():
             return False
         if not self._turn.acquire(blocking=False):
             return False
         try:
-            self._disk.at_once(self._commit, [waiting])
+            self._disk.run_now(self._commit, [queued])
         finally:
             self._turn.release()
         return True
 
     def close(self) -> None:
-        """Do what still waits, and end the thread."""
-        self._waiting.put(None)
+        """Commit the queued instances and end the thread."""
+        self._queue.put(None)
         self._thread.join()
 
     def _run(self) -> None:
         ending = False
-        while not ending or not self._waiting.empty():
-            batch: list[_Waiting] = []
-            item = self._waiting.get()
+        while not ending or not self._queue.empty():
+            batch: list[_Queued] = []
+            item = self._queue.get()
             while True:
                 if item is None:
                     ending = True
                 else:
                     batch.append(item)
-                if self._waiting.empty() or len(batch) == _BATCH:
+                if self._queue.empty() or len(batch) == _MAX_BATCH:
                     break
-                item = self._waiting.get()
+                item = self._queue.get()
             with self._turn:
                 self._commit(batch)
 
-    def _commit(self, batch: Sequence[_Waiting]) -> None:
+    def _commit(self, batch: Sequence[_Queued]) -> None:
         placed: dict[str, _Placed] = {}
-        for waiting in batch:
+        for queued in batch:
             try:
-                self._place(waiting, placed)
-            except Exception as error:  # noqa: BLE001  # whoever waits raises it again
-                waiting.settle(error)
+                self._place(queued, placed)
+            except Exception as error:  # noqa: BLE001  # the sink that awaits the result raises it
+                queued.resolve(error)
         try:
             self._session.append([one.record for one in placed.values()])
         except Exception as error:  # noqa: BLE001  # see above
             for one in placed.values():
-                one.waiting.settle(error)
+                one.queued.resolve(error)
             return
         linked = [one for one in placed.values() if self._link(one)]
-        outcome: Exception | None = None
+        failure: Exception | None = None
         if self._syncs:
             try:
                 for folder in {one.folder for one in linked}:
                     sync(folder)
             except Exception as error:  # noqa: BLE001  # see above
-                outcome = error
-        # What is visible is in the archive, even if its sender must be told that the disk is in trouble.
+                failure = error
+        # Visible instances belong to the index, even if the fsync failed and their senders receive a failure.
         self._committed([one.record for one in linked])
         for one in linked:
-            one.waiting.settle(outcome or (SUCCESS, one.record))
+            one.queued.resolve(failure or (SUCCESS, one.record))
 
-    def _place(self, waiting: _Waiting, placed: dict[str, _Placed]) -> None:
-        """Write the file to the end, find its place and make its record; or settle it, if it needs none."""
-        commission = waiting.commission
-        place, stem = self._layout.place(commission.facts, commission.calling_ae_title)
-        there = self._is_there(place)
+    def _place(self, queued: _Queued, placed: dict[str, _Placed]) -> None:
+        """Sync the file, choose its path and create its record; or resolve the instance if it is not to be stored."""
+        instance = queued.instance
+        place, stem = self._layout.place(instance.facts, instance.calling_ae_title)
+        folder_exists = self._folder_exists(place)
         folder = f"{self._root}/{place}"
         name = f"{stem}.dcm"
         number = 1
         while True:
             relative, path = f"{place}/{name}", f"{folder}/{name}"
             if relative in placed:
-                self._waiting.put(waiting)  # After this batch it can be told what there is.
+                self._queue.put(queued)  # The next batch can compare it with the file.
                 return
             if not os.path.lexists(path):
                 break
-            if not os.path.islink(path) and data_set_digest(path) == commission.digest:
+            if not os.path.islink(path) and has_digest(path, instance.digest):
                 if self._syncs:
-                    # Whoever wrote it may not have come that far yet.
+                    # The process that wrote the file may not have synced it yet.
                     sync(path)
                     sync(folder)
-                waiting.settle((SUCCESS, None))
+                queued.resolve((SUCCESS, None))
                 return
             if self._duplicates is Duplicates.REJECT:
-                waiting.settle((DUPLICATE_REFUSED, None))
+                queued.resolve((DUPLICATE_REFUSED, None))
                 return
             if self._replaces:
                 break
             number += 1
             name = f"{stem}~{number}.dcm"
-        # In whole microseconds, as the time of the file's last change has to say the same when the index is made anew.
+        # In whole microseconds, because `reindex` reads the time of receipt from the modification time.
         received = time.time_ns() // 1000
-        commission.file.stamp(received)
+        instance.file.set_mtime(received)
         if self._syncs:
-            commission.file.sync()
-        if not there:
+            instance.file.sync()
+        if not folder_exists:
             make_folder(Path(folder), self._durability)
-            self._is_there(place)
+            self._folder_exists(place)
         record = Record(
             path=relative,
-            inode=commission.file.inode,
-            facts=commission.facts,
-            digest=commission.digest,
-            size=commission.size,
-            transfer_syntax_uid=commission.transfer_syntax_uid,
-            calling_ae_title=commission.calling_ae_title,
-            address=commission.address,
+            inode=instance.file.inode,
+            facts=instance.facts,
+            digest=instance.digest,
+            size=instance.size,
+            transfer_syntax_uid=instance.transfer_syntax_uid,
+            calling_ae_title=instance.calling_ae_title,
+            address=instance.address,
             received=iso_time(received),
-            suspect=commission.suspect,
+            suspect=instance.suspect,
         )
-        placed[relative] = _Placed(waiting, record, folder, path)
+        placed[relative] = _Placed(queued, record, folder, path)
 
-    def _is_there(self, folder: str) -> bool:
-        """Tell whether a folder is there.
+    def _folder_exists(self, folder: str) -> bool:
+        """Return whether a folder exists.
 
-        Raises `OSError` where it is not in the archive: names can't lead out of it, but a planted link can.
+        Raises `OSError` if it is outside the archive: names can't lead out of the archive, but a planted link can.
         """
-        for path in _ways(self._root, folder):
+        for path in _folder_and_parents(self._root, folder):
             try:
                 entry = os.lstat(path)
             except FileNotFoundError:
@@ -239,77 +247,65 @@ class Committer:
         return True
 
     def _link(self, placed: _Placed) -> bool:
-        """Make a file visible; give whether it is."""
-        waiting = placed.waiting
+        """Make a file visible; return whether it is."""
+        queued = placed.queued
         try:
             if self._replaces:
-                waiting.commission.file.replace(placed.path)
+                queued.instance.file.replace(placed.path)
             else:
-                waiting.commission.file.link(placed.path)
+                queued.instance.file.link(placed.path)
         except FileExistsError:
-            # Another process was faster; in the next batch this one looks again.
-            self._waiting.put(waiting)
+            # Another process has created the path; the next batch compares the two files.
+            self._queue.put(queued)
             return False
         except OSError as error:
-            waiting.settle(error)
+            queued.resolve(error)
             return False
         return True
 
 
 @functools.lru_cache(maxsize=64)
-def _ways(root: str, folder: str) -> tuple[str, ...]:
-    """Give the paths of a folder and of those that it is in, from the top."""
-    return tuple(f"{root}/{way}" for way in itertools.accumulate(folder.split("/"), "{}/{}".format))
+def _folder_and_parents(root: str, folder: str) -> tuple[str, ...]:
+    """Return the paths of a folder and of its parents below the root, from the top."""
+    return tuple(f"{root}/{path}" for path in itertools.accumulate(folder.split("/"), "{}/{}".format))
 
 
-_Outcome: TypeAlias = tuple[Status, Record | None] | Exception
+_Result: TypeAlias = tuple[Status, Record | None] | Exception
 
 
-class _Waiting:
-    """A commission that somebody waits for."""
+class _Queued:
+    """An instance in the queue, and the future that its sink awaits."""
 
-    def __init__(self, commission: PendingInstance) -> None:
-        self.commission = commission
+    def __init__(self, instance: PendingInstance) -> None:
+        self.instance = instance
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
-        self.answer: asyncio.Future[tuple[Status, Record | None]] = self._loop.create_future()
+        self.result: asyncio.Future[tuple[Status, Record | None]] = self._loop.create_future()
 
-    def settle(self, outcome: _Outcome) -> None:
-        """Remove the temporary name, and tell whoever waits. To be called once."""
-        # On a disk that can only be read by now, the temporary file stays; it is swept once this process has ended.
+    def resolve(self, result: _Result) -> None:
+        """Remove the temporary name and resolve the future. Call this once, from any thread."""
+        # On a disk that has become read-only, the temporary file stays until another process recovers the session.
         with contextlib.suppress(OSError):
-            self.commission.file.discard()
+            self.instance.file.discard()
         if threading.get_ident() == self._thread:
-            self._tell(outcome)
+            self._set(result)
         else:
-            with contextlib.suppress(RuntimeError):  # The event loop has ended, and whoever waited with it.
-                self._loop.call_soon_threadsafe(self._tell, outcome)
+            with contextlib.suppress(RuntimeError):  # The event loop is closed, and no sink awaits the result.
+                self._loop.call_soon_threadsafe(self._set, result)
 
-    def _tell(self, outcome: _Outcome) -> None:
-        if self.answer.done():
+    def _set(self, result: _Result) -> None:
+        if self.result.done():
             return
-        if isinstance(outcome, Exception):
-            self.answer.set_exception(outcome)
+        if isinstance(result, Exception):
+            self.result.set_exception(result)
         else:
-            self.answer.set_result(outcome)
+            self.result.set_result(result)
 
 
 class _Placed(NamedTuple):
-    """A commission that has its place."""
+    """An instance with its path and record."""
 
-    waiting: _Waiting
+    queued: _Queued
     record: Record
     folder: str
     path: str
-
-
-def data_set_digest(path: str | Path) -> str:
-    """Give the digest of a stored data set; "" for a file that has none. Raises `OSError`."""
-    try:
-        file = read_part10(path)
-        digest = blake3()
-        for chunk in file.chunks(_CHUNK_BYTES):
-            digest.update(chunk)
-    except FileMetaError:
-        return ""
-    return digest.hexdigest()

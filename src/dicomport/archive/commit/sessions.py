@@ -1,45 +1,43 @@
-"""What one process has under way in an archive: its temporary files and its journal, in a folder of its own.
+"""The session of one process in an archive: its temporary files and its journal, in a folder of the process.
 
-A session's folder is locked for as long as its process lives. The next one to open the archive finds the folders of
-processes that died: it puts what their journals say into the index, and removes them with all that was never
-finished.
+The folder is locked until the process ends (see `dicomport.files.locking`). The next process that opens the archive
+recovers the sessions of processes that died: it adds the records of their journals to the index and removes the
+folders with the temporary files.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 from dicomport.archive.records import Record
-from dicomport.files import Durability, lock_folder, sync
+from dicomport.files import Durability, sync, system
+from dicomport.files.locking import ProcessFolder, abandoned_folders
 
 __all__ = ["Session", "abandoned", "unindexed"]
 
+_PREFIX: Final = "session-"
 _JOURNAL: Final = "journal-{:08}.jsonl"
 _SEGMENT_BYTES: Final = 1 << 20
-"""A journal's segment is closed at this length, bytes, and removed once the index has all of it."""
+"""Size at which a new segment of the journal begins. A segment is removed when all its records are in the index."""
 
 
 class Session:
-    """The folder of this process. Its journal takes records before their files become visible."""
+    """The session of this process. The journal contains each record before its file becomes visible."""
 
     def __init__(self, sessions: Path, durability: Durability) -> None:
-        """Make the folder and lock it. Raises `OSError`."""
+        """Create the session's folder and lock it. Raises `OSError`."""
         self._syncs = durability is Durability.FSYNC
-        with _gate(sessions):
-            self.folder = Path(tempfile.mkdtemp(prefix="session-", dir=sessions))
-            self._lock = lock_folder(self.folder, wait=False)
+        self._owned = ProcessFolder(sessions, _PREFIX)
+        self.folder = self._owned.path
         self.indexed = 0
-        """How many of the records, from the first one on, the index has. Another thread may set it."""
+        """Number of records in the index, counted from the first. Another thread may set it."""
         self._closed: dict[Path, int] = {}
-        """Segments that are full, and how many records had been written at their end."""
+        """Full segments, with the number of records written up to their ends."""
         self.written = 0
-        """How many records have been written."""
+        """Number of records written."""
         self._number = 0
         self._descriptor = self._open_segment()
         self._segment_bytes = 0
@@ -47,18 +45,18 @@ class Session:
             sync(sessions)
 
     def append(self, records: Sequence[Record]) -> None:
-        """Write records and, if the durability asks for it, wait until they are on the disk. Raises `OSError`."""
+        """Write records, and wait until they are on stable storage if the durability is FSYNC. Raises `OSError`."""
         if self._segment_bytes >= _SEGMENT_BYTES:
             self._next_segment()
         data = "".join([f"{record.to_json()}\n" for record in records]).encode()
         rest = data
         try:
             while rest:
-                rest = rest[os.write(self._descriptor, rest) :]
+                rest = rest[system.write(self._descriptor, rest) :]
             if self._syncs:
-                os.fdatasync(self._descriptor)
+                system.fdatasync(self._descriptor)
         except OSError:
-            # The last line may be torn; the next ones go into a segment of their own.
+            # The last line may be incomplete, so the next record begins a new segment.
             self._segment_bytes = _SEGMENT_BYTES
             raise
         self.written += len(records)
@@ -66,7 +64,7 @@ class Session:
 
     def _next_segment(self) -> None:
         self._closed[self._segment()] = self.written
-        os.close(self._descriptor)
+        system.close(self._descriptor)
         self._number += 1
         self._descriptor = self._open_segment()
         self._segment_bytes = 0
@@ -76,65 +74,41 @@ class Session:
                 del self._closed[path]
 
     def close(self) -> None:
-        """Remove the folder: the index has everything."""
-        os.close(self._descriptor)
-        # What can't be removed, whatever the reason, is swept by the next one to open the archive.
-        shutil.rmtree(self.folder, ignore_errors=True)
-        os.close(self._lock)
+        """Remove the folder: the index contains all records."""
+        system.close(self._descriptor)
+        self._owned.remove()
 
     def abandon(self) -> None:
-        """Leave the folder to the next one to open the archive: the index does not have everything."""
-        os.close(self._descriptor)
-        os.close(self._lock)
+        """Leave the folder to the next process that opens the archive: the index does not contain all records."""
+        system.close(self._descriptor)
+        self._owned.release()
 
     def _segment(self) -> Path:
         return self.folder / _JOURNAL.format(self._number)
 
     def _open_segment(self) -> int:
-        descriptor = os.open(self._segment(), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        descriptor = system.open_descriptor(self._segment(), system.CREATE_NEW | system.APPEND, 0o600)
         if self._syncs:
             sync(self.folder)
         return descriptor
 
 
-def abandoned(sessions: Path) -> Iterator[tuple[Path, list[Record]]]:
-    """Give the folders of processes that died, and the records of their journals; each is removed after its turn."""
-    with _gate(sessions):
-        for folder in sorted(sessions.glob("session-*")):
-            try:
-                lock = lock_folder(folder, wait=False)
-            except BlockingIOError:
-                continue  # Its process lives.
-            try:
-                journals = sorted(folder.glob("journal-*.jsonl"))
-                yield folder, [record for journal in journals for record in _records(journal)]
-                shutil.rmtree(folder)
-            finally:
-                os.close(lock)
+def abandoned(sessions: Path) -> Iterator[list[Record]]:
+    """Yield the records of each process that died; remove its folder after its turn."""
+    for folder in abandoned_folders(sessions, _PREFIX):
+        yield [record for journal in sorted(folder.glob("journal-*.jsonl")) for record in _records(journal)]
 
 
 def unindexed(sessions: Path) -> Iterator[Record]:
-    """Give the records of all journals, also those of processes that run: what the index may not have yet."""
-    for journal in sorted(sessions.glob("session-*/journal-*.jsonl")):
-        # One that is gone by now is in the index.
+    """Yield the records of all journals, including those of running processes: the index may lack some of them."""
+    for journal in sorted(sessions.glob(f"{_PREFIX}*/journal-*.jsonl")):
+        # If its process has just removed the journal, the index contains its records.
         with contextlib.suppress(FileNotFoundError):
             yield from _records(journal)
 
 
 def _records(path: Path) -> Iterator[Record]:
     for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
-        try:
+        # The process may have died while it wrote the last line: the file of that record was not visible yet.
+        with contextlib.suppress(ValueError):
             yield Record.from_json(line)
-        except ValueError:
-            # The line that was being written when the process died: its file was not visible yet.
-            continue
-
-
-@contextlib.contextmanager
-def _gate(sessions: Path) -> Iterator[None]:
-    """Let one process at a time make or remove sessions: a folder that is just being made must not look abandoned."""
-    lock = lock_folder(sessions, wait=True)
-    try:
-        yield
-    finally:
-        os.close(lock)

@@ -1,4 +1,4 @@
-"""What an archive wants to know of an instance, decoded from a few values of its data set."""
+"""The attributes of an instance that the archive needs, decoded from values of its data set."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def _number(tag: int) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class InstanceFacts:
-    """What a data set says of its instance, series, study and patient: as written, without padding, decoded.
+    """Attributes of an instance, its series, study and patient, decoded and without padding, but not validated.
 
-    Text that is absent is empty, a number that is absent or none is None. It is a peer's, and to be treated as such.
+    Absent text is empty; an absent or invalid number is None. The values are a peer's, so they are not to be trusted.
     """
 
     sop_class_uid: str = _uid(0x00080016)
@@ -64,53 +64,55 @@ class InstanceFacts:
     rows: int | None = _number(0x00280010)
     columns: int | None = _number(0x00280011)
     specific_character_set: str = _text(_CHARACTER_SET)
-    r"""Its values with "\" between them."""
+    r"""The values, separated by "\"."""
 
 
 _FACTS: Final = dataclasses.fields(InstanceFacts)
 WANTED: Final = frozenset(field.metadata["tag"] for field in _FACTS)
-"""Tags of the values that are decoded."""
+"""Tags of the decoded values."""
 
 _SOP_INSTANCE_UID: Final = 0x00080018
 _INSTANCE_NUMBER: Final = 0x00200013
 _SHARED: Final = tuple(field for field in _FACTS if field.metadata["tag"] not in (_SOP_INSTANCE_UID, _INSTANCE_NUMBER))
-"""Facts that the instances of a series have in common, nearly always."""
+"""Attributes that nearly always are the same for all instances of a series."""
 _SHARED_TAGS: Final = tuple(field.metadata["tag"] for field in _SHARED)
 
 
-def decode_facts(values: Mapping[int, Value], most: int, order: ByteOrder) -> InstanceFacts:
-    """Decode the values, of which no more than `most` bytes count."""
+def decode_facts(values: Mapping[int, Value], max_bytes: int, order: ByteOrder) -> InstanceFacts:
+    """Decode the values; text is cut at `max_bytes`."""
     codec = codec_of(_decode_latin(values.get(_CHARACTER_SET, _ABSENT)[1]))
-    uid = _decode_uid(values.get(_SOP_INSTANCE_UID, _ABSENT)[1], most)
-    number = decode_text(values.get(_INSTANCE_NUMBER, _ABSENT)[1][:most], codec)
-    shared = _decode_shared(tuple(map(values.get, _SHARED_TAGS, repeat(_ABSENT))), codec, most, order)
-    # A frozen dataclass sets its 21 fields one by one, which takes six times as long.
+    uid = _decode_uid(values.get(_SOP_INSTANCE_UID, _ABSENT)[1], max_bytes)
+    number = decode_text(values.get(_INSTANCE_NUMBER, _ABSENT)[1][:max_bytes], codec)
+    shared = _decode_shared(tuple(map(values.get, _SHARED_TAGS, repeat(_ABSENT))), codec, max_bytes, order)
+    # The constructor of a frozen dataclass sets its 21 fields one by one, which takes six times as long.
     facts = object.__new__(InstanceFacts)
     facts.__dict__.update(shared, sop_instance_uid=uid, instance_number=number)
     return facts
 
 
 @functools.lru_cache(maxsize=64)
-def _decode_shared(values: Sequence[Value], codec: str, most: int, order: ByteOrder) -> dict[str, Any]:
-    """Decode what is shared, unless that was done for an instance before; nobody changes it."""
-    return {field.name: _decode(field, value, codec, most, order) for field, value in zip(_SHARED, values, strict=True)}
+def _decode_shared(values: Sequence[Value], codec: str, max_bytes: int, order: ByteOrder) -> dict[str, Any]:
+    """Decode the shared attributes; cached for the other instances of the series, so do not change the result."""
+    return {
+        field.name: _decode(field, value, codec, max_bytes, order) for field, value in zip(_SHARED, values, strict=True)
+    }
 
 
-def _decode(field: Field[Any], value: Value, codec: str, most: int, order: ByteOrder) -> Any:
+def _decode(field: Field[Any], value: Value, codec: str, max_bytes: int, order: ByteOrder) -> Any:
     vr, raw = value
     kind = field.metadata["kind"]
     if kind == "uid":
-        return _decode_uid(raw, most)
+        return _decode_uid(raw, max_bytes)
     if kind == "text":
-        return decode_text(raw[:most], codec)
+        return decode_text(raw[:max_bytes], codec)
     if kind == "number":
         return _decode_number(vr, raw, order)
     return _decode_integer_string(raw)
 
 
-def _decode_uid(raw: bytes, most: int) -> str:
-    # A UID that was cut would be another one.
-    return _decode_latin(raw) if len(raw) <= most else ""
+def _decode_uid(raw: bytes, max_bytes: int) -> str:
+    # A UID that was cut would be a different UID.
+    return _decode_latin(raw) if len(raw) <= max_bytes else ""
 
 
 def _decode_latin(raw: bytes) -> str:
@@ -118,13 +120,13 @@ def _decode_latin(raw: bytes) -> str:
 
 
 def _decode_number(vr: bytes, raw: bytes, order: ByteOrder) -> int | None:
-    """Decode a value of VR US (PS3.5 6.2); one in UN has lost its VR and nothing else."""
+    """Decode a value of VR US (PS3.5 6.2), also if its VR was replaced by UN."""
     if len(raw) != 2 or vr not in (b"US", b"UN", b""):
         return None
     return int.from_bytes(raw, order)
 
 
 def _decode_integer_string(raw: bytes) -> int | None:
-    """Decode a value of VR IS (PS3.5 6.2) that counts something."""
+    """Decode a value of VR IS (PS3.5 6.2) that is a count."""
     text = raw.strip(b" \0").removeprefix(b"+")
     return int(text) if text.isdigit() and len(text) <= _MAX_INTEGER_STRING else None

@@ -35,7 +35,7 @@ class Archives:
     def association_over(self, association: AssociationInfo) -> None:
         """Notify the hooks of all archives; only those that know the association react."""
         for hooks in self.hooks:
-            hooks.association_over(association)
+            hooks.association_ended(association)
 
 
 @contextlib.contextmanager

@@ -68,9 +68,8 @@ class ResultWriter:
 
 def _discard_output(file: TextIO) -> None:
     """Redirect the file to the null device, or closing it would fail on its buffer."""
-    descriptor = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(descriptor, file.fileno())
-    os.close(descriptor)
+    with Path(os.devnull).open("wb") as discarded:
+        os.dup2(discarded.fileno(), file.fileno())
 
 
 def _check_overwritable(path: Path) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import bz2
 import lzma
-import os
 from collections.abc import Callable
 from typing import Final, Protocol
 
 from dicomport.encoding.errors import DataSetError
 from dicomport.encoding.inflate import Inflater
+from dicomport.files import system
 from dicomport.wire import FileMetaError
 
 __all__ = [
@@ -116,7 +116,7 @@ class RangeReader:
 
     def _more(self) -> bytes:
         """Get at least one byte, none at the end."""
-        data = os.pread(self._descriptor, max(min(_PIECE_BYTES, self._end - self._at), 0), self._at)
+        data = system.pread(self._descriptor, max(min(_PIECE_BYTES, self._end - self._at), 0), self._at)
         self._at += len(data)
         return data
 

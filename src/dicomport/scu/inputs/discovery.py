@@ -18,7 +18,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
-from dicomport.files import open_regular, read_part10
+from dicomport.files import open_regular, read_part10, system
 from dicomport.scu.inputs.containers import SNIFFED_BYTES, ArchiveKind, archive_kind
 from dicomport.scu.inputs.found import Found, refused
 from dicomport.scu.inputs.instance import Instance, NotSendableError, instance_of, read_instance
@@ -209,9 +209,9 @@ def _kind(path: str) -> _Kind | ArchiveKind | None:
             return _Kind.FOLDER
         descriptor, _ = open_regular(path)
         try:
-            archive = archive_kind(os.pread(descriptor, SNIFFED_BYTES, 0))
+            archive = archive_kind(system.pread(descriptor, SNIFFED_BYTES, 0))
         finally:
-            os.close(descriptor)
+            system.close(descriptor)
         if archive is not None:
             return archive
         is_dicomdir = read_part10(path).meta.media_storage_sop_class_uid == MEDIA_STORAGE_DIRECTORY

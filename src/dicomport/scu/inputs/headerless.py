@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from pathlib import Path
 from typing import Any, Final
 
 import pydicom
 
 from dicomport.encoding.headers import UNDEFINED_LENGTH
-from dicomport.files import Part10File, open_regular
+from dicomport.files import Part10File, open_regular, system
 from dicomport.standard import (
     EXPLICIT_VR_BIG_ENDIAN,
     EXPLICIT_VR_LITTLE_ENDIAN,
@@ -34,9 +33,9 @@ def identify(path: str | Path) -> Part10File | None:
     """Look for a data set without its Part 10 header. None where the file's encoding or its UIDs can't be told."""
     descriptor, status = open_regular(path)
     try:
-        start = os.pread(descriptor, 2, 0)
+        start = system.pread(descriptor, 2, 0)
     finally:
-        os.close(descriptor)
+        system.close(descriptor)
     # An instance's first element is of group 0008, in one byte order or the other; nothing else is worth a closer look.
     if start not in (b"\x08\x00", b"\x00\x08"):
         return None

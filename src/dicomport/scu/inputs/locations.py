@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol, Self
 
-from dicomport.files import open_regular, read_range
+from dicomport.files import open_regular, read_range, system
 from dicomport.wire import FileMetaError
 
 __all__ = ["FileRegion", "FileStamp", "InMemory", "Source", "UnchangedFile", "stamp_of"]
@@ -107,18 +107,18 @@ class UnchangedFile:
         try:
             self._compare(status)
         except FileMetaError:
-            os.close(self.descriptor)
+            system.close(self.descriptor)
             raise
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.close(self.descriptor)
+        system.close(self.descriptor)
 
     def check(self) -> None:
         """Raise `FileMetaError` where the file has changed."""
-        self._compare(os.fstat(self.descriptor))
+        self._compare(system.fstat(self.descriptor))
 
     def _compare(self, status: os.stat_result) -> None:
         if status.st_size < self._stamp[0]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 import tarfile
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from dicomport.files import open_regular
+from dicomport.files import open_regular, system
+from dicomport.files.spool import Spool
 from dicomport.scu.inputs.containers import ArchiveKind, max_unpacked, member_instance, member_name
 from dicomport.scu.inputs.decompressing import (
     DecompressingReader,
@@ -21,7 +21,7 @@ from dicomport.scu.inputs.decompressing import (
 from dicomport.scu.inputs.found import Found, refused
 from dicomport.scu.inputs.instance import Instance, NotSendableError
 from dicomport.scu.inputs.locations import FileRegion, FileStamp, stamp_of
-from dicomport.scu.inputs.temporary import Spool, SpooledRegion
+from dicomport.scu.inputs.temporary import SpooledRegion
 from dicomport.wire import FileMetaError
 
 __all__ = ["tar_members"]
@@ -70,7 +70,7 @@ def tar_members(path: str, kind: ArchiveKind) -> Iterator[Found]:
                 archive = _CompressedTar(path, descriptor, stamp_of(status), unpacker)
             yield from archive.members()
         finally:
-            os.close(descriptor)
+            system.close(descriptor)
     except (FileMetaError, OSError) as error:
         yield refused(path, f"not a readable tar archive: {error}")
 
@@ -106,7 +106,7 @@ class _Tar:
             raise FileMetaError("it ends within a member")
         return member_instance(
             name,
-            lambda wanted: os.pread(self._descriptor, min(wanted, size), start),
+            lambda wanted: system.pread(self._descriptor, min(wanted, size), start),
             lambda offset: FileRegion(self._path, start + offset, size - offset, self._stamp),
         )
 
@@ -130,19 +130,17 @@ class _CompressedTar(_Tar):
         return member_instance(name, first, copied)
 
     def _copied(self, head: bytes, size: int) -> SpooledRegion:
-        if self._spool is None or self._spool.file.tell() > _SPOOL_BYTES:
+        if self._spool is None or self._spool.size > _SPOOL_BYTES:
             self._spool = Spool()
-        file = self._spool.file
-        start = file.tell()
-        file.write(head)
+        start = self._spool.size
+        self._spool.append(head)
         left = size - len(head)
         while left:
             piece = self._reader.read(min(left, _COPIED_AT_ONCE))
             if not piece:
                 raise FileMetaError("it ends within a member")
-            file.write(piece)
+            self._spool.append(piece)
             left -= len(piece)
-        file.flush()
         return SpooledRegion(self._spool, start, size, self._stamp)
 
 

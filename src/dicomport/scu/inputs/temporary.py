@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-import tempfile
-import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from dicomport.files import read_range
+from dicomport.files.spool import Spool
 from dicomport.scu.inputs.locations import FileStamp, InMemory, Source
 
-__all__ = ["Spool", "SpooledRegion", "held"]
+__all__ = ["SpooledRegion", "held"]
 
 _MAX_IN_MEMORY: Final = 8 << 20
-
-
-class Spool:
-    """A temporary file without a name: it is gone when nobody holds it any more, however the process ends.
-
-    It is in the folder of TMPDIR.
-    """
-
-    def __init__(self) -> None:
-        self.file = tempfile.TemporaryFile(prefix="dicomport-")  # noqa: SIM115  # closed by the next line
-        weakref.finalize(self, self.file.close)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +32,7 @@ class SpooledRegion:
     def chunks(self, chunk_bytes: int) -> Iterator[memoryview]:
         """Read the data set."""
         # A generator of its own: it holds the file while it is read.
-        yield from read_range(self.spool.file.fileno(), self.offset, self.size, chunk_bytes)
+        yield from self.spool.chunks(self.offset, self.size, chunk_bytes)
 
 
 def held(data: bytes, stamp: FileStamp | None) -> Source:
@@ -53,6 +40,5 @@ def held(data: bytes, stamp: FileStamp | None) -> Source:
     if len(data) <= _MAX_IN_MEMORY:
         return InMemory(data, stamp)
     spool = Spool()
-    spool.file.write(data)
-    spool.file.flush()
+    spool.append(data)
     return SpooledRegion(spool, 0, len(data), stamp)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import struct
 import zipfile
 import zlib
@@ -10,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
-from dicomport.files import BoundedReader, open_regular
+from dicomport.files import BoundedReader, open_regular, system
 from dicomport.scu.inputs.containers import max_unpacked, member_instance, member_name
 from dicomport.scu.inputs.decompressing import TOO_MUCH, DecompressingReader, RangeReader, begin_raw
 from dicomport.scu.inputs.found import Found, refused
@@ -120,7 +119,7 @@ def _member(path: str, descriptor: int, stamp: FileStamp, info: zipfile.ZipInfo)
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise NotSendableError(f"it is compressed by a method that is not read here ({info.compress_type})")
     deflated = info.compress_type == zipfile.ZIP_DEFLATED
-    header = os.pread(descriptor, _LOCAL_HEADER.size, info.header_offset)
+    header = system.pread(descriptor, _LOCAL_HEADER.size, info.header_offset)
     if len(header) < _LOCAL_HEADER.size or not header.startswith(_SIGNATURE):
         raise NotSendableError("the archive is damaged: the member is not where its directory says")
     name_bytes, extra_bytes = _LOCAL_HEADER.unpack(header)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from dicomport.errors import DicomportError
+from dicomport.files import system
 from dicomport.net import Address
 from dicomport.scu.inputs.instance import Instance
 from dicomport.standard import Status
@@ -39,17 +39,17 @@ class Journal:
         """Open a journal, or begin one. Raises `JournalError` for another kind of file, or one in use; `OSError`."""
         self._peer = f"{called_ae_title}@{address}"
         self._accepted: dict[bytes, int] = {}
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        self._descriptor = system.open_descriptor(path, system.CREATE | system.APPEND, 0o666)
         try:
-            if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):
+            if not stat.S_ISREG(system.fstat(self._descriptor).st_mode):
                 raise JournalError("it is no regular file")
             try:
-                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                system.lock(self._descriptor, wait=False)
             except BlockingIOError:
                 raise JournalError("another run has it open") from None
             self._load()
         except BaseException:
-            os.close(self._descriptor)
+            system.close(self._descriptor)
             raise
 
     def status_of(self, instance: Instance) -> Status | None:
@@ -74,15 +74,15 @@ class Journal:
             self._write(json.dumps(line).encode() + b"\n")
 
     def _write(self, line: bytes) -> None:
-        written = os.write(self._descriptor, line)
+        written = system.write(self._descriptor, line)
         if written < len(line):
             # Half a line would spoil the next one, for which there may be room again.
-            os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size - written)
+            system.ftruncate(self._descriptor, system.fstat(self._descriptor).st_size - written)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def close(self) -> None:
         """Close the file."""
-        os.close(self._descriptor)
+        system.close(self._descriptor)
 
     def __enter__(self) -> Self:
         return self
@@ -103,7 +103,7 @@ class Journal:
                     if not line.startswith(b"{"):
                         raise JournalError("it holds something else than a journal") from None
         if not line.endswith(b"\n"):
-            os.write(self._descriptor, b"\n")
+            system.write(self._descriptor, b"\n")
 
 
 def _key(instance: Instance) -> tuple[str, str, int, int] | None:

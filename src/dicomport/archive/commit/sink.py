@@ -1,0 +1,174 @@
+"""The sink of one C-STORE request, and the options of an archive."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+
+from blake3 import blake3
+
+from dicomport.archive.checks import Checks, with_request_uids
+from dicomport.archive.commit.committer import Committer, Duplicates, PendingInstance
+from dicomport.archive.notifications import Hooks
+from dicomport.archive.path_template import Layout
+from dicomport.archive.quarantine import Quarantine, QuarantineEntry
+from dicomport.archive.scan.scanner import Scanner
+from dicomport.encoding.templates import SeriesTemplate
+from dicomport.files import BlockWriter, Disk, Durability, MemoryBudget, TemporaryFile, in_thread
+from dicomport.standard import Status
+from dicomport.wire import Buffer, FileMeta
+
+__all__ = ["ArchiveOptions", "ArchiveSink"]
+
+
+class Sender(Protocol):
+    """The association of a request."""
+
+    @property
+    def calling_ae_title(self) -> str: ...
+    @property
+    def host(self) -> str: ...
+    def __hash__(self) -> int: ...
+
+
+class Operation(Protocol):
+    """A C-STORE request before its data set arrives."""
+
+    @property
+    def association(self) -> Sender: ...
+    @property
+    def sop_class_uid(self) -> str: ...
+    @property
+    def sop_instance_uid(self) -> str: ...
+    @property
+    def transfer_syntax_uid(self) -> str: ...
+    @property
+    def file_meta(self) -> FileMeta: ...
+    @property
+    def memory(self) -> MemoryBudget: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArchiveOptions:
+    """Options of an archive."""
+
+    layout: Layout = field(default_factory=Layout)
+    checks: Checks = field(default_factory=Checks)
+    duplicates: Duplicates = Duplicates.KEEP_BOTH
+    durability: Durability = Durability.FSYNC
+    min_free_bytes: int = 256 << 20
+    """Free space to leave on the file system; below it, instances are refused before their data sets arrive."""
+    quarantine_bytes: int = 10 << 30
+    """Size limit of the quarantine; above it, the oldest instance is removed."""
+    quarantine_days: float = 90.0
+    """Days after which an instance is removed from the quarantine."""
+
+
+class ArchiveSink:
+    """Receives one instance: hashes and scans the data set as it arrives, then checks and commits it."""
+
+    def __init__(
+        self,
+        operation: Operation,
+        options: ArchiveOptions,
+        folder: Path,
+        committer: Committer,
+        quarantine: Quarantine,
+        *,
+        disk: Disk,
+        template: SeriesTemplate,
+        hooks: Hooks | None,
+    ) -> None:
+        self._operation = operation
+        self._options = options
+        self._folder = folder
+        self._committer = committer
+        self._quarantine = quarantine
+        self._hooks = hooks
+        self._scanner = Scanner(operation.transfer_syntax_uid, template=template)
+        self._digest = blake3()
+        self._size = 0
+        self.study_instance_uid: str | None = None
+        """Set by `commit`, if the data set has one."""
+        self._disk = disk
+        self._writer = BlockWriter(disk=disk, memory=operation.memory)
+        self._file: TemporaryFile | None = None
+
+    async def write(self, data: Buffer) -> None:
+        """Receive bytes; on a slow disk, a small instance stays in memory until it is complete."""
+        self._size += len(data)
+        self._digest.update(data)
+        self._scanner.feed(data)
+        await self._writer.write(data, self._append)
+
+    async def commit(self) -> Status:
+        """Check the data set, and commit it to the archive or move it into the quarantine."""
+        scan = self._scanner.finish()
+        self.study_instance_uid = scan.facts.study_instance_uid or None
+        operation = self._operation
+        status, reason = self._options.checks.check(scan, operation.sop_class_uid, operation.sop_instance_uid)
+        if status is not None and not status.accepted:
+            await in_thread(self._refuse, status, reason)
+            return status
+        is_written = self._file is not None and not self._writer.pending
+        file = self._finished() if is_written else await self._disk.run(self._finished)
+        answer, stored = await self._committer.commit(
+            PendingInstance(
+                file=file,
+                facts=scan.facts
+                if status is None
+                else with_request_uids(scan.facts, operation.sop_class_uid, operation.sop_instance_uid),
+                digest=self._digest.hexdigest(),
+                size=self._size,
+                transfer_syntax_uid=operation.transfer_syntax_uid,
+                calling_ae_title=operation.association.calling_ae_title,
+                address=operation.association.host,
+                suspect=status is not None,
+            )
+        )
+        if stored is not None and self._hooks is not None:
+            self._hooks.instance(stored, operation.association)
+        return status if status is not None and answer.accepted else answer
+
+    async def discard(self) -> None:
+        """Remove the temporary file and the bytes in memory."""
+        self._writer.take()
+        if self._file is not None:
+            file, self._file = self._file, None
+            await self._disk.run(file.discard)
+
+    def _append(self, block: Buffer) -> None:
+        if self._file is None:
+            self._file = TemporaryFile(self._folder, self._operation.file_meta)
+        self._file.write(block)
+
+    def _finished(self) -> TemporaryFile:
+        """Write the remaining bytes, and return the file to its next owner."""
+        if self._writer.pending or self._file is None:
+            self._append(self._writer.take())
+        file, self._file = self._file, None
+        if file is None:
+            raise AssertionError  # _append has created it
+        return file
+
+    def _refuse(self, status: Status, reason: str) -> None:
+        operation = self._operation
+        file = self._finished()
+        try:
+            entry = QuarantineEntry(
+                file="",
+                reason=reason,
+                status=status.code,
+                sop_class_uid=operation.sop_class_uid,
+                sop_instance_uid=operation.sop_instance_uid,
+                transfer_syntax_uid=operation.transfer_syntax_uid,
+                size=self._size,
+                calling_ae_title=operation.association.calling_ae_title,
+                address=operation.association.host,
+                received=datetime.now(UTC).isoformat(timespec="microseconds"),
+            )
+            self._quarantine.keep(file, entry)
+        finally:
+            file.discard()

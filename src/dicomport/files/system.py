@@ -1,0 +1,62 @@
+"""The operating system's calls on files: open, read, write, name, lock, and make durable.
+
+No other module uses these functions of `os` and `fcntl`, so that platforms differ here only, and a test can make a call
+fail everywhere. Call them as attributes, such as `system.fsync`: they are the functions themselves, without wrappers.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from os import close, fstat, fsync, ftruncate, link, replace, unlink, utime, write
+from os import open as open_descriptor
+from typing import Final
+
+if sys.platform != "win32":
+    from os import fchmod, pread, preadv, statvfs
+
+__all__ = [
+    "APPEND",
+    "CREATE",
+    "CREATE_NEW",
+    "NONBLOCK",
+    "READ",
+    "close",
+    "fchmod",
+    "fdatasync",
+    "fstat",
+    "fsync",
+    "ftruncate",
+    "link",
+    "lock",
+    "open_descriptor",
+    "pread",
+    "preadv",
+    "replace",
+    "statvfs",
+    "unlink",
+    "utime",
+    "write",
+]
+
+_BINARY: Final[int] = getattr(os, "O_BINARY", 0)
+READ: Final = os.O_RDONLY | _BINARY
+CREATE: Final = os.O_RDWR | os.O_CREAT | _BINARY
+CREATE_NEW: Final = CREATE | os.O_EXCL
+"""Raises `FileExistsError` if the name is taken."""
+APPEND: Final = os.O_APPEND
+NONBLOCK: Final[int] = getattr(os, "O_NONBLOCK", 0)
+
+fdatasync: Callable[[int], None] = getattr(os, "fdatasync", fsync)
+"""Write the content of a file to stable storage, but not its times; macOS has only `fsync`."""
+
+
+def lock(descriptor: int, *, wait: bool) -> None:
+    """Lock a file exclusively, until the descriptor is closed or the process ends.
+
+    Raises `BlockingIOError` if another descriptor has the lock and `wait` is false, and `OSError`.
+    """
+    import fcntl
+
+    fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
