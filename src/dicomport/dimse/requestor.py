@@ -54,7 +54,7 @@ from dicomport.net import (
     next_event,
 )
 from dicomport.standard import Status
-from dicomport.wire import AssociateRQ, Buffer, NEventReportRQ, Response
+from dicomport.wire import AssociateRQ, Buffer, CommandError, NEventReportRQ, Response
 
 __all__ = ["NoContextError", "OnEventReport", "Requestor"]
 
@@ -136,19 +136,21 @@ class Requestor:
         Other messages are answered. Raises `AssociationError`.
         """
         while True:
-            event, data = yield from self._next_message(self._response_timer)
+            event = yield from self._next(self._response_timer)
             response = event.command if isinstance(event, CommandReceived) else None
             if isinstance(response, Response) and (status := self.exchange.settle(response)) is not None:
+                if response.has_data_set:
+                    yield from self._data_set(self._response_timer)
                 if self.exchange.outstanding:
                     self._response_timer = self._response_timer.started()
                 return response.message_id_being_responded_to, status
-            yield from self._answer(event, data)
+            yield from self._answer(event, self._response_timer)
 
     def listen(self, timer: Timer, is_over: Callable[[], bool]) -> Steps[None]:
         """Answer the peer's messages until `is_over`; `timer` bounds each wait. Raises `AssociationError`."""
         while not is_over():
-            event, data = yield from self._next_message(timer)
-            yield from self._answer(event, data)
+            event = yield from self._next(timer)
+            yield from self._answer(event, timer)
 
     def flush(self) -> Steps[bool]:
         """Send the core's output; return whether it was sent.
@@ -183,24 +185,27 @@ class Requestor:
         except OSError:
             return  # The peer has disconnected or does not read: a usual reason for an abort.
 
-    def _next_message(self, timer: Timer) -> Steps[tuple[CommandReceived | CommandMalformed, bytes]]:
-        """Wait for the peer's next message; return its command and its data set, empty if it is not kept."""
-        event = yield from self._next(timer)
+    def _answer(self, event: CoreEvent, timer: Timer) -> Steps[None]:
+        """Receive the rest of a message that is not an expected response, and answer it."""
         match event:
-            case CommandReceived(_, command):
-                pass
-            case CommandMalformed(_, error):
-                command = error.command
+            case CommandReceived(context, NEventReportRQ() as report) if self._on_event_report is not None:
+                data = (yield from self._data_set(timer)) if report.has_data_set else b""
+                status = self._on_event_report(report, data, context.transfer_syntax)
+                self.core.send_command(context.context_id, response_to(report, status))
+            case CommandReceived(_, command) | CommandMalformed(_, CommandError(command=command)):
+                if command.has_data_set:
+                    yield from self._data_set(timer)
+                self.exchange.answer_unexpected(event)
             case ReleaseRequested():
                 self.core.confirm_release()
                 yield from self.flush()
                 raise ConnectionLostError("the peer released the association")
             case _:
                 raise ConnectionLostError(f"the peer sent {event} instead of a message")
-        data = (yield from self._data_set(timer)) if command.has_data_set else b""
-        return event, data
+        yield from self.flush()
 
     def _data_set(self, timer: Timer) -> Steps[bytes]:
+        """Receive a data set; return it, or an empty one if it is too long to be kept."""
         data_set = DataSetBuffer(self._max_data_set_bytes)
         last = False
         while not last:
@@ -210,16 +215,6 @@ class Requestor:
             data_set.append(event.data)
             last = event.last
         return data_set.data or b""
-
-    def _answer(self, event: CommandReceived | CommandMalformed, data: bytes) -> Steps[None]:
-        """Answer a message that is not an expected response."""
-        match event:
-            case CommandReceived(context, NEventReportRQ() as report) if self._on_event_report is not None:
-                status = self._on_event_report(report, data, context.transfer_syntax)
-                self.core.send_command(context.context_id, response_to(report, status))
-            case _:
-                self.exchange.answer_unexpected(event)
-        yield from self.flush()
 
     def _next(self, timer: Timer) -> Steps[CoreEvent]:
         """Wait for the next event; raise the reason once the association has ended."""

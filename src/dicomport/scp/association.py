@@ -41,10 +41,11 @@ from dicomport.core import (
     ReleaseRequested,
     State,
 )
+from dicomport.dimse import Exchange, response_to
 from dicomport.logs import get_logger
 from dicomport.net import Connection, ConnectionSlot, Deadline, TimerExpiredError
 from dicomport.scp.access.peers import shown_certificate
-from dicomport.scp.dimse_n import NormalizedOperation, Notifications, response_to
+from dicomport.scp.dimse_n import NormalizedOperation, Notifications
 from dicomport.scp.receiving import AssociationEnded, DataSetReceiver
 from dicomport.scp.requests import AssociationInfo
 from dicomport.scp.settings import ServiceSettings
@@ -53,18 +54,14 @@ from dicomport.standard import (
     PROCESSING_FAILURE,
     RESOURCE_LIMITATION,
     SUCCESS,
-    UNRECOGNIZED_OPERATION,
     VERIFICATION,
     Status,
 )
 from dicomport.wire import (
     AssociateRQ,
-    CCancelRQ,
     CEchoRQ,
-    CEchoRSP,
     Command,
     CStoreRQ,
-    Deviation,
     LimitExceededError,
     NActionRQ,
     NEventReportRQ,
@@ -100,7 +97,8 @@ class AcceptorAssociation:
         self._settings = settings
         # Not a method of this object: a cycle of references would keep all objects of the association alive.
         self._wake = functools.partial(_wake, connection)
-        self._notifications = Notifications(self._core, self._wake)
+        self._exchange = Exchange(self._core)
+        self._notifications = Notifications(self._core, self._exchange, self._wake)
         self._data_sets = DataSetReceiver(connection)
         self._counts = StoreCounts()
         self._idle = connection.timeouts.timer("idle")
@@ -212,17 +210,14 @@ class AcceptorAssociation:
                 await self._echo(context, command)
             case CommandReceived(context, NActionRQ() | NEventReportRQ() as command) if self._is_normalized(context):
                 await self._perform(store.association, context, command)
-            case CommandReceived(_, NEventReportRSP() as command) if self._notifications.take(command):
+            case CommandReceived(_, NEventReportRSP() as command) if self._notifications.settle(command):
                 await self._skip_data_set(command)
-            case CommandReceived(context, command):
-                await self._refuse_unrecognized(context, command)
-            case CommandMalformed(context, error):
+            case CommandReceived(_, command):
+                await self._skip_data_set(command)
+                self._answer_unexpected(event)
+            case CommandMalformed(_, error):
                 await self._skip_data_set(error.command)
-                self._log.warning("request_refused", reason=str(error))
-                refusal = error.command.refusal(
-                    error.status, offending=(error.offending,), comment="element is missing or malformed"
-                )
-                self._core.send_command(context.context_id, refusal)
+                self._answer_unexpected(event)
             case ReleaseRequested():
                 await store.pending.wait()
                 store.send_responses()
@@ -270,15 +265,7 @@ class AcceptorAssociation:
         await self._skip_data_set(command)
         is_verification = command.affected_sop_class_uid == context.abstract_syntax == VERIFICATION
         status = SUCCESS if is_verification else WRONG_SOP_CLASS
-        self._core.send_command(
-            context.context_id,
-            CEchoRSP(
-                message_id_being_responded_to=command.message_id,
-                affected_sop_class_uid=command.affected_sop_class_uid,
-                status=status.code,
-                error_comment=status.comment,
-            ),
-        )
+        self._core.send_command(context.context_id, response_to(command, status))
 
     def _is_normalized(self, context: AcceptedContext) -> bool:
         return context.abstract_syntax in self._settings.normalized.sop_classes
@@ -301,20 +288,12 @@ class AcceptorAssociation:
                 status = PROCESSING_FAILURE
         if not status.accepted:
             self._log.warning("request_refused", command=type(command).__name__, status=str(status))
-        self._core.send_command(context.context_id, response_to(operation, status))
+        self._core.send_command(context.context_id, response_to(command, status))
 
-    async def _refuse_unrecognized(self, context: AcceptedContext, command: Command | RawCommand) -> None:
-        await self._skip_data_set(command)
-        raw = command if isinstance(command, RawCommand) else command.to_raw()
-        if isinstance(command, CCancelRQ):
-            return  # A C-CANCEL is never answered (PS3.7 9.3.2.3), and no operation here can be cancelled.
-        if raw.is_response:
-            self._core.deviations[Deviation.UNEXPECTED_RESPONSE] += 1
-            return
-        self._log.warning("request_refused", reason=f"command {raw.command_field:04X}H is not served here")
-        self._core.send_command(
-            context.context_id, raw.refusal(UNRECOGNIZED_OPERATION.code, comment="only C-STORE and C-ECHO are served")
-        )
+    def _answer_unexpected(self, event: CommandReceived | CommandMalformed) -> None:
+        reason = self._exchange.answer_unexpected(event, "only C-STORE and C-ECHO are served")
+        if reason:
+            self._log.warning("request_refused", reason=reason)
 
     def _describe_end(self, event: CoreEvent | None) -> str:
         match event:

@@ -1,4 +1,13 @@
-"""DIMSE-N on an association: requests of the peer, and notifications that go the other way (PS3.7 10)."""
+"""DIMSE-N on an association: requests of the peer, and notifications to it (PS3.7 10).
+
+Theory of operation
+-------------------
+The task of the association owns the connection; it alone writes messages. A request is performed by the service in
+that task. A notification may be sent by any task of the same event loop: `Notifications.send` queues it and interrupts
+the association's wait for the next request. The association then calls `send_next` between two messages, so that a
+notification never splits one. At most one notification is outstanding, because the acceptor has not negotiated more
+(PS3.7 D.3.3.3). Its response, or the end of the association, resolves the future that its sender awaits.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +19,13 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from dicomport.core import AcceptedContext, Association
+from dicomport.dimse import Exchange, sop_instance_of
 from dicomport.scp.requests import AssociationInfo
 from dicomport.scp.sinks import Storage
 from dicomport.standard import UNRECOGNIZED_OPERATION, Status
-from dicomport.wire import NActionRQ, NActionRSP, NEventReportRQ, NEventReportRSP
+from dicomport.wire import NActionRQ, NEventReportRQ, NEventReportRSP
 
-__all__ = ["NoDimseN", "NormalizedOperation", "NormalizedService", "Notifications", "response_to"]
+__all__ = ["NoDimseN", "NormalizedOperation", "NormalizedService", "Notifications"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,33 +34,29 @@ class NormalizedOperation:
 
     association: AssociationInfo
     storage: Storage
-    """Where the instances go that come over the association."""
+    """The storage for the instances that are received over the association."""
     context: AcceptedContext
     command: NActionRQ | NEventReportRQ
     data: bytes
-    """The data set, encoded in the presentation context's transfer syntax; empty where there is none."""
+    """The data set, encoded in the presentation context's transfer syntax; empty if there is none."""
     notifications: Notifications
-    """Those of the association."""
+    """The notifications of the association."""
 
     @property
     def sop_class_uid(self) -> str:
         """Requested or Affected SOP Class UID."""
-        command = self.command
-        return command.requested_sop_class_uid if isinstance(command, NActionRQ) else command.affected_sop_class_uid
+        return sop_instance_of(self.command)[0]
 
     @property
     def sop_instance_uid(self) -> str:
         """Requested or Affected SOP Instance UID."""
-        command = self.command
-        if isinstance(command, NActionRQ):
-            return command.requested_sop_instance_uid
-        return command.affected_sop_instance_uid
+        return sop_instance_of(self.command)[1]
 
     async def notify(self, event_type_id: int, data: bytes) -> Status | None:
-        """Report an event of the SOP Instance over the association, once the request is answered and nothing goes on.
+        """Report an event of the SOP Instance over the association, once the request has its response.
 
-        `data` is encoded as the request's data set is. Gives the peer's answer, None where the association was over
-        before there was one.
+        `data` is encoded in the same way as the request's data set. Returns the status of the peer's response, or None
+        if the association ended before it arrived.
         """
         return await self.notifications.send(self, event_type_id, data)
 
@@ -60,24 +66,24 @@ class NormalizedService(Protocol):
 
     @property
     def sop_classes(self) -> Collection[str]:
-        """Their UIDs."""
+        """The UIDs of the served SOP Classes."""
 
     @property
     def is_user(self) -> bool:
         """Whether this side is their SCU, and the requestor may be the SCP (PS3.7 D.3.3.4)."""
 
     async def start(self) -> None:
-        """Begin: the server is about to listen. Raises `OSError`."""
+        """Start, before the server listens. Raises `OSError`."""
 
     async def stop(self) -> None:
-        """End: no association is left."""
+        """Stop, after the last association has ended."""
 
     async def perform(self, operation: NormalizedOperation) -> Status:
-        """Do what the peer asks, and say how it is answered; an exception is answered with 0x0110."""
+        """Perform a request and return the status of the response; after an exception, it is 0x0110."""
 
 
 class NoDimseN:
-    """Serves nothing."""
+    """Serves no SOP Class."""
 
     sop_classes: Final = ()
     is_user: Final = False
@@ -89,24 +95,8 @@ class NoDimseN:
         """Do nothing."""
 
     async def perform(self, operation: NormalizedOperation) -> Status:
-        """Refuse."""
+        """Refuse the request."""
         return UNRECOGNIZED_OPERATION
-
-
-def response_to(operation: NormalizedOperation, status: Status) -> NActionRSP | NEventReportRSP:
-    """Build the response to a request (PS3.7 10.3.1.2 and 10.3.4.2)."""
-    kind = NActionRSP if isinstance(operation.command, NActionRQ) else NEventReportRSP
-    return kind(
-        message_id_being_responded_to=operation.command.message_id,
-        affected_sop_class_uid=operation.sop_class_uid,
-        affected_sop_instance_uid=operation.sop_instance_uid,
-        status=status.code,
-        error_comment=status.comment,
-        offending_element=status.offending,
-    )
-
-
-_LAST_MESSAGE_ID: Final = 0xFFFF
 
 
 @dataclass(eq=False, slots=True)
@@ -114,30 +104,28 @@ class _Notification:
     operation: NormalizedOperation
     event_type_id: int
     data: bytes
-    answer: asyncio.Future[Status | None]
-    message_id: int = 0
+    status: asyncio.Future[Status | None]
+    request: NEventReportRQ | None = None
+    """The request, once it has been sent."""
 
 
 class Notifications:
-    """The N-EVENT-REPORTs of one association: those that wait for their turn, and the one that waits for its answer.
+    """The N-EVENT-REPORTs of one association: a queue, and the one that is outstanding."""
 
-    There is one at a time, as the acceptor has not negotiated more (PS3.7 D.3.3.3).
-    """
-
-    def __init__(self, core: Association, wake: Callable[[], None]) -> None:
-        """`wake` is called when one has come that `send_next` would send."""
+    def __init__(self, core: Association, exchange: Exchange, wake: Callable[[], None]) -> None:
+        """Create the queue; `wake` is called when `send_next` has a notification to send."""
         self._core = core
+        self._exchange = exchange
         self._wake = wake
         self._waiting: deque[_Notification] = deque()
         self._outstanding: _Notification | None = None
-        self._message_id = 0
-        self._over = False
+        self._ended = False
         self.expected = 0
-        """How many are still being made: a peer that is silent may be waiting for them."""
+        """Number of notifications being prepared: a silent peer may be waiting for them."""
 
     @contextlib.contextmanager
     def expecting(self) -> Iterator[None]:
-        """Say that one is being made."""
+        """Count a notification as being prepared during a `with` block."""
         self.expected += 1
         try:
             yield
@@ -145,57 +133,56 @@ class Notifications:
             self.expected -= 1
 
     async def send(self, operation: NormalizedOperation, event_type_id: int, data: bytes) -> Status | None:
-        """Report an event of an operation's SOP Instance, as `NormalizedOperation.notify` has it."""
-        if self._over:
+        """Report an event of an operation's SOP Instance; see `NormalizedOperation.notify`."""
+        if self._ended:
             return None
         notification = _Notification(operation, event_type_id, data, asyncio.get_running_loop().create_future())
         self._waiting.append(notification)
         if self._outstanding is None:
             self._wake()
         try:
-            return await notification.answer
+            return await notification.status
         finally:
-            # Whoever waits no more may be cancelled: a late answer is nobody's.
+            # The sender may be cancelled: a late response is unexpected then.
             if notification in self._waiting:
                 self._waiting.remove(notification)
             if self._outstanding is notification:
                 self._outstanding = None
+                if notification.request is not None:
+                    self._exchange.forget(notification.request)
                 if self._waiting:
                     self._wake()
 
     def send_next(self) -> None:
-        """Hand the next one to the core, if there is one. Only where no other message is under way."""
+        """Write the next notification to the core, if there is one; call it between two messages only."""
         if self._outstanding is not None or not self._waiting:
             return
         notification = self._outstanding = self._waiting.popleft()
-        self._message_id = notification.message_id = self._message_id % _LAST_MESSAGE_ID + 1
         operation = notification.operation
-        self._core.send_command(
-            operation.context.context_id,
-            NEventReportRQ(
-                has_data_set=True,
-                message_id=notification.message_id,
-                affected_sop_class_uid=operation.sop_class_uid,
-                affected_sop_instance_uid=operation.sop_instance_uid,
-                event_type_id=notification.event_type_id,
-            ),
+        request = notification.request = NEventReportRQ(
+            has_data_set=True,
+            message_id=self._exchange.next_message_id(),
+            affected_sop_class_uid=operation.sop_class_uid,
+            affected_sop_instance_uid=operation.sop_instance_uid,
+            event_type_id=notification.event_type_id,
         )
+        self._core.send_command(operation.context.context_id, request)
         self._core.send_data(operation.context.context_id, notification.data, last=True)
+        self._exchange.expect(request)
 
-    def take(self, response: NEventReportRSP) -> bool:
-        """Take the peer's answer; give whether it was awaited."""
-        notification = self._outstanding
-        if notification is None or notification.message_id != response.message_id_being_responded_to:
+    def settle(self, response: NEventReportRSP) -> bool:
+        """Pass the peer's response to the sender of the notification; return whether it was expected."""
+        notification, status = self._outstanding, self._exchange.settle(response)
+        if notification is None or status is None:
             return False
         self._outstanding = None
-        if not notification.answer.done():
-            status = Status.of(response.status, response.error_comment, response.offending_element)
-            notification.answer.set_result(status)
+        if not notification.status.done():
+            notification.status.set_result(status)
         return True
 
     def end(self) -> None:
-        """Give all of them up: the association is over."""
-        self._over = True
+        """Resolve all notifications without a response: the association has ended."""
+        self._ended = True
         for notification in (self._outstanding, *self._waiting):
-            if notification is not None and not notification.answer.done():
-                notification.answer.set_result(None)
+            if notification is not None and not notification.status.done():
+                notification.status.set_result(None)

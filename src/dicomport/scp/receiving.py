@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dicomport.core import CoreEvent, DataReceived
+from dicomport.dimse import DataSetBuffer
 from dicomport.net import Connection
 from dicomport.wire import LimitExceededError
 
@@ -53,10 +54,9 @@ class DataSetReceiver:
     async def collect(self, max_bytes: int) -> bytes | None:
         """Return a whole data set, or None if it is longer than `max_bytes`, once it has been received."""
         self.start()
-        data = bytearray()
+        data_set = DataSetBuffer(max_bytes)
         last = False
         while not last:
-            part, last = await self.next()
-            if self.size <= max_bytes:
-                data += part
-        return bytes(data) if self.size <= max_bytes else None
+            data, last = await self.next()
+            data_set.append(data)
+        return data_set.data

@@ -30,6 +30,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from dicomport.core import AcceptedContext
+from dicomport.dimse import response_to
 from dicomport.errors import DicomportError
 from dicomport.logs import Logger, reason_of
 from dicomport.net import Connection
@@ -48,7 +49,7 @@ from dicomport.standard import (
     Status,
     sop_classes,
 )
-from dicomport.wire import Buffer, CStoreRQ, CStoreRSP, Element
+from dicomport.wire import Buffer, CStoreRQ, Element
 
 __all__ = ["WRONG_SOP_CLASS", "StoreCounts", "StoreService"]
 
@@ -184,18 +185,8 @@ class StoreService:
     def send_responses(self) -> None:
         """Write the responses that are ready to the core. Call this only between two messages of the peer."""
         for completed in self.report():
-            command, status = completed.operation.command, completed.status
-            self._core.send_command(
-                completed.operation.context.context_id,
-                CStoreRSP(
-                    message_id_being_responded_to=command.message_id,
-                    affected_sop_class_uid=command.affected_sop_class_uid,
-                    affected_sop_instance_uid=command.affected_sop_instance_uid,
-                    status=status.code,
-                    offending_element=status.offending,
-                    error_comment=status.comment,
-                ),
-            )
+            operation, status = completed.operation, completed.status
+            self._core.send_command(operation.context.context_id, response_to(operation.command, status))
 
     def report(self) -> list[_Completed]:
         """Log and count the completed operations, call `on_stored` with each, and return them."""
