@@ -199,7 +199,7 @@ def test_a_peer_that_is_no_dicom_peer_is_exit_code_3() -> None:
         done = dicomport("echoscu", "127.0.0.1", str(scp.port))
     assert done.returncode == 3
     assert "violated the protocol" in done.stderr
-    assert "PDU type 48H is unknown: is HTTP spoken here?" in done.stderr
+    assert "unknown PDU type 48H: does the peer use HTTP?" in done.stderr
 
 
 def test_a_silent_peer_is_given_up_after_the_acse_timeout() -> None:

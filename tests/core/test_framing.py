@@ -416,7 +416,7 @@ def test_limits_are_the_core_s_own() -> None:
     core = opened(ProtocolLimits(presentation_contexts=1))
     assert feed(core, associate_rq()) == []
     assert output(core) == USER_ABORT
-    assert "2 presentation contexts, 1 at most" in str(core.error)
+    assert "2 presentation contexts, the maximum is 1" in str(core.error)
 
 
 def test_nothing_is_taken_where_nothing_was_lent() -> None:

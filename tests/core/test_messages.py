@@ -78,7 +78,7 @@ def test_a_fragment_on_a_context_that_was_not_accepted_inside_a_data_set() -> No
 def test_the_data_set_on_another_context_than_its_command() -> None:
     core = established()
     feed(core, STORE_PDU)
-    refused(core, p_data(pdv(1, LAST_DATA, b"data")), saying="on context 1, where none is to come")
+    refused(core, p_data(pdv(1, LAST_DATA, b"data")), saying="on context 1, but no data set was announced")
 
 
 def test_a_command_on_two_contexts() -> None:
@@ -97,19 +97,19 @@ def test_a_command_inside_a_data_set(context_id: int, begun: bytes) -> None:
 
 @pytest.mark.parametrize("control", [DATA, LAST_DATA])
 def test_a_data_set_without_a_command(control: int) -> None:
-    refused(established(), p_data(pdv(3, control, b"data")), saying="where none is to come")
+    refused(established(), p_data(pdv(3, control, b"data")), saying="no data set was announced")
 
 
 def test_data_inside_a_command() -> None:
     core = established()
     feed(core, p_data(pdv(3, COMMAND, STORE_SET[:20])))
-    refused(core, DATA_PDU, saying="where none is to come")
+    refused(core, DATA_PDU, saying="no data set was announced")
 
 
 def test_data_after_the_last_of_the_data_set() -> None:
     core = established()
     feed(core, STORE_PDU, DATA_PDU)
-    refused(core, DATA_PDU, saying="where none is to come")
+    refused(core, DATA_PDU, saying="no data set was announced")
 
 
 # Another PDU than the data set (robustness P15, P16, C3).
@@ -168,20 +168,20 @@ def test_a_data_set_that_the_command_denied_is_swallowed(after: bytes) -> None:
 def test_one_data_set_is_swallowed_and_no_second() -> None:
     core = established()
     feed(core, ECHO_PDU, p_data(pdv(1, LAST_DATA, b"data")))
-    refused(core, p_data(pdv(1, LAST_DATA, b"data")), saying="where none is to come")
+    refused(core, p_data(pdv(1, LAST_DATA, b"data")), saying="no data set was announced")
 
 
 def test_no_data_set_is_swallowed_on_another_context() -> None:
     core = established()
     feed(core, ECHO_PDU)
-    refused(core, DATA_PDU, saying="where none is to come")
+    refused(core, DATA_PDU, saying="no data set was announced")
 
 
 def test_the_next_command_ends_what_is_swallowed() -> None:
     core = established()
     events = feed(core, ECHO_PDU, p_data(pdv(1, DATA, b"data")), STORE_PDU)
     assert [type(event) for event in events] == [CommandReceived, CommandReceived]
-    refused(core, p_data(pdv(1, LAST_DATA, b"data")), saying="where none is to come")
+    refused(core, p_data(pdv(1, LAST_DATA, b"data")), saying="no data set was announced")
 
 
 # Commands (robustness C1, C2, C5, C6).

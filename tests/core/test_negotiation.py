@@ -146,7 +146,7 @@ def test_only_the_transfer_syntaxes_taken_are_chosen_from() -> None:
 def test_a_context_without_a_transfer_syntax_that_is_taken(offered: tuple[str, ...]) -> None:
     context = one(PresentationContextRQ(1, CT, offered), transfer_syntaxes=frozenset({IMPLICIT}))
     assert context == ContextOutcome(
-        1, CT, ContextResult.TRANSFER_SYNTAXES_NOT_SUPPORTED, "", "none of its transfer syntaxes is taken here"
+        1, CT, ContextResult.TRANSFER_SYNTAXES_NOT_SUPPORTED, "", "no proposed transfer syntax is accepted"
     )
 
 
@@ -159,7 +159,7 @@ def test_an_abstract_syntax_that_is_not_taken() -> None:
     context = one(PresentationContextRQ(1, CT, (IMPLICIT,)), abstract_syntaxes=lambda uid, _kind: uid == VERIFICATION)
     assert context.result is ContextResult.ABSTRACT_SYNTAX_NOT_SUPPORTED
     assert "CT Image Storage" in context.reason
-    assert "not among the SOP Classes taken here" in context.reason
+    assert "is not accepted" in context.reason
     assert context.transfer_syntax == ""
 
 
@@ -169,7 +169,7 @@ def test_a_missing_abstract_syntax_is_not_even_asked_for() -> None:
 
     context = one(PresentationContextRQ(1, "", (IMPLICIT,)), abstract_syntaxes=never)
     assert context.result is ContextResult.ABSTRACT_SYNTAX_NOT_SUPPORTED
-    assert context.reason == "no abstract syntax is not among the SOP Classes taken here"
+    assert context.reason == "an empty abstract syntax is not accepted"
 
 
 def test_an_abstract_syntax_is_judged_with_what_was_said_of_its_kind() -> None:
@@ -299,7 +299,7 @@ def test_negotiation_is_pure() -> None:
 def test_a_maximum_length_without_room_for_data_is_rejected(length: int) -> None:
     negotiation = negotiate(saying(maximum_length=length), POLICY)
     assert rejecting(negotiation) is RejectReason.USER_NO_REASON
-    assert f"{length} bytes leaves no room" in negotiation.reason
+    assert f"{length} bytes is too short" in negotiation.reason
 
 
 @pytest.mark.parametrize("length", range(1, 8))
@@ -307,7 +307,7 @@ def test_a_maximum_length_without_room_for_data_is_aborted_by_the_requestor(leng
     core = proposing()
     [event] = feed(core, associate_ac(maximum_length=length))
     assert isinstance(event, Aborted)
-    assert "leaves no room for data" in event.detail
+    assert "is too short for data" in event.detail
     assert output(core) == INVALID
     assert core.state is State.STA13
     assert not core.contexts
@@ -508,7 +508,7 @@ def test_what_an_acceptance_leaves_out_is_the_default() -> None:
     assert outcome.operations_window == AsynchronousOperationsWindow(1, 1)
     assert (outcome.roles, outcome.extended, outcome.peer) == ((), (), ImplementationInfo("", ""))
     assert outcome.accepted == {}
-    assert [context.reason for context in outcome.contexts] == ["the peer did not answer it"] * 2
+    assert [context.reason for context in outcome.contexts] == ["the peer's answer is missing"] * 2
     assert not notes
 
 

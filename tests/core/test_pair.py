@@ -172,7 +172,7 @@ def test_limits_are_for_both_sides() -> None:
     pair = CorePair(limits=ProtocolLimits(associate_pdu_bytes=100))
     pair.connect(REQUEST)
     assert pair.acceptor.error is not None
-    assert "100 at most" in str(pair.acceptor.error)
+    assert "the maximum is 100" in str(pair.acceptor.error)
 
 
 def test_joined_joins_the_pieces_of_one_data_set_and_no_more() -> None:

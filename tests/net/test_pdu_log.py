@@ -135,7 +135,7 @@ def test_an_association_is_told_from_its_request_to_its_end(caplog: pytest.LogCa
             {"pdu": "A-ASSOCIATE-RJ", "result": "transient", "reason": "local limit exceeded"},
         ),
         (USER_ABORT, {"pdu": "A-ABORT", "reason": "service-user"}),
-        (b"GET / HTTP/1.1\r\n", {"pdu": "none", "reason": "PDU type 47H is unknown: is HTTP spoken here?"}),
+        (b"GET / HTTP/1.1\r\n", {"pdu": "none", "reason": "unknown PDU type 47H: does the peer use HTTP?"}),
         (bytes.fromhex("01 00 00000003 414141"), {"pdu": "type 01H"}),
         (p_data(pdv(1, 3, b"\1\2\3")), {"pdu": "P-DATA-TF", "context": 1, "command": "malformed"}),
         (

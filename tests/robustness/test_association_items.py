@@ -209,7 +209,7 @@ def test_a4_contexts_are_answered_each_once(
 @pytest.mark.parametrize("number", [129, 500])
 def test_a4_more_contexts_than_there_are_ids_end_it(attack: Attack, number: int) -> None:
     contexts = [context((2 * n + 1) % 256, CT, EXPLICIT) for n in range(number)]
-    assert "129 presentation contexts, 128 at most" in is_aborted(attack, request(*contexts))
+    assert "129 presentation contexts, the maximum is 128" in is_aborted(attack, request(*contexts))
 
 
 def test_a4_a_request_without_contexts_is_rejected(attack: Attack) -> None:
@@ -316,8 +316,8 @@ NOT_TAKEN: Final = "the peer does not accept MR Image Storage in Implicit VR Lit
         (with_unknown_contexts, None),
         (lambda reply: with_one(reply, result=ContextResult.NO_REASON, transfer_syntax=""), "without a reason"),
         (with_junk_in_rejection, "without a reason"),
-        (lambda reply: with_one(reply, without=True), "did not answer it"),
-        (lambda reply: with_one(reply, context_id=77), "did not answer it"),
+        (lambda reply: with_one(reply, without=True), "answer is missing"),
+        (lambda reply: with_one(reply, context_id=77), "answer is missing"),
         (lambda reply: with_one(reply, transfer_syntax="1.2.3"), "chose '1.2.3', which was not proposed"),
     ],
 )

@@ -82,7 +82,7 @@ def test_p1_who_speaks_http_is_told_off_at_the_first_byte(attack: Attack, sent_f
     with attack.connect() as peer:
         peer.send(sent_first)
         is_aborted(peer, AbortReason.SERVICE_USER)
-    assert "is HTTP spoken here?" in attack.end_of(peer)["how"]
+    assert "does the peer use HTTP?" in attack.end_of(peer)["how"]
 
 
 @pytest.mark.parametrize("nonsense", [b"SSH-2.0-x\r\n", b"\0", bytes(range(0xC0, 0x100))], ids=["SSH", "NUL", "noise"])
@@ -91,7 +91,7 @@ def test_p2_nonsense_is_told_off_the_third_time_as_the_first(attack: Attack, non
         with attack.connect() as peer:
             peer.send(nonsense)
             is_aborted(peer, AbortReason.SERVICE_USER)
-        assert f"PDU type {nonsense[0]:02X}H is unknown" in attack.end_of(peer)["how"]
+        assert f"unknown PDU type {nonsense[0]:02X}H" in attack.end_of(peer)["how"]
 
 
 @pytest.mark.parametrize("length", [0xFFFFFFFF, 0x7FFFFFFF, (512 << 10) + 1])
@@ -331,7 +331,7 @@ def test_p13_a_sender_sends_what_the_peer_takes_or_says_why_not(tmp_path: Path, 
         [result] = dicomport.blocking.send(path, "127.0.0.1", scp.port, retry=NO_RETRY).results
     if 0 < length < 8:
         assert not result.accepted
-        assert f"a maximum length of {length} bytes leaves no room for data" in result.reason
+        assert f"a maximum length of {length} bytes is too short for data" in result.reason
     else:
         assert result.accepted
         assert scp.stores[0].longest <= (length or 1 << 32)

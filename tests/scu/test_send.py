@@ -292,7 +292,7 @@ def test_nothing_is_converted_for_a_peer_that_takes_implicit_only() -> None:
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        (lambda _proposed: None, "the peer did not answer it"),
+        (lambda _proposed: None, "the peer's answer is missing"),
         (
             lambda proposed: PresentationContextAC(proposed.context_id, ContextResult.ACCEPTED, JPEG),
             f"the peer chose '{JPEG}', which was not proposed",
@@ -303,7 +303,7 @@ def test_nothing_is_converted_for_a_peer_that_takes_implicit_only() -> None:
         ),
         (
             lambda proposed: PresentationContextAC(proposed.context_id + 100, ContextResult.ACCEPTED, IMPLICIT),
-            "the peer did not answer it",
+            "the peer's answer is missing",
         ),
     ],
     ids=["left out", "a syntax never proposed", "no syntax", "another id"],
@@ -521,7 +521,7 @@ def test_a_length_that_leaves_no_room_for_data_is_no_association(length: int) ->
 
     error = (
         "the peer violated the protocol and the association was aborted: "
-        f"a maximum length of {length} bytes leaves no room for data"
+        f"a maximum length of {length} bytes is too short for data"
     )
     assert (report.error, report.associations) == (error, 0)
     assert reasons(report) == [f"no association: {error}"] * 2
@@ -555,7 +555,7 @@ def test_a_rejection_is_told_with_its_reason(reason: RejectReason, transient: bo
             (b"HTTP/1.1 400 Bad Request\r\n\r\n",),
             (
                 "the peer violated the protocol and the association was aborted: "
-                "PDU type 48H is unknown: is HTTP spoken here?"
+                "unknown PDU type 48H: does the peer use HTTP?"
             ),
         ),
         ((bytes.fromhex("02 00 ffffffff"),), None),

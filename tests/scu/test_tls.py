@@ -86,7 +86,7 @@ def test_plain_to_a_receiver_that_speaks_tls_is_told(api: Api) -> None:
     assert report.associations == 0
     assert report.error in (
         "the peer closed the connection",
-        f"{BROKEN}: PDU type 15H is unknown: is TLS spoken here?",
+        f"{BROKEN}: unknown PDU type 15H: does the peer use TLS?",
     )
 
 
@@ -102,7 +102,7 @@ def test_an_alert_in_answer_to_a_plain_request_is_a_hint_at_tls(api: Api) -> Non
     with ScriptedSCP(script) as scp:
         report = api.run(_sent(api, [instance()], scp.port))
 
-    assert report.error == f"{BROKEN}: PDU type 15H is unknown: is TLS spoken here?"
+    assert report.error == f"{BROKEN}: unknown PDU type 15H: does the peer use TLS?"
 
 
 @with_both

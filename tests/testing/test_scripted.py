@@ -186,7 +186,7 @@ def test_a_connection_without_a_script_is_an_error() -> None:
     [
         (b"", "connection 1: CStoreRQ was awaited, the connection ended (before that: nothing)"),
         (ReleaseRQ().encode(), "connection 1: CStoreRQ was awaited, ReleaseRQ() came (before that: ReleaseRQ)"),
-        (b"\x09\x00\x00\x00\x00\x00", "what came breaks the protocol: PDU type 09H is unknown"),
+        (b"\x09\x00\x00\x00\x00\x00", "what came breaks the protocol: unknown PDU type 09H"),
     ],
 )
 def test_what_came_instead_is_said_at_the_end_of_the_block(send: bytes, text: str) -> None:

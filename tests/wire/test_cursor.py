@@ -31,12 +31,12 @@ def test_fields_are_read_big_endian_and_in_order() -> None:
 
 def test_a_read_past_the_end_names_the_field_and_takes_nothing() -> None:
     cursor = Cursor(b"\1", "outer")
-    with pytest.raises(ProtocolError, match=r"^outer: length needs 2 bytes, 1 are left \(offset 0\)$"):
+    with pytest.raises(ProtocolError, match=r"^outer: length needs 2 bytes, but only 1 are left \(offset 0\)$"):
         cursor.u16("length")
-    with pytest.raises(ProtocolError, match="number needs 4 bytes, 1 are left"):
+    with pytest.raises(ProtocolError, match="number needs 4 bytes, but only 1 are left"):
         cursor.u32("number")
     assert cursor.u8("octet") == 1
-    with pytest.raises(ProtocolError, match=r"octet needs 1 bytes, 0 are left \(offset 1\)"):
+    with pytest.raises(ProtocolError, match=r"octet needs 1 bytes, but only 0 are left \(offset 1\)"):
         cursor.u8("octet")
 
 
@@ -59,7 +59,7 @@ def test_limits_and_notes_travel_into_nested_structures() -> None:
 
 def test_a_nested_structure_cannot_read_its_neighbour() -> None:
     inner = Cursor(b"\1\2\3", "outer").sub(2, "inner")
-    assert inner.take(2, "all") == b"\1\2"
+    assert inner.read(2, "all") == b"\1\2"
     with pytest.raises(ProtocolError, match=r"^inner: "):
         inner.u8("more")
 
@@ -77,7 +77,7 @@ def test_numbers_are_written_within_their_range(pack: Callable[[int, str], bytes
     assert pack(1, "n") == bytes(size - 1) + b"\1"
     assert pack(top, "n") == b"\xff" * size
     for wrong in (-1, top + 1):
-        with pytest.raises(EncodeError, match=rf"n {wrong} is outside 0\.\.{top}"):
+        with pytest.raises(EncodeError, match=f"n {wrong} is not between 0 and {top}"):
             pack(wrong, "n")
 
 
@@ -86,14 +86,14 @@ def test_lengths_are_written_within_their_range() -> None:
     assert pack_text16("é1", "text") == b"\0\2\xe91"
     with pytest.raises(EncodeError, match="blob length 65536"):
         pack_bytes16(bytes(65536), "blob")
-    with pytest.raises(EncodeError, match="can't hold"):
+    with pytest.raises(EncodeError, match="invalid characters"):
         pack_text16("…", "text")
 
 
 def test_ae_titles_are_written_as_sixteen_octets() -> None:
     assert pack_ae_title("A", "title") == b"A               "
     assert pack_ae_title("SIXTEEN_CHARS_16", "title") == b"SIXTEEN_CHARS_16"
-    with pytest.raises(EncodeError, match="longer than 16"):
+    with pytest.raises(EncodeError, match="has 17 characters"):
         pack_ae_title("SEVENTEEN_CHARS_X", "title")
-    with pytest.raises(EncodeError, match="can't hold"):
+    with pytest.raises(EncodeError, match="invalid characters"):
         pack_ae_title("中", "title")

@@ -146,14 +146,14 @@ def test_a_user_identity_has_a_limit(fields: tuple[int, int]) -> None:
     assert UserIdentityRQ.decode(Cursor(value.encode()[4:], "test", limits=limits)) == value
     if primary or secondary:
         longer = UserIdentityRQ(2, True, primary + b"1", secondary)
-        with pytest.raises(LimitExceededError, match="49153 user identity bytes, 49152 at most"):
+        with pytest.raises(LimitExceededError, match="49153 user identity bytes, the maximum is 49152"):
             UserIdentityRQ.decode(Cursor(longer.encode()[4:], "test", limits=limits))
 
 
 def test_1024_user_items_are_taken_and_1025_are_not() -> None:
     sub_item = bytes.fromhex("F0 00 0000")
     assert len(UserInformation.decode(Cursor(sub_item * 1024, "test")).unknown) == 1024
-    with pytest.raises(ProtocolError, match="1025 user items, 1024 at most"):
+    with pytest.raises(ProtocolError, match="1025 user items, the maximum is 1024"):
         UserInformation.decode(Cursor(sub_item * 1025, "test"))
 
 

@@ -1,6 +1,6 @@
 """One side of one association, without I/O: the state machine, negotiation, DIMSE messages.
 
-Nothing here knows a socket, a clock, a thread or a file. `Association` is the way in.
+The package imports no socket, clock, thread or file. Its interface is `Association`.
 """
 
 from dicomport.core.association import Association, Role

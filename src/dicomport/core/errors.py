@@ -1,4 +1,4 @@
-"""What can go wrong on this side of the core."""
+"""Errors of the local user of the core."""
 
 from __future__ import annotations
 
@@ -8,4 +8,4 @@ __all__ = ["StateError"]
 
 
 class StateError(DicomportError):
-    """The local user asked for something that the association's state does not allow; nothing was changed."""
+    """The state of the association does not allow the local user's request; nothing was changed."""

@@ -1,4 +1,4 @@
-"""What the core tells its user."""
+"""The events that the core returns to its user."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ __all__ = [
 
 
 class AssociationRequested(NamedTuple):
-    """A peer asks for an association: answer with `accept` or `reject`."""
+    """A peer requests an association: answer with `Association.answer`."""
 
     request: AssociateRQ
 
 
 class AssociationAccepted(NamedTuple):
-    """The peer accepted; `outcome` says what of."""
+    """The peer accepted the association; `outcome` has the accepted contexts and parameters."""
 
     outcome: NegotiationResult
 
@@ -50,21 +50,21 @@ class AssociationRejected(NamedTuple):
 
 
 class CommandReceived(NamedTuple):
-    """A whole command set. Where it says that a data set follows, `DataReceived` events come next."""
+    """A complete command set. If it announces a data set, `DataReceived` events follow."""
 
     context: AcceptedContext
     command: Command | RawCommand
 
 
 class CommandMalformed(NamedTuple):
-    """A whole command set with an element missing or malformed, to be refused once its data set, if any, is over."""
+    """A complete command set with a missing or malformed element. Refuse it after its data set, if any."""
 
     context: AcceptedContext
     error: CommandError
 
 
 class DataReceived(NamedTuple):
-    """Some bytes of a data set. The view is of the receive buffer: it is dead once the core is fed again."""
+    """Some bytes of a data set: a view of the receive buffer, valid until the core receives more bytes."""
 
     data: Buffer
     last: bool
@@ -72,7 +72,7 @@ class DataReceived(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ReleaseRequested:
-    """The peer asks for the release: answer with `confirm_release`, after what is still to be sent."""
+    """The peer requests the release: answer with `confirm_release` after all pending responses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class ReleaseConfirmed:
 
 
 class Aborted(NamedTuple):
-    """The association was aborted, by the peer or, because of what the peer sent, by this side."""
+    """The association was aborted by the peer, or by this side because the peer violated the protocol."""
 
     reason: AbortReason
     by_peer: bool
@@ -90,10 +90,10 @@ class Aborted(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLost:
-    """The transport connection closed with the association still there."""
+    """The transport connection was closed during the association."""
 
     error: Exception | None = field(default=None, compare=False)
-    """What ended it, as the driver has it; None where the peer closed it in good order."""
+    """The driver's error; None if the peer closed the connection without one."""
 
 
 CoreEvent: TypeAlias = (
@@ -108,4 +108,4 @@ CoreEvent: TypeAlias = (
     | Aborted
     | ConnectionLost
 )
-"""Any of them."""
+"""Any event of the core."""

@@ -1,7 +1,10 @@
-"""Bytes as they arrive to frames: control PDUs whole, P-DATA-TF streamed (PS3.8 9.3.1 and 9.3.5).
+"""Split received bytes into frames: control PDUs complete, P-DATA-TF streamed (PS3.8 9.3.1 and 9.3.5).
 
-The law of this file: a header is judged before its body is waited for, nothing is allocated from a declared length,
-and a data set's bytes are handed on as views of the buffer that they arrived in.
+Theory of operation. The caller owns the receive buffer and lends it with `feed` until `next_frame` returns None. Bytes
+of fragments are never copied: each `Fragment` holds a view of the lent buffer, however the bytes were split in
+transit. Only control PDUs and incomplete headers are copied, into `_partial`, because they may span several buffers. A
+header is checked before its body is awaited, and nothing is allocated from a declared length: `_partial` grows with
+the bytes received, up to `associate_pdu_bytes`. So the memory of a framer is bounded for any peer.
 """
 
 from __future__ import annotations
@@ -42,7 +45,7 @@ _ASSOCIATE = frozenset((AssociateRQ.KIND, AssociateAC.KIND))
 
 @dataclass(frozen=True, slots=True)
 class ControlPdu:
-    """A whole PDU other than P-DATA-TF, as bytes of its own, header included; of an unexpected one, how it begins."""
+    """A complete PDU other than P-DATA-TF, copied, with its header; of an unexpected PDU, only its first bytes."""
 
     kind: int
     data: bytes
@@ -54,14 +57,14 @@ class PDataHeader:
 
 
 class Fragment(NamedTuple):
-    """As much of one PDV's fragment as has arrived; `data` is a view of the receive buffer."""
+    """The received part of one PDV's fragment; `data` is a view of the receive buffer."""
 
     context_id: int
     is_command: bool
     is_last: bool
-    """The last fragment of its command set or data set, as the message control header says (PS3.8 E.2)."""
+    """Whether this is the last fragment of its command set or data set (message control header, PS3.8 E.2)."""
     ended: bool
-    """No more of this fragment comes."""
+    """Whether this part completes the fragment."""
     data: memoryview
 
 
@@ -69,66 +72,65 @@ Frame: TypeAlias = ControlPdu | PDataHeader | Fragment
 
 
 class Framer:
-    """Cuts a byte stream into frames.
+    """Splits a byte stream into frames.
 
-    `feed` lends it a buffer, which it reads through `next_frame` until that gives None; only then may the buffer be
-    used again. After it has raised a `ProtocolError` there are no more frames: where the next PDU begins is not known
-    any more.
+    Lend a buffer with `feed`, then call `next_frame` until it returns None; only then reuse the buffer. After a
+    `ProtocolError` there are no more frames, because the start of the next PDU is unknown.
     """
 
     def __init__(self, limits: ProtocolLimits, notes: Counter[Deviation]) -> None:
-        self._longest = limits.p_data_pdu_bytes
-        """Of a P-DATA-TF's body, bytes: more is at least noted."""
+        self._local_maximum = limits.p_data_pdu_bytes
+        """Maximum bytes of a P-DATA-TF's body without a deviation."""
         self.unexpected: frozenset[int] = frozenset()
-        """Kinds of A-ASSOCIATE PDU that have no place now: of one, the header is given, and the body passed over."""
+        """Types of A-ASSOCIATE PDU not allowed now: the framer returns such a PDU's header and skips its body."""
         self.foreign = b""
-        """How something began that is no PDU, once that has come."""
+        """The first bytes of an unknown PDU type: probably another protocol."""
         self._limits = limits
         self._notes = notes
         self._data = memoryview(b"")
         self._at = self._end = 0
-        """How much of what was lent has been read, and how much there is."""
+        """Position in the lent buffer, and its length."""
         self._partial = bytearray()
-        """A header or a control PDU of which only the beginning has come."""
+        """An incomplete header or control PDU."""
         self._broken = False
-        self._unwanted = 0
-        """Bytes of a PDU that is passed over that are still to come."""
+        self._skipping = 0
+        """Bytes left of a skipped PDU."""
         self._pdu_left = 0
-        """Bytes of the current P-DATA-TF that are still to come after the current fragment."""
+        """Bytes left of the current P-DATA-TF after the current fragment."""
         self._fragment_left = 0
-        """Bytes of the current fragment that are still to come."""
+        """Bytes left of the current fragment."""
         self._fragment = (0, False, False)
-        """Presentation context id, whether it is of a command, and whether it is the last one: the current fragment."""
+        """The current fragment: presentation context id, whether it is of a command, whether it is the last."""
         self._idle = 0
         """P-DATA-TFs and fragments in a row without a byte of data."""
 
     def feed(self, data: memoryview) -> None:
-        """Lend a buffer. All that was lent before must have been read."""
+        """Lend a buffer. The previous buffer must have been read to its end."""
         self._data = data
         self._at = 0
         self._end = len(data)
 
     def set_local_maximum(self, maximum_length: int) -> None:
-        """Take note of the maximum length that this side announced (PS3.8 D.1); 0 is no limit."""
+        """Set the maximum length in bytes that this side announced (PS3.8 D.1); 0 means no limit."""
         if maximum_length:
-            self._longest = min(maximum_length, self._limits.p_data_pdu_bytes)
+            self._local_maximum = min(maximum_length, self._limits.p_data_pdu_bytes)
 
     def next_frame(self, *, in_transfer: bool = False) -> Frame | None:
-        """Read one frame, or None where more bytes are needed. Raises `ProtocolError`.
+        """Return the next frame, or None if more bytes are needed. Raises `ProtocolError`.
 
-        While data is transferred (`in_transfer`), a P-DATA-TF is in its place, and its header is no frame of its own.
+        During data transfer (`in_transfer`) a P-DATA-TF is expected, and its header is not returned as a frame.
         """
         if self._broken or self._at == self._end:
             return None
         if self._fragment_left:
             return self._continue_fragment()
-        if self._unwanted:
-            self._pass_over()
+        if self._skipping:
+            self._skip()
         try:
             while True:
                 if self._pdu_left:
                     return self._start_fragment()
-                if in_transfer and self._starts_as_usual():
+                if in_transfer and self._read_both_headers():
                     return self._continue_fragment()
                 frame = self._start_pdu()
                 if frame is not _P_DATA_HEADER or not in_transfer:
@@ -138,7 +140,7 @@ class Framer:
             raise
 
     def _start_pdu(self) -> Frame | None:
-        # The type is judged by its byte alone: what speaks another protocol says no length (PS3.8 9.3.1).
+        # The type byte is checked alone: in another protocol, no length follows (PS3.8 9.3.1).
         if self._partial:
             kind = self._partial[0]
         elif self._at < self._end:
@@ -150,20 +152,20 @@ class Framer:
         if kind not in _KNOWN:
             self.foreign = bytes(self._partial + self._data[self._at : self._at + FOREIGN_BYTES])
             protocol = guess_protocol(bytes((kind,)))
-            hint = f": is {protocol} spoken here?" if protocol else ""
-            raise ProtocolError(f"PDU type {kind:02X}H is unknown{hint}", AbortReason.UNRECOGNIZED_PDU)
+            hint = f": does the peer use {protocol}?" if protocol else ""
+            raise ProtocolError(f"unknown PDU type {kind:02X}H{hint}", AbortReason.UNRECOGNIZED_PDU)
         if not self._gather(PDU_HEADER.size):
             return None
         size = PDU_HEADER.unpack_from(self._partial)[1]
         if kind in _FIXED and size != _FIXED_LENGTH:
-            raise ProtocolError(f"PDU type {kind:02X}H: a length of {size} bytes, it has {_FIXED_LENGTH}")
-        if size > self._limits.associate_pdu_bytes:
-            most = self._limits.associate_pdu_bytes
+            raise ProtocolError(f"PDU type {kind:02X}H: length {size}, expected {_FIXED_LENGTH}")
+        maximum = self._limits.associate_pdu_bytes
+        if size > maximum:
             raise LimitExceededError(
-                f"PDU type {kind:02X}H: a length of {size} bytes, {most} at most", "associate_pdu_bytes"
+                f"PDU type {kind:02X}H: length {size}, the maximum is {maximum}", "associate_pdu_bytes"
             )
         if kind in self.unexpected:
-            self._unwanted = PDU_HEADER.size + size - len(self._partial)
+            self._skipping = PDU_HEADER.size + size - len(self._partial)
         elif not self._gather(PDU_HEADER.size + size):
             return None
         data = bytes(self._partial)
@@ -175,27 +177,27 @@ class Framer:
         if header is None:
             return None
         self._pdu_left = header[1]
-        self._judge_p_data(self._pdu_left)
+        self._check_p_data(self._pdu_left)
         return _P_DATA_HEADER
 
-    def _judge_p_data(self, size: int) -> None:
+    def _check_p_data(self, size: int) -> None:
         if size > self._limits.p_data_pdu_bytes:
-            most = self._limits.p_data_pdu_bytes
-            raise LimitExceededError(f"P-DATA-TF of {size} bytes, {most} at most", "p_data_pdu_bytes")
-        if size > self._longest:
+            maximum = self._limits.p_data_pdu_bytes
+            raise LimitExceededError(f"P-DATA-TF: length {size}, the maximum is {maximum}", "p_data_pdu_bytes")
+        if size > self._local_maximum:
             self._notes[Deviation.PDU_LONGER_THAN_ANNOUNCED] += 1
         if size == 0:
             self._notes[Deviation.EMPTY_P_DATA] += 1
             self._count_idle()
 
-    def _starts_as_usual(self) -> bool:
-        """Read the headers of a P-DATA-TF and of its PDV at once, if both have come with nothing unusual in them."""
+    def _read_both_headers(self) -> bool:
+        """Read the headers of a P-DATA-TF and its PDV at once, if both are buffered and have common values."""
         at = self._at
         if self._partial or at + _BOTH_HEADERS >= self._end:
             return False
         kind, length, size, context_id, control = P_DATA_HEADERS.unpack_from(self._data, at)
         left = length - PDV_HEADER.size
-        if kind != _P_DATA or length > self._longest or not 2 < size <= left + 2 or size % 2:
+        if kind != _P_DATA or length > self._local_maximum or not 2 < size <= left + 2 or size % 2:
             return False
         self._at = at + _BOTH_HEADERS
         self._idle = 0
@@ -205,12 +207,12 @@ class Framer:
     def _start_fragment(self) -> Frame | None:
         left = self._pdu_left - PDV_HEADER.size
         if left < 0:
-            raise ProtocolError(f"P-DATA-TF: {self._pdu_left} bytes are no PDV")
+            raise ProtocolError(f"P-DATA-TF: {self._pdu_left} bytes are too few for a PDV")
         header = self._header(PDV_HEADER)
         if header is None:
             return None
         size, context_id, control = header
-        # The PDV's own length counts the two bytes of context id and control header (PS3.8 9.3.5.1).
+        # The length of a PDV includes the two bytes of context id and control header (PS3.8 9.3.5.1).
         if not 2 <= size <= left + 2:
             raise ProtocolError(f"PDV length {size} with {left + 2} bytes left in its P-DATA-TF")
         self._begin_fragment(left, size - 2, context_id, control)
@@ -242,11 +244,11 @@ class Framer:
         if self._idle > self._limits.idle_fragments:
             raise LimitExceededError(f"{self._idle} fragments in a row without data", "idle_fragments")
 
-    def _pass_over(self) -> None:
-        self._unwanted -= len(self._read(self._unwanted))
+    def _skip(self) -> None:
+        self._skipping -= len(self._read(self._skipping))
 
     def _header(self, layout: struct.Struct) -> tuple[int, ...] | None:
-        """Read a header, once all of it is there."""
+        """Return a header, or None if it is incomplete."""
         at = self._at
         end = at + layout.size
         if end <= self._end and not self._partial:
@@ -259,15 +261,15 @@ class Framer:
         return header
 
     def _gather(self, size: int) -> bool:
-        """Bring the partial frame to `size` bytes, as far as what was lent allows."""
+        """Extend the partial frame to `size` bytes; return whether the lent buffer had enough."""
         missing = size - len(self._partial)
         if missing > 0:
             self._partial += self._read(missing)
         return len(self._partial) >= size
 
-    def _read(self, most: int) -> memoryview:
-        """Take up to so many bytes of what was lent."""
-        data = self._data[self._at : self._at + most]
+    def _read(self, maximum: int) -> memoryview:
+        """Return up to `maximum` bytes of the lent buffer."""
+        data = self._data[self._at : self._at + maximum]
         self._at += len(data)
         return data
 

@@ -1,7 +1,10 @@
-"""The DICOM Upper Layer state machine (PS3.8 9.2): the transition table set to work.
+"""The DICOM Upper Layer state machine (PS3.8 9.2), driven by the transition table.
 
-An action is a row of effects. They fill an outbox and a queue of indications, and set two levels that a driver looks
-at after every call: whether ARTIM runs, and whether the transport connection is to be closed.
+Theory of operation. `step` looks up the action and the next state for an event in `TRANSITIONS`; `_EFFECTS` lists the
+effects of each action. Effects do no I/O. They append bytes to the outbox and events to the indications, start or stop
+ARTIM, and set `closing`. The driver, which owns the socket and the clock, reads these after every call: it sends the
+outbox, runs ARTIM, and closes the connection when the outbox is empty. One task calls a machine, so there is no lock.
+The state changes after the effects, so a request that the state does not allow changes nothing.
 """
 
 from __future__ import annotations
@@ -16,24 +19,24 @@ from dicomport.core.events import Aborted, CoreEvent
 from dicomport.core.states import TRANSITIONS, Action, Event, State
 from dicomport.wire import Abort, AbortReason, Buffer
 
-__all__ = ["Machine", "out_of_place"]
+__all__ = ["Machine", "describe_unexpected"]
 
 
 class _Effect(enum.Enum):
     SEND = enum.auto()
-    """Send the PDUs that came with the event."""
+    """Send the PDUs of the event."""
     USER_ABORT = enum.auto()
     """Send A-ABORT with the service-user as its source (PS3.8 9.3.8)."""
     PROVIDER_ABORT = enum.auto()
-    """Send A-ABORT with the service-provider as its source, and the reason that came with the event."""
+    """Send A-ABORT with the service-provider as its source, and the reason of the event."""
     INDICATE = enum.auto()
-    """Tell the local user what came with the event."""
+    """Queue the indication of the event for the local user."""
     INDICATE_ABORT = enum.auto()
-    """Tell the local user that the service-provider aborted (A-P-ABORT)."""
+    """Queue an A-P-ABORT indication for the local user."""
     START_ARTIM = enum.auto()
     STOP_ARTIM = enum.auto()
     CLOSE = enum.auto()
-    """Close the transport connection once all is sent."""
+    """Close the transport connection after the output is sent."""
 
 
 _E = _Effect
@@ -87,12 +90,12 @@ class Machine:
     def __init__(self) -> None:
         self.state = State.STA1
         self.outbox: list[Buffer] = []
-        """What is to be sent, in order; whoever sends it takes it out."""
+        """Bytes to send, in order; the driver removes them."""
         self.indications: deque[CoreEvent] = deque()
         self.artim = 0
-        """0 while ARTIM is stopped, else a number that changes each time it is started anew."""
+        """0 while ARTIM is stopped, otherwise a number that changes with each start."""
         self.closing = False
-        """Whether the transport connection is to be closed once the outbox is empty."""
+        """Whether to close the transport connection when the outbox is empty."""
         self._artim_starts = 0
 
     def step(
@@ -104,30 +107,30 @@ class Machine:
         reason: AbortReason = AbortReason.NOT_SPECIFIED,
         detail: str = "",
     ) -> Action:
-        """Take one event: do what its action says, with what came along, and go to the next state.
+        """Perform the action for an event, change to the next state, and return the action.
 
-        `reason` and `detail` say what was wrong with the event, in case its action is to abort; where they do not, it
-        was that it came in this state.
-        Raises `StateError`, with nothing changed, for a request of the local user that the state does not allow.
+        `send` and `indicate` are the event's PDUs and indication. If the action aborts, `reason` and `detail` describe
+        the peer's error; the default detail is that the event is not allowed in this state. Raises `StateError`,
+        with nothing changed, for a local request that the state does not allow.
         """
         action, following = TRANSITIONS[self.state, event]
         if action is _REFUSE:
-            raise StateError(f"{event.meaning}: not now, while {self.state.meaning}")
+            raise StateError(f"{event.meaning} is not allowed in this state: {self.state.meaning}")
         effects = _EFFECTS[action]
         aborted = None
         if action in _ABORTING:
-            aborted = Aborted(reason, by_peer=False, detail=detail or out_of_place(event, self.state))
+            aborted = Aborted(reason, by_peer=False, detail=detail or describe_unexpected(event, self.state))
         self._perform(effects, send, indicate, aborted)
         self.state = following
         return action
 
     def reject_as_provider(self, rejection: Buffer) -> None:
-        """Do the other half of AE-6: the request is not acceptable to the service-provider itself (PS3.8 Table 9-6)."""
+        """Perform the second half of AE-6: the service-provider itself rejects the request (PS3.8 Table 9-6)."""
         self._perform(_EFFECTS[Action.AE_8], (rejection,), None, None)
         self.state = State.STA13
 
     def collide_as_acceptor(self) -> None:
-        """Do the other half of AR-8: the association-acceptor's next state in a release collision (PS3.8 Table 9-8)."""
+        """Perform the second half of AR-8: the acceptor's next state in a release collision (PS3.8 Table 9-8)."""
         self.state = State.STA10
 
     def _perform(
@@ -158,6 +161,6 @@ class Machine:
                     self.closing = True
 
 
-def out_of_place(event: Event, state: State) -> str:
-    """Say that an event came in a state that it should not have come in."""
+def describe_unexpected(event: Event, state: State) -> str:
+    """Return the description of an event in a state that does not allow it."""
     return f"{event.meaning}; {state.meaning}"

@@ -1,4 +1,4 @@
-"""DIMSE messages over fragments (PS3.7 6.3 and 8.1, PS3.8 Annex E): assembled on the way in, cut on the way out."""
+"""DIMSE messages and fragments (PS3.7 6.3 and 8.1, PS3.8 Annex E): assemble received ones, split sent ones."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ _PDV_OVERHEAD: Final = 6
 
 
 class MessageAssembler:
-    """Makes events of fragments. Command sets are kept until they are whole, data sets are never kept.
+    """Converts fragments to events. Command sets are collected until complete; data sets are passed on in parts.
 
-    The fragments of one message follow one another, on one Presentation Context, command first (PS3.8 E.2): anything
-    else is a `ProtocolError`.
+    The fragments of one message must be consecutive, on one Presentation Context, command first (PS3.8 E.2); otherwise
+    the assembler raises `ProtocolError`.
     """
 
     def __init__(
@@ -45,38 +45,38 @@ class MessageAssembler:
         self._command = bytearray()
         self._command_fragments = 0
         self._command_context = 0
-        """The context of the command that is being read; 0 is between messages."""
+        """The context of the current, incomplete command; 0 between messages."""
         self._data_context = 0
-        """The context of the data set that is to come; 0 while none is."""
+        """The context of the expected data set; 0 if none is expected."""
         self._unannounced_context = 0
-        """The context of a command that said that no data set follows, for as long as nothing has followed."""
+        """The context of the last command without a data set, until the next fragment of another message."""
 
     @property
     def between_messages(self) -> bool:
-        """Whether the last message is complete and no other has begun."""
+        """Whether the last message is complete and the next has not begun."""
         return not (self._command_context or self._data_context)
 
-    def take(self, fragment: Fragment) -> CoreEvent | None:
-        """Take one fragment or a part of one; give what is now known."""
+    def add(self, fragment: Fragment) -> CoreEvent | None:
+        """Add a fragment or a part of one; return the event that results, if any. Raises `ProtocolError`."""
         context = self._contexts.get(fragment.context_id)
         if context is None:
             raise ProtocolError(f"a fragment on presentation context {fragment.context_id}, which was not accepted")
         if fragment.is_command:
-            return self._take_command(fragment, context)
+            return self._add_command(fragment, context)
         if fragment.context_id == self._data_context:
             last = fragment.is_last and fragment.ended
             if last:
                 self._data_context = 0
             return DataReceived(fragment.data, last)
         if fragment.context_id == self._unannounced_context:
-            # The peer sends a data set though its command denied it. The command is answered as it stood.
+            # The peer sends a data set that its command did not announce. The command was answered without it.
             if fragment.is_last and fragment.ended:
                 self._notes[Deviation.DATA_SET_UNANNOUNCED] += 1
                 self._unannounced_context = 0
             return None
-        raise ProtocolError(f"a data set fragment on context {fragment.context_id}, where none is to come")
+        raise ProtocolError(f"a data set fragment on context {fragment.context_id}, but no data set was announced")
 
-    def _take_command(self, fragment: Fragment, context: AcceptedContext) -> CoreEvent | None:
+    def _add_command(self, fragment: Fragment, context: AcceptedContext) -> CoreEvent | None:
         if self._data_context:
             raise ProtocolError(f"a command fragment inside the data set on context {self._data_context}")
         if self._command_context not in (0, fragment.context_id):
@@ -90,8 +90,8 @@ class MessageAssembler:
         if len(self._command) > self._limits.command_bytes:
             raise LimitExceededError(f"a command set of more than {self._limits.command_bytes} bytes", "command_bytes")
         if self._command_fragments > self._limits.command_fragments:
-            most = self._limits.command_fragments
-            raise LimitExceededError(f"a command set in more than {most} fragments", "command_fragments")
+            maximum = self._limits.command_fragments
+            raise LimitExceededError(f"a command set in more than {maximum} fragments", "command_fragments")
         return self._end_command(context) if fragment.is_last and fragment.ended else None
 
     def _end_command(self, context: AcceptedContext) -> CoreEvent:
@@ -114,10 +114,10 @@ class MessageAssembler:
 def split_into_pdus(
     context_id: int, data: Buffer, *, is_command: bool, last: bool, maximum_length: int
 ) -> Iterator[Buffer]:
-    """Cut bytes into P-DATA-TFs of one PDV each, as a gather list: headers and views of `data` in turn.
+    """Yield P-DATA-TFs of one PDV each, as a gather list: header and view of `data` in turn.
 
-    `maximum_length` bounds each P-DATA-TF's body (PS3.8 D.1); fragments are of even length but where the data is not
-    (E.1).
+    `maximum_length` bounds each P-DATA-TF's body in bytes (PS3.8 D.1). Fragments have an even length, except the last
+    of data with an odd length (E.1).
     """
     view = memoryview(data)
     step = (maximum_length - _PDV_OVERHEAD) & ~1

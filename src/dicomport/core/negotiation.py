@@ -1,7 +1,7 @@
 """Negotiation of an association as two pure functions, one for each side (PS3.8 7.1 and 9.3, PS3.7 D.3).
 
-`negotiate` is the acceptor's: request and policy in, reply and outcome out. `settle` is the requestor's: request and
-reply in, outcome out. Both give a reason for each Presentation Context.
+`negotiate` is the acceptor's: request and policy in, reply and outcome out. `resolve_reply` is the requestor's: request
+and reply in, outcome out. Both return a reason for each Presentation Context.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from dicomport.wire import (
 __all__ = [
     "DEFAULT_MAXIMUM_LENGTH",
     "IMPLEMENTATION",
-    "SMALLEST_USEFUL_LENGTH",
+    "MIN_MAXIMUM_LENGTH",
     "AcceptedContext",
     "AcceptorPolicy",
     "ContextOutcome",
@@ -44,15 +44,15 @@ __all__ = [
     "resolve_reply",
 ]
 
-SMALLEST_USEFUL_LENGTH: Final = 8
-"""A PDV header takes 6 bytes, and fragments are of even length (PS3.8 E.1)."""
+MIN_MAXIMUM_LENGTH: Final = 8
+"""Shortest maximum length with room for data: a PDV header has 6 bytes, a fragment an even number (PS3.8 E.1)."""
 
 
 _INSIGNIFICANT: Final = IMPLICIT_VR_LITTLE_ENDIAN.uid
 
 
 class ImplementationInfo(NamedTuple):
-    """How this implementation names itself (PS3.7 D.3.3.2)."""
+    """The identification of an implementation (PS3.7 D.3.3.2)."""
 
     class_uid: str
     version_name: str
@@ -62,11 +62,11 @@ IMPLEMENTATION: Final = ImplementationInfo("2.25.2841049258344161072642193409535
 """The Implementation Class UID and Implementation Version Name of dicomport (PS3.7 D.3.3.2)."""
 
 DEFAULT_MAXIMUM_LENGTH: Final = 1 << 18
-"""Announced maximum length of a P-DATA-TF body, bytes (PS3.8 D.1). Data is streamed, so a large one costs nothing."""
+"""Announced maximum length of a P-DATA-TF body, bytes (PS3.8 D.1). Data are streamed, so it needs no memory."""
 
 
 class AcceptedContext(NamedTuple):
-    """A Presentation Context that both sides agreed on."""
+    """An accepted Presentation Context."""
 
     context_id: int
     abstract_syntax: str
@@ -75,30 +75,30 @@ class AcceptedContext(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ContextOutcome:
-    """What became of one proposed Presentation Context, and why."""
+    """The result of one proposed Presentation Context, with the reason."""
 
     context_id: int
     abstract_syntax: str
     result: ContextResult
     transfer_syntax: str
-    """The one agreed on; empty where the context was rejected."""
+    """The accepted transfer syntax; empty if the context was rejected."""
     reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NegotiationResult:
-    """What the two sides agreed on."""
+    """The negotiated parameters of an association."""
 
     contexts: tuple[ContextOutcome, ...]
     peer_maximum_length: int
-    """The longest P-DATA-TF body, bytes, that the peer takes; 0 is no limit (PS3.8 D.1)."""
+    """Maximum P-DATA-TF body, bytes, that the peer accepts; 0 means no limit (PS3.8 D.1)."""
     operations_window: AsynchronousOperationsWindow
-    """Absent from either side's PDU it is 1/1 (PS3.7 D.3.3.3)."""
+    """The default is 1/1 if either side's PDU has none (PS3.7 D.3.3.3)."""
     roles: tuple[RoleSelection, ...]
-    """Of SOP Classes whose roles are not the default, requestor SCU and acceptor SCP (PS3.7 D.3.3.4)."""
+    """Roles that differ from the default, requestor SCU and acceptor SCP (PS3.7 D.3.3.4)."""
     extended: tuple[SOPClassExtendedNegotiation, ...]
     user_identity_response: UserIdentityAC | None
-    """There where the requestor asked for it, and the acceptor checks user identities (PS3.7 D.3.3.7)."""
+    """Present if the requestor requested it and the acceptor checks user identities (PS3.7 D.3.3.7)."""
     peer: ImplementationInfo
 
     @property
@@ -112,7 +112,7 @@ class NegotiationResult:
 
 
 class Negotiation(NamedTuple):
-    """The acceptor's answer: what to send, and what it means. A rejection has no outcome, and says in `reason` why."""
+    """The acceptor's answer: the PDU to send, and the outcome. A rejection has no outcome, but a `reason`."""
 
     reply: AssociateAC | AssociateRJ
     outcome: NegotiationResult | None
@@ -120,29 +120,29 @@ class Negotiation(NamedTuple):
 
 
 ExtendedAnswer: TypeAlias = Callable[[SOPClassExtendedNegotiation], bytes | None]
-"""Gives the service class application information of the answer, or None for no answer."""
+"""A function that returns the answer's service class application information, or None for no answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AcceptorPolicy:
-    """What an acceptor takes. The defaults take every peer; the abstract syntaxes are always the user's to name."""
+    """The rules by which an acceptor answers. The defaults accept every peer; `abstract_syntaxes` has no default."""
 
     ae_title: str
     identity: ImplementationInfo
     maximum_length: int
-    """The longest P-DATA-TF body, bytes, announced as acceptable; 0 is no limit."""
+    """Announced maximum P-DATA-TF body, bytes; 0 means no limit."""
     abstract_syntaxes: Callable[[str, SOPClassCommonExtendedNegotiation | None], bool]
-    """Whether an abstract syntax is taken, given what the requestor said of its kind, if anything."""
+    """Returns whether to accept an abstract syntax, given the requestor's common extended negotiation, if any."""
     transfer_syntaxes: Collection[str] | None = None
-    """Those taken; None for all."""
+    """Accepted transfer syntaxes; None means all."""
     preferred_transfer_syntaxes: tuple[str, ...] = ()
-    """Those taken before any other, in this order, where they are proposed. Otherwise the requestor's order wins."""
+    """Transfer syntaxes to prefer, in this order; otherwise the requestor's order decides."""
     check_called_ae_title: bool = False
     operations_window: int = 1
-    """How many operations the requestor may have outstanding at most, where it asks for more than one."""
+    """Maximum number of outstanding operations of a requestor that proposes more than one."""
     extended: ExtendedAnswer | None = None
     requestor_as_scp: Collection[str] = ()
-    """SOP Classes of which the requestor may be the SCP, where it asks for that role, and this side only the SCU."""
+    """SOP Classes for which a requestor that proposes it may be the SCP, and this side only the SCU."""
 
 
 def negotiate(
@@ -154,13 +154,13 @@ def negotiate(
 ) -> Negotiation:
     """Answer a request for an association (PS3.8 7.1.1, 9.3.3 and 9.3.4).
 
-    The protocol version is not looked at here: that is the service-provider's own check (AE-6). Nor is the user
-    identity, as that may take a while: `user_identity_response` is for one that was found good, and sent where it was
-    asked for; those who do not check send none (PS3.7 D.3.3.7). `notes` counts tolerated deviations.
+    The service-provider checks the protocol version (AE-6). The caller checks the user identity, which may take time,
+    and passes the `user_identity_response` of a valid one; it is sent if requested (PS3.7 D.3.3.7). `notes` counts
+    tolerated deviations.
     """
-    refusal = _refusal(request, policy)
-    if refusal is not None:
-        return Negotiation(AssociateRJ(refusal[0]), None, refusal[1])
+    rejection = _rejection(request, policy)
+    if rejection is not None:
+        return Negotiation(AssociateRJ(rejection[0]), None, rejection[1])
     asked = request.user_information
     contexts = _answer_contexts(request, policy, Counter() if notes is None else notes)
     answerable = _answerable(contexts)
@@ -178,11 +178,11 @@ def negotiate(
         ),
     )
     reply = AssociateAC(
-        # The two titles are reserved fields here: they go back as they came and mean nothing (PS3.8 9.3.3).
+        # The two titles are reserved fields in the answer: they repeat the request's (PS3.8 9.3.3).
         called_ae_title=request.called_ae_title,
         calling_ae_title=request.calling_ae_title,
         presentation_contexts=tuple(
-            # A rejected context needs a transfer syntax too, though it is not significant (PS3.8 9.3.3.2).
+            # A rejected context needs a transfer syntax too, although it is not significant (PS3.8 9.3.3.2).
             PresentationContextAC(context.context_id, context.result, context.transfer_syntax or _INSIGNIFICANT)
             for context in contexts
         ),
@@ -191,24 +191,24 @@ def negotiate(
     return Negotiation(reply, _outcome(contexts, asked, answer))
 
 
-def _refusal(request: AssociateRQ, policy: AcceptorPolicy) -> tuple[RejectReason, str] | None:
-    """Say why the association as a whole is refused, if it is (PS3.8 9.3.4)."""
+def _rejection(request: AssociateRQ, policy: AcceptorPolicy) -> tuple[RejectReason, str] | None:
+    """Return the reason for rejecting the whole association, if any (PS3.8 9.3.4)."""
     if request.application_context != APPLICATION_CONTEXT:
         return (
             RejectReason.APPLICATION_CONTEXT_NAME_NOT_SUPPORTED,
-            f"application context {request.application_context!r} is not DICOM's",
+            f"application context is {request.application_context!r}, expected {APPLICATION_CONTEXT!r}",
         )
     if policy.check_called_ae_title and request.called_ae_title != policy.ae_title:
         return (
             RejectReason.CALLED_AE_TITLE_NOT_RECOGNIZED,
-            f"called AE title {request.called_ae_title!r} is not {policy.ae_title!r}, which has to be called",
+            f"called AE title is {request.called_ae_title!r}, expected {policy.ae_title!r}",
         )
     if not request.presentation_contexts:
         return RejectReason.USER_NO_REASON, "no presentation context was proposed"
-    if 0 < (request.user_information.maximum_length or 0) < SMALLEST_USEFUL_LENGTH:
+    if 0 < (request.user_information.maximum_length or 0) < MIN_MAXIMUM_LENGTH:
         return (
             RejectReason.USER_NO_REASON,
-            f"a maximum length of {request.user_information.maximum_length} bytes leaves no room for data",
+            f"a maximum length of {request.user_information.maximum_length} bytes is too short for data",
         )
     return None
 
@@ -221,7 +221,7 @@ def _answer_contexts(
     outcomes: list[ContextOutcome] = []
     for proposed in request.presentation_contexts:
         if proposed.context_id in seen:
-            # One answer for each id: a second one could not be told from the first.
+            # One answer for each id: the peer could not distinguish two.
             notes[Deviation.CONTEXT_ID_REPEATED] += 1
             continue
         seen.add(proposed.context_id)
@@ -238,35 +238,34 @@ def _answer_context(
         return _context(
             proposed,
             ContextResult.ABSTRACT_SYNTAX_NOT_SUPPORTED,
-            f"{describe(proposed.abstract_syntax) or 'no abstract syntax'} is not among the SOP Classes taken here",
+            f"{describe(proposed.abstract_syntax) or 'an empty abstract syntax'} is not accepted",
         )
-    taken = [
+    accepted = [
         uid
         for uid in proposed.transfer_syntaxes
         if uid and (policy.transfer_syntaxes is None or uid in policy.transfer_syntaxes)
     ]
-    if not taken:
+    if not accepted:
         return _context(
             proposed,
             ContextResult.TRANSFER_SYNTAXES_NOT_SUPPORTED,
-            "none of its transfer syntaxes is taken here",
+            "no proposed transfer syntax is accepted",
         )
-    preferred = next((uid for uid in policy.preferred_transfer_syntaxes if uid in taken), taken[0])
+    preferred = next((uid for uid in policy.preferred_transfer_syntaxes if uid in accepted), accepted[0])
     return _context(proposed, ContextResult.ACCEPTED, "accepted", preferred)
 
 
-def _answer_window(asked: AsynchronousOperationsWindow | None, most: int) -> AsynchronousOperationsWindow | None:
-    """Answer what was offered, never more, and bound an unlimited offer (PS3.7 D.3.3.3)."""
+def _answer_window(asked: AsynchronousOperationsWindow | None, maximum: int) -> AsynchronousOperationsWindow | None:
+    """Return the proposed window, at most `maximum` also for an unlimited one (PS3.7 D.3.3.3)."""
     if asked is None:
         return None
-    return AsynchronousOperationsWindow(min(asked.invoked or most, most), 1)
+    return AsynchronousOperationsWindow(min(asked.invoked or maximum, maximum), 1)
 
 
 def _answerable(contexts: tuple[ContextOutcome, ...]) -> frozenset[str]:
-    """Give the SOP Classes that items of the answer may name.
+    """Return the SOP Classes of accepted contexts whose UIDs have a valid length (PS3.5 9.1).
 
-    They are those of the accepted contexts, with UIDs of a length that a UID can have (PS3.5 9.1): the answer is
-    one item of 64 KiB at most, and what a peer asks must not make it longer.
+    Only these appear in items of the answer, so that a peer cannot make it longer than an item's 64 KiB.
     """
     return frozenset(
         context.abstract_syntax
@@ -278,7 +277,7 @@ def _answerable(contexts: tuple[ContextOutcome, ...]) -> frozenset[str]:
 def _answer_roles(
     asked: tuple[RoleSelection, ...], answerable: frozenset[str], policy: AcceptorPolicy
 ) -> tuple[RoleSelection, ...]:
-    """Answer once for each SOP Class. An acceptor is its SCP or its SCU, never both (PS3.7 D.3.3.4)."""
+    """Return one answer for each SOP Class. The acceptor is its SCP or its SCU, never both (PS3.7 D.3.3.4)."""
     answers: dict[str, RoleSelection] = {}
     for role in asked:
         uid = role.sop_class_uid
@@ -291,7 +290,7 @@ def _answer_roles(
 def _answer_extended(
     asked: tuple[SOPClassExtendedNegotiation, ...], answerable: frozenset[str], policy: AcceptorPolicy
 ) -> tuple[SOPClassExtendedNegotiation, ...]:
-    """Answer once for each SOP Class what the policy has to say (PS3.7 D.3.3.5)."""
+    """Return the policy's answers, one for each SOP Class (PS3.7 D.3.3.5)."""
     if policy.extended is None:
         return ()
     answers: dict[str, SOPClassExtendedNegotiation] = {}
@@ -306,10 +305,10 @@ def _answer_extended(
 def resolve_reply(
     request: AssociateRQ, reply: AssociateAC, notes: Counter[Deviation] | None = None
 ) -> NegotiationResult:
-    """Say what an acceptance means to the requestor (PS3.8 9.3.3.2).
+    """Return the outcome of an acceptance for the requestor (PS3.8 9.3.3.2).
 
-    A context that the reply leaves out, or accepts with a transfer syntax that was not proposed, is a rejected one.
-    `notes` counts tolerated deviations.
+    A context without an answer, or accepted with a transfer syntax that was not proposed, is rejected. `notes` counts
+    tolerated deviations.
     """
     notes = Counter() if notes is None else notes
     answers: dict[int, PresentationContextAC] = {}
@@ -318,7 +317,7 @@ def resolve_reply(
             notes[Deviation.CONTEXT_ID_REPEATED] += 1
         answers.setdefault(answer.context_id, answer)
     contexts = tuple(
-        _settle_context(proposed, answers.pop(proposed.context_id, None), notes)
+        _resolve_context(proposed, answers.pop(proposed.context_id, None), notes)
         for proposed in request.presentation_contexts
     )
     if answers:
@@ -326,11 +325,11 @@ def resolve_reply(
     return _outcome(contexts, reply.user_information, reply.user_information)
 
 
-def _settle_context(
+def _resolve_context(
     proposed: PresentationContextRQ, answer: PresentationContextAC | None, notes: Counter[Deviation]
 ) -> ContextOutcome:
     if answer is None:
-        return _context(proposed, ContextResult.NO_REASON, "the peer did not answer it")
+        return _context(proposed, ContextResult.NO_REASON, "the peer's answer is missing")
     if answer.result is not ContextResult.ACCEPTED:
         return _context(proposed, answer.result, answer.result.meaning)
     if answer.transfer_syntax not in proposed.transfer_syntaxes:

@@ -1,12 +1,12 @@
 """The state machine of PS3.8 9.2 as a table, and nothing else.
 
-The law of this file: all that decides what an event means in a state stands in `TRANSITIONS`, a literal copy of Table
-9-10 made total, and it knows neither bytes nor time. What each action does is a table too, in `machine.py`.
+`TRANSITIONS` is a literal copy of Table 9-10, made total; nothing else decides the meaning of an event in a state. It
+knows neither bytes nor time. The effects of each action are a table too, in `machine.py`.
 
-The standard leaves 124 of the 247 pairs blank. Two actions fill them, so that every pair has a name:
+The standard leaves 124 of the 247 pairs blank. Two actions fill them, so that every pair has an action:
 
-    REFUSE   the local user may not ask for this now; the caller gets a `StateError` and nothing changes
-    IGNORE   the event has no meaning here (there is no connection, or a timer fired late); nothing changes
+    REFUSE   the local user's request is not allowed in this state: `StateError`, nothing changes
+    IGNORE   the event has no meaning in this state (no connection, or a timer that expired late): nothing changes
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ __all__ = ["TRANSITIONS", "Action", "Event", "State"]
 class _Meant(enum.Enum):
     """A member whose value is its meaning."""
 
-    # There is one of each: by identity a table of them is looked up five times as fast as by name.
+    # Each member exists once: looking it up by identity is five times as fast as by name.
     __hash__ = object.__hash__
 
     @property
     def meaning(self) -> str:
-        """The member in words."""
+        """The description of the member."""
         return str(self.value)
 
 
@@ -76,13 +76,13 @@ class Event(_Meant):
 
 @enum.unique
 class Action(_Meant):
-    """PS3.8 9.2.2, Tables 9-6 to 9-9, and the two that name the blank pairs."""
+    """PS3.8 9.2.2, Tables 9-6 to 9-9, and two actions for the blank pairs."""
 
     AE_1 = "open the transport connection"
     AE_2 = "send A-ASSOCIATE-RQ"
     AE_3 = "confirm the association"
     AE_4 = "confirm the rejection, close the transport connection"
-    AE_5 = "take the transport connection, start ARTIM"
+    AE_5 = "accept the transport connection, start ARTIM"
     AE_6 = "stop ARTIM, indicate the request; or send A-ASSOCIATE-RJ and start ARTIM"
     AE_7 = "send A-ASSOCIATE-AC"
     AE_8 = "send A-ASSOCIATE-RJ, start ARTIM"
@@ -92,18 +92,18 @@ class Action(_Meant):
     AR_2 = "indicate the release"
     AR_3 = "confirm the release, close the transport connection"
     AR_4 = "send A-RELEASE-RP, start ARTIM"
-    AR_5 = "the transport connection is closed as awaited: stop ARTIM"
-    AR_6 = "indicate the data, though a release was asked for"
-    AR_7 = "send P-DATA-TF, though a release was asked for"
+    AR_5 = "the transport connection is closed as expected: stop ARTIM"
+    AR_6 = "indicate the data, although a release was requested"
+    AR_7 = "send P-DATA-TF, although a release was requested"
     AR_8 = "indicate the release: a collision"
     AR_9 = "send A-RELEASE-RP"
     AR_10 = "confirm the release"
-    AA_1 = "send A-ABORT as the service-user, start ARTIM anew"
+    AA_1 = "send A-ABORT as the service-user, restart ARTIM"
     AA_2 = "stop ARTIM, close the transport connection"
     AA_3 = "indicate the peer's abort, close the transport connection"
     AA_4 = "indicate the loss of the connection"
     AA_5 = "the transport connection is closed before any request: stop ARTIM"
-    AA_6 = "take no notice of the PDU"
+    AA_6 = "ignore the PDU"
     AA_7 = "send A-ABORT"
     AA_8 = "send A-ABORT as the service-provider, indicate it, start ARTIM"
     REFUSE = "refuse the local user's request"
@@ -122,14 +122,14 @@ _TABLE_9_10: Final = {
     Event.EVT3:  "-      AA1/13 AA8/13 -      AE3/6  AA8/13 AA8/13 AA8/13 AA8/13 AA8/13 AA8/13 AA8/13 AA6/13",
     Event.EVT4:  "-      AA1/13 AA8/13 -      AE4/1  AA8/13 AA8/13 AA8/13 AA8/13 AA8/13 AA8/13 AA8/13 AA6/13",
     Event.EVT5:  "AE5/2  -      -      -      -      -      -      -      -      -      -      -      -",
-    # AE-6 goes to Sta13 instead where the provider itself rejects the request.
+    # The next state of AE-6 is Sta13 if the provider itself rejects the request.
     Event.EVT6:  "-      AE6/3  AA8/13 -      AA8/13 AA8/13 AA8/13 AA8/13 AA8/13 AA8/13 AA8/13 AA8/13 AA7/13",
     Event.EVT7:  "-      -      AE7/6  -      -      -      -      -      -      -      -      -      -",
     Event.EVT8:  "-      -      AE8/13 -      -      -      -      -      -      -      -      -      -",
     Event.EVT9:  "-      -      -      -      -      DT1/6  -      AR7/8  -      -      -      -      -",
     Event.EVT10: "-      AA1/13 AA8/13 -      AA8/13 DT2/6  AR6/7  AA8/13 AA8/13 AA8/13 AA8/13 AA8/13 AA6/13",
     Event.EVT11: "-      -      -      -      -      AR1/7  -      -      -      -      -      -      -",
-    # AR-8 goes to Sta10 instead on the acceptor's side.
+    # The next state of AR-8 is Sta10 on the acceptor's side.
     Event.EVT12: "-      AA1/13 AA8/13 -      AA8/13 AR2/8  AR8/9  AA8/13 AA8/13 AA8/13 AA8/13 AA8/13 AA6/13",
     Event.EVT13: "-      AA1/13 AA8/13 -      AA8/13 AA8/13 AR3/1  AA8/13 AA8/13 AR10/12 AR3/1  AA8/13 AA6/13",
     Event.EVT14: "-      -      -      -      -      -      -      AR4/13 AR9/11 -      -      AR4/13 -",
@@ -143,7 +143,7 @@ _TABLE_9_10: Final = {
 
 
 def _row(event: Event, cells: str) -> dict[tuple[State, Event], tuple[Action, State]]:
-    """Read one row of the table: for each state an action and the number of the next state, or a blank."""
+    """Parse one row of the table: for each state an action and the number of the next state, or a blank."""
     row = {}
     for state, cell in zip(State, cells.split(), strict=True):
         if cell == "-":
@@ -158,4 +158,4 @@ def _row(event: Event, cells: str) -> dict[tuple[State, Event], tuple[Action, St
 TRANSITIONS: Final[Mapping[tuple[State, Event], tuple[Action, State]]] = {
     pair: outcome for event, cells in _TABLE_9_10.items() for pair, outcome in _row(event, cells).items()
 }
-"""What happens in a state on an event, and the state that follows: PS3.8 Table 9-10, every pair named."""
+"""The action and the next state for every pair of state and event (PS3.8 Table 9-10)."""

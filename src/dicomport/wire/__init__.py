@@ -1,7 +1,7 @@
-"""Bytes to frozen values and back: PDUs, command sets, File Meta Information.
+"""Encode and decode PDUs, command sets and File Meta Information as frozen values.
 
-Nothing here knows a socket, a file or a clock. Reading bytes raises `ProtocolError` (or `FileMetaError`) and nothing
-else. The data sets of storage commitment are in `commitment`: a plain sender has no time to import them.
+The package imports no socket, file or clock. Decoding raises only `ProtocolError` (or `FileMetaError`). The data sets
+of storage commitment are in `commitment`, which a plain sender does not import, to start faster.
 """
 
 from dicomport.wire.command_sets import CommandError, Element, RawCommand

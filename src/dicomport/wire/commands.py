@@ -1,7 +1,7 @@
 """DIMSE commands as values (PS3.7 9.3 and 10.3).
 
-Each field of a command names its element, and one reader and one writer serve all commands. A request that is not
-among them arrives as a `RawCommand`, so that it can be refused.
+Each field of a command names its element; all commands share one decoder and one encoder. Any other request is decoded
+as a `RawCommand`, so that it can be refused.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ __all__ = [
 
 _INVALID_OBJECT_INSTANCE = 0x0117
 _MISTYPED_ARGUMENT = 0x0212
-# A member of an enum takes ten times as long to look up as a name of the module (Python 3.11).
+# Looking up an enum member takes ten times as long as a module's name (Python 3.11).
 _COMMAND_FIELD = Element.COMMAND_FIELD
 _COMMAND_DATA_SET_TYPE = Element.COMMAND_DATA_SET_TYPE
 _PRIORITY = Element.PRIORITY
@@ -69,7 +69,7 @@ class Priority(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class _Field:
-    """Where a dataclass field lives in the command set, and what its absence from a request is answered with."""
+    """The element of a dataclass field, and the status of the response to a request without it."""
 
     element: Element
     decode: Callable[[bytes], Any]
@@ -105,7 +105,7 @@ def _text(element: Element) -> Any:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """What all commands share. UIDs and text are without padding; an absent optional element is None or empty."""
+    """The base of all commands. UIDs and text have no padding; an absent optional element is None or empty."""
 
     COMMAND_FIELD: ClassVar[int]
 
@@ -113,12 +113,12 @@ class Command:
     """Whether a data set follows (0000,0800)."""
 
     def to_raw(self) -> RawCommand:
-        """Build the command set's elements."""
+        """Return the command set's encoded elements."""
         kind = type(self)
         has_data_set, *values = _VALUES[kind](self)
         elements: dict[int, bytes] = {
             _COMMAND_FIELD: encode_number(self.COMMAND_FIELD),
-            # Any value but 0101H says that a data set follows (PS3.7 E.1); 0000H is what the peers know.
+            # Any value except 0101H announces a data set (PS3.7 E.1); 0000H is what all peers understand.
             _COMMAND_DATA_SET_TYPE: encode_number(0 if has_data_set else NO_DATA_SET),
         }
         for (_, field), value in zip(_FIELDS[kind], values, strict=True):
@@ -128,10 +128,9 @@ class Command:
 
     @classmethod
     def from_raw(cls, raw: RawCommand) -> Self:
-        """Read the fields.
+        """Decode the fields.
 
-        Raises `CommandError` for a request with an element missing or malformed, `ProtocolError` for a response like
-        that.
+        For a missing or malformed element, raises `CommandError` if this is a request, `ProtocolError` if a response.
         """
         values: dict[str, Any] = {"has_data_set": raw.has_data_set}
         elements = raw.elements
@@ -143,7 +142,7 @@ class Command:
                 except (struct.error, ValueError):
                     raise cls._error(raw, field, "is malformed") from None
                 if value == "" and field.required:
-                    raise cls._error(raw, field, "is nothing but padding")
+                    raise cls._error(raw, field, "contains only padding")
             elif field.required:
                 raise cls._error(raw, field, "is missing")
         return cls(**values)
@@ -151,7 +150,7 @@ class Command:
     @classmethod
     def _error(cls, raw: RawCommand, field: _Field, problem: str) -> ProtocolError:
         message = f"{cls.__name__}: (0000,{field.element:04X}) {problem}"
-        # Without its Message ID a request can't be answered; a response and a C-CANCEL, which has none, never are.
+        # A request without a Message ID cannot be answered; a response and a C-CANCEL, which has none, never are.
         if cls.COMMAND_FIELD & RESPONSE or field.element in _NEEDED_TO_ANSWER:
             return ProtocolError(message)
         return CommandError(message, raw, status=field.refused_with, offending=field.element)
@@ -159,7 +158,7 @@ class Command:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Response(Command):
-    """What all responses share (PS3.7 9.3.1.2 and its siblings). A missing Affected UID is put up with."""
+    """The base of all responses (such as PS3.7 9.3.1.2). A missing Affected UID is tolerated."""
 
     message_id_being_responded_to: int = _number(Element.MESSAGE_ID_BEING_RESPONDED_TO)
     status: int = _number(Element.STATUS)
@@ -283,7 +282,7 @@ _FIELDS: dict[type[Command], tuple[tuple[str, _Field], ...]] = {
 _VALUES = {command: attrgetter("has_data_set", *(name for name, _ in _FIELDS[command])) for command in _COMMANDS}
 
 _ABSENT = (None, "", ())
-"""Values of elements that are optional and not there."""
+"""Values of absent optional elements."""
 
 _UIDS = (
     Element.AFFECTED_SOP_CLASS_UID,
@@ -294,21 +293,21 @@ _UIDS = (
 
 
 def _is_padded_wrongly(uid: bytes) -> bool:
-    """Tell whether a UID has other padding than the one NUL that makes its length even (PS3.5 9.1)."""
+    """Return whether a UID has padding other than the one NUL that makes its length even (PS3.5 9.1)."""
     return bool(len(uid) % 2) or uid.endswith((b" ", b"\0\0")) or uid.startswith((b" ", b"\0"))
 
 
 def decode_command(data: bytes, notes: Counter[Deviation] | None = None) -> Command | RawCommand:
-    """Read a whole command set; one that is not known comes back raw.
+    """Decode a complete command set; an unknown command is returned as a `RawCommand`.
 
-    Raises `CommandError` for a request that is to be refused, `ProtocolError` where the association can't go on:
-    elements that overrun, no Command Field, no Command Data Set Type, no Message ID.
+    Raises `CommandError` for a request to refuse, and `ProtocolError` if the association cannot continue: truncated
+    elements, no Command Field, no Command Data Set Type, no Message ID. `notes` counts tolerated deviations.
     """
     notes = Counter() if notes is None else notes
     raw = RawCommand.decode(data, notes)
     command = _BY_COMMAND_FIELD.get(raw.command_field)
     if command is None:
-        # It is to be refused: the elements that this takes are asked for now.
+        # The elements needed for the refusal are checked now.
         _ = raw.has_data_set
         if not raw.is_response:
             _ = raw.message_id
@@ -323,5 +322,5 @@ def decode_command(data: bytes, notes: Counter[Deviation] | None = None) -> Comm
 
 
 def encode_command(command: Command | RawCommand) -> bytes:
-    """Write a whole command set. Raises `EncodeError` for a value that its element can't hold."""
+    """Encode a complete command set. Raises `EncodeError` for a value outside the range of its element."""
     return (command if isinstance(command, RawCommand) else command.to_raw()).encode()

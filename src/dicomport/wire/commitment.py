@@ -1,4 +1,4 @@
-"""What an archive is asked to keep, and what it says of it: the data sets of storage commitment (PS3.4 J.3)."""
+"""The data sets of storage commitment: the request, and the result (PS3.4 J.3)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _REFERENCED_SOP_SEQUENCE: Final = 0x00081199
 
 
 class CommitmentDataSetError(DicomportError, ValueError):
-    """A data set that can't be read, or lacks something; `status` answers the request that it came with."""
+    """An invalid or incomplete data set; `status` is the status of the response to its request."""
 
     def __init__(self, status: Status, problem: str) -> None:
         super().__init__(problem)
@@ -47,13 +47,13 @@ class SOPReference:
 
 @dataclass(frozen=True, slots=True)
 class CommitmentRequest:
-    """Instances that an archive is asked to keep: the Action Information (PS3.4 Table J.3-1)."""
+    """The Action Information (PS3.4 Table J.3-1): the instances that an archive is requested to commit."""
 
     transaction_uid: str
     references: tuple[SOPReference, ...]
 
     def encode(self, transfer_syntax_uid: str) -> bytes:
-        """Write the data set."""
+        """Encode the data set."""
         writer = DataSetWriter(transfer_syntax_uid)
         return writer.finish(
             writer.uid(_TRANSACTION_UID, self.transaction_uid),
@@ -62,7 +62,7 @@ class CommitmentRequest:
 
     @classmethod
     def decode(cls, data: bytes, transfer_syntax_uid: str, max_bytes: int) -> Self:
-        """Read the data set, inflated to `max_bytes` at most. Raises `CommitmentDataSetError`."""
+        """Decode the data set, inflated to at most `max_bytes`. Raises `CommitmentDataSetError`."""
         reader = _Reader(data, transfer_syntax_uid, max_bytes)
         uid = reader.uid(reader.top, _TRANSACTION_UID)
         references = tuple(reader.reference(item) for item in reader.sequence(_REFERENCED_SOP_SEQUENCE))
@@ -74,15 +74,15 @@ class CommitmentRequest:
 
 @dataclass(frozen=True, slots=True)
 class CommitmentResult:
-    """What an archive says of them: the Event Information (PS3.4 Table J.3-2)."""
+    """The Event Information (PS3.4 Table J.3-2): the committed and the failed instances."""
 
     transaction_uid: str
     committed: tuple[SOPReference, ...]
     failed: tuple[tuple[SOPReference, Status], ...]
-    """Each with the Failure Reason (PS3.3 C.14.1.1), whose values are those of a status."""
+    """Each with the Failure Reason (PS3.3 C.14.1.1), which has the values of a status."""
 
     def encode(self, transfer_syntax_uid: str) -> bytes:
-        """Write the data set; either sequence is there only where it has items."""
+        """Encode the data set, without empty sequences."""
         writer = DataSetWriter(transfer_syntax_uid)
         parts = [writer.uid(_TRANSACTION_UID, self.transaction_uid)]
         if self.failed:
@@ -98,7 +98,7 @@ class CommitmentResult:
 
     @classmethod
     def decode(cls, data: bytes, transfer_syntax_uid: str, max_bytes: int) -> Self:
-        """Read the data set, inflated to `max_bytes` at most. Raises `CommitmentDataSetError`."""
+        """Decode the data set, inflated to at most `max_bytes`. Raises `CommitmentDataSetError`."""
         reader = _Reader(data, transfer_syntax_uid, max_bytes)
         return cls(
             reader.uid(reader.top, _TRANSACTION_UID),
@@ -114,7 +114,7 @@ def _item(writer: DataSetWriter, reference: SOPReference) -> bytes:
 
 
 class _Reader:
-    """Reads attributes, and says how a request is answered that does not have them."""
+    """Reads attributes. Raises `CommitmentDataSetError` with the status for a missing or invalid one."""
 
     def __init__(self, data: bytes, transfer_syntax_uid: str, max_bytes: int) -> None:
         try:
@@ -123,7 +123,7 @@ class _Reader:
         except DataSetTooLongError as error:
             raise CommitmentDataSetError(RESOURCE_LIMITATION, str(error)) from None
         except DataSetError as error:
-            raise CommitmentDataSetError(INVALID_ARGUMENT_VALUE, f"no data set: {error}") from None
+            raise CommitmentDataSetError(INVALID_ARGUMENT_VALUE, f"invalid data set: {error}") from None
 
     def sequence(self, tag: int) -> list[dict[int, Span]]:
         if tag not in self.top:
@@ -146,10 +146,10 @@ class _Reader:
         if not uid:
             raise CommitmentDataSetError(MISSING_ATTRIBUTE_VALUE, f"{format_tag(tag)} is empty")
         if not looks_like_uid(uid):
-            raise CommitmentDataSetError(INVALID_ARGUMENT_VALUE, f"{format_tag(tag)} is no UID")
+            raise CommitmentDataSetError(INVALID_ARGUMENT_VALUE, f"{format_tag(tag)} is not a UID")
         return uid
 
     def reason(self, item: dict[int, Span]) -> Status:
-        # What stands among the failures has failed, whatever reason is given for it, and if there is none.
+        # Each item of this sequence has failed, even with an unknown or missing reason.
         code = self._reader.number(item[_FAILURE_REASON]) if _FAILURE_REASON in item else None
         return Status(code) if code else PROCESSING_FAILURE

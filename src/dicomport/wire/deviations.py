@@ -1,4 +1,4 @@
-"""What peers get wrong and we put up with: liberal in what is read, but with a name and a count for each."""
+"""Tolerated deviations of peers from the standard, each with a name, so that they can be counted."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["Deviation"]
 
 
 class Deviation(enum.StrEnum):
-    """One tolerated departure from the standard; the value is its name in logs and counters."""
+    """A tolerated deviation from the standard; the value is its name in logs and counters."""
 
     AE_TITLE_BLANK = "ae-title-blank"
     AE_TITLE_WITH_NUL = "ae-title-with-nul"

@@ -1,6 +1,6 @@
 """The exceptions of encoding and decoding; `dicomport.errors` has the whole tree.
 
-Decoding raises `ProtocolError` and nothing else: any other exception out of this room is a defect in dicomport.
+Decoding raises only `ProtocolError`: any other exception of this package is a defect.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ ErrorT = TypeVar("ErrorT", bound=Exception)
 
 
 class AbortReason(enum.Enum):
-    """Source and reason of an A-ABORT (PS3.8 9.3.8, Table 9-26), as the only pairs there are.
+    """Source and reason of an A-ABORT, as the valid pairs (PS3.8 9.3.8, Table 9-26).
 
-    The reason is significant for the service-provider alone; for the service-user it is always zero.
+    The reason is significant for the service-provider only; for the service-user it is always 0.
     """
 
     SERVICE_USER = (0, 0)
@@ -40,15 +40,16 @@ class AbortReason(enum.Enum):
 
     @property
     def meaning(self) -> str:
-        """The pair in words."""
-        who = "service-user" if self.source == 0 else "service-provider"
-        return f"{who}: {self.name.lower().replace('_', ' ')}" if self.source else who
+        """The description of the pair."""
+        if self.source == 0:
+            return "service-user"
+        return f"service-provider: {self.name.lower().replace('_', ' ')}"
 
 
 class ProtocolError(DicomportError):
     """The peer violated the protocol.
 
-    `reason` is what the A-ABORT says (PS3.8 9.3.8). The message is for the local log; it never goes to the peer.
+    `reason` is the reason of the A-ABORT (PS3.8 9.3.8). The message is for the local log and is never sent.
     """
 
     def __init__(self, message: str, reason: AbortReason = AbortReason.INVALID_PDU_PARAMETER_VALUE) -> None:
@@ -57,7 +58,7 @@ class ProtocolError(DicomportError):
 
 
 class LimitExceededError(ProtocolError):
-    """The peer asks for more than `limit` allows, a field of `ProtocolLimits`."""
+    """The peer exceeds `limit`, a field of `ProtocolLimits`."""
 
     def __init__(self, message: str, limit: str) -> None:
         super().__init__(message)
@@ -65,14 +66,14 @@ class LimitExceededError(ProtocolError):
 
 
 class EncodeError(DicomportError, ValueError):
-    """A value that the standard's field can't hold was to be written."""
+    """A value is outside the range of its field and cannot be encoded."""
 
 
 def strip_traceback(error: ErrorT) -> ErrorT:
-    """Make an error fit to be kept: forget the frames that it has passed through, and the errors before it.
+    """Return the error without its traceback and previous errors, so that it can be stored.
 
-    In those frames is whatever keeps it: they would hold on to one another until the garbage collector comes, and what
-    hostile peers left would pile up.
+    The frames of a traceback refer to the object that stores the error: a reference cycle, which keeps memory of
+    hostile peers until the garbage collector runs.
     """
     error.__context__ = error.__cause__ = None
     return error.with_traceback(None)

@@ -38,30 +38,30 @@ _IMPLEMENTATION_VERSION_NAME = 0x55
 
 
 def pack_item(kind: int, body: bytes) -> bytes:
-    """Write an item or sub-item: type, a reserved byte, 16-bit length, body."""
+    """Encode an item or sub-item: type, a reserved byte, 16-bit length, body."""
     return pack_u8(kind, "item type") + b"\0" + pack_bytes16(body, f"item {kind:02X}H")
 
 
 def pack_text_item(kind: int, text: str) -> bytes:
-    """Write an item or sub-item whose body is text."""
+    """Encode an item or sub-item whose body is text."""
     return bytes((kind, 0)) + pack_text16(text, f"item {kind:02X}H")
 
 
 @dataclass(frozen=True, slots=True)
 class UnknownItem:
-    """An item or sub-item of a type that this version does not know, kept as it came."""
+    """An item or sub-item of an unknown type, kept unchanged."""
 
     kind: int
     body: bytes
 
     def encode(self) -> bytes:
-        """Write the item as it was read."""
+        """Encode the item unchanged."""
         return pack_item(self.kind, self.body)
 
 
 @dataclass(frozen=True, slots=True)
 class PresentationContextRQ:
-    """A proposed Presentation Context (PS3.8 9.3.2.2), its transfer syntaxes in the order of preference."""
+    """A proposed Presentation Context (PS3.8 9.3.2.2), with transfer syntaxes in the order of preference."""
 
     KIND: ClassVar = 0x20
 
@@ -71,7 +71,7 @@ class PresentationContextRQ:
     unknown: tuple[UnknownItem, ...] = ()
 
     def encode(self) -> bytes:
-        """Write the item."""
+        """Encode the item."""
         return pack_item(
             self.KIND,
             pack_u8(self.context_id, "presentation context id")
@@ -83,9 +83,9 @@ class PresentationContextRQ:
 
     @classmethod
     def decode(cls, cursor: Cursor) -> Self:
-        """Read the item's body; a missing abstract syntax is read as an empty one."""
+        """Decode the item's body; a missing abstract syntax becomes an empty one."""
         context_id = cursor.u8("presentation context id")
-        cursor.take(3, "reserved")
+        cursor.read(3, "reserved")
         abstract_syntax: str | None = None
         transfer_syntaxes: list[str] = []
         unknown: list[UnknownItem] = []
@@ -114,7 +114,7 @@ class ContextResult(enum.IntEnum):
 
     @property
     def meaning(self) -> str:
-        """The result in words."""
+        """The description of the result."""
         return _RESULT_MEANINGS[self]
 
 
@@ -129,7 +129,7 @@ _RESULT_MEANINGS = {
 
 @dataclass(frozen=True, slots=True)
 class PresentationContextAC:
-    """The answer to one Presentation Context (PS3.8 9.3.3.2); the transfer syntax counts only where it was accepted."""
+    """The answer to one Presentation Context (PS3.8 9.3.3.2); the transfer syntax is significant only if accepted."""
 
     KIND: ClassVar = 0x21
 
@@ -138,7 +138,7 @@ class PresentationContextAC:
     transfer_syntax: str = ""
 
     def encode(self) -> bytes:
-        """Write the item."""
+        """Encode the item."""
         return pack_item(
             self.KIND,
             pack_u8(self.context_id, "presentation context id")
@@ -148,11 +148,11 @@ class PresentationContextAC:
 
     @classmethod
     def decode(cls, cursor: Cursor) -> Self:
-        """Read the item's body; a reserved result is read as a rejection."""
+        """Decode the item's body; a reserved result becomes a rejection."""
         context_id = cursor.u8("presentation context id")
-        cursor.take(1, "reserved")
+        cursor.read(1, "reserved")
         code = cursor.u8("result")
-        cursor.take(1, "reserved")
+        cursor.read(1, "reserved")
         try:
             result = ContextResult(code)
         except ValueError:
@@ -163,7 +163,7 @@ class PresentationContextAC:
         except ProtocolError:
             if result is ContextResult.ACCEPTED:
                 raise
-            # What a rejected context has here is not significant (PS3.8 9.3.3.2), and some peers leave junk.
+            # The transfer syntax of a rejected context is not significant (PS3.8 9.3.3.2); some peers send junk.
             cursor.note(Deviation.JUNK_IN_REJECTED_CONTEXT)
             cursor.rest()
             transfer_syntax = ""
@@ -181,7 +181,7 @@ class PresentationContextAC:
 
 @dataclass(frozen=True, slots=True)
 class AsynchronousOperationsWindow:
-    """How many operations may be outstanding, as the requestor counts them (PS3.7 D.3.3.3); 0 is unlimited."""
+    """The maximum numbers of outstanding operations, from the requestor's view (PS3.7 D.3.3.3); 0 means unlimited."""
 
     KIND: ClassVar = 0x53
 
@@ -189,7 +189,7 @@ class AsynchronousOperationsWindow:
     performed: int
 
     def encode(self) -> bytes:
-        """Write the sub-item."""
+        """Encode the sub-item."""
         return pack_item(
             self.KIND,
             pack_u16(self.invoked, "operations invoked") + pack_u16(self.performed, "operations performed"),
@@ -197,7 +197,7 @@ class AsynchronousOperationsWindow:
 
     @classmethod
     def decode(cls, cursor: Cursor) -> Self:
-        """Read the sub-item's body."""
+        """Decode the sub-item's body."""
         return cls(cursor.u16("operations invoked"), cursor.u16("operations performed"))
 
 
@@ -212,19 +212,19 @@ class RoleSelection:
     scp: bool
 
     def encode(self) -> bytes:
-        """Write the sub-item."""
+        """Encode the sub-item."""
         return pack_item(self.KIND, pack_text16(self.sop_class_uid, "SOP class UID") + bytes((self.scu, self.scp)))
 
     @classmethod
     def decode(cls, cursor: Cursor) -> Self:
-        """Read the sub-item's body."""
+        """Decode the sub-item's body."""
         uid = cursor.uid(cursor.bytes16("SOP class UID"))
         return cls(uid, bool(cursor.u8("SCU role")), bool(cursor.u8("SCP role")))
 
 
 @dataclass(frozen=True, slots=True)
 class SOPClassExtendedNegotiation:
-    """Service class application information for one SOP Class (PS3.7 D.3.3.5); PS3.4 says what the bytes mean."""
+    """Service class application information for one SOP Class (PS3.7 D.3.3.5); PS3.4 defines the bytes."""
 
     KIND: ClassVar = 0x56
 
@@ -232,18 +232,18 @@ class SOPClassExtendedNegotiation:
     information: bytes
 
     def encode(self) -> bytes:
-        """Write the sub-item."""
+        """Encode the sub-item."""
         return pack_item(self.KIND, pack_text16(self.sop_class_uid, "SOP class UID") + self.information)
 
     @classmethod
     def decode(cls, cursor: Cursor) -> Self:
-        """Read the sub-item's body."""
+        """Decode the sub-item's body."""
         return cls(cursor.uid(cursor.bytes16("SOP class UID")), cursor.rest())
 
 
 @dataclass(frozen=True, slots=True)
 class SOPClassCommonExtendedNegotiation:
-    """What kind of SOP Class a proposed one is (PS3.7 D.3.3.6): its service class and the classes it is related to."""
+    """The service class and the related SOP Classes of a proposed SOP Class (PS3.7 D.3.3.6)."""
 
     KIND: ClassVar = 0x57
 
@@ -252,7 +252,7 @@ class SOPClassCommonExtendedNegotiation:
     related_general_sop_class_uids: tuple[str, ...] = ()
 
     def encode(self) -> bytes:
-        """Write the sub-item; its second byte is the item's version, 0."""
+        """Encode the sub-item; its second byte is the item's version, 0."""
         related = b"".join(pack_text16(uid, "related SOP class UID") for uid in self.related_general_sop_class_uids)
         return pack_item(
             self.KIND,
@@ -263,7 +263,7 @@ class SOPClassCommonExtendedNegotiation:
 
     @classmethod
     def decode(cls, cursor: Cursor) -> Self:
-        """Read the sub-item's body; what a later version appends is passed over, as D.3.3.6 asks."""
+        """Decode the sub-item's body; bytes appended by later versions are ignored, as D.3.3.6 requires."""
         sop_class_uid = cursor.uid(cursor.bytes16("SOP class UID"))
         service_class_uid = cursor.uid(cursor.bytes16("service class UID"))
         related = cursor.sub(cursor.u16("related SOP classes length"), "related SOP classes")
@@ -276,7 +276,7 @@ class SOPClassCommonExtendedNegotiation:
 
 @dataclass(frozen=True, slots=True)
 class UserIdentityRQ:
-    """Who the requestor's user is (PS3.7 D.3.3.7.1). Both fields are secrets: they are kept out of `repr`.
+    """The identity of the requestor's user (PS3.7 D.3.3.7.1). Both fields are secrets and not part of `repr`.
 
     Types: 1 user name, 2 user name and passcode, 3 Kerberos ticket, 4 SAML assertion, 5 JSON Web Token.
     """
@@ -289,7 +289,7 @@ class UserIdentityRQ:
     secondary_field: bytes = field(default=b"", repr=False)
 
     def encode(self) -> bytes:
-        """Write the sub-item."""
+        """Encode the sub-item."""
         return pack_item(
             self.KIND,
             pack_u8(self.identity_type, "user identity type")
@@ -300,7 +300,7 @@ class UserIdentityRQ:
 
     @classmethod
     def decode(cls, cursor: Cursor) -> Self:
-        """Read the sub-item's body."""
+        """Decode the sub-item's body."""
         cursor.limit("user_identity_bytes", cursor.remaining)
         return cls(
             cursor.u8("user identity type"),
@@ -319,23 +319,23 @@ class UserIdentityAC:
     server_response: bytes = field(default=b"", repr=False)
 
     def encode(self) -> bytes:
-        """Write the sub-item."""
+        """Encode the sub-item."""
         return pack_item(self.KIND, pack_bytes16(self.server_response, "server response"))
 
     @classmethod
     def decode(cls, cursor: Cursor) -> Self:
-        """Read the sub-item's body."""
+        """Decode the sub-item's body."""
         return cls(cursor.bytes16("server response"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserInformation:
-    """The User Information item (PS3.8 9.3.2.3, PS3.7 D.3.3), of a request and of its acceptance alike."""
+    """The User Information item (PS3.8 9.3.2.3, PS3.7 D.3.3) of a request or an acceptance."""
 
     KIND: ClassVar = 0x50
 
     maximum_length: int | None = None
-    """The longest P-DATA-TF body, bytes, that the sender of this item takes; 0 is no limit (PS3.8 D.1)."""
+    """Maximum P-DATA-TF body, bytes, that the sender of this item accepts; 0 means no limit (PS3.8 D.1)."""
     implementation_class_uid: str | None = None
     implementation_version_name: str | None = None
     operations_window: AsynchronousOperationsWindow | None = None
@@ -347,7 +347,7 @@ class UserInformation:
     unknown: tuple[UnknownItem, ...] = ()
 
     def encode(self) -> bytes:
-        """Write the item, its sub-items in the order of their types."""
+        """Encode the item, its sub-items in the order of their types."""
         parts: list[bytes] = []
         if self.maximum_length is not None:
             parts.append(pack_item(_MAXIMUM_LENGTH, pack_u32(self.maximum_length, "maximum length")))
@@ -366,7 +366,7 @@ class UserInformation:
 
     @classmethod
     def decode(cls, cursor: Cursor) -> Self:
-        """Read the item's body. Of an item that may come once, the first counts."""
+        """Decode the item's body; of repeated single sub-items, the first is significant."""
         single: dict[int, object] = {}
         lists: dict[int, list[object]] = {kind: [] for kind in (*_LISTS, -1)}
         count = 0

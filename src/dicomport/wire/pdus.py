@@ -48,10 +48,10 @@ PDV_HEADER: Final = struct.Struct(">LBB")
 """PDV item length, presentation context id, message control header (PS3.8 9.3.5.1 and E.2)."""
 
 P_DATA_HEADERS: Final = struct.Struct(">BxLLBB")
-"""Both of them: how a P-DATA-TF with a PDV begins."""
+"""Both headers: the beginning of a P-DATA-TF with a PDV."""
 
 COMMAND: Final = 0x01
-"""Bit 0 of the message control header: the fragment is of a command set (PS3.8 E.2)."""
+"""Bit 0 of the message control header: the fragment belongs to a command set (PS3.8 E.2)."""
 
 LAST: Final = 0x02
 """Bit 1 of the message control header: the fragment is the last one (PS3.8 E.2)."""
@@ -63,7 +63,7 @@ Context = TypeVar("Context", PresentationContextRQ, PresentationContextAC)
 
 
 class RejectReason(enum.Enum):
-    """Source and reason of an A-ASSOCIATE-RJ (PS3.8 9.3.4, Table 9-21), as the only pairs there are."""
+    """Source and reason of an A-ASSOCIATE-RJ, as the valid pairs (PS3.8 9.3.4, Table 9-21)."""
 
     USER_NO_REASON = (1, 1)
     APPLICATION_CONTEXT_NAME_NOT_SUPPORTED = (1, 2)
@@ -77,7 +77,7 @@ class RejectReason(enum.Enum):
 
     @property
     def source(self) -> int:
-        """1 the service-user, 2 the provider's ACSE function, 3 its presentation function."""
+        """1 for the service-user, 2 for the provider's ACSE function, 3 for its presentation function."""
         return self.value[0]
 
     @property
@@ -87,7 +87,7 @@ class RejectReason(enum.Enum):
 
     @property
     def meaning(self) -> str:
-        """The pair in words."""
+        """The description of the pair."""
         return self.name.lower().replace("_", " ").replace("ae title", "AE title")
 
 
@@ -104,7 +104,7 @@ def _pdu(kind: int, body: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Associate(Generic[Context]):
-    """The fields and items that a request and its acceptance have in common."""
+    """The common fields and items of a request and its acceptance."""
 
     KIND: ClassVar[int]
     CONTEXT: ClassVar[type[PresentationContextRQ | PresentationContextAC]]
@@ -114,12 +114,12 @@ class _Associate(Generic[Context]):
     presentation_contexts: tuple[Context, ...]
     user_information: UserInformation
     application_context: str = APPLICATION_CONTEXT
-    """Empty where the peer left the item out."""
+    """Empty if the peer sent no such item."""
     protocol_version: int = 1
     unknown: tuple[UnknownItem, ...] = ()
 
     def encode(self) -> bytes:
-        """Write the PDU."""
+        """Encode the PDU."""
         return _pdu(
             self.KIND,
             pack_u16(self.protocol_version, "protocol version")
@@ -135,12 +135,12 @@ class _Associate(Generic[Context]):
 
     @classmethod
     def decode(cls, cursor: Cursor) -> Self:
-        """Read the PDU's body."""
+        """Decode the PDU's body."""
         protocol_version = cursor.u16("protocol version")
-        cursor.take(2, "reserved")
+        cursor.read(2, "reserved")
         called = cursor.ae_title("called AE title")
         calling = cursor.ae_title("calling AE title")
-        cursor.take(32, "reserved")
+        cursor.read(32, "reserved")
         application_context: str | None = None
         user_information: UserInformation | None = None
         contexts: list[PresentationContextRQ | PresentationContextAC] = []
@@ -159,7 +159,7 @@ class _Associate(Generic[Context]):
                 unknown.append(UnknownItem(kind, body.rest()))
             cursor.limit("presentation_contexts", len(contexts))
             cursor.limit("user_items", len(unknown))
-        # The answer's AE titles are reserved: nobody looks at them (PS3.8 9.3.3).
+        # The answer's AE titles are reserved and not tested (PS3.8 9.3.3).
         if cls.CONTEXT is PresentationContextRQ and not (called and calling):
             cursor.note(Deviation.AE_TITLE_BLANK)
         return cls(
@@ -183,7 +183,7 @@ class AssociateRQ(_Associate[PresentationContextRQ]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AssociateAC(_Associate[PresentationContextAC]):
-    """A-ASSOCIATE-AC (PS3.8 9.3.3). The AE titles repeat the request's and are not to be tested."""
+    """A-ASSOCIATE-AC (PS3.8 9.3.3). The AE titles repeat the request's and must not be tested."""
 
     KIND: ClassVar = 0x02
     CONTEXT: ClassVar = PresentationContextAC
@@ -199,13 +199,13 @@ class AssociateRJ:
     transient: bool = False
 
     def encode(self) -> bytes:
-        """Write the PDU."""
+        """Encode the PDU."""
         return _pdu(self.KIND, bytes((0, 2 if self.transient else 1, self.reason.source, self.reason.reason)))
 
     @classmethod
     def decode(cls, cursor: Cursor) -> Self:
-        """Read the PDU's body; a reserved reason is read as its source's "no reason"."""
-        cursor.take(1, "reserved")
+        """Decode the PDU's body; a reserved reason is decoded as its source's "no reason"."""
+        cursor.read(1, "reserved")
         result, source, reason = cursor.u8("result"), cursor.u8("source"), cursor.u8("reason")
         try:
             known = RejectReason((source, reason))
@@ -225,7 +225,7 @@ class PresentationDataValue:
     data: bytes
 
     def encode(self) -> bytes:
-        """Write the PDV item."""
+        """Encode the PDV item."""
         control = self.is_command * COMMAND | self.is_last * LAST
         return (
             pack_u32(len(self.data) + 2, "PDV length")
@@ -236,10 +236,10 @@ class PresentationDataValue:
 
     @classmethod
     def decode(cls, cursor: Cursor) -> Self:
-        """Read one PDV item; all but bits 0 and 1 of the control header are reserved (PS3.8 E.2)."""
+        """Decode one PDV item; all but bits 0 and 1 of the control header are reserved (PS3.8 E.2)."""
         size = cursor.u32("PDV length")
         if size < 2:
-            raise cursor.fail(f"PDV length {size} leaves no room for its own header")
+            raise cursor.fail(f"PDV length {size} is too short for its header")
         body = cursor.sub(size, "PDV")
         context_id = body.u8("presentation context id")
         control = body.u8("message control header")
@@ -248,19 +248,19 @@ class PresentationDataValue:
 
 @dataclass(frozen=True, slots=True)
 class PDataTF:
-    """P-DATA-TF (PS3.8 9.3.5), whole. The core streams data sets and never builds this for them."""
+    """P-DATA-TF (PS3.8 9.3.5), complete. The core streams data sets and does not use this class for them."""
 
     KIND: ClassVar = 0x04
 
     values: tuple[PresentationDataValue, ...]
 
     def encode(self) -> bytes:
-        """Write the PDU."""
+        """Encode the PDU."""
         return _pdu(self.KIND, b"".join(value.encode() for value in self.values))
 
     @classmethod
     def decode(cls, cursor: Cursor) -> Self:
-        """Read the PDU's body."""
+        """Decode the PDU's body."""
         values: list[PresentationDataValue] = []
         while cursor.remaining:
             values.append(PresentationDataValue.decode(cursor))
@@ -268,20 +268,20 @@ class PDataTF:
 
 
 class _Release:
-    """The two release PDUs carry nothing but their type."""
+    """The two release PDUs, which have no fields."""
 
     __slots__ = ()
 
     KIND: ClassVar[int]
 
     def encode(self) -> bytes:
-        """Write the PDU."""
+        """Encode the PDU."""
         return _pdu(self.KIND, bytes(4))
 
     @classmethod
     def decode(cls, cursor: Cursor) -> Self:
-        """Read the PDU's body."""
-        cursor.take(4, "reserved")
+        """Decode the PDU's body."""
+        cursor.read(4, "reserved")
         return cls()
 
 
@@ -308,13 +308,13 @@ class Abort:
     reason: AbortReason = AbortReason.SERVICE_USER
 
     def encode(self) -> bytes:
-        """Write the PDU."""
+        """Encode the PDU."""
         return _pdu(self.KIND, bytes((0, 0, self.reason.source, self.reason.reason)))
 
     @classmethod
     def decode(cls, cursor: Cursor) -> Self:
-        """Read the PDU's body. A user's reason is not significant; a reserved pair is read as "not specified"."""
-        cursor.take(2, "reserved")
+        """Decode the PDU's body. A user's reason is not significant; a reserved pair becomes "not specified"."""
+        cursor.read(2, "reserved")
         source, reason = cursor.u8("source"), cursor.u8("reason")
         if source == 0:
             return cls(AbortReason.SERVICE_USER)
@@ -326,7 +326,7 @@ class Abort:
 
 
 Pdu = AssociateRQ | AssociateAC | AssociateRJ | PDataTF | ReleaseRQ | ReleaseRP | Abort
-"""Any of the seven."""
+"""Any PDU."""
 
 _KINDS: dict[int, type[Pdu]] = {
     pdu.KIND: pdu for pdu in (AssociateRQ, AssociateAC, AssociateRJ, PDataTF, ReleaseRQ, ReleaseRP, Abort)
@@ -336,26 +336,25 @@ _KINDS: dict[int, type[Pdu]] = {
 def decode(
     data: bytes, *, limits: ProtocolLimits = DEFAULT_PROTOCOL_LIMITS, notes: Counter[Deviation] | None = None
 ) -> Pdu:
-    """Read one whole PDU, header included (PS3.8 9.3).
+    """Decode one complete PDU with its header (PS3.8 9.3).
 
-    `notes` counts the deviations that were put up with. Raises `ProtocolError`, whose `reason` is the A-ABORT to
-    answer with: for bytes that are missing or left over, for a value outside its field's range, for an unknown PDU
-    type.
+    `notes` counts tolerated deviations. Raises `ProtocolError` for missing or additional bytes, a value outside the
+    range of its field, or an unknown PDU type; its `reason` is the reason of the A-ABORT to send.
     """
     if len(data) < PDU_HEADER.size:
-        raise ProtocolError(f"PDU: {len(data)} bytes are no header")
+        raise ProtocolError(f"PDU: {len(data)} bytes are too few for a header")
     kind, size = PDU_HEADER.unpack_from(data)
     if kind not in _KINDS:
-        raise ProtocolError(f"PDU type {kind:02X}H is unknown", AbortReason.UNRECOGNIZED_PDU)
+        raise ProtocolError(f"unknown PDU type {kind:02X}H", AbortReason.UNRECOGNIZED_PDU)
     pdu = _KINDS[kind]
     cursor = Cursor(bytes(data[PDU_HEADER.size :]), pdu.__name__, limits=limits, notes=notes)
     if cursor.remaining != size:
-        raise cursor.fail(f"PDU length says {size}, {cursor.remaining} bytes are there")
+        raise cursor.fail(f"PDU length is {size}, but {cursor.remaining} bytes follow")
     value = pdu.decode(cursor)
     cursor.end()
     return value
 
 
 def encode(pdu: Pdu) -> bytes:
-    """Write a whole PDU. Raises `EncodeError` for a value that its field can't hold."""
+    """Encode a complete PDU. Raises `EncodeError` for a value outside the range of its field."""
     return pdu.encode()

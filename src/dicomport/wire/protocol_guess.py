@@ -1,4 +1,4 @@
-"""Other protocols, told by how they begin: who gets a port wrong, or TLS, is helped most by its name."""
+"""Guess another protocol by its first bytes: its name explains a wrong port or missing TLS."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from dicomport.wire.pdus import PDU_HEADER, Abort, AssociateRJ, AssociateRQ
 __all__ = ["FOREIGN_BYTES", "guess_protocol"]
 
 FOREIGN_BYTES: Final = 64
-"""As many bytes as are ever needed to tell a protocol, or to show a person."""
+"""Bytes kept of an unknown protocol: enough to recognize it, and to show them to a user."""
 
 _BEGINNINGS: Final[dict[str, tuple[bytes, ...]]] = {
-    # Content type and major version of a record (RFC 8446 5.1).
+    # Content type and major version of a TLS record (RFC 8446 5.1).
     "TLS": tuple(bytes((kind, 3)) for kind in (20, 21, 22, 23)),
     "HTTP": (b"HTTP/1.", b"GET ", b"HEAD ", b"POST ", b"PUT ", b"OPTIONS ", b"CONNECT "),
     "SSH": (b"SSH-2.0-", b"SSH-1."),
@@ -22,10 +22,9 @@ _BEGINNINGS: Final[dict[str, tuple[bytes, ...]]] = {
 
 
 def guess_protocol(first: bytes, *, missing: int = 0) -> str:
-    """Name the protocol that bytes begin, "" where it is none of those that are known here.
+    """Return the name of the protocol that begins with these bytes, "" if unknown.
 
-    `missing` bytes before them are not known any more. A few bytes are enough to be told by, but the fewer there are,
-    the less they prove.
+    `missing` bytes before them are lost. Fewer bytes make the guess less certain.
     """
     for name, beginnings in _BEGINNINGS.items():
         for known in (beginning[missing:] for beginning in beginnings):
