@@ -118,7 +118,7 @@ class Command:
         has_data_set, *values = _VALUES[kind](self)
         elements: dict[int, bytes] = {
             _COMMAND_FIELD: encode_number(self.COMMAND_FIELD),
-            # Any value except 0101H announces a data set (PS3.7 E.1); 0000H is what all peers understand.
+            # Any value except 0101H announces a data set (PS3.7 E.1); all peers understand 0000H.
             _COMMAND_DATA_SET_TYPE: encode_number(0 if has_data_set else NO_DATA_SET),
         }
         for (_, field), value in zip(_FIELDS[kind], values, strict=True):

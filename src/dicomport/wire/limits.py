@@ -26,7 +26,7 @@ class ProtocolLimits:
 
     user_identity_bytes: int = 64 << 10
     """Maximum user identity, bytes. The default is the maximum of its item. A ticket or an assertion has some thousand
-    bytes and is checked for an unknown user, so a site that knows the length of its own can set a lower limit."""
+    bytes and is checked for an unknown user, so a site with shorter ones can set a lower limit."""
 
     p_data_pdu_bytes: int = 16 << 20
     """Maximum P-DATA-TF body accepted, bytes. It is more than the announced maximum, which some peers exceed. Its
