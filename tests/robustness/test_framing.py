@@ -99,7 +99,7 @@ def test_p3_a_request_that_is_too_long_is_refused_by_its_header(attack: Attack, 
     with attack.connect() as peer:
         peer.send(pdu(1, length=length))
         is_aborted(peer, AbortReason.SERVICE_USER)
-    assert f"a length of {length} bytes" in attack.end_of(peer)["how"]
+    assert f"length {length} bytes" in attack.end_of(peer)["how"]
 
 
 @pytest.mark.parametrize("length", [0, 1, 67])
@@ -342,7 +342,7 @@ def test_p14_a_pdu_of_no_known_type_ends_the_association(attack: Attack, kind: i
     with attack.associated() as peer:
         peer.send(pdu(kind, bytes(4)))
         is_aborted(peer, AbortReason.UNRECOGNIZED_PDU)
-    assert f"{kind:02X}H is unknown" in attack.end_of(peer)["how"]
+    assert f"unknown PDU type {kind:02X}H" in attack.end_of(peer)["how"]
 
 
 @pytest.mark.parametrize("instead", [associate_rq(), associate_ac(), pdu(2, bytes(4))], ids=["RQ", "AC", "short AC"])

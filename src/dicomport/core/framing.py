@@ -158,11 +158,11 @@ class Framer:
             return None
         size = PDU_HEADER.unpack_from(self._partial)[1]
         if kind in _FIXED and size != _FIXED_LENGTH:
-            raise ProtocolError(f"PDU type {kind:02X}H: length {size}, expected {_FIXED_LENGTH}")
+            raise ProtocolError(f"PDU type {kind:02X}H: length {size} bytes, expected {_FIXED_LENGTH}")
         maximum = self._limits.associate_pdu_bytes
         if size > maximum:
             raise LimitExceededError(
-                f"PDU type {kind:02X}H: length {size}, the maximum is {maximum}", "associate_pdu_bytes"
+                f"PDU type {kind:02X}H: length {size} bytes, the maximum is {maximum}", "associate_pdu_bytes"
             )
         if kind in self.unexpected:
             self._skipping = PDU_HEADER.size + size - len(self._partial)
@@ -183,7 +183,7 @@ class Framer:
     def _check_p_data(self, size: int) -> None:
         if size > self._limits.p_data_pdu_bytes:
             maximum = self._limits.p_data_pdu_bytes
-            raise LimitExceededError(f"P-DATA-TF: length {size}, the maximum is {maximum}", "p_data_pdu_bytes")
+            raise LimitExceededError(f"P-DATA-TF: length {size} bytes, the maximum is {maximum}", "p_data_pdu_bytes")
         if size > self._local_maximum:
             self._notes[Deviation.PDU_LONGER_THAN_ANNOUNCED] += 1
         if size == 0:
