@@ -123,7 +123,7 @@ def test_a_wrong_certificate_learns_nothing_of_the_ae_titles_that_would_do() -> 
 def why(peers: list[PeerRule], calling: str, address: str, names: tuple[str, ...] = ()) -> str:
     refusal = judged(peers, calling, address, names)
     assert isinstance(refusal, Rejection)
-    return refusal.why
+    return refusal.text
 
 
 def test_the_log_says_what_would_let_the_requestor_in() -> None:

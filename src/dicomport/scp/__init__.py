@@ -1,4 +1,4 @@
-"""Answering: verification and storage as SCP, with handlers, folders and other storages behind it."""
+"""Receiving: the SCP of verification and storage, with handlers, folders and other storages."""
 
 from dicomport.scp.access.passwords import Passwords, hash_password
 from dicomport.scp.access.peers import PeerRule, network

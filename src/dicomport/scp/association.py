@@ -10,8 +10,8 @@ the server's `NormalizedService`; each other request is refused, so every reques
 Two kinds of tasks work for the association beside its owner. With an operations window, each commit of an instance has
 a task, and `NormalizedService` may report events (`Notifications`) from its own tasks. Both leave their result with
 an object of the owner and call `wake`, which interrupts the owner's wait for the next command. The owner then sends
-what is ready, between two messages, and waits again. A wait inside a message is never interrupted, because nothing may
-be sent there.
+all responses and reports that are ready, and waits again. A wait inside a message is never interrupted, because
+nothing may be sent there.
 
 `stop` interrupts the wait for the next command as well. The owner completes the operations that have been received,
 sends their responses and aborts the association: an acceptor can't release it (PS3.8 7.2). An operation that has begun
@@ -44,7 +44,7 @@ from dicomport.core import (
 from dicomport.dimse import Exchange, response_to
 from dicomport.logs import get_logger
 from dicomport.net import Connection, ConnectionSlot, Deadline, TimerExpiredError
-from dicomport.scp.access.peers import shown_certificate
+from dicomport.scp.access.peers import verified_certificate
 from dicomport.scp.dimse_n import NormalizedOperation, Notifications
 from dicomport.scp.receiving import AssociationEnded, DataSetReceiver
 from dicomport.scp.requests import AssociationInfo
@@ -83,7 +83,7 @@ class _WakeUp(Exception):  # noqa: N818  # not an error: a response or a notific
 
 
 def _wake(connection: Connection) -> None:
-    """Interrupt the wait for the next command, so that the association sends what is ready."""
+    """Interrupt the wait for the next command, so that the association sends responses and reports."""
     connection.interrupt(_WakeUp())
 
 
@@ -187,7 +187,7 @@ class AcceptorAssociation:
         )
 
     def _describe_peer(self, request: AssociateRQ) -> AssociationInfo:
-        certificate, fingerprint = shown_certificate(self._connection.stream.tls)
+        certificate, fingerprint = verified_certificate(self._connection.stream.tls)
         items = request.user_information
         return AssociationInfo(
             calling_ae_title=request.calling_ae_title,

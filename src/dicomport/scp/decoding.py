@@ -1,4 +1,4 @@
-"""Decoding with pydicom, strictly: pydicom itself is content with a data set that ends too early."""
+"""Strict decoding with pydicom, which itself accepts a data set that is truncated."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from dicomport.standard import EXPLICIT_VR_BIG_ENDIAN, find_transfer_syntax
 __all__ = ["decode"]
 
 _END: Final = 0xFFFFFFFF
-"""The tag of an element that is put behind the data set: where that ends too early, it swallows the element."""
+"""Tag of an element that is appended to the data set. If the data set is truncated, its last element contains it."""
 
 _END_BYTES: Final = int.from_bytes(b"UN", "little")
-"""Length of its value in Implicit VR, where the VR is read as a length: so it is an element in Explicit VR too."""
+"""Length of the element's value in Implicit VR. Its bytes are the VR "UN" in Explicit VR: the element fits both."""
 
 
 def decode(part10: io.BytesIO, transfer_syntax_uid: str) -> pydicom.FileDataset:
-    """Decode a Part 10 file in memory, which is appended to. Raises `UndecodableDataSetError`."""
+    """Decode a Part 10 file in memory; bytes are appended to it. Raises `UndecodableDataSetError`."""
     syntax = find_transfer_syntax(transfer_syntax_uid)
     try:
-        # The end of a deflated data set is the business of zlib.
+        # zlib detects a deflated data set that is truncated.
         if syntax is None or not syntax.deflated:
             part10.seek(0, io.SEEK_END)
             part10.write(_end(EXPLICIT_BIG if syntax is EXPLICIT_VR_BIG_ENDIAN else EXPLICIT_LITTLE))
@@ -33,21 +33,21 @@ def decode(part10: io.BytesIO, transfer_syntax_uid: str) -> pydicom.FileDataset:
         dataset = pydicom.dcmread(part10)
         if syntax is None or not syntax.deflated:
             if _END not in dataset:
-                raise UndecodableDataSetError("it ends inside an element")
+                raise UndecodableDataSetError("the data set ends inside an element")
             del dataset[_END]
-        for tag in dataset.keys():  # noqa: SIM118  # iterating over the data set itself would convert the elements
+        for tag in dataset.keys():  # noqa: SIM118  # iterating over the data set would convert the elements
             raw: object = dataset.get_item(tag)
             if isinstance(raw, RawDataElement) and raw.length not in (UNDEFINED_LENGTH, len(raw.value or b"")):
-                raise UndecodableDataSetError(f"{tag} ends too early")
+                raise UndecodableDataSetError(f"{tag} is truncated")
         for _ in dataset.iterall():
             pass
     except UndecodableDataSetError:
         raise
-    except Exception as error:  # pydicom raises whatever its parsing ran into
-        # Its text may quote values, and ours goes to the log.
-        raise UndecodableDataSetError(f"pydicom can't decode it: {type(error).__name__}") from error
+    except Exception as error:  # pydicom raises exceptions of any class
+        # Their text may quote values, and this text is logged.
+        raise UndecodableDataSetError(f"pydicom can't decode the data set: {type(error).__name__}") from error
     if not dataset:
-        raise UndecodableDataSetError("there is no element in it")
+        raise UndecodableDataSetError("the data set has no element")
     return dataset
 
 

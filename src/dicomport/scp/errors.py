@@ -1,4 +1,4 @@
-"""What a handler may run into."""
+"""Exceptions of the receiver."""
 
 from __future__ import annotations
 
@@ -8,4 +8,4 @@ __all__ = ["UndecodableDataSetError"]
 
 
 class UndecodableDataSetError(DicomportError):
-    """The received data set can't be decoded. Not caught by a handler, it is answered with 0xC210."""
+    """The received data set can't be decoded. If a handler does not catch this, the response has the status 0xC210."""

@@ -1,4 +1,4 @@
-"""A sink that writes Part 10 files into one folder."""
+"""A storage that writes Part 10 files into one folder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["FolderSink", "FolderStorage"]
 
 
 class FolderSink:
-    """Writes one instance; the file appears under its name once it is whole and, by default, on stable storage."""
+    """Writes one instance. The file gets its name when it is complete and, by default, on stable storage."""
 
     def __init__(self, folder: Path, operation: StoreOperation, durability: Durability, disk: Disk) -> None:
         self._folder = folder
@@ -26,13 +26,13 @@ class FolderSink:
         self._partial: PartialFile | None = None
 
     async def write(self, data: Buffer) -> None:
-        """Take bytes; a small instance stays in memory until it is complete."""
+        """Append bytes. A small instance stays in memory until it is complete."""
         self._size += len(data)
         await self._writer.write(data, self._append)
 
     async def commit(self) -> Status:
-        """Finish the file."""
-        # A file that has the name already is read, and a long one takes long.
+        """Complete the file and link it to its name."""
+        # If the name is taken, the other file is compared, which is slow for a long one.
         if self._durability is Durability.FSYNC or self._size > BLOCK_BYTES:
             await in_thread(self._finish)
         else:
@@ -40,7 +40,7 @@ class FolderSink:
         return SUCCESS
 
     async def discard(self) -> None:
-        """Leave nothing behind."""
+        """Remove the bytes that were written."""
         self._writer.take()
         if self._partial is not None:
             partial, self._partial = self._partial, None
@@ -60,10 +60,11 @@ class FolderSink:
 
 
 class FolderStorage:
-    """A plain folder of Part 10 files, named by SOP Instance UID. No instance ever overwrites another.
+    """A folder of Part 10 files, named by SOP Instance UID, as `StorageSCP(FolderStorage("received"))`.
 
-    One that comes again with the same bytes is already there; with other bytes it is kept beside the first, as
-    "UID~2.dcm".
+    A file is never overwritten. A duplicate with the same data set is accepted without a second file; with a different
+    data set, it is stored as "UID~2.dcm". `durability` is the condition for a success (PS3.4 B.2.3): by default, the
+    instance is on stable storage. An `OSError` becomes status 0xA700 if space is missing, otherwise 0x0110.
     """
 
     def __init__(self, folder: str | Path, durability: Durability = Durability.FSYNC) -> None:
@@ -72,5 +73,5 @@ class FolderStorage:
         self._disk = Disk()
 
     async def begin(self, operation: StoreOperation) -> Sink:
-        """Take any instance."""
+        """Accept any instance."""
         return FolderSink(self._folder, operation, self._durability, self._disk)

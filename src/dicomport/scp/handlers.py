@@ -1,4 +1,4 @@
-"""Handlers: functions that are called with each received instance and say what becomes of it."""
+"""Handlers: functions that are called with each received instance and return its status."""
 
 from __future__ import annotations
 
@@ -31,30 +31,30 @@ if TYPE_CHECKING:
 __all__ = ["Handler", "HandlerResult", "HandlerStorage"]
 
 HandlerResult: TypeAlias = "int | Status | pydicom.Dataset"
-"""What a handler returns: a status code, a `Status`, or a data set with Status, Error Comment, Offending Element."""
+"""Result of a handler: a status code, a `Status`, or a data set with Status, Error Comment and Offending Element."""
 
 Handler: TypeAlias = Callable[[StoreRequest], "HandlerResult | Awaitable[HandlerResult]"]
-"""A function or a coroutine function. One that is no coroutine function is called in a thread, and may block."""
+"""A function that is called in a thread and may block, or a coroutine function."""
 
 _MAX_THREADS: Final = 32
-"""Handlers that are no coroutines and run at the same time."""
+"""Maximum handlers in threads at the same time."""
 
 log = get_logger("scp")
 
 
 class HandlerStorage:
-    """Calls a handler for each instance, once its data set is complete."""
+    """Calls a handler for each instance when its data set is complete."""
 
     def __init__(self, handler: Handler, spool_bytes: int = BLOCK_BYTES, spool_folder: Path | None = None) -> None:
-        """Spool up to `spool_bytes` of a data set in memory, beyond that in a temporary file in `spool_folder`."""
+        """Prepare. Data sets above `spool_bytes` are held in a temporary file in `spool_folder` (default: TMPDIR)."""
         self._handler = handler
         self._spool_bytes = spool_bytes
         self._spool_folder = spool_folder
-        # Threads of their own: handlers that take long must not keep instances of others from the disk.
+        # Separate threads: slow handlers must not delay the writing of other instances.
         self._threads = ThreadPoolExecutor(_MAX_THREADS, "dicomport-handler")
 
     async def begin(self, operation: StoreOperation) -> Sink:
-        """Take any instance: the handler decides."""
+        """Accept any instance; the handler returns its status."""
         header = encode_file_meta(operation.file_meta)
         spool = SpooledDataSet(header, self._spool_bytes, self._spool_folder, operation.memory)
         return _HandlerSink(self._handler, operation, spool, self._threads)
@@ -85,7 +85,7 @@ class _HandlerSink:
         except (Exception, asyncio.CancelledError) as error:
             task = asyncio.current_task()
             if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
-                raise  # The server ends; else it is something that the handler waited for, and a failure like others.
+                raise  # The server stops. Otherwise, something that the handler awaited was cancelled: a failure.
             log.exception("handler_raised", sop_instance_uid=operation.sop_instance_uid)
             return HANDLER_RAISED
         finally:
@@ -95,24 +95,24 @@ class _HandlerSink:
         self._spool.close()
 
 
-def _status(verdict: object) -> Status:
-    """Make a status of what a handler returned; what it got wrong has a status of its own."""
-    if isinstance(verdict, Status):
-        return verdict
-    if _is_code(verdict):
-        return Status(verdict)
-    # A handler that returns a data set has imported pydicom; nobody else needs to.
+def _status(result: object) -> Status:
+    """Convert the result of a handler to a status. An invalid result has its own status."""
+    if isinstance(result, Status):
+        return result
+    if _is_code(result):
+        return Status(result)
+    # A handler that returns a data set has imported pydicom; other handlers do not need it.
     pydicom = sys.modules.get("pydicom")
-    if pydicom is None or not isinstance(verdict, pydicom.Dataset):
-        log.error("handler_status_invalid", returned=type(verdict).__name__)
+    if pydicom is None or not isinstance(result, pydicom.Dataset):
+        log.error("handler_status_invalid", returned=type(result).__name__)
         return HANDLER_STATUS_INVALID
-    if "Status" not in verdict:
+    if "Status" not in result:
         log.error("handler_status_missing")
         return HANDLER_STATUS_MISSING
-    if not _is_code(verdict.Status):
-        log.error("handler_status_invalid", returned="a data set whose Status is no number of 16 bits")
+    if not _is_code(result.Status):
+        log.error("handler_status_invalid", returned="a data set whose Status is not a 16-bit number")
         return HANDLER_STATUS_INVALID
-    return Status.of(verdict.Status, str(verdict.get("ErrorComment") or ""), _tags(verdict.get("OffendingElement")))
+    return Status.of(result.Status, str(result.get("ErrorComment") or ""), _tags(result.get("OffendingElement")))
 
 
 def _is_code(value: object) -> TypeGuard[int]:
@@ -120,7 +120,7 @@ def _is_code(value: object) -> TypeGuard[int]:
 
 
 def _tags(value: Any) -> tuple[int, ...]:
-    """Read Offending Element (0000,0901), which pydicom gives as one tag or as several."""
+    """Return the tags of Offending Element (0000,0901), which pydicom represents as one tag or a list."""
     if value is None:
         return ()
     return (int(value),) if isinstance(value, int) else tuple(int(tag) for tag in value)

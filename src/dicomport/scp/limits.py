@@ -16,20 +16,20 @@ class Limits(ConnectionLimits):
     """Limits of a receiver: data sets and memory, beside those of connections and of the protocol."""
 
     normalized_bytes: int = 16 << 20
-    """Longest data set of a DIMSE-N request, bytes, such as the references of a storage commitment: it is kept in
-    memory until it is whole. A reference has about 130 bytes; requests for thousands of instances are usual."""
+    """Maximum length of the data set of a DIMSE-N request, bytes. It is held in memory until it is complete. A
+    reference to an instance, as in storage commitment, has about 130 bytes; thousands in one request are usual."""
 
     instance_bytes: int = 64 << 30
-    """Longest data set, bytes. One that goes on beyond that fills the disk: it is refused with 0xA700, and what came of
-    it thrown away. The longest that are known, whole slides, have some ten gigabytes."""
+    """Maximum length of a data set, bytes, so that none fills the disk. A longer one is rejected with 0xA700, and its
+    bytes are removed. The longest known data sets, of whole slides, have about ten gigabytes."""
 
     drained_bytes: int = 256 << 20
-    """What is read of a data set beyond `instance_bytes`, bytes, so that the refusal can be answered once its sender is
-    ready to hear it. Then the association is aborted."""
+    """Maximum bytes that are read beyond `instance_bytes`, because most senders read no response before they have sent
+    all. If the data set is longer, the association is aborted."""
 
     memory_bytes: int = DEFAULT_MEMORY_BYTES
-    """What all instances that are being received may hold in memory, together, bytes: by default a megabyte for each of
-    a hundred. Beyond that each is written to disk in shorter blocks, of 64 KiB, while its sender is held back."""
+    """Memory for all instances that are being received, bytes: by default one MiB for each of a hundred. Above it,
+    instances are written in shorter blocks of 64 KiB, and their senders are throttled."""
 
 
 DEFAULT_LIMITS: Final = Limits()

@@ -19,7 +19,7 @@ class PendingOperations(Generic[T]):
     """
 
     def __init__(self, window: int, wake: Callable[[], None]) -> None:
-        """`wake` is called when an operation has been completed by a task of its own."""
+        """`wake` is called when a separate task has completed an operation."""
         self._window = window
         self._wake = wake
         self._tasks: set[asyncio.Task[None]] = set()

@@ -1,4 +1,4 @@
-"""What a peer asks to be stored."""
+"""The association and the C-STORE request of an instance."""
 
 from __future__ import annotations
 
@@ -22,35 +22,35 @@ __all__ = ["AssociationInfo", "StoreOperation", "StoreRequest"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AssociationInfo:
-    """Who sends. All of it is the peer's own word but the address and the TLS certificate."""
+    """The peer of an association. The peer chooses all of it except the address and the TLS certificate."""
 
     calling_ae_title: str
     called_ae_title: str
     address: str
     """The peer's address and port, "192.0.2.7:49152" or "[2001:db8::7]:49152"."""
     tls_certificate: Mapping[str, Any] | None = field(hash=False)
-    """The peer's certificate as `ssl.SSLSocket.getpeercert` gives it; None where it has shown none."""
+    """The peer's verified certificate as from `ssl.SSLSocket.getpeercert`, None without one."""
     tls_fingerprint: str = ""
-    """SHA-256 of that certificate: "sha256:" and hexadecimal digits; empty where there is none."""
+    """SHA-256 of that certificate: "sha256:" and hexadecimal digits; empty without one."""
     implementation: ImplementationInfo
     """The peer's Implementation Class UID and Version Name."""
 
     @property
     def host(self) -> str:
-        """The peer's address without its port, which means nothing once the association is over."""
+        """The peer's address without its port, which identifies nothing when the association has ended."""
         return self.address.rpartition(":")[0]
 
 
 @dataclass(frozen=True, slots=True)
 class StoreOperation:
-    """One C-STORE request before its data set has come: what a sink decides on."""
+    """One C-STORE request before its data set is received: the argument of `Storage.begin`."""
 
     association: AssociationInfo
     context: AcceptedContext
     command: CStoreRQ
-    """With the message id, the priority and, in a C-MOVE sub-operation, the move originator (PS3.7 9.3.1.1)."""
+    """The command set, with Priority and, in a C-MOVE sub-operation, the move originator (PS3.7 9.3.1.1)."""
     memory: MemoryBudget = field(repr=False, compare=False)
-    """What the server has for data sets on their way to disk; see `dicomport.files.BlockWriter`."""
+    """The server's memory for data sets that are being received; see `dicomport.files.BlockWriter`."""
 
     @property
     def sop_class_uid(self) -> str:
@@ -59,12 +59,12 @@ class StoreOperation:
 
     @property
     def sop_instance_uid(self) -> str:
-        """Affected SOP Instance UID, as the peer sent it: not a file name, see `dicomport.files.file_name`."""
+        """Affected SOP Instance UID, as the peer sent it. For a file name, use `dicomport.files.file_name`."""
         return self.command.affected_sop_instance_uid
 
     @property
     def transfer_syntax_uid(self) -> str:
-        """How the data set is encoded: the presentation context's transfer syntax."""
+        """Transfer syntax of the data set: that of the presentation context."""
         return self.context.transfer_syntax
 
     @property
@@ -85,7 +85,7 @@ class StoreOperation:
 
 @dataclass(frozen=True, slots=True)
 class StoreRequest(StoreOperation):
-    """One C-STORE request with its whole data set: what a handler gets. It is good until the handler returns."""
+    """One C-STORE request with its data set: the argument of a handler, valid until the handler returns."""
 
     spool: SpooledDataSet
 
@@ -95,26 +95,25 @@ class StoreRequest(StoreOperation):
         return self.spool.size
 
     def chunks(self) -> Iterator[memoryview]:
-        """Give the data set's bytes as they were received; a piece is dead once the next is asked for.
+        """Yield the data set's bytes as received. Each chunk, up to 1 MiB, is valid until the next one is read.
 
-        Raises `OSError`, and `ValueError` once the handler has returned, as everything does that reads the data set.
+        All methods that read the data set raise `OSError`, and `ValueError` after the handler has returned.
         """
         return self.spool.chunks()
 
     def encoded(self) -> bytes:
-        """Give the data set's bytes as they were received, all at once."""
+        """Return the data set's bytes as received."""
         return self._copied(b"").getvalue()
 
     async def save(self, folder: str | Path, durability: Durability = Durability.FSYNC) -> Path:
-        """Write a Part 10 file into `folder` and return its path, as `save_blocking` does, but from a thread."""
+        """Run `save_blocking` in a thread, and return the path."""
         return await asyncio.to_thread(self.save_blocking, folder, durability)
 
     def save_blocking(self, folder: str | Path, durability: Durability = Durability.FSYNC) -> Path:
-        """Write a Part 10 file into `folder` and return its path: the way for handlers that are no coroutines.
+        """Write a Part 10 file (PS3.10 7) into `folder`, and return its path. For handlers without a coroutine.
 
-        The file holds the received bytes, appears whole or not at all, and is on stable storage when this returns.
-        Its name is made of the SOP Instance UID; another instance of that name is never overwritten. Raises
-        `OSError`.
+        The file has the received bytes and gets its name, made of the SOP Instance UID, when it is complete and, by
+        default, on stable storage. An existing file is never overwritten. Raises `OSError`.
         """
         partial = PartialFile(Path(folder), self.file_meta, durability)
         try:
@@ -126,10 +125,10 @@ class StoreRequest(StoreOperation):
         return Path(partial.commit(self.sop_instance_uid))
 
     def dataset(self) -> pydicom.FileDataset:
-        """Decode the data set with pydicom, pixel data included, and give it with its file meta.
+        """Decode the data set with pydicom, including Pixel Data, and return it with File Meta Information.
 
-        It is slow, and storing needs none of it. Raises `UndecodableDataSetError` for a data set that is truncated or
-        that pydicom can't decode.
+        This is slow, and storing does not need it. Raises `UndecodableDataSetError` for a data set that is truncated
+        or that pydicom can't decode.
         """
         from dicomport.scp.decoding import decode
 

@@ -1,4 +1,4 @@
-"""The Storage SCP: listens, and serves each association in a task of its own."""
+"""The Storage SCP: it listens, and serves each association in a separate task."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from dicomport.net import (
 )
 from dicomport.scp.access.acceptance import AccessControl
 from dicomport.scp.access.peers import PeerRule
-from dicomport.scp.access.user_identity import UserIdentities, UserIdentityCheck
+from dicomport.scp.access.user_identity import UserIdentityAuthenticator, UserIdentityCheck
 from dicomport.scp.association import AcceptorAssociation
 from dicomport.scp.callbacks import OnAssociationEnd, OnStored
 from dicomport.scp.dimse_n import NoDimseN, NormalizedService
@@ -45,40 +45,37 @@ __all__ = ["StorageSCP", "any_storage_class"]
 log = get_logger("scp")
 
 _OPERATIONS_WINDOW: Final = 16
-"""Requests that a peer may have outstanding where it asks for a window. They are served in order; what has not been
-served yet stays in the socket, so this costs no memory."""
+"""Maximum operations invoked (PS3.7 D.3.3.3) for peers that propose a window. Requests are read in order, and the next
+ones wait in the socket, so this needs no memory."""
 
 _LEVEL_2_FULL: Final = bytes((2, 0, 3, 0, 0, 0))
-"""The Service Class Application Information of storage (PS3.4 B.3.1.1): all attributes are kept, private ones too;
-signatures stay valid, as every bit is; nothing is coerced."""
+"""The Service Class Application Information of storage (PS3.4 B.3.1.1): all attributes are stored, private ones too;
+digital signatures stay valid; no attribute is coerced."""
 
 
-def any_storage_class(uid: str, kind: SOPClassCommonExtendedNegotiation | None) -> bool:
-    """Take verification and every abstract syntax that is not known to be something else than a storage SOP Class.
+def any_storage_class(uid: str, common: SOPClassCommonExtendedNegotiation | None) -> bool:
+    """Accept Verification and each abstract syntax that is not known as another class than storage.
 
-    So private classes, and those of standards to come, are stored; PS3.4 B.3.1 lets the requestor say of what kind
-    they are.
+    So private classes, and classes of later editions of the standard, are stored. A requestor may state the service
+    class in the SOP Class Common Extended Negotiation (PS3.4 B.3.1).
     """
     if uid == VERIFICATION or sop_classes.is_storage(uid):
         return True
-    if kind is not None:
-        return kind.service_class_uid == STORAGE_SERVICE_CLASS
+    if common is not None:
+        return common.service_class_uid == STORAGE_SERVICE_CLASS
     return sop_classes.known_as_other(uid) is None
 
 
 class StorageSCP:
-    """Receives instances by C-STORE and answers C-ECHO (PS3.4 Annexes A and B), on many associations at once.
+    """Receives instances by C-STORE (PS3.4 Annex B) and answers C-ECHO (PS3.4 Annex A), on many associations at once.
 
-    `to` is a handler, a function called with a `StoreRequest` for each instance, or a `Storage` such as
-    `FolderStorage`.
-
-    It listens on `host` (a name or an address; IPv4 and IPv6) and `port`, 0 for any free one. An address that other
-    machines can reach takes either `allow`, those that may connect, or `allow_any=True`.
+    Use it as `async with StorageSCP(handler):`, or from a program without asyncio as `with
+    StorageSCP(handler).in_thread():`.
     """
 
     def __init__(
         self,
-        to: Handler | Storage,
+        handler: Handler | Storage,
         *,
         ae_title: str = "DICOMPORT",
         host: str = "127.0.0.1",
@@ -100,32 +97,42 @@ class StorageSCP:
         sockets: Sequence[socket.socket] | None = None,
         associations: AssociationCounts | None = None,
     ) -> None:
-        """Prepare, without listening yet.
+        """Prepare, without listening. Only this machine can connect by default.
 
-        `allow` lists who may connect, as `Peer` or as text, AE[@ADDRESS/NET] with "*" for any AE title: the first that
-        a peer is says what is taken of it. With `allow_any` whoever is none of them may connect too.
-        `check_called_ae_title` refuses those who call another AE title than `ae_title`. `user_identity` checks who the
-        user is; without it, user identities are passed over (PS3.7 D.3.3.7).
-        `abstract_syntaxes` says which SOP Classes are taken (default: every storage class, private ones too) and
-        `transfer_syntaxes` which transfer syntaxes (default: all). In a context the requestor's first one wins, but
-        for `preferred_transfer_syntaxes`. `maximum_length` is the longest P-DATA-TF body announced, bytes; 0 is no
-        limit. `tls` is a server-side context. `on_stored` is called with each C-STORE request as it is answered,
-        the status and the length of the data set in bytes; `on_association_end` with each accepted association when
-        it ends: once, whether it was released, aborted, lost or cut off. `commitment` serves storage commitment, as
-        `CommitmentSCP` does; it is started and stopped with this server, and serves no other. `sockets` are some that
-        listen already, in the place of `host` and `port`: several processes may serve the same ones, and count their
-        `associations` together. They are closed in the end.
+        - `handler`: a function that is called with a `StoreRequest` for each instance and returns the status of the
+          response, or a `Storage` such as `FolderStorage`.
+        - `ae_title`: the AE title of this server. With `check_called_ae_title`, requests for another one are rejected
+          (default: accepted).
+        - `host`, `port`: the address to listen on, a name or an IPv4 or IPv6 address; port 0 is any free one. An
+          address that other machines can reach requires `allow` or `allow_any`.
+        - `allow`: rules for the peers that may connect, `PeerRule` or text AE[@ADDRESS/NET] with "*" for any AE title.
+          The first rule that a peer matches restricts it. With `allow_any`, other peers may connect too.
+        - `user_identity`: checks user identities, such as `Passwords` (default: they are ignored; PS3.7 D.3.3.7).
+        - `abstract_syntaxes`: a function that returns whether a SOP Class is accepted (default: each storage class,
+          private ones too). `transfer_syntaxes`: UIDs of those that are accepted (default: all).
+        - `preferred_transfer_syntaxes`: in each presentation context the first of these that the requestor proposes is
+          accepted, otherwise the first one that the requestor proposes.
+        - `maximum_length`: the maximum length to receive (PS3.8 D.1), bytes; 0 means unlimited.
+        - `timeouts`, `limits`: seconds to wait for peers, and bounds on memory, disk and connections for them.
+        - `tls`: a server-side context (default: no TLS).
+        - `on_stored`: called with each C-STORE request before its response is sent, the status, and the length of the
+          data set in bytes.
+        - `on_association_end`: called once with each accepted association when it has been released or aborted, or its
+          connection was lost.
+        - `commitment`: a service of storage commitment, `CommitmentSCP`. This server starts and stops it.
+        - `sockets`: listening sockets instead of `host` and `port`, which the server closes at the end. Several
+          processes may listen on the same sockets; they count their `associations` together.
 
-        Raises `ValueError` for an AE title or a network that is none, and for an address that is open to others with
-        nobody named.
+        Raises `ValueError` for an invalid AE title or network, and for an address that other machines can reach
+        without `allow` or `allow_any`.
         """
         if allow is None and not (allow_any or is_loopback(host)):
             raise ValueError(
-                f"{host or 'every interface'} can be reached from other machines: name who may connect, or allow any"
+                f"other machines can reach {host or 'this address'}: name the peers that may connect (allow), or allow any (allow_any)"
             )
-        peers = [peer if isinstance(peer, PeerRule) else PeerRule.parse(peer) for peer in allow or ()]
+        rules = [rule if isinstance(rule, PeerRule) else PeerRule.parse(rule) for rule in allow or ()]
         if allow is None or allow_any:
-            peers.append(PeerRule(rule="any"))
+            rules.append(PeerRule(rule="any"))
         self._host = host
         self._port = port
         self._sockets = sockets
@@ -147,10 +154,10 @@ class StorageSCP:
             requestor_as_scp=normalized.sop_classes if normalized.is_user else (),
         )
         self._counters = Counters()
-        identities = None if user_identity is None else UserIdentities(user_identity, self._timeouts.acse)
+        authenticator = None if user_identity is None else UserIdentityAuthenticator(user_identity, self._timeouts.acse)
         self._settings = ServiceSettings(
-            access=AccessControl(peers, identities, policy),
-            storage=to if isinstance(to, Storage) else HandlerStorage(to),
+            access=AccessControl(rules, authenticator, policy),
+            storage=handler if isinstance(handler, Storage) else HandlerStorage(handler),
             normalized=normalized,
             limits=limits,
             memory=MemoryBudget(limits.memory_bytes),
@@ -163,21 +170,20 @@ class StorageSCP:
 
     @property
     def port(self) -> int:
-        """The bound port."""
+        """The port that the server listens on."""
         return self._port if self._listener is None else self._listener.port
 
     @property
     def counters(self) -> Mapping[str, int]:
-        """How often each timer has expired, each limit was met, and each deviation was put up with.
+        """Number of expired timers, exceeded limits and tolerated deviations, since the server was created (a copy).
 
         The names are those of `Timeouts`, `Limits` and `dicomport.wire.Deviation`: "timer.idle", "limit.associations",
-        "deviation.uid-padding". It counts from when the server was made, and what has not happened is not in it. This
-        is a copy.
+        "deviation.uid-padding". A name without an event is absent.
         """
         return self._counters.snapshot()
 
     async def start(self) -> None:
-        """Listen. Raises `OSError` where the address can't be had, or where `commitment` can't start."""
+        """Listen. Raises `OSError` if the address is not available, or if `commitment` can't start."""
         sockets = list(self._sockets or listening_sockets(self._host, self._port))
         try:
             await self._normalized.start()
@@ -196,9 +202,9 @@ class StorageSCP:
         )
 
     async def stop(self, within: float | None = None) -> None:
-        """Stop listening, let what is in flight end within so many seconds, and abort the rest.
+        """Stop listening, complete the operations that have begun, and abort all associations.
 
-        By default it has the time that the time-outs give: `Timeouts.shutdown`.
+        After `within` seconds (default: `Timeouts.shutdown`), the remaining operations are cancelled.
         """
         if self._listener is None:
             return
@@ -213,13 +219,13 @@ class StorageSCP:
         self._stopped.set()
 
     def renew_tls(self, context: ssl.SSLContext) -> None:
-        """Shake hands with whoever connects from now on by another TLS context; the connections there are go on."""
+        """Use another TLS context for new connections; those that are open are kept."""
         self._tls = context
         if self._listener is not None:
             self._listener.tls = context
 
     async def serve_forever(self) -> None:
-        """Wait until `stop` has stopped it."""
+        """Wait until `stop` has stopped the server."""
         await self._stopped.wait()
 
     async def __aenter__(self) -> Self:
@@ -233,15 +239,15 @@ class StorageSCP:
 
     @contextlib.contextmanager
     def in_thread(self) -> Iterator[Self]:
-        """Serve from a thread with an event loop of its own, for as long as the `with` block lasts."""
+        """Serve in a separate thread with an event loop during the `with` block."""
         started: concurrent.futures.Future[Callable[[], object]] = concurrent.futures.Future()
 
         async def serve() -> None:
             loop = asyncio.get_running_loop()
-            over = asyncio.Event()
+            end = asyncio.Event()
             async with self:
-                started.set_result(lambda: loop.call_soon_threadsafe(over.set))
-                await over.wait()
+                started.set_result(lambda: loop.call_soon_threadsafe(end.set))
+                await end.wait()
 
         def run() -> None:
             try:
@@ -253,11 +259,11 @@ class StorageSCP:
 
         thread = threading.Thread(target=run, name="dicomport-scp", daemon=True)
         thread.start()
-        end = started.result()
+        stop = started.result()
         try:
             yield self
         finally:
-            end()
+            stop()
             thread.join()
 
     async def _serve(self, stream: Stream, slot: ConnectionSlot) -> None:
@@ -273,13 +279,13 @@ class StorageSCP:
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether only this machine can reach an address to listen on."""
+    """Return whether only this machine can reach an address to listen on."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
 
 
-def _answer_extended(asked: SOPClassExtendedNegotiation) -> bytes | None:
-    storage = asked.sop_class_uid != VERIFICATION and any_storage_class(asked.sop_class_uid, None)
-    return _LEVEL_2_FULL if storage else None
+def _answer_extended(item: SOPClassExtendedNegotiation) -> bytes | None:
+    is_storage = item.sop_class_uid != VERIFICATION and any_storage_class(item.sop_class_uid, None)
+    return _LEVEL_2_FULL if is_storage else None

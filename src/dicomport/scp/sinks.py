@@ -1,4 +1,4 @@
-"""Where received instances go: the one mechanism under handlers, folders and archives."""
+"""The interface of storages: handlers, folders and archives."""
 
 from __future__ import annotations
 
@@ -13,40 +13,37 @@ __all__ = ["Sink", "Storage", "status_of", "study_of"]
 
 
 class Sink(Protocol):
-    """Takes one instance: `write` any number of times, then `commit` or `discard`.
+    """Stores one instance: `write` is called any number of times, then `commit` or `discard`.
 
-    `write` is called from the association's task. `commit` may be from another one, while the same association's next
-    instance is written already: a peer may have negotiated several operations at once (PS3.7 D.3.3.3).
+    `write` is called in the association's task. `commit` may be called in another task, while the association's next
+    instance is being written, if the peer has negotiated several outstanding operations (PS3.7 D.3.3.3).
 
-    An `OSError` out of any of them is answered with 0xA700 or 0x0110; any other exception with 0x0110. After an
-    exception `discard` is called.
+    If one of them raises `OSError`, `discard` is called, and the response has the status 0xA700 or 0x0110; for any
+    other exception, the status is 0x0110.
 
     A sink that knows the Study Instance UID after `commit` may have it as `study_instance_uid`, for the log.
     """
 
     async def write(self, data: Buffer) -> None:
-        """Take some bytes of the data set, in order.
-
-        They are a view that is dead after the return; taking long holds the peer back.
-        """
+        """Append bytes of the data set. The view is valid until the return; a slow return throttles the peer."""
 
     async def commit(self) -> Status:
-        """Take note that the data set is complete. A success promises that it is safe."""
+        """Complete the instance and return its status. A success promises that the instance is safe."""
 
     async def discard(self) -> None:
-        """Forget the instance: the data set did not come to its end, or could not be taken."""
+        """Remove the instance: its data set is incomplete, or the sink has raised an exception."""
 
 
 @runtime_checkable
 class Storage(Protocol):
-    """Keeps instances: a folder, an archive, a handler."""
+    """Stores instances: a folder, an archive, a handler."""
 
     async def begin(self, operation: StoreOperation) -> Sink | Status:
-        """Decide on a request before its data set has come: give a sink, or the status that refuses the instance."""
+        """Return a sink for an instance whose data set follows, or the status that rejects it."""
 
 
 def study_of(target: Sink | Status) -> str | None:
-    """Return the Study Instance UID of an instance for the log, or None where its sink does not know it."""
+    """Return the Study Instance UID of an instance for the log, or None if its sink does not know it."""
     return getattr(target, "study_instance_uid", None)
 
 
@@ -54,7 +51,7 @@ _NO_ROOM: Final = frozenset((errno.ENOSPC, errno.EDQUOT))
 
 
 def status_of(error: OSError) -> Status:
-    """Tell the peer what kind of trouble the disk is in, in words of our own (PS3.4 B.2.3)."""
+    """Return the status for a failure of the disk (PS3.4 B.2.3), without the text of the system."""
     if error.errno in _NO_ROOM:
         return Status(OUT_OF_RESOURCES.code, "no space left to store the instance")
     return Status(PROCESSING_FAILURE.code, "the instance could not be written")

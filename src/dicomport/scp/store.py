@@ -54,8 +54,10 @@ from dicomport.wire import Buffer, CStoreRQ, Element
 __all__ = ["WRONG_SOP_CLASS", "StoreCounts", "StoreService"]
 
 
-WRONG_SOP_CLASS: Final = Status(SOP_CLASS_NOT_SUPPORTED.code, "SOP Class is not the one of the presentation context")
-_NOT_STORAGE: Final = Status(SOP_CLASS_NOT_SUPPORTED.code, "the SOP Class is not one of storage")
+WRONG_SOP_CLASS: Final = Status(
+    SOP_CLASS_NOT_SUPPORTED.code, "the SOP Class differs from that of the presentation context"
+)
+_NOT_STORAGE: Final = Status(SOP_CLASS_NOT_SUPPORTED.code, "not a storage SOP Class")
 _NO_DATA_SET: Final = Status(INVALID_OBJECT_INSTANCE.code, "the request has no data set")
 _UID_TOO_LONG: Final = Status(
     INVALID_OBJECT_INSTANCE.code, "SOP Instance UID is longer than 64 characters", (Element.AFFECTED_SOP_INSTANCE_UID,)

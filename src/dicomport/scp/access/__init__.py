@@ -1,1 +1,1 @@
-"""Access: rules for peers, acceptance, user identity, passwords."""
+"""Access to the receiver: rules for peers, acceptance of associations, user identities, passwords."""

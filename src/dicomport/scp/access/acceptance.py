@@ -1,4 +1,4 @@
-"""The answer to a request for an association: who may connect, who the user is, and then what is agreed on."""
+"""The response to an association request: the rule for the peer, its limit, the user identity, then negotiation."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dicomport.core import AcceptorPolicy, Negotiation, negotiate
 from dicomport.net import ConnectionSlot, Quota
 from dicomport.scp.access.peers import PeerRule, Rejection, certificate_names, match_rule
-from dicomport.scp.access.user_identity import UserIdentities
+from dicomport.scp.access.user_identity import UserIdentityAuthenticator
 from dicomport.scp.requests import AssociationInfo
 from dicomport.wire import AssociateRJ, AssociateRQ, Deviation, RejectReason, UserIdentityAC, UserIdentityRQ
 
@@ -16,40 +16,44 @@ __all__ = ["AccessControl"]
 
 
 class AccessControl:
-    """Lets requestors in by the rules of an SCP."""
+    """Accepts and rejects association requests by the rules of a server."""
 
-    def __init__(self, peers: Sequence[PeerRule], identities: UserIdentities | None, policy: AcceptorPolicy) -> None:
-        self._peers = peers
-        self._identities = identities
+    def __init__(
+        self, rules: Sequence[PeerRule], user_identity: UserIdentityAuthenticator | None, policy: AcceptorPolicy
+    ) -> None:
+        self._rules = rules
+        self._user_identity = user_identity
         self._policy = policy
         self._quotas = {
-            id(peer): Quota(str(number), f"by rule {peer.rule}", peer.associations)
-            for number, peer in enumerate(peers)
-            if peer.associations is not None
+            id(rule): Quota(str(number), f"by rule {rule.rule}", rule.associations)
+            for number, rule in enumerate(rules)
+            if rule.associations is not None
         }
-        """By the identity of the rule: two may be equal."""
+        """Quotas by `id` of the rule, because two rules may be equal."""
 
     async def answer(
-        self, request: AssociateRQ, association: AssociationInfo, slot: ConnectionSlot, notes: Counter[Deviation]
+        self, request: AssociateRQ, association: AssociationInfo, slot: ConnectionSlot, deviations: Counter[Deviation]
     ) -> tuple[PeerRule, Negotiation]:
-        """Give the rule that the requestor falls under, and the answer. `notes` counts tolerated deviations."""
+        """Return the first rule that matches the peer, and the response. `deviations` counts tolerated deviations."""
         names = certificate_names(association.tls_certificate, association.tls_fingerprint)
-        peer = match_rule(self._peers, request, association.host.strip("[]"), names)
-        if isinstance(peer, Rejection):
-            return _NOBODY, peer.negotiation
-        # Before anything is done for the peer that takes long.
-        if too_many := slot.admit(request.calling_ae_title, self._quotas.get(id(peer))):
-            return peer, Negotiation(_NO_MORE, None, too_many)
-        response = await self._identify(request.user_information.user_identity, association, peer)
+        rule = match_rule(self._rules, request, association.host.strip("[]"), names)
+        if isinstance(rule, Rejection):
+            return _NO_RULE, rule.negotiation
+        # The check of the user identity may be expensive: check the limits first.
+        if exceeded := slot.admit(request.calling_ae_title, self._quotas.get(id(rule))):
+            return rule, Negotiation(_LIMIT_EXCEEDED, None, exceeded)
+        response = await self._authenticate(request.user_information.user_identity, association, rule)
         if isinstance(response, Rejection):
-            return peer, response.negotiation
-        return peer, negotiate(request, peer.policy(self._policy), notes, user_identity_response=response)
+            return rule, response.negotiation
+        return rule, negotiate(request, rule.policy(self._policy), deviations, user_identity_response=response)
 
-    async def _identify(
-        self, identity: UserIdentityRQ | None, association: AssociationInfo, peer: PeerRule
+    async def _authenticate(
+        self, identity: UserIdentityRQ | None, association: AssociationInfo, rule: PeerRule
     ) -> UserIdentityAC | Rejection | None:
-        return None if self._identities is None else await self._identities.authenticate(identity, association, peer)
+        if self._user_identity is None:
+            return None
+        return await self._user_identity.authenticate(identity, association, rule)
 
 
-_NOBODY = PeerRule()
-_NO_MORE = AssociateRJ(RejectReason.LOCAL_LIMIT_EXCEEDED, transient=True)
+_NO_RULE = PeerRule()
+_LIMIT_EXCEEDED = AssociateRJ(RejectReason.LOCAL_LIMIT_EXCEEDED, transient=True)

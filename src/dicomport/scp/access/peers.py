@@ -1,4 +1,4 @@
-"""Who may connect, and what is taken of whom: rules, and one pure function that holds a request against them."""
+"""Rules for peers, and the pure function that finds the rule for an association request."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dicomport.scp.sinks import Storage
 from dicomport.standard import check_ae_title, sop_classes
 from dicomport.wire import AssociateRJ, AssociateRQ, RejectReason, SOPClassCommonExtendedNegotiation
 
-__all__ = ["Network", "PeerRule", "Rejection", "certificate_names", "match_rule", "network", "shown_certificate"]
+__all__ = ["Network", "PeerRule", "Rejection", "certificate_names", "match_rule", "network", "verified_certificate"]
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -25,74 +25,73 @@ _ANY: Final = "*"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerRule:
-    """A rule: whom it lets in, and what is taken of them. What is left out is no condition, and no restriction."""
+    """A rule for peers: conditions, and restrictions for the peers that fulfil them. Omitted ones do not apply."""
 
     rule: str = ""
-    """How the log names the rule."""
+    """Name of the rule in the log."""
     ae_title: str | None = None
-    """The calling AE title. It is the peer's own word, and no proof of anything."""
+    """Condition: the calling AE title. The peer chooses it, so it proves nothing."""
     networks: tuple[Network, ...] = ()
-    """Where the peer has to connect from: one of them."""
+    """Condition: the peer's address is in one of these networks."""
     certificate_names: tuple[str, ...] = ()
-    """What the peer's TLS certificate has to name, in its subject alternative names or its common name: one of them. Or
-    the certificate itself, "sha256:" and the digest of its DER in hexadecimal digits, with colons or without. A
-    certificate that was not verified names nobody."""
+    """Condition: the peer's verified TLS certificate has one of these, as a subject alternative name, as its common
+    name, or as its fingerprint: "sha256:" and the digest of its DER in hexadecimal digits, with or without colons."""
     sop_classes: Collection[str] | None = None
-    """UIDs of the storage classes that are taken, of all that the server takes. What is none, such as Verification, is
-    not restricted."""
+    """Restriction: UIDs of the accepted storage SOP Classes, of those that the server accepts. Other SOP Classes, such
+    as Verification, are not restricted."""
     transfer_syntaxes: Collection[str] | None = None
-    """UIDs of those that are taken, of all that the server takes."""
+    """Restriction: UIDs of the accepted transfer syntaxes, of those that the server accepts."""
     associations: int | None = None
-    """Most of them at the same time, of all who fall under the rule; the server's `Limits` count beside it."""
+    """Restriction: maximum associations at the same time of all peers of the rule, beside the server's `Limits`."""
     instance_bytes: int | None = None
-    """Longest data set, bytes; None is what the server's `Limits` say."""
+    """Restriction: maximum length of a data set, bytes (default: that of the server's `Limits`)."""
     storage: Storage | None = None
-    """Where the peer's instances go; None is where those of all go."""
+    """Storage of the peer's instances (default: the server's)."""
     user_identity_required: bool = True
-    """Where the server checks user identities: whether the peer has to give one. One that it gives is checked."""
+    """Condition: the peer sends a user identity, if the server checks them. One that is sent is always checked."""
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read AE[@ADDRESS/NET]: "CT1", "CT1@192.0.2.7", "CT1@2001:db8::/32", or with any AE title, "*@192.0.2.0/24".
+        """Parse AE[@ADDRESS/NET]: "CT1", "CT1@192.0.2.7", "CT1@2001:db8::/32", or for any AE title, "*@192.0.2.0/24".
 
         Raises `ValueError`.
         """
-        title, at, where = text.rpartition("@")
+        title, at, address = text.rpartition("@")
         if not at:
-            title, where = where, ""
+            title, address = address, ""
         return cls(
             rule=text,
             ae_title=None if title.strip() == _ANY else check_ae_title(title),
-            networks=(network(where),) if at else (),
+            networks=(network(address),) if at else (),
         )
 
     def allows_address(self, address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
-        """Whether the peer may connect from there."""
+        """Return whether the peer may connect from an address."""
         return not self.networks or any(address in network for network in self.networks)
 
     def allows_certificate(self, names: Collection[str]) -> bool:
-        """Whether a certificate with these names will do."""
-        wanted = set(map(_comparable, self.certificate_names))
-        return not wanted or not wanted.isdisjoint(map(_comparable, names))
+        """Return whether the rule allows a certificate with these names."""
+        allowed = set(map(_comparable, self.certificate_names))
+        return not allowed or not allowed.isdisjoint(map(_comparable, names))
 
     def allows_title(self, calling_ae_title: str) -> bool:
-        """Whether it is the peer's AE title."""
+        """Return whether the rule allows a calling AE title."""
         return self.ae_title is None or self.ae_title == calling_ae_title
 
-    def policy(self, of_all: AcceptorPolicy) -> AcceptorPolicy:
-        """Narrow the policy for all peers down to what is taken of this one."""
-        taken, syntaxes = self.transfer_syntaxes, of_all.transfer_syntaxes
-        if taken is not None and syntaxes is not None:
-            taken = frozenset(taken).intersection(syntaxes)
+    def policy(self, policy: AcceptorPolicy) -> AcceptorPolicy:
+        """Return the server's policy with the restrictions of this rule."""
+        syntaxes, all_syntaxes = self.transfer_syntaxes, policy.transfer_syntaxes
+        if syntaxes is None:
+            syntaxes = all_syntaxes
+        elif all_syntaxes is not None:
+            syntaxes = frozenset(syntaxes).intersection(all_syntaxes)
 
-        def takes(uid: str, kind: SOPClassCommonExtendedNegotiation | None) -> bool:
-            return self._takes(uid) and of_all.abstract_syntaxes(uid, kind)
+        def accepts(uid: str, common: SOPClassCommonExtendedNegotiation | None) -> bool:
+            return self._accepts(uid) and policy.abstract_syntaxes(uid, common)
 
-        return dataclasses.replace(
-            of_all, abstract_syntaxes=takes, transfer_syntaxes=syntaxes if taken is None else taken
-        )
+        return dataclasses.replace(policy, abstract_syntaxes=accepts, transfer_syntaxes=syntaxes)
 
-    def _takes(self, uid: str) -> bool:
+    def _accepts(self, uid: str) -> bool:
         if self.sop_classes is None or uid in self.sop_classes or sop_classes.known_as_other(uid) is not None:
             return True
         meant = sop_classes.misprint_of(uid)
@@ -101,58 +100,59 @@ class PeerRule:
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """A request that is refused as a whole: what the peer is told, and what the log says."""
+    """The rejection of an association request: the reason for the peer, and the text for the log."""
 
     reason: RejectReason
-    why: str
+    text: str
 
     @property
     def negotiation(self) -> Negotiation:
-        """The answer to the request."""
-        return Negotiation(AssociateRJ(self.reason), None, self.why)
+        """The response to the request."""
+        return Negotiation(AssociateRJ(self.reason), None, self.text)
 
 
 def match_rule(
-    peers: Sequence[PeerRule], request: AssociateRQ, address: str, certificate_names: Collection[str] = ()
+    rules: Sequence[PeerRule], request: AssociateRQ, address: str, certificate_names: Collection[str] = ()
 ) -> PeerRule | Rejection:
-    """Give the first rule that lets the requestor in, or the refusal (PS3.8 9.3.4).
+    """Return the first rule that allows the requestor, or the rejection (PS3.8 9.3.4).
 
-    What the requestor can't just claim is looked at first. So from a wrong address, and with a wrong certificate, it
-    learns nothing of the AE titles that would do. `address` is without a port.
+    The address, without a port, and the certificate are checked before the AE title, which any requestor can claim: a
+    requestor with a wrong address or certificate learns nothing about the allowed AE titles.
     """
     title = request.calling_ae_title
-    here = ipaddress.ip_address(address)
-    near = [peer for peer in peers if peer.allows_address(here)]
-    known = [peer for peer in near if peer.allows_certificate(certificate_names)]
-    for peer in known:
-        if peer.allows_title(title):
-            return peer
-    meant = ", ".join(peer.rule for peer in peers if peer.ae_title == title)
-    hint = f" (rule {meant} is for it, but not from there or not with this certificate)" if meant else ""
-    if peers and not near:
-        why = f"no rule allows the address {address}, whence calling AE title {title!r}{hint}"
-        return Rejection(RejectReason.USER_NO_REASON, f"{why}: {_advice(title, address)}")
-    if peers and not known:
-        shown = ", ".join(certificate_names) or "nobody"
-        why = f"no rule for {address} allows a certificate that names {shown}, with calling AE title {title!r}{hint}"
-        return Rejection(RejectReason.USER_NO_REASON, f"{why}: {_advice(title, address)}")
-    why = f"calling AE title {title!r} from {address} matches no rule{hint}"
-    return Rejection(RejectReason.CALLING_AE_TITLE_NOT_RECOGNIZED, f"{why}: {_advice(title, address)}")
+    parsed = ipaddress.ip_address(address)
+    by_address = [rule for rule in rules if rule.allows_address(parsed)]
+    by_certificate = [rule for rule in by_address if rule.allows_certificate(certificate_names)]
+    for rule in by_certificate:
+        if rule.allows_title(title):
+            return rule
+    same_title = ", ".join(rule.rule for rule in rules if rule.ae_title == title)
+    hint = f" (rule {same_title} has this AE title, but another address or certificate)" if same_title else ""
+    reason = RejectReason.USER_NO_REASON
+    if rules and not by_address:
+        text = f"no rule allows the address {address}, calling AE title {title!r}{hint}"
+    elif rules and not by_certificate:
+        shown = ", ".join(certificate_names) or "no name"
+        text = f"no rule for {address} allows a certificate with {shown}, calling AE title {title!r}{hint}"
+    else:
+        reason = RejectReason.CALLING_AE_TITLE_NOT_RECOGNIZED
+        text = f"calling AE title {title!r} from {address} matches no rule{hint}"
+    return Rejection(reason, f"{text}: {_advice(title, address)}")
 
 
 def _advice(title: str, address: str) -> str:
-    """Say how to let the peer in, in words that can be given to a shell: the title is whatever the peer likes."""
+    """Describe how to allow the peer, quoted for a shell, because the peer chooses the title."""
     try:
         check_ae_title(title)
     except ValueError:
-        return "it is no AE title that could be allowed, only any with --allow-any"
+        return "this is not a valid AE title; only --allow-any accepts it"
     if title == _ANY:
-        return "it can't be told from any other, only any be allowed with --allow-any"
+        return 'in a rule, "*" means any AE title; only --allow-any accepts this peer'
     return f"allow it with --allow {shlex.quote(f'{title}@{address}')}"
 
 
 def network(text: str) -> Network:
-    """Read an address or a network, "192.0.2.7" or "2001:db8::/32". Raises `ValueError`."""
+    """Parse an address or a network, "192.0.2.7" or "2001:db8::/32". Raises `ValueError`."""
     try:
         return ipaddress.ip_network(text)
     except ValueError:
@@ -161,13 +161,13 @@ def network(text: str) -> Network:
         wider = ipaddress.ip_network(text, strict=False)
     except ValueError:
         raise ValueError(
-            f"{text!r} is no address and no network, such as 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32"
+            f"{text!r} is not an address or network, such as 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32"
         ) from None
-    raise ValueError(f"{text!r} has bits beyond its network: {wider} is one")
+    raise ValueError(f"{text!r} has bits outside its network mask; the network is {wider}")
 
 
-def shown_certificate(tls: ssl.SSLSocket | None) -> tuple[Mapping[str, Any] | None, str]:
-    """Give the certificate that a peer has shown and that was verified, and its fingerprint."""
+def verified_certificate(tls: ssl.SSLSocket | None) -> tuple[Mapping[str, Any] | None, str]:
+    """Return the peer's certificate if it was verified, otherwise None, and its fingerprint."""
     certificate = None if tls is None else tls.getpeercert()
     if tls is None or not certificate:
         return None, ""
@@ -175,9 +175,9 @@ def shown_certificate(tls: ssl.SSLSocket | None) -> tuple[Mapping[str, Any] | No
 
 
 def certificate_names(certificate: Mapping[str, Any] | None, fingerprint: str = "") -> tuple[str, ...]:
-    """List whom a verified certificate names, and its fingerprint (RFC 5280 4.2.1.6, 4.1.2.6).
+    """Return the names of a verified certificate, and its fingerprint (RFC 5280 4.2.1.6, 4.1.2.6).
 
-    The certificate is as `ssl.SSLSocket.getpeercert` gives it, the fingerprint as in `AssociationInfo`.
+    `certificate` is as from `ssl.SSLSocket.getpeercert`, `fingerprint` as in `AssociationInfo`.
     """
     if certificate is None:
         return ()
@@ -185,7 +185,7 @@ def certificate_names(certificate: Mapping[str, Any] | None, fingerprint: str = 
     subject: Iterable[tuple[tuple[str, str], ...]] = certificate.get("subject", ())
     common = (value for part in subject for key, value in part if key == "commonName")
     names = dict.fromkeys((*(value for _, value in alternative), *common))
-    # What an authority writes into a name must not pass for the fingerprint of another's certificate.
+    # A name in a certificate must not be mistaken for the fingerprint of another certificate.
     genuine = (name for name in names if not _comparable(name).startswith(_FINGERPRINT))
     return (*genuine, *([fingerprint] if fingerprint else ()))
 
