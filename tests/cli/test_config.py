@@ -115,7 +115,7 @@ def test_every_long_option_is_a_setting(tmp_path: Path) -> None:
         ("ae-title = ['X']", r"ae-title = \['X'\]: expected text in quotes, or a number"),
         ("allow = 'CT1'", "allow = 'CT1': expected an array in brackets"),
         ("allow = ['CT1', 2026-01-01]", r"allow = datetime.date\(2026, 1, 1\): expected text"),
-        ("allow = ['CT1@x']", r"allow = \['CT1@x'\]: 'x' is no address and no network, such as 192.0.2.7"),
+        ("allow = ['CT1@x']", r"allow = \['CT1@x'\]: 'x' is not an address or network, such as 192.0.2.7"),
         ("allow-any = 'yes'", "allow-any = 'yes': expected true or false"),
         ("durability = 'none'", "durability = 'none': 'none' is not one of 'fsync'"),
         ("min-free = 'lots'", "min-free = 'lots': 'lots' is not a valid size; expected a number"),
@@ -197,7 +197,7 @@ def test_a_table_says_who_a_peer_is_and_what_is_taken_of_it(tmp_path: Path) -> N
         ("networks = '192.0.2.7'", "networks = '192.0.2.7': expected an array in brackets"),
         ("networks = []", r"networks = \[\]: expected at least one value"),
         ("certificate = []", r"certificate = \[\]: expected at least one value"),
-        ("networks = ['192.0.2.7/24']", "networks = '192.0.2.7/24': .* bits beyond its network: 192.0.2.0/24 is one"),
+        ("networks = ['192.0.2.7/24']", "networks = '192.0.2.7/24': .* bits outside its network mask; the network is 192.0.2.0/24"),
         ("networks = [7]", "networks = 7: expected text in quotes"),
         ("certificate = [' ']", "certificate = ' ': expected a name in the peer's TLS certificate"),
         (
@@ -255,7 +255,7 @@ def test_each_peer_has_what_its_table_says(tmp_path: Path) -> None:
     assert code == 0
     assert "rule=peers.ct" in err
     assert "rule=MR1" in err
-    assert "rule peers.far is for it" in err
+    assert "rule peers.far has this AE title" in err
     for archive, modality in ((tmp_path / "of ct", "CT"), (tmp_path / "main", "MR")):
         listed = dicomport("archive", "ls", "--archive", archive, "--level", "series", "--json")
         [series] = map(json.loads, listed.stdout.splitlines())
@@ -320,4 +320,4 @@ def test_settings_of_tls_are_taken_from_the_file_and_certificates_decide(tmp_pat
             assert dicomport("echoscu", "-aet", title, *shown, "127.0.0.1", found.port).returncode == code
         _, _, err = found.stop()
     assert "calling AE title 'MR1' from 127.0.0.1 matches no rule" in err
-    assert "no rule for 127.0.0.1 allows a certificate that names mr1.example" in err
+    assert "no rule for 127.0.0.1 allows the certificate names mr1.example" in err

@@ -64,11 +64,11 @@ def test_a_rule_may_be_text(text: str, ae_title: str | None, networks: tuple[str
         ("@192.0.2.7", "at least one character"),
         ("A" * 17, "17 characters; the maximum is 16"),
         ("CT\n1", "invalid characters"),
-        ("CT1@", "'' is no address and no network"),
-        ("CT1@ct1.example", "'ct1.example' is no address and no network, such as 192.0.2.7"),
-        ("CT1@192.0.2.256", "no address"),
-        ("CT1@192.0.2.0/33", "no address"),
-        ("CT1@192.0.2.7/24", r"'192.0.2.7/24' has bits beyond its network: 192.0.2.0/24 is one"),
+        ("CT1@", "'' is not an address or network"),
+        ("CT1@ct1.example", "'ct1.example' is not an address or network, such as 192.0.2.7"),
+        ("CT1@192.0.2.256", "not an address"),
+        ("CT1@192.0.2.0/33", "not an address"),
+        ("CT1@192.0.2.7/24", r"'192.0.2.7/24' has bits outside its network mask; the network is 192.0.2.0/24"),
     ],
 )
 def test_what_is_no_rule_is_said_at_once(text: str, problem: str) -> None:
@@ -132,13 +132,13 @@ def test_the_log_says_what_would_let_the_requestor_in() -> None:
         "calling AE title 'X' from 203.0.113.9 matches no rule: allow it with --allow X@203.0.113.9"
     )
     assert why(peers[:1], "X", "203.0.113.9") == (
-        "no rule allows the address 203.0.113.9, whence calling AE title 'X': allow it with --allow X@203.0.113.9"
+        "no rule allows the address 203.0.113.9, calling AE title 'X': allow it with --allow X@203.0.113.9"
     )
-    assert "rule CT1@192.0.2.0/24 is for it, but not from there" in why(peers, "CT1", "2001:db8::1")
+    assert "rule CT1@192.0.2.0/24 has this AE title, but another address" in why(peers, "CT1", "2001:db8::1")
     sure = [PeerRule(rule="peers.ct", ae_title="CT1", certificate_names=("ct1.example",))]
-    assert "allows a certificate that names nobody" in why(sure, "CT1", "192.0.2.7")
-    assert "rule peers.ct is for it" in why(sure, "CT1", "192.0.2.7")
-    assert "allows a certificate that names b, a" in why(sure, "CT1", "192.0.2.7", ("b", "a"))
+    assert "allows a peer without a verified certificate" in why(sure, "CT1", "192.0.2.7")
+    assert "rule peers.ct has this AE title" in why(sure, "CT1", "192.0.2.7")
+    assert "allows the certificate names b, a" in why(sure, "CT1", "192.0.2.7", ("b", "a"))
 
 
 @pytest.mark.parametrize(
@@ -147,10 +147,10 @@ def test_the_log_says_what_would_let_the_requestor_in() -> None:
         ("$(reboot)", "--allow '$(reboot)@192.0.2.7'"),
         ("';id;'", """--allow ''"'"';id;'"'"'@192.0.2.7'"""),
         ("CT 1", "--allow 'CT 1@192.0.2.7'"),
-        ("*", "only any be allowed with --allow-any"),
-        ("", "it is no AE title that could be allowed"),
-        ("A\nB", "it is no AE title that could be allowed"),
-        ("\x1b[2J", "it is no AE title that could be allowed"),
+        ("*", "only --allow-any accepts this peer"),
+        ("", "this is not a valid AE title"),
+        ("A\nB", "this is not a valid AE title"),
+        ("\x1b[2J", "this is not a valid AE title"),
     ],
 )
 def test_the_advice_can_be_given_to_a_shell(title: str, advice: str) -> None:

@@ -128,7 +128,7 @@ class StorageSCP:
         """
         if allow is None and not (allow_any or is_loopback(host)):
             raise ValueError(
-                f"other machines can reach {host or 'this address'}: name the peers that may connect (allow), or allow any (allow_any)"
+                f"other machines can reach {host or 'this address'}: pass those that may connect (allow) or allow_any"
             )
         rules = [rule if isinstance(rule, PeerRule) else PeerRule.parse(rule) for rule in allow or ()]
         if allow is None or allow_any:

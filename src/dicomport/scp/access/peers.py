@@ -132,8 +132,9 @@ def match_rule(
     if rules and not by_address:
         text = f"no rule allows the address {address}, calling AE title {title!r}{hint}"
     elif rules and not by_certificate:
-        shown = ", ".join(certificate_names) or "no name"
-        text = f"no rule for {address} allows a certificate with {shown}, calling AE title {title!r}{hint}"
+        names = ", ".join(certificate_names)
+        shown = f"the certificate names {names}" if names else "a peer without a verified certificate"
+        text = f"no rule for {address} allows {shown}, calling AE title {title!r}{hint}"
     else:
         reason = RejectReason.CALLING_AE_TITLE_NOT_RECOGNIZED
         text = f"calling AE title {title!r} from {address} matches no rule{hint}"
