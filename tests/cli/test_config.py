@@ -197,7 +197,10 @@ def test_a_table_says_who_a_peer_is_and_what_is_taken_of_it(tmp_path: Path) -> N
         ("networks = '192.0.2.7'", "networks = '192.0.2.7': expected an array in brackets"),
         ("networks = []", r"networks = \[\]: expected at least one value"),
         ("certificate = []", r"certificate = \[\]: expected at least one value"),
-        ("networks = ['192.0.2.7/24']", "networks = '192.0.2.7/24': .* bits outside its network mask; the network is 192.0.2.0/24"),
+        (
+            "networks = ['192.0.2.7/24']",
+            "networks = '192.0.2.7/24': .* bits outside its network mask; the network is 192.0.2.0/24",
+        ),
         ("networks = [7]", "networks = 7: expected text in quotes"),
         ("certificate = [' ']", "certificate = ' ': expected a name in the peer's TLS certificate"),
         (
