@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 from tests.archive.sending import LONG, Receiver, bytes_of, files, findings, instance, left_over, receiver, rows
 from tests.files.faults import Disk, Fault
+from tests.scp.messages import request
 
 from dicomport import Durability
 from dicomport.archive import Archive, ArchiveOptions, Duplicates, Index, quarantined, storage
@@ -354,10 +355,12 @@ def test_left_over_files_are_swept_at_start_up(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("size", [1000, len(LONG)])
 def test_of_an_instance_that_breaks_off_nothing_is_left(received: Receiver, size: int) -> None:
-    from tests.scp.peer import Peer, context, in_fragments, request, store_command
+    from tests.scp.messages import context, in_fragments, store_command
 
-    with Peer(received.port) as peer:
-        peer.associate(request(context(3, "1.2.840.10008.5.1.4.1.1.2")))
+    from dicomport.testing import ScriptedSCU
+
+    with ScriptedSCU("127.0.0.1", received.port) as peer:
+        peer.associate(request=request(context(3, "1.2.840.10008.5.1.4.1.1.2")))
         peer.send(store_command(), in_fragments(3, bytes_of(instance(pixels=LONG[:size])), 1000)[:-500])
         peer.abort()
     assert received.send(instance("1.2.3.5")) == [0x0000]

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 import pytest
 from tests.core.messages import CT
 from tests.encoding.encode import EXPLICIT, element
-from tests.scp.peer import Peer, request
+from tests.scp.messages import request
 
 from dicomport import StorageSCP
 from dicomport.archive import (
@@ -28,6 +28,7 @@ from dicomport.archive import (
     Policy,
     Record,
 )
+from dicomport.testing import ScriptedSCU
 
 T = TypeVar("T")
 
@@ -352,9 +353,9 @@ async def tell(hooks: Hooks, root: Path, options: ArchiveOptions, *data_sets: by
     """Store data sets one after the other, all as instance 1.2.3.4, and give what they were answered with."""
 
     def send(port: int) -> list[int]:
-        with Peer(port) as peer:
-            peer.associate(request(calling="CT1"))
-            statuses = [peer.store(data=data).status for data in data_sets]
+        with ScriptedSCU("127.0.0.1", port) as peer:
+            peer.associate(request=request(calling="CT1"))
+            statuses = [peer.store("1.2.3.4", data).status for data in data_sets]
             peer.release()
         return statuses
 
@@ -420,9 +421,9 @@ def test_a_study_is_complete_after_its_association_was_lost(tmp_path: Path) -> N
         archive = Archive(tmp_path, hooks=hooks)
 
         def send(port: int) -> None:
-            with Peer(port) as peer:
+            with ScriptedSCU("127.0.0.1", port) as peer:
                 peer.associate()
-                peer.store(data=ONE)
+                peer.store("1.2.3.4", ONE)
                 peer.reset()
 
         async with hooks, StorageSCP(archive, port=0, on_association_end=hooks.association_ended) as scp:

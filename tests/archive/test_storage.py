@@ -37,13 +37,14 @@ from tests.encoding.encode import (
     header,
 )
 from tests.files.test_names import HOSTILE
-from tests.scp.peer import Peer, context, in_fragments, request, store_elements
+from tests.scp.messages import context, in_fragments, request, store_elements
 
 from dicomport import NotSendableError, blocking, sop_classes
 from dicomport.archive import ArchiveOptions, Check, Checks, Duplicates, Layout, Policy
 from dicomport.archive import quarantined as entries
 from dicomport.files import Durability, read_part10
 from dicomport.scu import Instance, instance_from_path
+from dicomport.testing import ScriptedSCU
 from dicomport.wire import CStoreRSP
 
 DATA: Final = Path(pydicom.__file__).parent / "data"
@@ -390,11 +391,11 @@ ON_THE_WIRE: Final = [
 
 
 def send_raw(received: Receiver, uid: str, data: bytes) -> int:
-    with Peer(received.port) as peer:
-        peer.associate(request(context(3, CT, EXPLICIT)))
+    with ScriptedSCU("127.0.0.1", received.port) as peer:
+        peer.associate(request=request(context(3, CT, EXPLICIT)))
         elements = store_elements() | {0x1000: uid.encode("latin-1")}
         peer.send(p_data(pdv(3, LAST_COMMAND, command_set(elements))), in_fragments(3, data, 16_000))
-        status = peer.answer(CStoreRSP).status
+        status = peer.expect(CStoreRSP).command.status
         peer.release()
         return status
 
@@ -627,10 +628,10 @@ def test_d7_a_character_set_has_no_effect_on_reception(received: Receiver, chara
 @pytest.mark.parametrize("fragment", [100, 16_384, 1 << 20])
 def test_d8_in_pdus_of_any_size(received: Receiver, fragment: int) -> None:
     data = bytes_of(instance(pixels=LONG[: 60_000 if fragment == 100 else len(LONG)]))
-    with Peer(received.port) as peer:
-        peer.associate(request(context(3, CT, EXPLICIT)))
+    with ScriptedSCU("127.0.0.1", received.port) as peer:
+        peer.associate(request=request(context(3, CT, EXPLICIT)))
         # The receiver announces less than 1 MiB; larger fragments are the sender's fault, so they are cut.
         command = p_data(pdv(3, LAST_COMMAND, command_set(store_elements())))
         peer.send(command, in_fragments(3, data, min(fragment, 65_000)))
-        assert peer.answer(CStoreRSP).status == 0x0000
+        assert peer.expect(CStoreRSP).command.status == 0x0000
     assert stored_bytes(received.root / NAME) == data

@@ -15,11 +15,12 @@ import pytest
 from click.testing import CliRunner
 from tests.core.messages import CT
 from tests.encoding.encode import EXPLICIT, element
-from tests.scp.peer import Peer, request
+from tests.scp.messages import request
 
 from dicomport import StorageSCP
 from dicomport.archive import Archive, ArchiveOptions, Check, Checks, HookError, Policy
 from dicomport.cli.receiver.hooks import command_hook, command_hooks, hook_options, split_command
+from dicomport.testing import ScriptedSCU
 
 PATIENCE: Final = 60.0
 """Seconds: only a test that fails waits that long."""
@@ -232,10 +233,10 @@ def test_f7_what_peers_say_is_data_and_never_interpreted(tmp_path: Path) -> None
 
     def send(port: int) -> None:
         for number, (title, patient) in enumerate(zip(calling, patients, strict=True)):
-            with Peer(port) as peer:
-                peer.associate(request(calling=title))
+            with ScriptedSCU("127.0.0.1", port) as peer:
+                peer.associate(request=request(calling=title))
                 uid = f"1.2.3.{number}"
-                assert peer.store(sop_instance=uid, data=data_set(uid, patient)).status == 0x0000
+                assert peer.store(uid, data_set(uid, patient)).status == 0x0000
                 peer.release()
 
     run(lambda: receive(root, python(APPEND, instances), python(APPEND, studies), send))
@@ -261,12 +262,12 @@ def test_f7_uids_that_are_none_are_data_too_where_they_are_accepted(tmp_path: Pa
     options = ArchiveOptions(checks=Checks(dict.fromkeys(Check, Policy.ACCEPT) if accepted else {}))
 
     def send(port: int) -> None:
-        with Peer(port) as peer:
+        with ScriptedSCU("127.0.0.1", port) as peer:
             peer.associate()
             for message_id, uid in enumerate(uids, 1):
-                status = peer.store(message_id, uid, data_set(uid, "P1")).status
+                status = peer.store(uid, data_set(uid, "P1"), message_id=message_id).status
                 assert status == (0xB007 if accepted else 0x0117)
-            assert peer.store(99, "1.2.3", data_set("1.2.3", "P1")).status == 0x0000
+            assert peer.store("1.2.3", data_set("1.2.3", "P1"), message_id=99).status == 0x0000
             peer.release()
 
     run(lambda: receive(root, python(APPEND, calls), None, send, options))
@@ -283,9 +284,9 @@ def test_a_command_that_fails_is_logged_and_the_sender_knows_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     def send(port: int) -> None:
-        with Peer(port) as peer:
+        with ScriptedSCU("127.0.0.1", port) as peer:
             peer.associate()
-            assert peer.store(sop_instance="1.2.3", data=data_set("1.2.3", "P1")).status == 0x0000
+            assert peer.store("1.2.3", data_set("1.2.3", "P1")).status == 0x0000
             peer.release()
 
     with caplog.at_level(logging.WARNING, "dicomport"):

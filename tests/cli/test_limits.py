@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 from tests.cli.commands import FILES, dicomport, receiver
-from tests.scp.peer import Peer, request, store_command
+from tests.scp.messages import request, store_command
 
-from dicomport.wire import AssociateAC, AssociateRJ, RejectReason
+from dicomport.testing import ScriptedSCU
+from dicomport.wire import Abort, AssociateAC, AssociateRJ, RejectReason
 
 CT = FILES / "CT_small.dcm"
 
@@ -24,8 +25,9 @@ def test_as_many_associations_as_there_may_be_in_all_from_one_address_and_with_o
             ("127.0.0.2", "D", ""),
             ("127.0.0.3", "E", "in all"),
         ):
-            peer = stack.enter_context(Peer(int(found.port), source=host))
-            reply = peer.ask(request(calling=calling))
+            peer = stack.enter_context(ScriptedSCU("127.0.0.1", int(found.port), source=host))
+            peer.send(request(calling=calling))
+            reply = peer.receive()
             if limit:
                 limits.append(limit)
                 assert reply == AssociateRJ(RejectReason.LOCAL_LIMIT_EXCEEDED, transient=True)
@@ -53,12 +55,12 @@ def test_an_instance_that_is_too_long_is_refused(tmp_path: Path) -> None:
 )
 def test_each_timer_has_a_flag_and_a_line_in_the_log(tmp_path: Path, options: tuple[str, ...], timer: str) -> None:
     with receiver(tmp_path / "archive", "-v", *options) as found:
-        with Peer(int(found.port)) as peer:
+        with ScriptedSCU("127.0.0.1", int(found.port)) as peer:
             if timer != "ARTIM":
                 peer.associate()
                 peer.send(store_command() if timer == "progress" else b"")
-                peer.read_abort()
-            assert peer.read() is None
+                peer.expect(Abort)
+            assert peer.receive() is None
         _, _, err = found.stop()
     assert f"the {timer} timer expired after 0.2 s" in err
     assert f"timer.{timer}: 1" in err
@@ -76,11 +78,12 @@ def test_where_the_hard_limit_is_low_there_are_fewer_associations_and_that_is_to
     wrapper = ("bash", "-c", 'ulimit -n 160; exec "$@"', "bash")
     options = ("--max-half-open", "50", "--max-associations-per-address", "1000")
     with receiver(tmp_path / "archive", *options, wrapper=wrapper) as found:
-        peers = [Peer(int(found.port)) for _ in range(5)]
+        peers = [ScriptedSCU("127.0.0.1", int(found.port)) for _ in range(5)]
         for peer in peers:
             peer.associate()
-        with Peer(int(found.port)) as one_more:
-            assert isinstance(one_more.ask(), AssociateRJ)
+        with ScriptedSCU("127.0.0.1", int(found.port)) as one_more:
+            one_more.send(request())
+            assert isinstance(one_more.receive(), AssociateRJ)
         for peer in peers:
             peer.release()
             peer.socket.close()

@@ -10,9 +10,10 @@ import pytest
 from tests.cli.commands import FILES, dicomport, receiver
 from tests.core.messages import CT as CT_CLASS
 from tests.core.messages import VERIFICATION, command_set, number, p_data, pdv, uid
-from tests.scp.peer import Peer, context, request
+from tests.scp.messages import DATA_SET, context, request
 
 from dicomport import testing
+from dicomport.testing import ScriptedSCU
 from dicomport.wire import AssociateRQ, CStoreRQ, UserInformation
 
 CT: Final = FILES / "CT_small.dcm"
@@ -53,13 +54,14 @@ def be_hostile(port: int) -> None:
         context(5, f"1.2.840{FORGED}"),
         context(7, "1.2" * 20000),
     )
-    with Peer(port) as peer:
-        peer.associate(request(*contexts, calling=TITLE, called=TITLE, items=items))
-        assert peer.store(1, "1.2\x1b[2J\r").status
-        assert peer.store(1, FORGED).status
+    with ScriptedSCU("127.0.0.1", port) as peer:
+        peer.associate(request=request(*contexts, calling=TITLE, called=TITLE, items=items))
+        assert peer.store("1.2\x1b[2J\r", DATA_SET).status
+        assert peer.store(FORGED, DATA_SET).status
         peer.release()
-    with Peer(port) as peer:
-        peer.ask(replace(request(*contexts, calling=TITLE, items=items), application_context=f"1.2{FORGED}"))
+    with ScriptedSCU("127.0.0.1", port) as peer:
+        peer.send(replace(request(*contexts, calling=TITLE, items=items), application_context=f"1.2{FORGED}"))
+        peer.receive()
 
 
 def test_no_peer_can_forge_a_line_of_the_receivers_log(tmp_path: Path) -> None:

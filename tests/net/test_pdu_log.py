@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.core.associations import POLICY
 from tests.core.messages import CT, EXPLICIT, IMPLICIT, RELEASE_RQ, USER_ABORT, VERIFICATION, p_data, pdv
-from tests.scp.peer import STORE, context, in_fragments, request, store_command
+from tests.scp.messages import STORE, context, in_fragments, request, store_command
 
 from dicomport.core import Association, Role, negotiate
 from dicomport.net import association

@@ -24,7 +24,7 @@ from tests.core.messages import (
     uid,
 )
 from tests.robustness.attacks import Attack, data_set, sent
-from tests.scp.peer import store_elements
+from tests.scp.messages import store_elements
 from tests.scu.data import part10
 
 from dicomport.testing import GoneError, Message, Peer, ScriptedSCP, ScriptedSCU, in_turn, response

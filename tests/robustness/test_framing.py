@@ -27,7 +27,7 @@ from tests.core.messages import (
     pdv,
 )
 from tests.robustness.attacks import Attack, data_set, sent
-from tests.scp.peer import store_elements
+from tests.scp.messages import store_elements
 from tests.scu.data import part10
 
 import dicomport

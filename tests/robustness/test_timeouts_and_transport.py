@@ -20,7 +20,7 @@ from tests.archive.sending import instance
 from tests.certificates import Files
 from tests.core.messages import DATA, LAST_COMMAND, LAST_DATA, command_set, p_data, pdv
 from tests.robustness.attacks import Attack, Target, data_set, receiver, sent
-from tests.scp.peer import store_elements
+from tests.scp.messages import store_elements
 from tests.scu.data import part10
 
 from dicomport.testing import GoneError, Peer, ScriptedSCP, ScriptedSCU, acceptance, association_request

@@ -18,11 +18,10 @@ from tests.core.messages import (
     pdv,
     uid,
 )
-from tests.scp.peer import (
+from tests.scp.messages import (
     DATA_SET,
     ECHO,
     STORE,
-    Peer,
     command_fragments,
     context,
     in_fragments,
@@ -33,12 +32,19 @@ from tests.scp.peer import (
 from tests.scp.storages import Recorder
 
 from dicomport import StorageSCP
-from dicomport.wire import CEchoRSP, Command, CStoreRSP, Deviation, RawCommand, encode
+from dicomport.testing import Message, ScriptedSCU
+from dicomport.wire import Abort, CEchoRSP, Command, CStoreRSP, Deviation, NActionRSP, RawCommand, encode
 
 MR: Final = "1.2.840.10008.5.1.4.1.1.4"
 
 NO_DATA_SET: Final = number(0x0101)
 FOLLOWS: Final = number(0x0001)
+
+
+def response_to(peer: ScriptedSCU) -> Command | RawCommand:
+    heard = peer.receive()
+    assert isinstance(heard, Message)
+    return heard.command
 
 
 def command(elements: dict[int, bytes], context_id: int = STORE) -> bytes:
@@ -197,27 +203,27 @@ def test_what_is_refused(
     port: int, storage: Recorder, sent: bytes, answered: tuple[int, int, int, tuple[int, ...]]
 ) -> None:
     begun = len(storage.operations)
-    with Peer(port) as peer:
+    with ScriptedSCU("127.0.0.1", port) as peer:
         peer.associate()
         for _ in range(2):
             peer.send(sent)
-            answer = peer.read_command()
+            answer = response_to(peer)
             assert statuses(answer) == answered
             assert not answer.has_data_set
         assert len(storage.operations) == begun
-        assert peer.store(42).status == 0x0000
+        assert peer.store("1.2.3.4", DATA_SET, message_id=42).status == 0x0000
         peer.release()
     assert len(storage.operations) == begun + 1
 
 
 def test_a_refusal_gives_the_uids_back_as_they_came(port: int) -> None:
-    with Peer(port) as peer:
+    with ScriptedSCU("127.0.0.1", port) as peer:
         peer.associate()
         peer.send(command(without(x0002=uid(MR), x1000=b"1.2.3 ")), data_set())
-        answer = peer.answer(CStoreRSP)
+        answer = peer.expect(CStoreRSP).command
         assert (answer.affected_sop_class_uid, answer.affected_sop_instance_uid) == (MR, "1.2.3")
         peer.send(command(without(0x1000)), data_set())
-        answer = peer.answer(CStoreRSP)
+        answer = peer.expect(CStoreRSP).command
         assert (answer.affected_sop_class_uid, answer.affected_sop_instance_uid) == (CT, "")
         action = {
             0x0003: uid(CT),
@@ -229,24 +235,24 @@ def test_a_refusal_gives_the_uids_back_as_they_came(port: int) -> None:
         }
         # An N-ACTION-RSP has Affected UIDs where the request has Requested ones (PS3.7 10.3.4.2).
         peer.send(command(action))
-        raw = peer.read_command().to_raw()  # type: ignore[union-attr]  # it is one that the wire knows
+        raw = peer.expect(NActionRSP).command.to_raw()
         assert (raw.elements[0x0002], raw.elements[0x1000]) == (uid(CT), uid("1.2.3"))
 
 
 def test_a_uid_of_64_characters_is_taken(port: int, storage: Recorder) -> None:
     longest = LONG_UID[:64]
-    with Peer(port) as peer:
+    with ScriptedSCU("127.0.0.1", port) as peer:
         peer.associate()
-        assert peer.store(1, longest).affected_sop_instance_uid == longest
+        assert peer.store(longest, DATA_SET).affected_sop_instance_uid == longest
     assert storage.data[longest] == DATA_SET
 
 
 @pytest.mark.parametrize("padding", [b"\0", b" ", b"\0\0\0"])
 def test_padding_is_no_part_of_a_uid(port: int, storage: Recorder, padding: bytes) -> None:
-    with Peer(port) as peer:
+    with ScriptedSCU("127.0.0.1", port) as peer:
         peer.associate()
         peer.send(command(with_({0x1000: b"1.2.3.44" + padding, 0x0002: CT.encode() + padding})), data_set())
-        assert peer.answer(CStoreRSP).status == 0x0000
+        assert peer.expect(CStoreRSP).command.status == 0x0000
     assert storage.operations[-1].sop_instance_uid == "1.2.3.44"
     assert storage.operations[-1].sop_class_uid == CT
 
@@ -264,10 +270,14 @@ TOLERATED: Final = {
 
 @pytest.mark.parametrize(("sent", "deviation"), TOLERATED.values(), ids=TOLERATED)
 def test_what_is_put_up_with_is_counted(caplog: pytest.LogCaptureFixture, sent: bytes, deviation: Deviation) -> None:
-    with StorageSCP(Recorder(), port=0).in_thread() as scp, caplog.at_level(logging.INFO), Peer(scp.port) as peer:
+    with (
+        StorageSCP(Recorder(), port=0).in_thread() as scp,
+        caplog.at_level(logging.INFO),
+        ScriptedSCU("127.0.0.1", scp.port) as peer,
+    ):
         peer.associate()
         peer.send(p_data(pdv(STORE, LAST_COMMAND, sent)), data_set())
-        assert peer.answer(CStoreRSP).status == 0x0000
+        assert peer.expect(CStoreRSP).command.status == 0x0000
         peer.release()
     assert deviations(caplog) == {deviation: 1}
 
@@ -308,11 +318,15 @@ C_FIND_RSP_WITH_DATA: Final = (
     ids=["C-CANCEL", "C-STORE-RSP", "C-FIND-RSP with a data set"],
 )
 def test_what_is_never_answered(caplog: pytest.LogCaptureFixture, sent: bytes, counted: dict[Deviation, int]) -> None:
-    with StorageSCP(Recorder(), port=0).in_thread() as scp, caplog.at_level(logging.INFO), Peer(scp.port) as peer:
+    with (
+        StorageSCP(Recorder(), port=0).in_thread() as scp,
+        caplog.at_level(logging.INFO),
+        ScriptedSCU("127.0.0.1", scp.port) as peer,
+    ):
         peer.associate()
         peer.send(sent)
         # The one answer that comes is to this.
-        assert peer.store(42).message_id_being_responded_to == 42
+        assert peer.store("1.2.3.4", DATA_SET, message_id=42).message_id_being_responded_to == 42
         peer.release()
     assert deviations(caplog) == counted
 
@@ -355,26 +369,26 @@ def test_what_cannot_be_answered_ends_the_association_and_stores_nothing(
     port: int, storage: Recorder, sent: bytes, abort: bytes
 ) -> None:
     stored = dict(storage.data)
-    with Peer(port) as peer:
+    with ScriptedSCU("127.0.0.1", port) as peer:
         peer.associate()
         peer.send(sent)
-        assert encode(peer.read_abort()) == abort
+        assert encode(peer.expect(Abort)) == abort
     assert storage.data == stored
-    with Peer(port) as peer:
+    with ScriptedSCU("127.0.0.1", port) as peer:
         peer.associate()
-        assert peer.store().status == 0x0000
+        assert peer.store("1.2.3.4", DATA_SET).status == 0x0000
 
 
 def test_c_echo_is_answered_between_stores(port: int) -> None:
     echo = command({0x0002: uid(VERIFICATION), 0x0100: number(0x0030), 0x0110: number(7), 0x0800: NO_DATA_SET}, ECHO)
-    with Peer(port) as peer:
+    with ScriptedSCU("127.0.0.1", port) as peer:
         peer.associate()
         for _ in range(3):
             peer.send(echo)
-            assert peer.answer(CEchoRSP) == CEchoRSP(
+            assert peer.expect(CEchoRSP).command == CEchoRSP(
                 message_id_being_responded_to=7, affected_sop_class_uid=VERIFICATION, status=0
             )
-            assert peer.store().status == 0x0000
+            assert peer.store("1.2.3.4", DATA_SET).status == 0x0000
 
 
 def test_a_command_and_its_data_set_in_one_pdu_or_in_pieces_of_one_byte(port: int, storage: Recorder) -> None:
@@ -382,21 +396,21 @@ def test_a_command_and_its_data_set_in_one_pdu_or_in_pieces_of_one_byte(port: in
         pdv(STORE, LAST_COMMAND, command_set(store_elements(1, "1.2.3.71"))), pdv(STORE, LAST_DATA, DATA_SET)
     )
     in_pieces = command_fragments(STORE, store_elements(2, "1.2.3.72")) + in_fragments(STORE, DATA_SET, 1)
-    with Peer(port) as peer:
+    with ScriptedSCU("127.0.0.1", port) as peer:
         peer.associate()
         peer.send(together)
-        assert peer.answer(CStoreRSP).status == 0x0000
+        assert peer.expect(CStoreRSP).command.status == 0x0000
         for at in range(len(in_pieces)):
             peer.send(in_pieces[at : at + 1])
-        assert peer.answer(CStoreRSP).status == 0x0000
+        assert peer.expect(CStoreRSP).command.status == 0x0000
     assert storage.data["1.2.3.71"] == storage.data["1.2.3.72"] == DATA_SET
 
 
 def test_a_misprinted_uid_and_the_right_one_are_the_same_class(port: int) -> None:
     misprint, right = "1.2.840.10008.5.1.4.1.1.1.1.1.1", "1.2.840.10008.5.1.4.1.1.1.1.1"
-    with Peer(port) as peer:
-        peer.associate(request(context(1, misprint), context(3, right)))
+    with ScriptedSCU("127.0.0.1", port) as peer:
+        peer.associate(request=request(context(1, misprint), context(3, right)))
         for context_id, sop_class in ((1, misprint), (1, right), (3, misprint), (3, right)):
             peer.send(store(context_id=context_id, sop_class=sop_class))
-            answer = peer.answer(CStoreRSP)
+            answer = peer.expect(CStoreRSP).command
             assert (answer.status, answer.affected_sop_class_uid) == (0x0000, sop_class)

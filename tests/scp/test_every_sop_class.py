@@ -8,7 +8,7 @@ from typing import Final
 
 import pydicom
 import pytest
-from tests.scp.peer import DATA_SET
+from tests.scp.messages import DATA_SET
 from tests.scp.storages import Recorder
 
 from dicomport import NoContextError, NotSendableError, SOPClass, StorageSCP, blocking, sop_classes

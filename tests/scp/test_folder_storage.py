@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 from tests.core.messages import CT, EXPLICIT, LAST_COMMAND, command_set, p_data, pdv
 from tests.files.faults import Disk, Fault
 from tests.files.test_names import HOSTILE
-from tests.scp.peer import DATA_SET, STORE, Peer, in_fragments, request, store, store_command, store_elements
+from tests.scp.messages import DATA_SET, STORE, in_fragments, request, store, store_command, store_elements
 
 from dicomport import Durability, FolderStorage, StorageSCP, blocking, files
 from dicomport.core import IMPLEMENTATION
 from dicomport.files import TEMPORARY_SUFFIX, read_part10
+from dicomport.testing import ScriptedSCU
 from dicomport.wire import CStoreRSP, FileMeta, encode_file_meta
 
 NAME: Final = "1.2.3.4.dcm"
@@ -46,10 +47,10 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def peer(folder: Path) -> Iterator[Peer]:
+def peer(folder: Path) -> Iterator[ScriptedSCU]:
     """Give a peer with an association to a server that fills the folder."""
-    with StorageSCP(FolderStorage(folder), port=0).in_thread() as scp, Peer(scp.port) as connected:
-        connected.associate()
+    with StorageSCP(FolderStorage(folder), port=0).in_thread() as scp, ScriptedSCU("127.0.0.1", scp.port) as connected:
+        connected.associate(request=request())
         yield connected
 
 
@@ -59,10 +60,10 @@ def listing(folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("data", [DATA_SET, LONG, b"", b"MZ" + bytes(62) + b"PE\0\0", b"\x7fELF" + bytes(60)])
 def test_a_file_is_a_zeroed_preamble_our_file_meta_and_the_received_bytes(
-    peer: Peer, folder: Path, data: bytes
+    peer: ScriptedSCU, folder: Path, data: bytes
 ) -> None:
     peer.send(store_command(), in_fragments(STORE, data, 16_000) if data else store(data=b"")[len(store_command()) :])
-    assert peer.answer(CStoreRSP).status == 0x0000
+    assert peer.expect(CStoreRSP).command.status == 0x0000
     content = (folder / NAME).read_bytes()
     assert content[:132] == bytes(128) + b"DICM"
     assert content == encode_file_meta(META) + data
@@ -70,8 +71,8 @@ def test_a_file_is_a_zeroed_preamble_our_file_meta_and_the_received_bytes(
     assert listing(folder) == [NAME]
 
 
-def test_pydicom_reads_in_the_file_meta_what_was_put_there(peer: Peer, folder: Path) -> None:
-    assert peer.store().status == 0x0000
+def test_pydicom_reads_in_the_file_meta_what_was_put_there(peer: ScriptedSCU, folder: Path) -> None:
+    assert peer.store("1.2.3.4", DATA_SET).status == 0x0000
     dataset = pydicom.dcmread(folder / NAME)
     meta = dataset.file_meta
     assert meta.FileMetaInformationVersion == b"\0\1"
@@ -110,11 +111,11 @@ ON_THE_WIRE: Final = [
 
 @pytest.mark.parametrize("text", ON_THE_WIRE, ids=ascii)
 def test_whatever_a_peer_calls_an_instance_it_stays_in_the_folder(
-    peer: Peer, folder: Path, tmp_path: Path, text: str
+    peer: ScriptedSCU, folder: Path, tmp_path: Path, text: str
 ) -> None:
     elements = store_elements() | {0x1000: text.encode("latin-1")}
     peer.send(p_data(pdv(STORE, LAST_COMMAND, command_set(elements))), in_fragments(STORE, DATA_SET, 100))
-    status = peer.answer(CStoreRSP).status
+    status = peer.expect(CStoreRSP).command.status
     assert status == (0x0000 if len(text) <= 64 else 0x0117)
     assert listing(tmp_path) == (["received"] if status == 0 else [])
     if status == 0:
@@ -123,30 +124,32 @@ def test_whatever_a_peer_calls_an_instance_it_stays_in_the_folder(
         assert read_part10(path).meta.media_storage_sop_instance_uid == text
 
 
-def test_names_that_differ_anyhow_are_files_of_their_own(peer: Peer, folder: Path) -> None:
+def test_names_that_differ_anyhow_are_files_of_their_own(peer: ScriptedSCU, folder: Path) -> None:
     texts = [text for text in ON_THE_WIRE if len(text) <= 64]
     for text in texts:
         elements = store_elements() | {0x1000: text.encode("latin-1")}
         peer.send(p_data(pdv(STORE, LAST_COMMAND, command_set(elements))), in_fragments(STORE, DATA_SET, 100))
-        assert peer.answer(CStoreRSP).status == 0x0000
+        assert peer.expect(CStoreRSP).command.status == 0x0000
     assert sorted(read_part10(path).meta.media_storage_sop_instance_uid for path in folder.iterdir()) == sorted(texts)
 
 
 @given(uid=st.binary(min_size=1, max_size=64), calling=st.text(st.characters(min_codepoint=33, max_codepoint=126)))
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_bytes_for_a_uid(peer: Peer, folder: Path, tmp_path: Path, uid: bytes, calling: str) -> None:
+def test_any_bytes_for_a_uid(peer: ScriptedSCU, folder: Path, tmp_path: Path, uid: bytes, calling: str) -> None:
     peer.send(
         p_data(pdv(STORE, LAST_COMMAND, command_set(store_elements() | {0x1000: uid}))),
         in_fragments(STORE, DATA_SET + calling.encode(), 100),
     )
-    assert peer.answer(CStoreRSP).status == (0x0000 if uid.strip(b"\0 ") else 0x0117)
+    assert peer.expect(CStoreRSP).command.status == (0x0000 if uid.strip(b"\0 ") else 0x0117)
     assert set(listing(tmp_path)) <= {"received"}
     assert all(name.endswith(".dcm") and (folder / name).is_file() for name in listing(folder))
 
 
-def test_the_same_instance_again_is_one_file_and_another_of_its_name_is_kept_beside(peer: Peer, folder: Path) -> None:
+def test_the_same_instance_again_is_one_file_and_another_of_its_name_is_kept_beside(
+    peer: ScriptedSCU, folder: Path
+) -> None:
     for data in (DATA_SET, DATA_SET, DATA_SET[:-1] + b"2", DATA_SET, DATA_SET[:-1] + b"2"):
-        assert peer.store(data=data).status == 0x0000
+        assert peer.store("1.2.3.4", data).status == 0x0000
     assert listing(folder) == [NAME, "1.2.3.4~2.dcm"]
     assert (folder / NAME).read_bytes() == encode_file_meta(META) + DATA_SET
     assert (folder / "1.2.3.4~2.dcm").read_bytes() == encode_file_meta(META) + DATA_SET[:-1] + b"2"
@@ -161,13 +164,13 @@ def test_many_senders_of_one_instance_at_once(folder: Path, different: bool) -> 
         barrier = threading.Barrier(senders)
 
         def run(content: bytes) -> None:
-            with Peer(scp.port) as peer:
-                peer.associate()
+            with ScriptedSCU("127.0.0.1", scp.port) as peer:
+                peer.associate(request=request())
                 whole = store_command() + in_fragments(STORE, content, 100_000)
                 peer.send(whole[:-1])
                 barrier.wait()
                 peer.send(whole[-1:])
-                statuses.append(peer.answer(CStoreRSP).status)
+                statuses.append(peer.expect(CStoreRSP).command.status)
                 peer.release()
 
         threads = [threading.Thread(target=run, args=(content,)) for content in contents]
@@ -183,13 +186,15 @@ def test_many_senders_of_one_instance_at_once(folder: Path, different: bool) -> 
 
 
 @pytest.mark.parametrize("where", ["file", "nothing"])
-def test_a_link_planted_at_the_name_is_not_followed(peer: Peer, folder: Path, tmp_path: Path, where: str) -> None:
+def test_a_link_planted_at_the_name_is_not_followed(
+    peer: ScriptedSCU, folder: Path, tmp_path: Path, where: str
+) -> None:
     outside = tmp_path / "outside"
     if where == "file":
         outside.write_bytes(b"precious")
     folder.mkdir()
     (folder / NAME).symlink_to(outside)
-    assert peer.store().status == 0x0000
+    assert peer.store("1.2.3.4", DATA_SET).status == 0x0000
     assert (folder / NAME).is_symlink()
     assert (folder / "1.2.3.4~2.dcm").read_bytes() == encode_file_meta(META) + DATA_SET
     assert outside.exists() == (where == "file")
@@ -218,7 +223,7 @@ FAULTS: Final = {
 
 @pytest.mark.parametrize(("fault", "answered"), FAULTS.values(), ids=FAULTS)
 def test_a_disk_that_fails_is_answered_and_leaves_nothing_and_the_next_instance_works(
-    peer: Peer,
+    peer: ScriptedSCU,
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
     fault: Fault,
@@ -227,18 +232,18 @@ def test_a_disk_that_fails_is_answered_and_leaves_nothing_and_the_next_instance_
     disk = Disk(folder, monkeypatch)
     disk.fail(fault)
     peer.send(store_command(), in_fragments(STORE, LONG, 16_000))
-    answer = peer.answer(CStoreRSP)
+    answer = peer.expect(CStoreRSP).command
     assert (answer.status, answer.error_comment) == answered
     assert listing(folder) == []
     disk.recover()
     peer.send(store_command(), in_fragments(STORE, LONG, 16_000))
-    assert peer.answer(CStoreRSP).status == 0x0000
+    assert peer.expect(CStoreRSP).command.status == 0x0000
     assert listing(folder) == [NAME]
     peer.release()
 
 
 def test_success_is_said_only_after_file_name_and_folder_are_safe(
-    peer: Peer, folder: Path, monkeypatch: pytest.MonkeyPatch
+    peer: ScriptedSCU, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder.mkdir()
     disk = Disk(folder, monkeypatch)
@@ -249,7 +254,7 @@ def test_success_is_said_only_after_file_name_and_folder_are_safe(
             answered_before.append((call, name))
 
     disk.before = look
-    assert peer.store().status == 0x0000
+    assert peer.store("1.2.3.4", DATA_SET).status == 0x0000
     steps = [(call, "temporary" if name.endswith(".part") else name) for call, name in disk.calls if call != "open"]
     assert [step for step in steps if step[0] != "mkdir"] == [
         ("write", "temporary"),
@@ -261,7 +266,9 @@ def test_success_is_said_only_after_file_name_and_folder_are_safe(
     assert answered_before == []
 
 
-def test_success_waits_for_the_sync_of_the_folder(peer: Peer, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_success_waits_for_the_sync_of_the_folder(
+    peer: ScriptedSCU, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder.mkdir()
     disk = Disk(folder, monkeypatch)
     entered, go = threading.Event(), threading.Event()
@@ -277,9 +284,9 @@ def test_success_waits_for_the_sync_of_the_folder(peer: Peer, folder: Path, monk
     assert (folder / NAME).exists()
     assert peer.silent
     go.set()
-    assert peer.answer(CStoreRSP).status == 0x0000
+    assert peer.expect(CStoreRSP).command.status == 0x0000
     disk.fail(Fault("fsync", errno.EIO, "."))
-    assert peer.store(2, "1.2.3.5").status == 0x0110
+    assert peer.store("1.2.3.5", DATA_SET, message_id=2).status == 0x0110
 
 
 @pytest.mark.parametrize("durability", list(Durability))
@@ -298,31 +305,31 @@ def test_a_slow_disk_does_not_hold_up_another_association(
     disk.before = hold
     with (
         StorageSCP(FolderStorage(folder, durability), port=0).in_thread() as scp,
-        Peer(scp.port) as slow,
-        Peer(scp.port) as other,
+        ScriptedSCU("127.0.0.1", scp.port) as slow,
+        ScriptedSCU("127.0.0.1", scp.port) as other,
     ):
-        slow.associate()
-        other.associate()
+        slow.associate(request=request())
+        other.associate(request=request())
         slow.send(store())
         assert entered.wait(60)
-        assert other.store(1, "1.2.3.5").status == 0x0000
+        assert other.store("1.2.3.5", DATA_SET).status == 0x0000
         assert slow.silent
         go.set()
-        assert slow.answer(CStoreRSP).status == 0x0000
+        assert slow.expect(CStoreRSP).command.status == 0x0000
 
 
-@pytest.mark.parametrize("end", [Peer.abort, Peer.reset, lambda peer: peer.socket.close()])
+@pytest.mark.parametrize("end", [ScriptedSCU.abort, ScriptedSCU.reset, lambda peer: peer.socket.close()])
 @pytest.mark.parametrize("size", [1000, len(LONG)])
 def test_of_an_instance_that_breaks_off_nothing_is_left(folder: Path, end: object, size: int) -> None:
     assert callable(end)
     with StorageSCP(FolderStorage(folder), port=0).in_thread() as scp:
-        with Peer(scp.port) as peer:
-            peer.associate()
+        with ScriptedSCU("127.0.0.1", scp.port) as peer:
+            peer.associate(request=request())
             peer.send(store_command(), in_fragments(STORE, LONG[:size], 1000)[: -1012 if size > 1000 else -500])
             end(peer)
-        with Peer(scp.port) as peer:
-            peer.associate()
-            assert peer.store(1, "1.2.3.5").status == 0x0000
+        with ScriptedSCU("127.0.0.1", scp.port) as peer:
+            peer.associate(request=request())
+            assert peer.store("1.2.3.5", DATA_SET).status == 0x0000
     assert listing(folder) == ["1.2.3.5.dcm"]
 
 
@@ -341,8 +348,8 @@ def test_a_server_that_is_cut_off_while_it_writes_leaves_nothing(folder: Path, m
 
     async def scenario() -> None:
         async with StorageSCP(FolderStorage(folder), port=0) as scp:
-            with await asyncio.to_thread(Peer, scp.port) as peer:
-                await asyncio.to_thread(peer.associate)
+            with await asyncio.to_thread(ScriptedSCU, "127.0.0.1", scp.port) as peer:
+                await asyncio.to_thread(peer.associate, request=request())
                 await asyncio.to_thread(peer.send, store_command(), in_fragments(STORE, LONG, 16_000)[:-10_000])
                 await asyncio.to_thread(entered.wait, 60)
                 stopping = asyncio.create_task(scp.stop(within=0))
@@ -356,9 +363,9 @@ def test_a_server_that_is_cut_off_while_it_writes_leaves_nothing(folder: Path, m
 
 
 def test_file_meta_follows_the_association(folder: Path) -> None:
-    with StorageSCP(FolderStorage(folder), port=0).in_thread() as scp, Peer(scp.port) as peer:
-        peer.associate(request(calling="A" * 16, called="../../etc"))
-        assert peer.store().status == 0x0000
+    with StorageSCP(FolderStorage(folder), port=0).in_thread() as scp, ScriptedSCU("127.0.0.1", scp.port) as peer:
+        peer.associate(request=request(calling="A" * 16, called="../../etc"))
+        assert peer.store("1.2.3.4", DATA_SET).status == 0x0000
     meta = read_part10(folder / NAME).meta
     assert (meta.source_ae_title, meta.sending_ae_title, meta.receiving_ae_title) == ("A" * 16, "A" * 16, "../../etc")
     assert listing(folder) == [NAME]

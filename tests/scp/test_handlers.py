@@ -12,9 +12,10 @@ from typing import Any, Final
 
 import pydicom
 import pytest
-from tests.scp.peer import DATA_SET, Peer, store
+from tests.scp.messages import DATA_SET, store
 
 from dicomport import Handler, Status, StorageSCP, StoreRequest, UndecodableDataSetError
+from dicomport.testing import ScriptedSCU
 from dicomport.wire import CStoreRSP
 
 ODD: Final = "1.2.3.1"
@@ -34,12 +35,12 @@ def status_data_set(**elements: object) -> pydicom.Dataset:
 
 def answers(handler: Handler, data: bytes = DATA_SET) -> CStoreRSP:
     """Have `handler` asked about an instance, and see that it is asked about the next one too."""
-    with StorageSCP(handler, port=0).in_thread() as scp, Peer(scp.port) as peer:
+    with StorageSCP(handler, port=0).in_thread() as scp, ScriptedSCU("127.0.0.1", scp.port) as peer:
         peer.associate()
-        response = peer.store(7, ODD, data)
+        response = peer.store(ODD, data, message_id=7)
         assert response.message_id_being_responded_to == 7
         assert response.affected_sop_instance_uid == ODD
-        following = peer.store(8, FINE)
+        following = peer.store(FINE, DATA_SET, message_id=8)
         assert following.message_id_being_responded_to == 8
         assert following.status == 0x0000
         peer.release()
@@ -229,15 +230,19 @@ def test_a_function_runs_off_the_event_loop_and_another_association_is_served_me
             assert go.wait(PATIENCE)
         return 0x0000
 
-    with StorageSCP(handler, port=0).in_thread() as scp, Peer(scp.port) as held, Peer(scp.port) as other:
+    with (
+        StorageSCP(handler, port=0).in_thread() as scp,
+        ScriptedSCU("127.0.0.1", scp.port) as held,
+        ScriptedSCU("127.0.0.1", scp.port) as other,
+    ):
         held.associate()
         held.send(store(1, ODD))
         assert entered.wait(PATIENCE)
         other.associate()
-        assert other.store(1, FINE).status == 0x0000
+        assert other.store(FINE, DATA_SET).status == 0x0000
         assert held.silent
         go.set()
-        assert held.answer(CStoreRSP).status == 0x0000
+        assert held.expect(CStoreRSP).command.status == 0x0000
 
 
 def test_a_coroutine_that_waits_does_not_hold_up_another_association() -> None:
@@ -254,15 +259,18 @@ def test_a_coroutine_that_waits_does_not_hold_up_another_association() -> None:
         nonlocal entered, go
         entered, go = asyncio.Event(), asyncio.Event()
         async with StorageSCP(handler, port=0) as scp:
-            with await asyncio.to_thread(Peer, scp.port) as held, await asyncio.to_thread(Peer, scp.port) as other:
+            with (
+                await asyncio.to_thread(ScriptedSCU, "127.0.0.1", scp.port) as held,
+                await asyncio.to_thread(ScriptedSCU, "127.0.0.1", scp.port) as other,
+            ):
                 await asyncio.to_thread(held.associate)
                 held.send(store(1, ODD))
                 await entered.wait()
                 await asyncio.to_thread(other.associate)
-                assert (await asyncio.to_thread(other.store, 1, FINE)).status == 0x0000
+                assert (await asyncio.to_thread(other.store, FINE, DATA_SET)).status == 0x0000
                 assert held.silent
                 go.set()
-                assert (await asyncio.to_thread(held.answer, CStoreRSP)).status == 0x0000
+                assert (await asyncio.to_thread(held.expect, CStoreRSP)).command.status == 0x0000
 
     asyncio.run(scenario())
 
@@ -279,8 +287,8 @@ def test_a_function_is_called_in_a_thread_and_a_coroutine_function_in_the_server
         return 0
 
     for handler in (function, coroutine):
-        with StorageSCP(handler, port=0).in_thread() as scp, Peer(scp.port) as peer:
+        with StorageSCP(handler, port=0).in_thread() as scp, ScriptedSCU("127.0.0.1", scp.port) as peer:
             peer.associate()
-            assert peer.store().status == 0x0000
+            assert peer.store("1.2.3.4", DATA_SET).status == 0x0000
     assert threads["coroutine"] == "dicomport-scp"
     assert threads["function"] != "dicomport-scp"

@@ -5,7 +5,6 @@ Each limit that is met is counted, and hurts nobody but who has met it.
 
 import contextlib
 import logging
-import socket
 import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,13 +12,14 @@ from typing import Final
 
 import pytest
 import trustme
-from tests.core.messages import LAST_DATA, item, p_data, pdu, pdv
-from tests.scp.peer import DATA_SET, STORE, Peer, request, store, store_command
+from tests.core.messages import LAST_DATA, RELEASE_RQ, item, p_data, pdu, pdv
+from tests.scp.messages import DATA_SET, STORE, request, store, store_command
 from tests.scp.storages import Recorder
 
 from dicomport import FolderStorage, Limits, PeerRule, Storage, StorageSCP, Timeouts
 from dicomport.archive import Archive
-from dicomport.wire import AssociateAC, AssociateRJ, AssociateRQ, CStoreRSP, RejectReason, encode
+from dicomport.testing import Heard, ScriptedSCU
+from dicomport.wire import Abort, AssociateAC, AssociateRJ, AssociateRQ, CStoreRSP, RejectReason, ReleaseRP, encode
 
 HOUR: Final = 3600.0
 PATIENT: Final = Timeouts(connect=HOUR, tls=HOUR, acse=HOUR, dimse=HOUR, network=HOUR)
@@ -42,9 +42,9 @@ def serving(*, storage: FolderStorage | Recorder | None = None, **limits: int) -
 
 def serves(scp: StorageSCP, *, tls: ssl.SSLContext | None = None) -> bool:
     """Whether a well-behaved peer is served."""
-    with Peer(scp.port, tls=tls) as peer:
+    with ScriptedSCU("127.0.0.1", scp.port, tls=tls) as peer:
         peer.associate()
-        status = peer.store().status
+        status = peer.store("1.2.3.4", DATA_SET).status
         peer.release()
     return status == 0x0000
 
@@ -54,37 +54,50 @@ def serves(scp: StorageSCP, *, tls: ssl.SSLContext | None = None) -> bool:
 
 def test_as_many_associations_as_there_may_be() -> None:
     with serving(associations=3) as scp, contextlib.ExitStack() as stack:
-        peers = [stack.enter_context(Peer(scp.port)) for _ in range(3)]
+        peers = [stack.enter_context(ScriptedSCU("127.0.0.1", scp.port)) for _ in range(3)]
         for peer in peers:
             peer.associate()
         for _ in range(3):
-            with Peer(scp.port) as peer:
-                reply = peer.ask()
+            with ScriptedSCU("127.0.0.1", scp.port) as peer:
+                peer.send(request())
+                reply = peer.receive()
                 assert reply == NO_MORE
                 assert encode(NO_MORE) == bytes.fromhex("03 00 00000004 00 02 03 02")
         assert scp.counters == {"limit.associations": 3}
         # Those who are there are served on.
-        assert peers[0].store().status == 0x0000
+        assert peers[0].store("1.2.3.4", DATA_SET).status == 0x0000
         peers[0].release()
         assert serves(scp)
 
 
-@pytest.mark.parametrize("end", [Peer.release, Peer.abort, Peer.reset, lambda peer: peer.socket.close()])
-def test_however_an_association_ends_its_place_is_free_again(end: Callable[[Peer], None]) -> None:
+@pytest.mark.parametrize(
+    "end", [ScriptedSCU.release, ScriptedSCU.abort, ScriptedSCU.reset, lambda peer: peer.socket.close()]
+)
+def test_however_an_association_ends_its_place_is_free_again(end: Callable[[ScriptedSCU], None]) -> None:
     """Robustness T4."""
     with serving(associations=1, associations_per_address=1, associations_per_ae_title=1) as scp:
         for _ in range(5):
-            with Peer(scp.port) as peer:
-                wait_for_a_place(peer, scp)
-                assert peer.store().status == 0x0000
+            with wait_for_a_place(scp) as peer:
+                assert peer.store("1.2.3.4", DATA_SET).status == 0x0000
                 end(peer)
 
 
-def wait_for_a_place(peer: Peer, scp: StorageSCP) -> None:
-    """Ask until there is a place: the server learns of the end of the one before in its own time."""
-    while peer.ask() == NO_MORE:
-        peer.socket.close()
-        peer.socket = socket.create_connection(("127.0.0.1", scp.port), timeout=60)
+def reply_to(wanted: AssociateRQ, scp: StorageSCP) -> Heard | None:
+    with ScriptedSCU("127.0.0.1", scp.port) as peer:
+        peer.send(wanted)
+        return peer.receive()
+
+
+def wait_for_a_place(scp: StorageSCP, calling: str = "MODALITY") -> ScriptedSCU:
+    """Request an association until one is accepted: the receiver notices the end of the one before a little later."""
+    while True:
+        peer = ScriptedSCU("127.0.0.1", scp.port)
+        peer.send(request(calling=calling))
+        reply = peer.receive()
+        if reply != NO_MORE:
+            assert isinstance(reply, AssociateAC)
+            return peer
+        peer.close()
 
 
 def test_a_request_that_is_rejected_takes_nobody_s_place() -> None:
@@ -95,9 +108,10 @@ def test_a_request_that_is_rejected_takes_nobody_s_place() -> None:
         user_information=request().user_information,
     )
     with serving(associations=1) as scp:
-        rejected = [Peer(scp.port) for _ in range(5)]
+        rejected = [ScriptedSCU("127.0.0.1", scp.port) for _ in range(5)]
         for peer in rejected:
-            assert peer.ask(nothing) == AssociateRJ(RejectReason.USER_NO_REASON)
+            peer.send(nothing)
+            assert peer.receive() == AssociateRJ(RejectReason.USER_NO_REASON)
         # They have not closed yet.
         assert serves(scp)
         for peer in rejected:
@@ -107,9 +121,9 @@ def test_a_request_that_is_rejected_takes_nobody_s_place() -> None:
 def test_one_address_leaves_room_for_the_others(caplog: pytest.LogCaptureFixture) -> None:
     with serving(associations_per_address=2) as scp, contextlib.ExitStack() as stack:
         for _ in range(2):
-            stack.enter_context(Peer(scp.port)).associate()
-        assert stack.enter_context(Peer(scp.port)).ask() == NO_MORE
-        stack.enter_context(Peer(scp.port, source="127.0.0.2")).associate()
+            stack.enter_context(ScriptedSCU("127.0.0.1", scp.port)).associate()
+        assert reply_to(request(), scp) == NO_MORE
+        stack.enter_context(ScriptedSCU("127.0.0.1", scp.port, source="127.0.0.2")).associate()
         assert scp.counters == {"limit.associations_per_address": 1}
     assert "there are 2 associations from that address already (limit associations_per_address)" in caplog.text
 
@@ -117,9 +131,9 @@ def test_one_address_leaves_room_for_the_others(caplog: pytest.LogCaptureFixture
 def test_one_calling_ae_title_leaves_room_for_the_others(caplog: pytest.LogCaptureFixture) -> None:
     with serving(associations_per_ae_title=2) as scp, contextlib.ExitStack() as stack:
         for calling in ("MODALITY", " MODALITY", "OTHER"):
-            stack.enter_context(Peer(scp.port)).associate(request(calling=calling))
-        assert stack.enter_context(Peer(scp.port)).ask(request(calling="MODALITY")) == NO_MORE
-        stack.enter_context(Peer(scp.port)).associate(request(calling="OTHER"))
+            stack.enter_context(ScriptedSCU("127.0.0.1", scp.port)).associate(request=request(calling=calling))
+        assert reply_to(request(calling="MODALITY"), scp) == NO_MORE
+        stack.enter_context(ScriptedSCU("127.0.0.1", scp.port)).associate(request=request(calling="OTHER"))
         assert scp.counters == {"limit.associations_per_ae_title": 1}
     assert "there are 2 associations with that calling AE title already" in caplog.text
 
@@ -130,49 +144,50 @@ def test_one_calling_ae_title_leaves_room_for_the_others(caplog: pytest.LogCaptu
 def test_idle_connections_keep_no_sender_out(caplog: pytest.LogCaptureFixture) -> None:
     """Robustness T1: as many as there may be, and fifty more."""
     with serving(half_open=20) as scp, contextlib.ExitStack() as stack:
-        idle = [stack.enter_context(Peer(scp.port)) for _ in range(70)]
+        idle = [stack.enter_context(ScriptedSCU("127.0.0.1", scp.port)) for _ in range(70)]
         for number, peer in enumerate(idle):
             with contextlib.suppress(OSError):
                 peer.send(encode(request())[: number % 7])
         assert serves(scp)
         for peer in idle[:50]:
-            assert peer.read() is None
+            assert peer.receive() is None
         # The one that was served has made room for itself when it came, and is gone.
         assert peer_count(idle[50:]) >= 18
         assert scp.counters["limit.half_open"] in (50, 51, 52)
     assert "connection_evicted address=127.0.0.1 port=" in caplog.text
 
 
-def peer_count(peers: list[Peer]) -> int:
+def peer_count(peers: list[ScriptedSCU]) -> int:
     return sum(peer.silent for peer in peers)
 
 
 def test_who_waits_for_the_end_makes_room_too_and_who_has_an_association_does_not() -> None:
     with serving(half_open=2) as scp, contextlib.ExitStack() as stack:
-        peers = [stack.enter_context(Peer(scp.port)) for _ in range(2)]
+        peers = [stack.enter_context(ScriptedSCU("127.0.0.1", scp.port)) for _ in range(2)]
         for peer in peers:
             peer.associate()
-        released = stack.enter_context(Peer(scp.port))
+        released = stack.enter_context(ScriptedSCU("127.0.0.1", scp.port))
         released.associate()
-        released.release()
-        idle = [stack.enter_context(Peer(scp.port)) for _ in range(5)]
-        assert released.read() is None
+        released.send(RELEASE_RQ)
+        released.expect(ReleaseRP)
+        idle = [stack.enter_context(ScriptedSCU("127.0.0.1", scp.port)) for _ in range(5)]
+        assert released.receive() is None
         assert serves(scp)
         for peer in peers:
-            assert peer.store().status == 0x0000
-        assert idle[0].read() is None
+            assert peer.store("1.2.3.4", DATA_SET).status == 0x0000
+        assert idle[0].receive() is None
 
 
 def test_who_comes_from_another_address_is_not_the_one_who_makes_room() -> None:
     """One address that opens connections without an end closes its own."""
     with serving(half_open=10) as scp, contextlib.ExitStack() as stack:
-        slow = stack.enter_context(Peer(scp.port, source="127.0.0.2"))
+        slow = stack.enter_context(ScriptedSCU("127.0.0.1", scp.port, source="127.0.0.2"))
         slow.send(encode(request())[:10])
-        idle = [stack.enter_context(Peer(scp.port)) for _ in range(50)]
-        assert idle[0].read() is None
-        assert idle[39].read() is None
+        idle = [stack.enter_context(ScriptedSCU("127.0.0.1", scp.port)) for _ in range(50)]
+        assert idle[0].receive() is None
+        assert idle[39].receive() is None
         slow.send(encode(request())[10:])
-        assert isinstance(slow.read(), AssociateAC)
+        assert isinstance(slow.receive(), AssociateAC)
 
 
 def test_t1_t2_500_idle_connections_and_100_stalled_handshakes_keep_no_sender_from_storing(tmp_path: Path) -> None:
@@ -188,7 +203,7 @@ def test_t1_t2_500_idle_connections_and_100_stalled_handshakes_keep_no_sender_fr
         contextlib.ExitStack() as stack,
     ):
         for number in range(600):
-            peer = stack.enter_context(Peer(scp.port))
+            peer = stack.enter_context(ScriptedSCU("127.0.0.1", scp.port))
             if number % 6 == 0:
                 with contextlib.suppress(OSError):
                     peer.send(hello)
@@ -204,14 +219,14 @@ def test_t1_t2_500_idle_connections_and_100_stalled_handshakes_keep_no_sender_fr
 def test_an_instance_that_is_too_long_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
     """Robustness P8: fragments of 16 KiB; refused in its middle, answered at its end."""
     with serving(storage=FolderStorage(tmp_path), instance_bytes=3 << 20, drained_bytes=8 << 20) as scp:
-        with Peer(scp.port) as peer:
+        with ScriptedSCU("127.0.0.1", scp.port) as peer:
             peer.associate()
             for size, status in ((3 << 20, 0x0000), ((3 << 20) + 2, 0xA700), (11 << 20, 0xA700), (3 << 20, 0x0000)):
                 peer.send(store_command(1, f"1.2.{size}"))
                 for at in range(0, size, 1 << 14):
                     part = bytes(min(1 << 14, size - at))
                     peer.send(p_data(pdv(STORE, LAST_DATA if at + len(part) == size else 0, part)))
-                answer = peer.answer(CStoreRSP)
+                answer = peer.expect(CStoreRSP).command
                 assert answer.status == status
                 assert answer.error_comment == ("" if status == 0 else f"longer than {3 << 20} bytes")
             peer.release()
@@ -224,13 +239,13 @@ def test_an_instance_without_an_end_is_aborted(tmp_path: Path) -> None:
     """Robustness P8: data fragments for ever."""
     part = p_data(pdv(STORE, 0, bytes(1 << 16)))
     with serving(storage=FolderStorage(tmp_path), instance_bytes=1 << 20, drained_bytes=1 << 20) as scp:
-        with Peer(scp.port) as peer:
+        with ScriptedSCU("127.0.0.1", scp.port) as peer:
             peer.associate()
             peer.send(store_command())
             peer.send(*[part] * 32)
             assert peer.silent
             peer.send(p_data(pdv(STORE, 0, b"12")))
-            peer.read_abort()
+            peer.expect(Abort)
         assert serves(scp)
     assert scp.counters == {"limit.instance_bytes": 1, "limit.drained_bytes": 1}
     assert [path.name for path in tmp_path.iterdir()] == ["1.2.3.4.dcm"]
@@ -238,13 +253,13 @@ def test_an_instance_without_an_end_is_aborted(tmp_path: Path) -> None:
 
 def test_what_is_refused_from_the_start_is_not_read_for_ever_either() -> None:
     with serving(instance_bytes=1 << 20, drained_bytes=0) as scp:
-        with Peer(scp.port) as peer:
+        with ScriptedSCU("127.0.0.1", scp.port) as peer:
             peer.associate()
             peer.send(store_command(1, "1" * 65))
             peer.send(*[p_data(pdv(STORE, 0, bytes(1 << 16)))] * 16)
             assert peer.silent
             peer.send(p_data(pdv(STORE, 0, b"12")))
-            peer.read_abort()
+            peer.expect(Abort)
         assert serves(scp)
     assert scp.counters == {"limit.drained_bytes": 1}
 
@@ -269,10 +284,10 @@ REQUESTS: Final = {
 @pytest.mark.parametrize(("sent", "limit"), ASSOCIATED.values(), ids=ASSOCIATED)
 def test_what_never_ends_is_aborted(sent: bytes, limit: str) -> None:
     with serving() as scp:
-        with Peer(scp.port) as peer:
+        with ScriptedSCU("127.0.0.1", scp.port) as peer:
             peer.associate()
             peer.send(sent)
-            peer.read_abort()
+            peer.expect(Abort)
         assert serves(scp)
     assert scp.counters[f"limit.{limit}"] == 1
 
@@ -280,10 +295,10 @@ def test_what_never_ends_is_aborted(sent: bytes, limit: str) -> None:
 @pytest.mark.parametrize(("sent", "limit"), REQUESTS.values(), ids=REQUESTS)
 def test_a_request_that_asks_for_too_much_is_aborted(sent: bytes, limit: str) -> None:
     with serving() as scp:
-        with Peer(scp.port) as peer:
+        with ScriptedSCU("127.0.0.1", scp.port) as peer:
             body = b"\0\1\0\0" + b"DICOMPORT".ljust(16) + b"MODALITY".ljust(16) + bytes(32) + sent
             peer.send(sent if sent[0] == 1 else pdu(1, body))
-            peer.read_abort()
+            peer.expect(Abort)
         assert serves(scp)
     assert scp.counters == {f"limit.{limit}": 1}
 
@@ -292,29 +307,29 @@ def test_fragments_of_a_byte_keep_nobody_from_their_turn() -> None:
     """Robustness P7: what one read brings is as many events as it likes, and others are served between them."""
     storage = Recorder()
     bytes_of_one = p_data(*[pdv(STORE, 0, b"1")] * 30_000)
-    with serving(storage=storage) as scp, Peer(scp.port) as peer:
+    with serving(storage=storage) as scp, ScriptedSCU("127.0.0.1", scp.port) as peer:
         peer.associate()
         peer.send(store_command(), bytes_of_one)
         assert serves(scp)
         peer.send(p_data(pdv(STORE, LAST_DATA, b"1")))
-        assert peer.answer(CStoreRSP).status == 0x0000
+        assert peer.expect(CStoreRSP).command.status == 0x0000
     assert len(storage.data["1.2.3.4"]) in (30_001, len(DATA_SET))
 
 
 def test_a_second_request_is_not_kept_to_be_refused() -> None:
     """Robustness P15: it is judged by its header, so the peer need not send the rest."""
     for before in (b"", store_command()):
-        with serving() as scp, Peer(scp.port) as peer:
+        with serving() as scp, ScriptedSCU("127.0.0.1", scp.port) as peer:
             peer.associate()
             peer.send(before, encode(request())[:6])
-            peer.read_abort()
+            peer.expect(Abort)
 
 
 def test_what_is_put_up_with_is_counted() -> None:
-    with serving() as scp, Peer(scp.port) as peer:
-        peer.associate(request(calling=""))
+    with serving() as scp, ScriptedSCU("127.0.0.1", scp.port) as peer:
+        peer.associate(request=request(calling=""))
         peer.send(store(sop_instance="1.2.3.4 "))
-        assert peer.answer(CStoreRSP).status == 0x0000
+        assert peer.expect(CStoreRSP).command.status == 0x0000
         peer.release()
     assert scp.counters == {"deviation.ae-title-blank": 1, "deviation.uid-padding": 1}
 
@@ -332,27 +347,23 @@ def test_a_rule_has_limits_of_its_own(caplog: pytest.LogCaptureFixture) -> None:
     limits = Limits(instance_bytes=1000)
     scp = StorageSCP(Recorder(), port=0, timeouts=PATIENT, limits=limits, allow=rules)
     with scp.in_thread(), contextlib.ExitStack() as stack:
-        few = [stack.enter_context(Peer(scp.port)) for _ in range(2)]
+        few = [stack.enter_context(ScriptedSCU("127.0.0.1", scp.port)) for _ in range(2)]
         for peer in few:
-            peer.associate(request(calling="FEW"))
-        assert stack.enter_context(Peer(scp.port)).ask(request(calling="FEW")) == NO_MORE
+            peer.associate(request=request(calling="FEW"))
+        assert reply_to(request(calling="FEW"), scp) == NO_MORE
         assert scp.counters == {"limit.associations": 1}
         few[0].release()
-        few[0].socket.close()
-        with Peer(scp.port) as again:
-            while again.ask(request(calling="FEW")) == NO_MORE:
-                again.socket.close()
-                again.socket = socket.create_connection(("127.0.0.1", scp.port), timeout=60)
-            assert again.store().status == 0x0000
+        with wait_for_a_place(scp, "FEW") as again:
+            assert again.store("1.2.3.4", DATA_SET).status == 0x0000
         for title, length, status in (
             ("SHORT", 98, 0x0000),
             ("SHORT", 102, 0xA700),
             ("LONG", 2000, 0x0000),
             ("OTHER", 1002, 0xA700),
         ):
-            peer = stack.enter_context(Peer(scp.port))
-            peer.associate(request(calling=title))
-            assert peer.store(data=bytes(length)).status == status, (title, length)
+            peer = stack.enter_context(ScriptedSCU("127.0.0.1", scp.port))
+            peer.associate(request=request(calling=title))
+            assert peer.store("1.2.3.4", bytes(length)).status == status, (title, length)
     assert "there are 2 associations by rule few already" in caplog.text
 
 
@@ -374,12 +385,12 @@ def test_nothing_is_held_of_instances_that_are_over_however_they_ended(tmp_path:
     with scp.in_thread():
         for size in (0, 10, 11, 100_000, 1_500_000, 2_000_001):
             data = DATA_SET + bytes(size)
-            with Peer(scp.port) as peer:
+            with ScriptedSCU("127.0.0.1", scp.port) as peer:
                 peer.associate()
                 peer.send(store(data=data))
-                peer.answer(CStoreRSP)
+                peer.expect(CStoreRSP)
                 peer.release()
-            with Peer(scp.port) as peer:
+            with ScriptedSCU("127.0.0.1", scp.port) as peer:
                 peer.associate()
                 peer.send(store(data=data)[:-1])
                 peer.reset()
@@ -392,12 +403,12 @@ def test_nothing_is_held_of_instances_that_are_over_however_they_ended(tmp_path:
 def test_buffers_come_back_from_every_connection() -> None:
     scp = StorageSCP(Recorder(), port=0, timeouts=PATIENT)
     with scp.in_thread():
-        for end in (Peer.release, Peer.abort, Peer.reset, lambda peer: peer.socket.close()):
+        for end in (ScriptedSCU.release, ScriptedSCU.abort, ScriptedSCU.reset, lambda peer: peer.socket.close()):
             for before in (b"", store_command(), store_command() + bytes(3)):
-                with Peer(scp.port) as peer:
+                with ScriptedSCU("127.0.0.1", scp.port) as peer:
                     peer.associate()
                     peer.send(before)
-                    if end is not Peer.release or before == b"":
+                    if end is not ScriptedSCU.release or before == b"":
                         end(peer)
         assert serves(scp)
         assert scp._listener is not None

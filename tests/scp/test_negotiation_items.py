@@ -5,11 +5,12 @@ from typing import Final
 
 import pytest
 from tests.core.messages import CT, EXPLICIT, IMPLICIT, VERIFICATION
-from tests.scp.peer import Peer, context, request
+from tests.scp.messages import DATA_SET, context, request
 from tests.scp.storages import Recorder
 
 from dicomport import StorageSCP
 from dicomport.core import DEFAULT_MAXIMUM_LENGTH, IMPLEMENTATION
+from dicomport.testing import ScriptedSCU
 from dicomport.wire import (
     AssociateAC,
     AsynchronousOperationsWindow,
@@ -56,9 +57,9 @@ def ask(
         user_identity=identity,
     )
     contexts = (context(1, VERIFICATION), context(3, CT), context(5, PRIVATE), context(7, STUDY_ROOT_FIND))
-    with Peer(scp.port) as peer:
-        reply = peer.associate(request(*contexts, items=items))
-        assert peer.store().status == 0x0000
+    with ScriptedSCU("127.0.0.1", scp.port) as peer:
+        reply = peer.associate(request=request(*contexts, items=items))
+        assert peer.store("1.2.3.4", DATA_SET).status == 0x0000
         peer.release()
     return reply
 
@@ -145,8 +146,8 @@ def test_a_class_may_say_of_what_kind_it_is(scp: StorageSCP) -> None:
 
 def answers(contexts: tuple[tuple[str, ...], ...], **options: object) -> list[PresentationContextAC]:
     proposed = [context(2 * number + 1, CT, *syntaxes) for number, syntaxes in enumerate(contexts)]
-    with StorageSCP(Recorder(), port=0, **options).in_thread() as scp, Peer(scp.port) as peer:  # type: ignore[arg-type]  # as named below
-        return list(peer.associate(request(*proposed)).presentation_contexts)
+    with StorageSCP(Recorder(), port=0, **options).in_thread() as scp, ScriptedSCU("127.0.0.1", scp.port) as peer:  # type: ignore[arg-type]  # as named below
+        return list(peer.associate(request=request(*proposed)).presentation_contexts)
 
 
 PROPOSED: Final = ((DEFLATED, EXPLICIT, IMPLICIT), (IMPLICIT, EXPLICIT), (DEFLATED,))
@@ -177,14 +178,14 @@ def test_transfer_syntaxes_may_be_restricted() -> None:
 def test_abstract_syntaxes_may_be_restricted() -> None:
     with (
         StorageSCP(Recorder(), port=0, abstract_syntaxes=lambda uid, _kind: uid == CT).in_thread() as scp,
-        Peer(scp.port) as peer,
+        ScriptedSCU("127.0.0.1", scp.port) as peer,
     ):
         reply = peer.associate()
     assert results(reply) == [ContextResult.ABSTRACT_SYNTAX_NOT_SUPPORTED, ContextResult.ACCEPTED]
 
 
 def test_128_contexts_are_answered_each() -> None:
-    with StorageSCP(Recorder(), port=0).in_thread() as scp, Peer(scp.port) as peer:
-        reply = peer.associate(request(*(context(number, CT) for number in range(1, 256, 2))))
+    with StorageSCP(Recorder(), port=0).in_thread() as scp, ScriptedSCU("127.0.0.1", scp.port) as peer:
+        reply = peer.associate(request=request(*(context(number, CT) for number in range(1, 256, 2))))
     assert [answer.context_id for answer in reply.presentation_contexts] == list(range(1, 256, 2))
     assert set(results(reply)) == {ContextResult.ACCEPTED}

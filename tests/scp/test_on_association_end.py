@@ -9,11 +9,12 @@ from typing import Final
 
 import pytest
 from tests.core.messages import INVALID
-from tests.scp.peer import STORE, Peer, in_fragments, request, store_command
+from tests.scp.messages import DATA_SET, STORE, in_fragments, request, store_command
 from tests.scp.storages import Recorder
 
 from dicomport import AssociationInfo, StorageSCP, Timeouts
-from dicomport.wire import AssociateRJ
+from dicomport.testing import ScriptedSCU
+from dicomport.wire import Abort, AssociateRJ
 
 HOUR: Final = 3600.0
 PATIENCE: Final = 60.0
@@ -37,16 +38,16 @@ class Told:
         self.over.set()
 
 
-def _reset_in_a_data_set(peer: Peer) -> None:
+def _reset_in_a_data_set(peer: ScriptedSCU) -> None:
     peer.send(store_command(), in_fragments(STORE, bytes(1000), 100)[:300])
     peer.reset()
 
 
-ENDS: Final[dict[str, Callable[[Peer], None]]] = {
-    "released": Peer.release,
-    "aborted": Peer.abort,
+ENDS: Final[dict[str, Callable[[ScriptedSCU], None]]] = {
+    "released": ScriptedSCU.release,
+    "aborted": ScriptedSCU.abort,
     "closed": lambda peer: peer.socket.close(),
-    "lost": Peer.reset,
+    "lost": ScriptedSCU.reset,
     "lost in a data set": _reset_in_a_data_set,
     "aborted by us": lambda peer: peer.send(INVALID),
 }
@@ -54,15 +55,15 @@ ENDS: Final[dict[str, Callable[[Peer], None]]] = {
 
 @pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
 @pytest.mark.parametrize("stored", [True, False])
-def test_once_for_each_way_to_end(end: Callable[[Peer], None], *, stored: bool) -> None:
+def test_once_for_each_way_to_end(end: Callable[[ScriptedSCU], None], *, stored: bool) -> None:
     told = Told()
     with (
         StorageSCP(Recorder(), port=0, timeouts=patient(), on_association_end=told.tell).in_thread() as scp,
-        Peer(scp.port) as peer,
+        ScriptedSCU("127.0.0.1", scp.port) as peer,
     ):
-        peer.associate(request(calling="CT1"))
+        peer.associate(request=request(calling="CT1"))
         if stored:
-            peer.store()
+            peer.store("1.2.3.4", DATA_SET)
         assert not told.over.is_set()
         end(peer)
         assert told.over.wait(PATIENCE)
@@ -72,9 +73,12 @@ def test_once_for_each_way_to_end(end: Callable[[Peer], None], *, stored: bool) 
 def test_the_association_is_the_one_that_the_storage_saw() -> None:
     told = Told()
     storage = Recorder()
-    with StorageSCP(storage, port=0, on_association_end=told.tell).in_thread() as scp, Peer(scp.port) as peer:
+    with (
+        StorageSCP(storage, port=0, on_association_end=told.tell).in_thread() as scp,
+        ScriptedSCU("127.0.0.1", scp.port) as peer,
+    ):
         peer.associate()
-        peer.store()
+        peer.store("1.2.3.4", DATA_SET)
         peer.release()
         assert told.over.wait(PATIENCE)
     assert [operation.association for operation in storage.operations] == told.associations
@@ -85,10 +89,10 @@ def test_after_silence() -> None:
     told = Told()
     with (
         StorageSCP(Recorder(), port=0, timeouts=patient(network=SOON), on_association_end=told.tell).in_thread() as scp,
-        Peer(scp.port) as peer,
+        ScriptedSCU("127.0.0.1", scp.port) as peer,
     ):
         peer.associate()
-        peer.read_abort()
+        peer.expect(Abort)
         assert told.over.wait(PATIENCE)
     assert len(told.associations) == 1
 
@@ -104,11 +108,11 @@ def test_after_the_server_has_stopped_or_cut_it_off() -> None:
 
     async def main() -> None:
         async with StorageSCP(hold, port=0, timeouts=patient(), on_association_end=told.tell) as scp:
-            idle = await asyncio.to_thread(Peer, scp.port)
-            busy = await asyncio.to_thread(Peer, scp.port)
+            idle = await asyncio.to_thread(ScriptedSCU, "127.0.0.1", scp.port)
+            busy = await asyncio.to_thread(ScriptedSCU, "127.0.0.1", scp.port)
             with idle, busy:
-                await asyncio.to_thread(idle.associate, request(calling="IDLE"))
-                await asyncio.to_thread(busy.associate, request(calling="BUSY"))
+                await asyncio.to_thread(idle.associate, calling="IDLE")
+                await asyncio.to_thread(busy.associate, calling="BUSY")
                 busy.send(store_command(), in_fragments(STORE, bytes(100), 100))
                 await asyncio.to_thread(begun.wait, PATIENCE)
                 await scp.stop(within=SOON)
@@ -121,13 +125,14 @@ def test_not_for_what_never_was_an_association() -> None:
     told = Told()
     scp = StorageSCP(Recorder(), port=0, allow=["CT1"], timeouts=patient(), on_association_end=told.tell)
     with scp.in_thread():
-        with Peer(scp.port):
+        with ScriptedSCU("127.0.0.1", scp.port):
             pass
-        with Peer(scp.port) as peer:
+        with ScriptedSCU("127.0.0.1", scp.port) as peer:
             peer.send(INVALID)
-            peer.read()
-        with Peer(scp.port) as peer:
-            assert isinstance(peer.ask(request(calling="NOBODY")), AssociateRJ)
+            peer.receive()
+        with ScriptedSCU("127.0.0.1", scp.port) as peer:
+            peer.send(request(calling="NOBODY"))
+            assert isinstance(peer.receive(), AssociateRJ)
     assert told.associations == []
 
 
@@ -137,7 +142,7 @@ def test_a_callback_that_raises_costs_the_peer_nothing(caplog: pytest.LogCapture
 
     with StorageSCP(Recorder(), port=0, on_association_end=fail).in_thread() as scp:
         for _ in range(2):
-            with Peer(scp.port) as peer:
+            with ScriptedSCU("127.0.0.1", scp.port) as peer:
                 peer.associate()
                 peer.release()
     errors = [entry for entry in caplog.records if entry.levelno >= logging.ERROR]

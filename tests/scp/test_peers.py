@@ -10,13 +10,13 @@ from typing import Final
 import pytest
 import trustme
 from tests.core.messages import CT, EXPLICIT, IMPLICIT, VERIFICATION
-from tests.scp.peer import Peer as Requestor
-from tests.scp.peer import context, request
+from tests.scp.messages import DATA_SET, context, request
 from tests.scp.storages import Recorder
 
 from dicomport import PeerRule, StorageSCP, sop_classes
 from dicomport.core import AcceptorPolicy, ImplementationInfo
 from dicomport.scp.access.peers import Rejection, certificate_names, match_rule
+from dicomport.testing import ScriptedSCU
 from dicomport.wire import AssociateAC, AssociateRJ, ContextResult, RejectReason, encode
 
 MR: Final = sop_classes.MRImageStorage.uid
@@ -193,12 +193,13 @@ def test_a_name_in_a_certificate_does_not_pass_for_the_fingerprint_of_another() 
 
 def ask(scp: StorageSCP, calling: str, source: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> bytes:
     """Ask for an association and give the answer; after it nothing but the end of the connection comes."""
-    with Requestor(scp.port, source=source, tls=tls) as peer:
-        reply = peer.ask(request(calling=calling))
+    with ScriptedSCU("127.0.0.1", scp.port, source=source, tls=tls) as peer:
+        peer.send(request(calling=calling))
+        reply = peer.receive()
         assert isinstance(reply, AssociateRJ | AssociateAC)
         if isinstance(reply, AssociateRJ):
             return encode(reply)
-        assert peer.store().status == 0x0000
+        assert peer.store("1.2.3.4", DATA_SET).status == 0x0000
         peer.release()
         return b""
 
@@ -225,8 +226,9 @@ def test_titles_and_addresses_decide(caplog: pytest.LogCaptureFixture) -> None:
 def test_ipv6_addresses_decide() -> None:
     with StorageSCP(Recorder(), host="::1", port=0, allow=["CT1@::1", "MR1@::2"]).in_thread() as scp:
         for title, good in (("CT1", True), ("MR1", False)):
-            with Requestor(scp.port, host="::1") as peer:
-                assert isinstance(peer.ask(request(calling=title)), AssociateAC) is good
+            with ScriptedSCU("::1", scp.port) as peer:
+                peer.send(request(calling=title))
+                assert isinstance(peer.receive(), AssociateAC) is good
 
 
 def test_whoever_is_not_named_comes_in_with_allow_any() -> None:
@@ -241,8 +243,8 @@ def test_whoever_is_not_named_comes_in_with_allow_any() -> None:
 def answers(scp: StorageSCP, calling: str) -> dict[str, ContextResult]:
     """Propose Verification, CT in Explicit VR, MR in Implicit VR."""
     proposed = (context(1, VERIFICATION, IMPLICIT), context(3, CT, EXPLICIT), context(5, MR, IMPLICIT))
-    with Requestor(scp.port) as peer:
-        reply = peer.associate(request(*proposed, calling=calling))
+    with ScriptedSCU("127.0.0.1", scp.port) as peer:
+        reply = peer.associate(request=request(*proposed, calling=calling))
         peer.release()
     by_id = {answer.context_id: answer.result for answer in reply.presentation_contexts}
     return {asked.abstract_syntax: by_id[asked.context_id] for asked in proposed}
@@ -286,8 +288,8 @@ def test_a_misprinted_uid_is_the_class_that_is_meant() -> None:
     meant = sop_classes.misprint_of(misprint)
     assert meant is not None
     allow = [PeerRule(sop_classes={meant.uid})]
-    with StorageSCP(Recorder(), port=0, allow=allow).in_thread() as scp, Requestor(scp.port) as peer:
-        reply = peer.associate(request(context(1, misprint)))
+    with StorageSCP(Recorder(), port=0, allow=allow).in_thread() as scp, ScriptedSCU("127.0.0.1", scp.port) as peer:
+        reply = peer.associate(request=request(context(1, misprint)))
         assert reply.presentation_contexts[0].result is ContextResult.ACCEPTED
 
 

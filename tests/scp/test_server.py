@@ -9,13 +9,24 @@ from typing import Final
 
 import pytest
 from tests.core.messages import INVALID, RELEASE_RQ, USER_ABORT, associate_rq
-from tests.scp.peer import DATA_SET, STORE, Peer, in_fragments, request, store, store_command
+from tests.scp.messages import DATA_SET, STORE, in_fragments, request, store, store_command
 from tests.scp.storages import Recorder
 
 from dicomport import FolderStorage, StorageSCP, Timeouts, blocking
 from dicomport.net import ConnectError
 from dicomport.scp import is_loopback
-from dicomport.wire import Abort, AbortReason, AssociateRJ, AssociateRQ, RejectReason, UserInformation, encode
+from dicomport.testing import ScriptedSCU
+from dicomport.wire import (
+    Abort,
+    AbortReason,
+    AssociateRJ,
+    AssociateRQ,
+    CStoreRSP,
+    RejectReason,
+    ReleaseRP,
+    UserInformation,
+    encode,
+)
 
 HOUR: Final = 3600.0
 SOON: Final = 0.2
@@ -42,9 +53,9 @@ def scp() -> Iterator[StorageSCP]:
 
 def serves(scp: StorageSCP) -> bool:
     """Whether a well-behaved peer is served."""
-    with Peer(scp.port) as peer:
+    with ScriptedSCU("127.0.0.1", scp.port) as peer:
         peer.associate()
-        status = peer.store().status
+        status = peer.store("1.2.3.4", DATA_SET).status
         peer.release()
     return status == 0x0000
 
@@ -77,8 +88,9 @@ def test_what_is_no_ae_title_is_said_at_once(title: str) -> None:
 
 
 def rejected(scp: StorageSCP, wanted: AssociateRQ) -> AssociateRJ:
-    with Peer(scp.port) as peer:
-        reply = peer.ask(wanted)
+    with ScriptedSCU("127.0.0.1", scp.port) as peer:
+        peer.send(wanted)
+        reply = peer.receive()
         assert isinstance(reply, AssociateRJ), reply
         return reply
 
@@ -90,8 +102,8 @@ def test_who_may_connect_is_told_by_the_calling_ae_title() -> None:
             assert reply == AssociateRJ(RejectReason.CALLING_AE_TITLE_NOT_RECOGNIZED)
             assert encode(reply) == bytes.fromhex("03 00 00000004 00 01 01 03")
         for calling in ("MODALITY", "  MODALITY", "OTHER"):
-            with Peer(scp.port) as peer:
-                peer.associate(request(calling=calling))
+            with ScriptedSCU("127.0.0.1", scp.port) as peer:
+                peer.associate(request=request(calling=calling))
 
 
 def test_nobody_may_connect_where_nobody_is_named() -> None:
@@ -106,14 +118,14 @@ def test_the_called_ae_title_is_checked_where_that_is_asked_for() -> None:
             assert reply == AssociateRJ(RejectReason.CALLED_AE_TITLE_NOT_RECOGNIZED)
             assert encode(reply) == bytes.fromhex("03 00 00000004 00 01 01 07")
         for called in ("ARCHIVE", " ARCHIVE "):
-            with Peer(scp.port) as peer:
-                peer.associate(request(called=called))
+            with ScriptedSCU("127.0.0.1", scp.port) as peer:
+                peer.associate(request=request(called=called))
 
 
 def test_any_called_ae_title_will_do_otherwise(scp: StorageSCP) -> None:
     for called in ("DICOMPORT", "whatever", "../../etc", "%s%n"):
-        with Peer(scp.port) as peer:
-            peer.associate(request(called=called))
+        with ScriptedSCU("127.0.0.1", scp.port) as peer:
+            peer.associate(request=request(called=called))
 
 
 def test_requests_that_are_none_are_rejected(scp: StorageSCP) -> None:
@@ -130,9 +142,9 @@ def test_requests_that_are_none_are_rejected(scp: StorageSCP) -> None:
     assert rejected(scp, other) == AssociateRJ(RejectReason.APPLICATION_CONTEXT_NAME_NOT_SUPPORTED)
     cramped = request(items=UserInformation(maximum_length=7))
     assert rejected(scp, cramped) == AssociateRJ(RejectReason.USER_NO_REASON)
-    with Peer(scp.port) as peer:
+    with ScriptedSCU("127.0.0.1", scp.port) as peer:
         peer.send(associate_rq(version=2))
-        assert peer.read() == AssociateRJ(RejectReason.PROTOCOL_VERSION_NOT_SUPPORTED)
+        assert peer.receive() == AssociateRJ(RejectReason.PROTOCOL_VERSION_NOT_SUPPORTED)
     assert serves(scp)
 
 
@@ -166,7 +178,7 @@ def test_a_server_can_be_started_again_on_its_port() -> None:
         assert serves(scp)
     assert server.port == port
     with pytest.raises(ConnectionRefusedError):
-        Peer(port)
+        ScriptedSCU("127.0.0.1", port)
     with server.in_thread() as scp:
         assert scp.port == port
         assert serves(scp)
@@ -183,7 +195,7 @@ def test_what_is_raised_while_it_serves_from_a_thread_is_raised_and_the_server_g
     with pytest.raises(KeyError):
         fail_inside()
     with pytest.raises(ConnectionRefusedError):
-        Peer(server.port)
+        ScriptedSCU("127.0.0.1", server.port)
 
 
 def test_it_serves_until_it_is_stopped() -> None:
@@ -202,9 +214,9 @@ def test_it_serves_until_it_is_stopped() -> None:
 
 def test_ipv6() -> None:
     storage = Recorder()
-    with StorageSCP(storage, host="::1", port=0).in_thread() as scp, Peer(scp.port, host="::1") as peer:
+    with StorageSCP(storage, host="::1", port=0).in_thread() as scp, ScriptedSCU("::1", scp.port) as peer:
         peer.associate()
-        assert peer.store().status == 0x0000
+        assert peer.store("1.2.3.4", DATA_SET).status == 0x0000
         own_port = peer.socket.getsockname()[1]
     assert storage.operations[0].association.address == f"[::1]:{own_port}"
 
@@ -212,7 +224,7 @@ def test_ipv6() -> None:
 def test_a_host_name_is_listened_on_at_all_its_addresses() -> None:
     with StorageSCP(Recorder(), host="localhost", port=0).in_thread() as scp:
         for found in {str(info[4][0]) for info in socket.getaddrinfo("localhost", None, type=socket.SOCK_STREAM)}:
-            with Peer(scp.port, host=found) as peer:
+            with ScriptedSCU(found, scp.port) as peer:
                 peer.associate()
 
 
@@ -234,22 +246,22 @@ OTHER_PROTOCOLS: Final = {
 
 @pytest.mark.parametrize("sent", OTHER_PROTOCOLS.values(), ids=OTHER_PROTOCOLS)
 def test_another_protocol_is_answered_with_an_abort(scp: StorageSCP, sent: bytes) -> None:
-    with Peer(scp.port) as peer:
+    with ScriptedSCU("127.0.0.1", scp.port) as peer:
         peer.send(sent)
         # Before there is an association, an abort has the service-user as its source (AA-1).
-        assert encode(peer.read_abort()) == USER_ABORT
+        assert encode(peer.expect(Abort)) == USER_ABORT
     assert serves(scp)
 
 
 def test_a_broken_pdu_in_an_association_is_answered_with_an_abort(scp: StorageSCP) -> None:
-    with Peer(scp.port) as peer:
+    with ScriptedSCU("127.0.0.1", scp.port) as peer:
         peer.associate()
         peer.send(bytes.fromhex("04 00 00000005 0000000000"))
-        assert encode(peer.read_abort()) == INVALID
-    with Peer(scp.port) as peer:
+        assert encode(peer.expect(Abort)) == INVALID
+    with ScriptedSCU("127.0.0.1", scp.port) as peer:
         peer.associate()
         peer.send(OTHER_PROTOCOLS["HTTP"])
-        assert peer.read_abort() == Abort(AbortReason.UNRECOGNIZED_PDU)
+        assert peer.expect(Abort) == Abort(AbortReason.UNRECOGNIZED_PDU)
     assert serves(scp)
 
 
@@ -257,21 +269,24 @@ def test_a_load_balancer_that_connects_and_closes_is_nothing_to_talk_about(
     scp: StorageSCP, caplog: pytest.LogCaptureFixture
 ) -> None:
     for _ in range(20):
-        Peer(scp.port).socket.close()
-        Peer(scp.port).reset()
+        ScriptedSCU("127.0.0.1", scp.port).socket.close()
+        ScriptedSCU("127.0.0.1", scp.port).reset()
     assert serves(scp)
     assert {record.levelno for record in caplog.records} <= {logging.DEBUG, logging.INFO}
 
 
 @pytest.mark.parametrize("said", [b"", b"\1", bytes.fromhex("0100"), bytes.fromhex("0100000000cc0001")])
 def test_a_peer_that_never_ends_its_request_is_dropped_by_artim(said: bytes) -> None:
-    with StorageSCP(Recorder(), port=0, timeouts=patient(acse=SOON)).in_thread() as scp, Peer(scp.port) as peer:
+    with (
+        StorageSCP(Recorder(), port=0, timeouts=patient(acse=SOON)).in_thread() as scp,
+        ScriptedSCU("127.0.0.1", scp.port) as peer,
+    ):
         peer.send(said)
-        assert peer.read() is None
+        assert peer.receive() is None
 
 
 def test_silent_peers_hold_up_nobody(scp: StorageSCP) -> None:
-    silent = [Peer(scp.port) for _ in range(100)]
+    silent = [ScriptedSCU("127.0.0.1", scp.port) for _ in range(100)]
     for peer in silent[::2]:
         peer.send(bytes.fromhex("0100000000cc"))
     assert serves(scp)
@@ -282,33 +297,41 @@ def test_silent_peers_hold_up_nobody(scp: StorageSCP) -> None:
 
 def test_a_peer_that_never_closes_after_the_end_is_dropped_by_artim() -> None:
     with StorageSCP(Recorder(), port=0, timeouts=patient(acse=SOON), allow=["A"]).in_thread() as scp:
-        with Peer(scp.port) as peer:
-            peer.associate(request(calling="A"))
-            peer.release()
-            assert peer.read() is None
-        with Peer(scp.port) as peer:
-            assert isinstance(peer.ask(request(calling="B")), AssociateRJ)
-            assert peer.read() is None
-        with Peer(scp.port) as peer:
+        with ScriptedSCU("127.0.0.1", scp.port) as peer:
+            peer.associate(request=request(calling="A"))
+            peer.send(RELEASE_RQ)
+            peer.expect(ReleaseRP)
+            peer.expect_close()
+        with ScriptedSCU("127.0.0.1", scp.port) as peer:
+            peer.send(request(calling="B"))
+            assert isinstance(peer.receive(), AssociateRJ)
+            assert peer.receive() is None
+        with ScriptedSCU("127.0.0.1", scp.port) as peer:
             peer.send(OTHER_PROTOCOLS["SSH"])
-            peer.read_abort()
-            assert peer.read() is None
+            peer.expect(Abort)
+            assert peer.receive() is None
 
 
 def test_an_idle_association_is_aborted_by_the_network_timer() -> None:
-    with StorageSCP(Recorder(), port=0, timeouts=patient(network=SOON)).in_thread() as scp, Peer(scp.port) as peer:
+    with (
+        StorageSCP(Recorder(), port=0, timeouts=patient(network=SOON)).in_thread() as scp,
+        ScriptedSCU("127.0.0.1", scp.port) as peer,
+    ):
         peer.associate()
-        assert encode(peer.read_abort()) == USER_ABORT
-        assert peer.read() is None
+        assert encode(peer.expect(Abort)) == USER_ABORT
+        assert peer.receive() is None
 
 
 def test_a_data_set_that_stalls_is_aborted_by_the_network_timer_and_discarded() -> None:
     storage = Recorder()
-    with StorageSCP(storage, port=0, timeouts=patient(network=SOON)).in_thread() as scp, Peer(scp.port) as peer:
+    with (
+        StorageSCP(storage, port=0, timeouts=patient(network=SOON)).in_thread() as scp,
+        ScriptedSCU("127.0.0.1", scp.port) as peer,
+    ):
         peer.associate()
         peer.send(store_command(), in_fragments(STORE, DATA_SET, 10)[:-1])
-        assert encode(peer.read_abort()) == USER_ABORT
-        assert peer.read() is None
+        assert encode(peer.expect(Abort)) == USER_ABORT
+        assert peer.receive() is None
     assert storage.calls == ["begin", "write", "discard"]
     assert storage.data == {}
 
@@ -317,10 +340,10 @@ def open_descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-ENDS: Final[dict[str, Callable[[Peer], None]]] = {
-    "release": Peer.release,
-    "abort": Peer.abort,
-    "reset": Peer.reset,
+ENDS: Final[dict[str, Callable[[ScriptedSCU], None]]] = {
+    "release": ScriptedSCU.release,
+    "abort": ScriptedSCU.abort,
+    "reset": ScriptedSCU.reset,
     "close": lambda peer: peer.socket.close(),
 }
 
@@ -332,10 +355,10 @@ def test_no_descriptor_and_no_task_is_left_of_associations_that_end_anyhow(tmp_p
             def misbehave() -> None:
                 for end in ENDS.values():
                     for before in (b"", store(), store()[:-1], OTHER_PROTOCOLS["HTTP"]):
-                        with Peer(scp.port) as peer:
+                        with ScriptedSCU("127.0.0.1", scp.port) as peer:
                             peer.associate()
                             peer.send(before)
-                            if end is not Peer.release or before == b"":
+                            if end is not ScriptedSCU.release or before == b"":
                                 end(peer)
                 serves(scp)
 
@@ -352,14 +375,13 @@ def test_no_descriptor_and_no_task_is_left_of_associations_that_end_anyhow(tmp_p
 
 
 def test_many_associations_at_once(scp: StorageSCP) -> None:
-    peers = [Peer(scp.port) for _ in range(50)]
+    peers = [ScriptedSCU("127.0.0.1", scp.port) for _ in range(50)]
     for peer in peers:
         peer.associate()
     for number, peer in enumerate(peers):
         peer.send(store(number, f"1.2.{number}"))
     for number, peer in enumerate(peers):
-        answer = peer.read_command().to_raw()  # type: ignore[union-attr]  # it is a C-STORE-RSP
-        assert answer.elements[0x0120] == number.to_bytes(2, "little")
+        assert peer.expect(CStoreRSP).command.message_id_being_responded_to == number
         peer.release()
         peer.socket.close()
 

@@ -7,18 +7,12 @@ from typing import Final
 
 import pytest
 from tests.core.messages import RELEASE_RQ
-from tests.scp.peer import (
-    DATA_SET,
-    STORE,
-    Peer,
-    in_fragments,
-    store,
-    store_command,
-)
+from tests.scp.messages import DATA_SET, STORE, in_fragments, store, store_command
 from tests.scp.storages import Recorder
 
 from dicomport import Sink, Status, StorageSCP, StoreOperation
 from dicomport.scp import Storage, status_of
+from dicomport.testing import ScriptedSCU
 from dicomport.wire import Abort, AbortReason, CStoreRSP
 
 LONG: Final = bytes(range(256)) * 200
@@ -51,19 +45,19 @@ def test_a_sink_that_fails_is_answered_and_the_association_lives(
     method: str, error: Exception, status: int, comment: str
 ) -> None:
     storage = Recorder(fails=method, error=error)
-    with StorageSCP(storage, port=0).in_thread() as scp, Peer(scp.port) as peer:
+    with StorageSCP(storage, port=0).in_thread() as scp, ScriptedSCU("127.0.0.1", scp.port) as peer:
         peer.associate()
         for message_id in (1, 2):
             storage.calls.clear()
             peer.send(store_command(message_id), in_fragments(STORE, LONG, 10_000))
-            answer = peer.answer(CStoreRSP)
+            answer = peer.expect(CStoreRSP).command
             assert (answer.message_id_being_responded_to, answer.status) == (message_id, status)
             assert answer.error_comment == comment
             assert storage.calls == CALLS[method]
         assert storage.data == {}
         # When there is room again, all goes on.
         storage.fails = ""
-        assert peer.store(3, data=LONG).status == 0x0000
+        assert peer.store("1.2.3.4", LONG, message_id=3).status == 0x0000
         peer.release()
     assert storage.data == {"1.2.3.4": LONG}
 
@@ -76,81 +70,85 @@ def test_a_discard_that_fails_changes_nothing_for_the_peer(caplog: pytest.LogCap
                 raise RuntimeError("secret")
 
     storage = Worse(fails="write", error=OSError(errno.ENOSPC, "full"))
-    with StorageSCP(storage, port=0).in_thread() as scp, Peer(scp.port) as peer:
+    with StorageSCP(storage, port=0).in_thread() as scp, ScriptedSCU("127.0.0.1", scp.port) as peer:
         peer.associate()
-        assert peer.store().status == 0xA700
+        assert peer.store("1.2.3.4", DATA_SET).status == 0xA700
         storage.fails = ""
-        assert peer.store().status == 0x0000
+        assert peer.store("1.2.3.4", DATA_SET).status == 0x0000
         peer.release()
     assert "discard_failed" in caplog.text
 
 
 def test_a_status_from_begin_refuses_and_the_data_set_is_passed_over() -> None:
     storage = Recorder(refusal=Status(0x0124, "not from you", (0x00100020,)))
-    with StorageSCP(storage, port=0).in_thread() as scp, Peer(scp.port) as peer:
+    with StorageSCP(storage, port=0).in_thread() as scp, ScriptedSCU("127.0.0.1", scp.port) as peer:
         peer.associate()
         peer.send(store_command(5), in_fragments(STORE, LONG, 1000))
-        answer = peer.answer(CStoreRSP)
+        answer = peer.expect(CStoreRSP).command
         assert (answer.status, answer.error_comment, answer.offending_element) == (
             0x0124,
             "not from you",
             (0x00100020,),
         )
         storage.refusal = None
-        assert peer.store(6).status == 0x0000
+        assert peer.store("1.2.3.4", DATA_SET, message_id=6).status == 0x0000
     assert storage.calls == ["begin", "begin", "write", "commit"]
     assert storage.data == {"1.2.3.4": DATA_SET}
 
 
 def test_a_status_from_begin_is_sent_only_once_the_data_set_is_over() -> None:
     storage = Recorder(refusal=Status(0xA700))
-    with StorageSCP(storage, port=0).in_thread() as scp, Peer(scp.port) as peer, Peer(scp.port) as other:
+    with (
+        StorageSCP(storage, port=0).in_thread() as scp,
+        ScriptedSCU("127.0.0.1", scp.port) as peer,
+        ScriptedSCU("127.0.0.1", scp.port) as other,
+    ):
         peer.associate()
         other.associate()
         whole = in_fragments(STORE, LONG, 1000)
         peer.send(store_command(5), whole[:-1])
-        assert other.store().status == 0xA700
+        assert other.store("1.2.3.4", DATA_SET).status == 0xA700
         assert peer.silent
         peer.send(whole[-1:])
-        assert peer.answer(CStoreRSP).status == 0xA700
+        assert peer.expect(CStoreRSP).command.status == 0xA700
 
 
 def test_what_a_sink_is_given_are_the_bytes_received_in_order() -> None:
     storage = Recorder()
-    with StorageSCP(storage, port=0).in_thread() as scp, Peer(scp.port) as peer:
+    with StorageSCP(storage, port=0).in_thread() as scp, ScriptedSCU("127.0.0.1", scp.port) as peer:
         peer.associate()
         for size in (1, 7, 1000, 16378, 100_000):
             peer.send(store_command(1, f"1.2.{size}"), in_fragments(STORE, LONG, size))
-            assert peer.answer(CStoreRSP).status == 0x0000
+            assert peer.expect(CStoreRSP).command.status == 0x0000
             assert storage.data[f"1.2.{size}"] == LONG
         peer.send(store(2, "1.2.0", b""))
-        assert peer.answer(CStoreRSP).status == 0x0000
+        assert peer.expect(CStoreRSP).command.status == 0x0000
         assert storage.data["1.2.0"] == b""
 
 
 def test_requests_sent_without_waiting_are_answered_in_order() -> None:
     """Nobody negotiated a window for it, but there is no reason to abort: what is not served yet waits (C9)."""
     storage = Recorder()
-    with StorageSCP(storage, port=0).in_thread() as scp, Peer(scp.port) as peer:
+    with StorageSCP(storage, port=0).in_thread() as scp, ScriptedSCU("127.0.0.1", scp.port) as peer:
         peer.associate()
         peer.send(*(store(number, f"1.2.{number}", LONG[: 2 * number]) for number in range(1, 101)), RELEASE_RQ)
         for number in range(1, 101):
-            answer = peer.answer(CStoreRSP)
+            answer = peer.expect(CStoreRSP).command
             assert (answer.message_id_being_responded_to, answer.affected_sop_instance_uid, answer.status) == (
                 number,
                 f"1.2.{number}",
                 0x0000,
             )
-        assert peer.read() is not None
+        assert peer.receive() is not None
     assert storage.data == {f"1.2.{number}": LONG[: 2 * number] for number in range(1, 101)}
 
 
 @pytest.mark.parametrize("message_ids", [(7, 7, 7), (65534, 65535, 0, 1)])
 def test_message_ids_may_repeat_and_wrap(message_ids: tuple[int, ...]) -> None:
-    with StorageSCP(Recorder(), port=0).in_thread() as scp, Peer(scp.port) as peer:
+    with StorageSCP(Recorder(), port=0).in_thread() as scp, ScriptedSCU("127.0.0.1", scp.port) as peer:
         peer.associate()
         for message_id in message_ids:
-            assert peer.store(message_id).message_id_being_responded_to == message_id
+            assert peer.store("1.2.3.4", DATA_SET, message_id=message_id).message_id_being_responded_to == message_id
 
 
 class Watched(Recorder):
@@ -169,10 +167,10 @@ class Watched(Recorder):
             self.discarded.set()
 
 
-ENDINGS: Final[dict[str, Callable[[Peer], None]]] = {
+ENDINGS: Final[dict[str, Callable[[ScriptedSCU], None]]] = {
     "closes": lambda peer: peer.socket.close(),
-    "resets": Peer.reset,
-    "aborts": Peer.abort,
+    "resets": ScriptedSCU.reset,
+    "aborts": ScriptedSCU.abort,
 }
 
 
@@ -192,43 +190,47 @@ LAST_PDU: Final = 212
 def test_a_peer_that_goes_inside_a_data_set_leaves_nothing(name: str, missing: int) -> None:
     storage = Watched()
     with StorageSCP(storage, port=0).in_thread() as scp:
-        with Peer(scp.port) as peer:
+        with ScriptedSCU("127.0.0.1", scp.port) as peer:
             peer.associate()
             peer.send(store_command(), in_fragments(STORE, LONG, 1000)[:-missing])
             assert storage.written.wait(60)
             ENDINGS[name](peer)
         assert storage.discarded.wait(60)
-        with Peer(scp.port) as peer:
+        with ScriptedSCU("127.0.0.1", scp.port) as peer:
             peer.associate()
-            assert peer.store(1, "1.2.9").status == 0x0000
+            assert peer.store("1.2.9", DATA_SET).status == 0x0000
     assert storage.calls == ["begin", "write", "discard", "begin", "write", "commit"]
     assert list(storage.data) == ["1.2.9"]
 
 
 @pytest.mark.parametrize("end", ENDINGS.values(), ids=ENDINGS)
-def test_a_peer_that_goes_between_command_and_data_set_leaves_nothing(end: Callable[[Peer], None]) -> None:
+def test_a_peer_that_goes_between_command_and_data_set_leaves_nothing(end: Callable[[ScriptedSCU], None]) -> None:
     storage = Watched()
-    with StorageSCP(storage, port=0).in_thread() as scp, Peer(scp.port) as peer, Peer(scp.port) as other:
+    with (
+        StorageSCP(storage, port=0).in_thread() as scp,
+        ScriptedSCU("127.0.0.1", scp.port) as peer,
+        ScriptedSCU("127.0.0.1", scp.port) as other,
+    ):
         peer.associate()
         peer.send(store_command())
-        if end is Peer.reset:
+        if end is ScriptedSCU.reset:
             # A reset overtakes what was sent: whether the command was read then is anybody's guess.
             end(peer)
         else:
             end(peer)
             assert storage.discarded.wait(60)
         other.associate()
-        assert other.store(1, "1.2.9").status == 0x0000
+        assert other.store("1.2.9", DATA_SET).status == 0x0000
     assert "commit" not in storage.calls[:-3]
     assert list(storage.data) == ["1.2.9"]
 
 
 def test_a_release_inside_a_data_set_is_an_abort_and_a_discard() -> None:
     storage = Watched()
-    with StorageSCP(storage, port=0).in_thread() as scp, Peer(scp.port) as peer:
+    with StorageSCP(storage, port=0).in_thread() as scp, ScriptedSCU("127.0.0.1", scp.port) as peer:
         peer.associate()
         peer.send(store_command(), in_fragments(STORE, LONG, 1000)[:-LAST_PDU], RELEASE_RQ)
-        assert peer.read_abort() == Abort(AbortReason.UNEXPECTED_PDU)
+        assert peer.expect(Abort) == Abort(AbortReason.UNEXPECTED_PDU)
         assert storage.discarded.wait(60)
     assert storage.calls == ["begin", "write", "discard"]
 
@@ -244,7 +246,7 @@ def test_a_peer_that_goes_while_its_instance_is_committed_has_it_stored_all_the_
         return 0
 
     with StorageSCP(handler, port=0).in_thread() as scp:
-        with Peer(scp.port) as peer:
+        with ScriptedSCU("127.0.0.1", scp.port) as peer:
             peer.associate()
             peer.send(store())
             assert entered.wait(60)

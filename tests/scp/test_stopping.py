@@ -11,11 +11,12 @@ from typing import Final, TypeVar
 
 import pytest
 from tests.core.messages import RELEASE_RQ, USER_ABORT
-from tests.scp.peer import DATA_SET, STORE, Peer, in_fragments, store, store_command
+from tests.scp.messages import DATA_SET, STORE, in_fragments, store, store_command
 from tests.scp.storages import Recorder
 
 from dicomport import Handler, Storage, StorageSCP, StoreRequest, Timeouts
-from dicomport.wire import CStoreRSP, ReleaseRP, encode
+from dicomport.testing import ScriptedSCU
+from dicomport.wire import Abort, CStoreRSP, ReleaseRP, encode
 
 T = TypeVar("T")
 
@@ -51,8 +52,8 @@ async def do(function: Callable[..., T], *arguments: object) -> T:
 
 
 @asynccontextmanager
-async def connected(scp: StorageSCP, *, associated: bool = True) -> AsyncIterator[Peer]:
-    with await do(Peer, scp.port) as peer:
+async def connected(scp: StorageSCP, *, associated: bool = True) -> AsyncIterator[ScriptedSCU]:
+    with await do(ScriptedSCU, "127.0.0.1", scp.port) as peer:
         if associated:
             await do(peer.associate)
         yield peer
@@ -85,18 +86,18 @@ def test_idle_associations_are_aborted_and_what_is_in_flight_is_finished_first(k
             await do(busy.send, store(7))
             await do(held.entered.wait, PATIENCE)
             stopping = asyncio.create_task(stop(scp))
-            assert encode(await do(idle.read_abort)) == USER_ABORT
-            assert await do(idle.read) is None
+            assert encode(await do(idle.expect, Abort)) == USER_ABORT
+            assert await do(idle.receive) is None
             # Nobody has asked for an association yet, so there is none to abort.
-            assert await do(silent.read) is None
+            assert await do(silent.receive) is None
             with pytest.raises(ConnectionRefusedError):
-                await do(Peer, scp.port)
+                await do(ScriptedSCU, "127.0.0.1", scp.port)
             assert busy.silent
             assert not stopping.done()
             held.go.set()
-            answer = await do(busy.answer, CStoreRSP)
+            answer = (await do(busy.expect, CStoreRSP)).command
             assert (answer.message_id_being_responded_to, answer.status) == (7, 0x0000)
-            assert encode(await do(busy.read_abort)) == USER_ABORT
+            assert encode(await do(busy.expect, Abort)) == USER_ABORT
             await stopping
 
     run(scenario, getattr(held, kind))
@@ -110,13 +111,13 @@ def test_a_data_set_that_has_begun_is_taken_to_its_end() -> None:
             whole = store_command(7) + in_fragments(STORE, DATA_SET, 10)
             await do(busy.send, whole[:-1])
             # That the command has been read is known from an answer on the other association only if it came later.
-            await do(idle.store, 1, "1.2.9")
+            await do(idle.store, "1.2.9", DATA_SET)
             stopping = asyncio.create_task(stop(scp))
-            await do(idle.read_abort)
+            await do(idle.expect, Abort)
             assert not stopping.done()
             await do(busy.send, whole[-1:])
-            assert (await do(busy.answer, CStoreRSP)).status == 0x0000
-            await do(busy.read_abort)
+            assert (await do(busy.expect, CStoreRSP)).command.status == 0x0000
+            await do(busy.expect, Abort)
             await stopping
 
     run(scenario, storage)
@@ -136,10 +137,10 @@ def test_requests_behind_the_one_in_flight_are_not_begun() -> None:
             await do(busy.send, store(1, "1.2.1"), store(2, "1.2.2"))
             await do(held.entered.wait, PATIENCE)
             stopping = asyncio.create_task(stop(scp))
-            await do(idle.read_abort)
+            await do(idle.expect, Abort)
             held.go.set()
-            assert (await do(busy.answer, CStoreRSP)).message_id_being_responded_to == 1
-            assert encode(await do(busy.read_abort)) == USER_ABORT
+            assert (await do(busy.expect, CStoreRSP)).command.message_id_being_responded_to == 1
+            assert encode(await do(busy.expect, Abort)) == USER_ABORT
             await stopping
 
     run(scenario, handler)
@@ -156,7 +157,7 @@ def test_at_the_deadline_what_is_still_in_flight_is_cut_off() -> None:
             await scp.stop(within=0)
             assert held.cancelled
             held.go.set()
-            assert await do(busy.read) is None
+            assert await do(busy.receive) is None
 
     run(scenario, held.coroutine)
 
@@ -177,7 +178,7 @@ def test_at_the_deadline_a_data_set_that_has_not_ended_is_discarded() -> None:
             await do(busy.send, (store_command() + in_fragments(STORE, DATA_SET, 10))[:-1])
             await do(written.wait, PATIENCE)
             await scp.stop(within=0)
-            assert await do(busy.read) is None
+            assert await do(busy.receive) is None
 
     run(scenario, storage)
     assert storage.calls == ["begin", "write", "discard"]
@@ -190,9 +191,9 @@ def test_peers_that_were_only_to_close_their_connection_are_not_waited_for(
     async def scenario(scp: StorageSCP) -> None:
         async with connected(scp) as peer:
             await do(peer.send, ending)
-            await do(peer.read)
+            await do(peer.receive)
             await stop(scp)
-            assert await do(peer.read) is None
+            assert await do(peer.receive) is None
 
     run(scenario, Recorder())
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
@@ -206,11 +207,11 @@ def test_a_release_that_is_asked_for_while_the_server_stops_is_confirmed_or_abor
             await do(busy.send, store(), RELEASE_RQ)
             await do(held.entered.wait, PATIENCE)
             stopping = asyncio.create_task(stop(scp))
-            await do(idle.read_abort)
+            await do(idle.expect, Abort)
             held.go.set()
-            assert (await do(busy.answer, CStoreRSP)).status == 0x0000
-            last = await do(busy.read)
-            assert last == ReleaseRP() or (last is not None and encode(last) == USER_ABORT)
+            assert (await do(busy.expect, CStoreRSP)).command.status == 0x0000
+            last = await do(busy.receive)
+            assert last in (ReleaseRP(), Abort())
             await stopping
 
     run(scenario, held.function)
@@ -219,14 +220,14 @@ def test_a_release_that_is_asked_for_while_the_server_stops_is_confirmed_or_abor
 def test_leaving_the_block_stops_a_server_in_a_thread_and_waits_for_what_is_in_flight() -> None:
     held = Held()
     with StorageSCP(held.function, port=0).in_thread() as scp:
-        peer, idle = Peer(scp.port), Peer(scp.port)
+        peer, idle = ScriptedSCU("127.0.0.1", scp.port), ScriptedSCU("127.0.0.1", scp.port)
         peer.associate()
         idle.associate()
         peer.send(store())
         assert held.entered.wait(PATIENCE)
 
         def go_on() -> None:
-            idle.read_abort()
+            idle.expect(Abort)
             held.go.set()
 
         goes_on = threading.Thread(target=go_on)
@@ -234,5 +235,5 @@ def test_leaving_the_block_stops_a_server_in_a_thread_and_waits_for_what_is_in_f
     goes_on.join()
     with idle, peer:
         # Both were sent before the block was left.
-        assert peer.answer(CStoreRSP).status == 0x0000
-        assert encode(peer.read_abort()) == USER_ABORT
+        assert peer.expect(CStoreRSP).command.status == 0x0000
+        assert encode(peer.expect(Abort)) == USER_ABORT

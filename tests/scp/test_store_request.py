@@ -11,12 +11,13 @@ from typing import Final, TypeVar
 import pydicom
 import pytest
 from tests.core.messages import LAST_COMMAND, command_set, p_data, pdv
-from tests.scp.peer import DATA_SET, STORE, Peer, in_fragments, request, store_command, store_elements
+from tests.scp.messages import DATA_SET, STORE, in_fragments, request, store_command, store_elements
 
 from dicomport import Durability, StorageSCP, StoreRequest
 from dicomport.core import IMPLEMENTATION, AcceptedContext, ImplementationInfo
 from dicomport.files import read_part10
 from dicomport.scp import HandlerStorage
+from dicomport.testing import ScriptedSCU
 from dicomport.wire import CStoreRQ, CStoreRSP, FileMeta, UserInformation
 
 T = TypeVar("T")
@@ -49,11 +50,11 @@ def ask(
         return 0
 
     storage = HandlerStorage(handler, spool_bytes=spool_bytes, spool_folder=spool_folder)
-    with StorageSCP(storage, port=0).in_thread() as scp, Peer(scp.port) as peer:
-        peer.associate(request(items=PEER))
+    with StorageSCP(storage, port=0).in_thread() as scp, ScriptedSCU("127.0.0.1", scp.port) as peer:
+        peer.associate(request=request(items=PEER))
         command = p_data(pdv(STORE, LAST_COMMAND, command_set(elements or store_elements())))
         peer.send(command, in_fragments(STORE, data, 500))
-        assert peer.answer(CStoreRSP).status == 0x0000
+        assert peer.expect(CStoreRSP).command.status == 0x0000
         peer.release()
     return said[0]
 
@@ -78,9 +79,9 @@ def test_who_sends() -> None:
         said.append(request_)
         return 0
 
-    with StorageSCP(handler, port=0).in_thread() as scp, Peer(scp.port) as peer:
-        peer.associate(request(calling=" MODALITY_1", called="ANYBODY", items=PEER))
-        peer.store()
+    with StorageSCP(handler, port=0).in_thread() as scp, ScriptedSCU("127.0.0.1", scp.port) as peer:
+        peer.associate(request=request(calling=" MODALITY_1", called="ANYBODY", items=PEER))
+        peer.store("1.2.3.4", DATA_SET)
         own_port = peer.socket.getsockname()[1]
     [asked] = said
     association = asked.association
@@ -161,12 +162,16 @@ def test_a_large_data_set_waits_in_a_nameless_file_that_is_gone_with_the_request
 
 def test_no_file_is_left_of_a_data_set_that_breaks_off(tmp_path: Path) -> None:
     storage = HandlerStorage(lambda _request: 0, spool_bytes=10, spool_folder=tmp_path)
-    with StorageSCP(storage, port=0).in_thread() as scp, Peer(scp.port) as peer, Peer(scp.port) as other:
+    with (
+        StorageSCP(storage, port=0).in_thread() as scp,
+        ScriptedSCU("127.0.0.1", scp.port) as peer,
+        ScriptedSCU("127.0.0.1", scp.port) as other,
+    ):
         peer.associate()
         peer.send(store_command(), in_fragments(STORE, PATTERN, 500)[:-100])
         peer.abort()
         other.associate()
-        assert other.store().status == 0x0000
+        assert other.store("1.2.3.4", DATA_SET).status == 0x0000
     assert spool_files(tmp_path) == []
     assert list(tmp_path.iterdir()) == []
 
@@ -212,10 +217,10 @@ def test_it_is_saved_as_a_file_from_a_coroutine_function(tmp_path: Path) -> None
         assert paths[-1].exists()
         return 0
 
-    with StorageSCP(handler, port=0).in_thread() as scp, Peer(scp.port) as peer:
+    with StorageSCP(handler, port=0).in_thread() as scp, ScriptedSCU("127.0.0.1", scp.port) as peer:
         peer.associate()
-        assert peer.store().status == 0x0000
-        assert peer.store(2, data=DATA_SET + DATA_SET).status == 0x0000
+        assert peer.store("1.2.3.4", DATA_SET).status == 0x0000
+        assert peer.store("1.2.3.4", DATA_SET + DATA_SET, message_id=2).status == 0x0000
     assert paths == [tmp_path / "1.2.3.4.dcm", tmp_path / "1.2.3.4~2.dcm"]
 
 
@@ -267,13 +272,13 @@ def test_a_handler_that_is_cut_off_when_the_server_ends_saves_no_empty_file(tmp_
 
     async def scenario() -> None:
         async with StorageSCP(handler, port=0) as scp:
-            with await asyncio.to_thread(Peer, scp.port) as peer:
+            with await asyncio.to_thread(ScriptedSCU, "127.0.0.1", scp.port) as peer:
                 await asyncio.to_thread(peer.associate)
                 peer.send(store_command(), in_fragments(STORE, DATA_SET, 500))
                 await asyncio.to_thread(entered.wait, 60)
                 await scp.stop(within=0)
                 over.set()
-                assert await asyncio.to_thread(peer.read) is None
+                assert await asyncio.to_thread(peer.receive) is None
                 await asyncio.to_thread(done.wait, 60)
 
     asyncio.run(scenario())
@@ -292,9 +297,9 @@ def test_a_large_instance_is_not_held_in_memory(tmp_path: Path) -> None:
         return 0 if request_.encoded() == data else 0xA900
 
     storage = HandlerStorage(handler, spool_folder=tmp_path)
-    with StorageSCP(storage, port=0).in_thread() as scp, Peer(scp.port) as peer:
+    with StorageSCP(storage, port=0).in_thread() as scp, ScriptedSCU("127.0.0.1", scp.port) as peer:
         peer.associate()
         peer.send(store_command(), in_fragments(STORE, data, 1 << 17))
-        assert peer.answer(CStoreRSP).status == 0x0000
+        assert peer.expect(CStoreRSP).command.status == 0x0000
     assert sum(storage_sizes) == size
     assert max(storage_sizes) <= 1 << 20

@@ -12,12 +12,13 @@ from typing import Final
 
 import pytest
 import trustme
-from tests.core.messages import LAST_DATA, USER_ABORT, p_data, pdv
-from tests.scp.peer import STORE, Peer, request, store, store_command
+from tests.core.messages import LAST_DATA, RELEASE_RQ, USER_ABORT, p_data, pdv
+from tests.scp.messages import STORE, request, store, store_command
 from tests.scp.storages import Recorder
 
 from dicomport import Sink, Status, StorageSCP, StoreOperation, Timeouts
-from dicomport.wire import CStoreRSP, encode
+from dicomport.testing import ScriptedSCU
+from dicomport.wire import Abort, CStoreRSP, ReleaseRP, encode
 
 HOUR: Final = 3600.0
 SOON: Final = 0.2
@@ -34,7 +35,7 @@ def tls_context() -> ssl.SSLContext:
     return context
 
 
-def trickle(peer: Peer, data: bytes) -> None:
+def trickle(peer: ScriptedSCU, data: bytes) -> None:
     """Send a byte every now and then, until the peer has something to say or the bytes are at their end."""
     for byte in data:
         if select.select([peer.socket], [], [], 0.02)[0]:
@@ -42,34 +43,35 @@ def trickle(peer: Peer, data: bytes) -> None:
         peer.send(bytes((byte,)))
 
 
-def said(what: bytes) -> Callable[[Peer], None]:
+def said(what: bytes) -> Callable[[ScriptedSCU], None]:
     """Say something and nothing after it, and be cut off."""
 
-    def scenario(peer: Peer) -> None:
+    def scenario(peer: ScriptedSCU) -> None:
         peer.send(what)
-        assert peer.read() is None
+        assert peer.receive() is None
 
     return scenario
 
 
-def associated(then: bytes = b"", trickled: bytes = b"") -> Callable[[Peer], None]:
+def associated(then: bytes = b"", trickled: bytes = b"") -> Callable[[ScriptedSCU], None]:
     """Ask for an association, send something, then some more byte by byte, and be aborted."""
 
-    def scenario(peer: Peer) -> None:
+    def scenario(peer: ScriptedSCU) -> None:
         peer.associate()
         peer.send(then)
         trickle(peer, trickled)
-        assert encode(peer.read_abort()) == USER_ABORT
-        assert peer.read() is None
+        assert encode(peer.expect(Abort)) == USER_ABORT
+        assert peer.receive() is None
 
     return scenario
 
 
-def released(peer: Peer) -> None:
+def released(peer: ScriptedSCU) -> None:
     """Release the association, and never close the connection."""
     peer.associate()
-    peer.release()
-    assert peer.read() is None
+    peer.send(RELEASE_RQ)
+    peer.expect(ReleaseRP)
+    peer.expect_close()
 
 
 DATA: Final = p_data(pdv(STORE, LAST_DATA, bytes(1000)))
@@ -92,14 +94,14 @@ SCENARIOS: Final = {
 
 @pytest.mark.parametrize(("field", "name", "scenario"), SCENARIOS.values(), ids=SCENARIOS)
 def test_a_timer_that_expires_ends_it_is_named_and_counted(
-    field: str, name: str, scenario: Callable[[Peer], None], caplog: pytest.LogCaptureFixture
+    field: str, name: str, scenario: Callable[[ScriptedSCU], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "dicomport")
     tls = tls_context() if field == "tls" else None
     # A byte every 20 ms is 10 in a window of 200 ms, where 256 are asked for.
     timeouts = patient(**{field: SOON, "slowest": 256 / SOON})
     with StorageSCP(Recorder(), port=0, tls=tls, timeouts=timeouts).in_thread() as scp:
-        with Peer(scp.port) as peer:
+        with ScriptedSCU("127.0.0.1", scp.port) as peer:
             scenario(peer)
         assert scp.counters == {f"timer.{name}": 1}
     assert f"the {name} timer expired after {SOON} s" in caplog.text
@@ -113,7 +115,7 @@ def test_a_data_set_that_comes_slowly_but_steadily_is_stored() -> None:
     window = 1.0
     timeouts = patient(progress=window, slowest=1.0)
     data = p_data(pdv(STORE, LAST_DATA, bytes(300)))
-    with StorageSCP(storage, port=0, timeouts=timeouts).in_thread() as scp, Peer(scp.port) as peer:
+    with StorageSCP(storage, port=0, timeouts=timeouts).in_thread() as scp, ScriptedSCU("127.0.0.1", scp.port) as peer:
         peer.associate()
         peer.send(store_command())
         began, sent = time.monotonic(), 0
@@ -121,7 +123,7 @@ def test_a_data_set_that_comes_slowly_but_steadily_is_stored() -> None:
             trickle(peer, data[sent : sent + 1])
             sent += 1
         peer.send(data[sent:])
-        assert peer.answer(CStoreRSP).status == 0
+        assert peer.expect(CStoreRSP).command.status == 0
     assert storage.data == {"1.2.3.4": bytes(300)}
     assert scp.counters == {}
 
@@ -154,12 +156,12 @@ def test_what_does_not_end_in_time_when_the_server_stops_is_cut_off(caplog: pyte
 
     async def scenario() -> None:
         async with StorageSCP(Never(), port=0, timeouts=patient(shutdown=SOON)) as scp:
-            with await asyncio.to_thread(Peer, scp.port) as peer:
+            with await asyncio.to_thread(ScriptedSCU, "127.0.0.1", scp.port) as peer:
                 await asyncio.to_thread(peer.associate)
                 peer.send(store())
                 await entered.wait()
                 await scp.stop()
-                assert await asyncio.to_thread(peer.read) is None
+                assert await asyncio.to_thread(peer.receive) is None
             assert scp.counters == {"timer.shutdown": 1}
 
     asyncio.run(scenario())
@@ -171,9 +173,9 @@ def test_a_load_balancer_s_probe_is_logged_below_info(caplog: pytest.LogCaptureF
     caplog.set_level(logging.DEBUG, "dicomport")
     with StorageSCP(Recorder(), port=0).in_thread() as scp:
         for _ in range(10):
-            Peer(scp.port).socket.close()
-            Peer(scp.port).reset()
-        with Peer(scp.port) as peer:
+            ScriptedSCU("127.0.0.1", scp.port).socket.close()
+            ScriptedSCU("127.0.0.1", scp.port).reset()
+        with ScriptedSCU("127.0.0.1", scp.port) as peer:
             peer.associate()
             peer.release()
     ends = [record for record in caplog.records if "association_ended" in record.getMessage()]

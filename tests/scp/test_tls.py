@@ -14,14 +14,15 @@ from typing import Final
 
 import pytest
 import trustme
-from tests.scp.peer import DATA_SET, STORE, Peer, in_fragments, store, store_command
+from tests.scp.messages import DATA_SET, STORE, in_fragments, store, store_command
 from tests.scp.storages import Recorder
 
 from dicomport import FolderStorage, PeerRule, RejectedError, StorageSCP, Timeouts, blocking
 from dicomport.files import read_part10
 from dicomport.net import AssociationError, ConnectError
 from dicomport.scu import Instance
-from dicomport.wire import CStoreRSP
+from dicomport.testing import ScriptedSCU
+from dicomport.wire import Abort, CStoreRSP
 
 CT: Final = "1.2.840.10008.5.1.4.1.1.2"
 EXPLICIT: Final = "1.2.840.10008.1.2.1"
@@ -96,9 +97,9 @@ def scp(tls: Contexts, storage: Recorder, caplog: pytest.LogCaptureFixture) -> I
 
 
 def serves(scp: StorageSCP, tls: Contexts) -> bool:
-    with Peer(scp.port, tls=tls.client) as peer:
+    with ScriptedSCU("127.0.0.1", scp.port, tls=tls.client) as peer:
         peer.associate()
-        status = peer.store().status
+        status = peer.store("1.2.3.4", DATA_SET).status
         peer.release()
     return status == 0x0000
 
@@ -159,23 +160,23 @@ def test_instances_of_any_size_in_records_of_any_size(tls: Contexts, tmp_path: P
     data = bytes(range(256)) * 3907
     with (
         StorageSCP(FolderStorage(tmp_path), port=0, tls=tls.server).in_thread() as scp,
-        Peer(scp.port, tls=tls.client) as peer,
+        ScriptedSCU("127.0.0.1", scp.port, tls=tls.client) as peer,
     ):
         peer.associate()
         whole = store_command() + in_fragments(STORE, data[: max(size, 1000)], 1000)
         for at in range(0, len(whole), size if size > 1 else 100):
             peer.send(whole[at : at + (size if size > 1 else 100)])
-        assert peer.answer(CStoreRSP).status == 0x0000
+        assert peer.expect(CStoreRSP).command.status == 0x0000
         peer.release()
     path = tmp_path / "1.2.3.4.dcm"
     assert path.read_bytes()[read_part10(path).offset :] == data[: max(size, 1000)]
 
 
 def test_many_requests_in_one_record(scp: StorageSCP, tls: Contexts) -> None:
-    with Peer(scp.port, tls=tls.client) as peer:
+    with ScriptedSCU("127.0.0.1", scp.port, tls=tls.client) as peer:
         peer.associate()
         peer.send(b"".join(store(number) for number in range(50)))
-        assert [peer.answer(CStoreRSP).message_id_being_responded_to for _ in range(50)] == list(range(50))
+        assert [peer.expect(CStoreRSP).command.message_id_being_responded_to for _ in range(50)] == list(range(50))
 
 
 PLAIN: Final = {
@@ -190,14 +191,14 @@ PLAIN: Final = {
 def test_plain_text_on_the_port_is_the_end_of_that_connection_alone(
     scp: StorageSCP, tls: Contexts, sent: bytes
 ) -> None:
-    with Peer(scp.port, tls=tls.client) as other, Peer(scp.port) as peer:
+    with ScriptedSCU("127.0.0.1", scp.port, tls=tls.client) as other, ScriptedSCU("127.0.0.1", scp.port) as peer:
         other.associate()
         peer.send(sent)
         # Perhaps a TLS alert, and then the end in one way or another.
         with contextlib.suppress(ConnectionResetError):
             while peer.socket.recv(1000):
                 pass
-        assert other.store().status == 0x0000
+        assert other.store("1.2.3.4", DATA_SET).status == 0x0000
     assert serves(scp, tls)
 
 
@@ -212,7 +213,7 @@ def test_plain_text_on_the_port_is_the_end_of_that_connection_alone(
 def test_the_log_says_what_a_peer_speaks_in_the_place_of_tls(
     scp: StorageSCP, tls: Contexts, caplog: pytest.LogCaptureFixture, sent: str, reason: str
 ) -> None:
-    with Peer(scp.port) as peer, contextlib.suppress(ConnectionResetError):
+    with ScriptedSCU("127.0.0.1", scp.port) as peer, contextlib.suppress(ConnectionResetError):
         peer.send(PLAIN[sent])
         while peer.socket.recv(1000):
             pass
@@ -259,16 +260,19 @@ def test_new_connections_see_a_new_certificate_and_old_ones_go_on(tls: Contexts)
     newcomer.issue_cert("127.0.0.1").configure_cert(renewed)
     client = ssl.create_default_context()
     newcomer.configure_trust(client)
-    with StorageSCP(Recorder(), port=0, tls=tls.open_server).in_thread() as scp, Peer(scp.port, tls=tls.client) as old:
+    with (
+        StorageSCP(Recorder(), port=0, tls=tls.open_server).in_thread() as scp,
+        ScriptedSCU("127.0.0.1", scp.port, tls=tls.client) as old,
+    ):
         old.associate()
         scp.renew_tls(renewed)
-        with Peer(scp.port, tls=client) as new:
+        with ScriptedSCU("127.0.0.1", scp.port, tls=client) as new:
             new.associate()
-            assert new.store().status == 0x0000
+            assert new.store("1.2.3.4", DATA_SET).status == 0x0000
             new.release()
         with pytest.raises(ConnectError, match="not trusted"):
             blocking.associate("127.0.0.1", scp.port, contexts=[CT], tls=tls.client).__enter__()
-        assert old.store().status == 0x0000
+        assert old.store("1.2.3.4", DATA_SET).status == 0x0000
         old.release()
 
 
@@ -311,7 +315,7 @@ def test_a_hundred_stalled_handshakes_hold_up_nobody_and_end(tls: Contexts, capl
         StorageSCP(storage, port=0, tls=tls.server, timeouts=timeouts).in_thread() as scp,
         contextlib.ExitStack() as stack,
     ):
-        stalled = [stack.enter_context(Peer(scp.port)) for _ in range(100)]
+        stalled = [stack.enter_context(ScriptedSCU("127.0.0.1", scp.port)) for _ in range(100)]
         for peer, sent in zip(stalled, itertools.cycle(STALLED.values()), strict=False):
             peer.send(sent)
         instances = [Instance(CT, f"1.2.3.{number}", EXPLICIT, DATA_SET) for number in range(50)]
@@ -319,7 +323,7 @@ def test_a_hundred_stalled_handshakes_hold_up_nobody_and_end(tls: Contexts, capl
         assert len(report.accepted) == 50
         for peer in stalled:
             with contextlib.suppress(ConnectionResetError):
-                assert peer.read() is None
+                assert peer.receive() is None
         assert serves(scp, tls)
         assert scp.counters["timer.tls"] == 100
     assert len(storage.operations) == 51
@@ -330,9 +334,9 @@ def test_a_hundred_stalled_handshakes_hold_up_nobody_and_end(tls: Contexts, capl
 def test_a_peer_that_goes_without_a_word_leaves_nothing(
     scp: StorageSCP, tls: Contexts, storage: Recorder, reset: bool
 ) -> None:
-    with Peer(scp.port, tls=tls.client) as peer:
+    with ScriptedSCU("127.0.0.1", scp.port, tls=tls.client) as peer:
         peer.associate()
-        assert peer.store().status == 0x0000
+        assert peer.store("1.2.3.4", DATA_SET).status == 0x0000
         peer.send(store()[:-1])
         if reset:
             peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -342,7 +346,7 @@ def test_a_peer_that_goes_without_a_word_leaves_nothing(
 
 def test_an_idle_association_is_aborted_when_the_server_stops(tls: Contexts) -> None:
     with StorageSCP(Recorder(), port=0, tls=tls.server).in_thread() as scp:
-        peer = Peer(scp.port, tls=tls.client)
+        peer = ScriptedSCU("127.0.0.1", scp.port, tls=tls.client)
         peer.associate()
-    peer.read_abort()
+    peer.expect(Abort)
     peer.socket.close()

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from tests.scp.peer import Peer as Requestor
-from tests.scp.peer import request
+from tests.scp.messages import DATA_SET, request
 from tests.scp.storages import Recorder
 
 from dicomport import AssociationInfo, PeerRule, StorageSCP, Timeouts
 from dicomport.scp import Passwords, UserIdentityCheck, hash_password
+from dicomport.testing import Message, ScriptedSCU
 from dicomport.wire import AssociateAC, UserIdentityAC, UserIdentityRQ, UserInformation, encode
 
 REJECTED: Final = bytes.fromhex("03 00 00000004 00 01 02 01")
@@ -34,12 +34,14 @@ def identity(
 def asked(scp: StorageSCP, given: UserIdentityRQ | None, calling: str = "MODALITY") -> UserInformation | bytes:
     """Ask for an association: give what the acceptance says, or the rejection's bytes."""
     items = UserInformation(maximum_length=16384, implementation_class_uid="1.2.3.5", user_identity=given)
-    with Requestor(scp.port) as peer:
-        reply = peer.ask(request(calling=calling, items=items))
+    with ScriptedSCU("127.0.0.1", scp.port) as peer:
+        peer.send(request(calling=calling, items=items))
+        reply = peer.receive()
         assert reply is not None
         if not isinstance(reply, AssociateAC):
+            assert not isinstance(reply, Message)
             return encode(reply)
-        assert peer.store().status == 0x0000
+        assert peer.store("1.2.3.4", DATA_SET).status == 0x0000
         peer.release()
         return reply.user_information
 
@@ -104,12 +106,12 @@ def test_a_check_that_blocks_holds_up_nobody_else() -> None:
 
     with StorageSCP(Recorder(), port=0, user_identity=check).in_thread() as scp:
         items = UserInformation(maximum_length=16384, user_identity=identity(b"slow"))
-        with Requestor(scp.port) as peer:
+        with ScriptedSCU("127.0.0.1", scp.port) as peer:
             peer.send(encode(request(items=items)))
             assert blocked.wait(60)
             assert isinstance(asked(scp, JANE), UserInformation)
             go.set()
-            assert isinstance(peer.read(), AssociateAC)
+            assert isinstance(peer.receive(), AssociateAC)
 
 
 def test_whoever_leaves_during_the_check_costs_nothing() -> None:
@@ -123,7 +125,7 @@ def test_whoever_leaves_during_the_check_costs_nothing() -> None:
 
     with StorageSCP(Recorder(), port=0, user_identity=check).in_thread() as scp:
         items = UserInformation(maximum_length=16384, user_identity=identity(b"slow"))
-        peer = Requestor(scp.port)
+        peer = ScriptedSCU("127.0.0.1", scp.port)
         peer.send(encode(request(items=items)))
         assert blocked.wait(60)
         peer.reset()
