@@ -20,7 +20,7 @@ from dicomport.standard import (
     sop_classes,
 )
 
-__all__ = ["Check", "Checks", "Policy", "with_request_uids"]
+__all__ = ["Check", "Checks", "Policy", "is_same_class", "with_request_uids"]
 
 
 class Check(enum.StrEnum):
@@ -101,10 +101,8 @@ def _failures(scan: Scan, sop_class_uid: str, sop_instance_uid: str) -> list[Che
     failures = []
     if facts.sop_instance_uid != sop_instance_uid:
         failures.append(_mismatch(Check.INSTANCE_UID, "SOP Instance UID differs from that of the request", 0x00080018))
-    if facts.sop_class_uid != sop_class_uid:
-        requested = sop_classes.find(sop_class_uid)
-        if requested is None or requested is not sop_classes.find(facts.sop_class_uid):
-            failures.append(_mismatch(Check.SOP_CLASS, "SOP Class UID differs from that of the request", 0x00080016))
+    if facts.sop_class_uid != sop_class_uid and not is_same_class(facts.sop_class_uid, sop_class_uid):
+        failures.append(_mismatch(Check.SOP_CLASS, "SOP Class UID differs from that of the request", 0x00080016))
     if not (looks_like_uid(facts.sop_instance_uid) and _are_uids(facts.study_instance_uid, facts.series_instance_uid)):
         failures += _identity(facts)
     return failures
@@ -130,6 +128,12 @@ def _identity(facts: InstanceFacts) -> list[CheckFailure]:
         if (uid or needs_study) and not looks_like_uid(uid):
             return [_mismatch(Check.IDENTITY, f"{name} is missing or invalid", tag)]
     return []
+
+
+def is_same_class(one: str, other: str) -> bool:
+    """Return whether two UIDs identify one SOP Class: the standard has misprinted some UIDs."""
+    known = sop_classes.find(one)
+    return one == other or (known is not None and known is sop_classes.find(other))
 
 
 def with_request_uids(facts: InstanceFacts, sop_class_uid: str, sop_instance_uid: str) -> InstanceFacts:

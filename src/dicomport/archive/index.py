@@ -10,30 +10,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import (
-    Column,
-    ColumnElement,
-    Connection,
-    Dialect,
-    Engine,
-    ForeignKeyConstraint,
-    Integer,
-    MetaData,
-    RowMapping,
-    Select,
-    String,
-    Table,
-    bindparam,
-    case,
-    create_engine,
-    event,
-    exists,
-    func,
-    literal_column,
-    select,
-    tuple_,
-)
-from sqlalchemy import Index as TableIndex
+import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 
 from dicomport.archive.records import Record, State
@@ -46,67 +23,67 @@ __all__ = ["Filters", "Index", "SchemaError"]
 _BUSY_SECONDS: Final = 60.0
 """Time to wait for another process's transaction."""
 
-_METADATA: Final = MetaData()
+_METADATA: Final = sa.MetaData()
 
-_PATIENTS: Final = Table(
+_PATIENTS: Final = sa.Table(
     "patients",
     _METADATA,
-    Column("patient_id", String, primary_key=True),
-    Column("patient_name", String, nullable=False),
+    sa.Column("patient_id", sa.String, primary_key=True),
+    sa.Column("patient_name", sa.String, nullable=False),
 )
 
-_STUDIES: Final = Table(
+_STUDIES: Final = sa.Table(
     "studies",
     _METADATA,
-    Column("study_instance_uid", String, primary_key=True),
-    Column("patient_id", String, nullable=False, index=True),
-    Column("study_date", String, nullable=False, index=True),
-    Column("study_time", String, nullable=False),
-    Column("accession_number", String, nullable=False, index=True),
-    Column("study_description", String, nullable=False),
-    ForeignKeyConstraint(["patient_id"], ["patients.patient_id"]),
+    sa.Column("study_instance_uid", sa.String, primary_key=True),
+    sa.Column("patient_id", sa.String, nullable=False, index=True),
+    sa.Column("study_date", sa.String, nullable=False, index=True),
+    sa.Column("study_time", sa.String, nullable=False),
+    sa.Column("accession_number", sa.String, nullable=False, index=True),
+    sa.Column("study_description", sa.String, nullable=False),
+    sa.ForeignKeyConstraint(["patient_id"], ["patients.patient_id"]),
 )
 
-_SERIES: Final = Table(
+_SERIES: Final = sa.Table(
     "series",
     _METADATA,
     # A series belongs to one study (PS3.3 A.1.2), but a peer may send it in several.
-    Column("study_instance_uid", String, primary_key=True),
-    Column("series_instance_uid", String, primary_key=True),
-    Column("modality", String, nullable=False, index=True),
-    Column("series_number", String, nullable=False),
-    Column("series_date", String, nullable=False),
-    Column("series_description", String, nullable=False),
-    ForeignKeyConstraint(["study_instance_uid"], ["studies.study_instance_uid"]),
+    sa.Column("study_instance_uid", sa.String, primary_key=True),
+    sa.Column("series_instance_uid", sa.String, primary_key=True),
+    sa.Column("modality", sa.String, nullable=False, index=True),
+    sa.Column("series_number", sa.String, nullable=False),
+    sa.Column("series_date", sa.String, nullable=False),
+    sa.Column("series_description", sa.String, nullable=False),
+    sa.ForeignKeyConstraint(["study_instance_uid"], ["studies.study_instance_uid"]),
 )
 
-_INSTANCES: Final = Table(
+_INSTANCES: Final = sa.Table(
     "instances",
     _METADATA,
-    Column("path", String, primary_key=True),
-    Column("study_instance_uid", String, nullable=False),
-    Column("series_instance_uid", String, nullable=False),
-    Column("sop_instance_uid", String, nullable=False, index=True),
-    Column("sop_class_uid", String, nullable=False),
-    Column("transfer_syntax_uid", String, nullable=False),
-    Column("digest", String, nullable=False),
-    Column("size", Integer, nullable=False),
-    Column("instance_number", String, nullable=False),
-    Column("acquisition_date", String, nullable=False),
-    Column("content_date", String, nullable=False),
-    Column("number_of_frames", Integer),
-    Column("rows", Integer),
-    Column("columns", Integer),
-    Column("specific_character_set", String, nullable=False),
-    Column("calling_ae_title", String, nullable=False, index=True),
-    Column("address", String, nullable=False),
-    Column("received", String, nullable=False),
-    Column("state", String, nullable=False),
-    ForeignKeyConstraint(
+    sa.Column("path", sa.String, primary_key=True),
+    sa.Column("study_instance_uid", sa.String, nullable=False),
+    sa.Column("series_instance_uid", sa.String, nullable=False),
+    sa.Column("sop_instance_uid", sa.String, nullable=False, index=True),
+    sa.Column("sop_class_uid", sa.String, nullable=False),
+    sa.Column("transfer_syntax_uid", sa.String, nullable=False),
+    sa.Column("digest", sa.String, nullable=False),
+    sa.Column("size", sa.Integer, nullable=False),
+    sa.Column("instance_number", sa.String, nullable=False),
+    sa.Column("acquisition_date", sa.String, nullable=False),
+    sa.Column("content_date", sa.String, nullable=False),
+    sa.Column("number_of_frames", sa.Integer),
+    sa.Column("rows", sa.Integer),
+    sa.Column("columns", sa.Integer),
+    sa.Column("specific_character_set", sa.String, nullable=False),
+    sa.Column("calling_ae_title", sa.String, nullable=False, index=True),
+    sa.Column("address", sa.String, nullable=False),
+    sa.Column("received", sa.String, nullable=False),
+    sa.Column("state", sa.String, nullable=False),
+    sa.ForeignKeyConstraint(
         ["study_instance_uid", "series_instance_uid"], ["series.study_instance_uid", "series.series_instance_uid"]
     ),
 )
-TableIndex("instances_of_series", _INSTANCES.c.study_instance_uid, _INSTANCES.c.series_instance_uid)
+sa.Index("instances_of_series", _INSTANCES.c.study_instance_uid, _INSTANCES.c.series_instance_uid)
 
 
 class SchemaError(DicomportError):
@@ -130,11 +107,11 @@ class Index:
 
     def __init__(self, path: Path) -> None:
         """Open the database and create it if it is missing. Raises `SchemaError`."""
-        self._engine: Engine = create_engine(
+        self._engine: sa.Engine = sa.create_engine(
             f"sqlite:///{path}", connect_args={"timeout": _BUSY_SECONDS, "check_same_thread": False}
         )
-        event.listen(self._engine, "connect", _configure)
-        event.listen(self._engine, "begin", _begin)
+        sa.event.listen(self._engine, "connect", _configure)
+        sa.event.listen(self._engine, "begin", _begin)
         self._writing = self._engine.execution_options(**{_WRITING: True})
         self._upserts = [_Upsert(table, self._engine.dialect) for table in (_PATIENTS, _STUDIES, _SERIES)]
         self._upsert_instances = _Upsert(_INSTANCES, self._engine.dialect)
@@ -181,32 +158,32 @@ class Index:
             for table in reversed(_METADATA.sorted_tables):
                 connection.execute(table.delete())
 
-    def find(self, sop_instance_uid: str) -> list[RowMapping]:
+    def find(self, sop_instance_uid: str) -> list[sa.RowMapping]:
         """Return the instances with a SOP Instance UID: one, or several that are in conflict."""
-        query = select(_INSTANCES).where(_INSTANCES.c.sop_instance_uid == sop_instance_uid).order_by(_INSTANCES.c.path)
-        return self._all(query)
+        query = sa.select(_INSTANCES).where(_INSTANCES.c.sop_instance_uid == sop_instance_uid)
+        return self._all(query.order_by(_INSTANCES.c.path))
 
-    def find_all(self, sop_instance_uids: Collection[str]) -> list[RowMapping]:
+    def find_all(self, sop_instance_uids: Collection[str]) -> list[sa.RowMapping]:
         """Return the instances with any of these SOP Instance UIDs."""
-        return self._all(select(_INSTANCES).where(_INSTANCES.c.sop_instance_uid.in_(sop_instance_uids)))
+        return self._all(sa.select(_INSTANCES).where(_INSTANCES.c.sop_instance_uid.in_(sop_instance_uids)))
 
-    def instances(self, filters: Filters) -> list[RowMapping]:
+    def instances(self, filters: Filters) -> list[sa.RowMapping]:
         """Return the instances that match."""
-        return self._all(_filtered(select(_INSTANCES), filters).order_by(*_IN_ORDER))
+        return self._all(_filtered(sa.select(_INSTANCES), filters).order_by(*_IN_ORDER))
 
-    def series(self, filters: Filters) -> list[RowMapping]:
+    def series(self, filters: Filters) -> list[sa.RowMapping]:
         """Return the series that match, with the number of their instances and their size in bytes."""
-        query = select(_SERIES, *_TOTALS).group_by(_SERIES.c.study_instance_uid, _SERIES.c.series_instance_uid)
+        query = sa.select(_SERIES, *_TOTALS).group_by(_SERIES.c.study_instance_uid, _SERIES.c.series_instance_uid)
         return self._all(_filtered(query, filters).order_by(*_IN_ORDER[:2]))
 
-    def studies(self, filters: Filters) -> list[RowMapping]:
+    def studies(self, filters: Filters) -> list[sa.RowMapping]:
         """Return the studies that match, with patient, number of series and instances, and size in bytes."""
-        number_of_series = func.count(_INSTANCES.c.series_instance_uid.distinct()).label("number_of_series")
+        number_of_series = sa.func.count(_INSTANCES.c.series_instance_uid.distinct()).label("number_of_series")
         columns = (*_STUDIES.c, _PATIENTS.c.patient_name, number_of_series, *_TOTALS)
-        query = select(*columns).group_by(_STUDIES.c.study_instance_uid)
+        query = sa.select(*columns).group_by(_STUDIES.c.study_instance_uid)
         return self._all(_filtered(query, filters).order_by(_STUDIES.c.study_date, _STUDIES.c.study_instance_uid))
 
-    def _all(self, query: Select[Any]) -> list[RowMapping]:
+    def _all(self, query: sa.Select[Any]) -> list[sa.RowMapping]:
         with self._engine.connect() as connection:
             return list(connection.execute(query).mappings())
 
@@ -222,8 +199,8 @@ _IN_ORDER: Final = (
 )
 
 _TOTALS: Final = (
-    func.count(_INSTANCES.c.path).label("number_of_instances"),
-    func.sum(_INSTANCES.c.size).label("size"),
+    sa.func.count(_INSTANCES.c.path).label("number_of_instances"),
+    sa.func.sum(_INSTANCES.c.size).label("size"),
 )
 
 
@@ -234,17 +211,17 @@ def _configure(connection: Any, _record: object) -> None:
         connection.execute(f"PRAGMA {pragma}")
 
 
-def _begin(connection: Connection) -> None:
+def _begin(connection: sa.Connection) -> None:
     # A transaction that will write locks the database first: SQLite does not wait for a lock in mid-transaction.
     writing = connection.get_execution_options().get(_WRITING, False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
 
 
-def _create_tables(connection: Connection) -> None:
+def _create_tables(connection: sa.Connection) -> None:
     _METADATA.create_all(connection)
 
 
-_MIGRATIONS: Final[tuple[Callable[[Connection], None], ...]] = (_create_tables,)
+_MIGRATIONS: Final[tuple[Callable[[sa.Connection], None], ...]] = (_create_tables,)
 """Migrations from each schema version to the next."""
 
 _SCHEMA_VERSION: Final = len(_MIGRATIONS)
@@ -256,8 +233,8 @@ class _Upsert:
     The statement is compiled once: SQLAlchemy's work for each row takes three times as long as storing it.
     """
 
-    def __init__(self, table: Table, dialect: Dialect) -> None:
-        values: dict[str, ColumnElement[Any]] = {column.name: bindparam(column.name) for column in table.c}
+    def __init__(self, table: sa.Table, dialect: sa.Dialect) -> None:
+        values: dict[str, sa.ColumnElement[Any]] = {column.name: sa.bindparam(column.name) for column in table.c}
         if table is _INSTANCES:
             values["state"] = _FIRST_STATE
         statement = insert(table).values(values)
@@ -267,13 +244,13 @@ class _Upsert:
         self._statement = str(compiled)
         self._values = attrgetter(*map(_attribute, compiled.positiontup or ()))
 
-    def put(self, connection: Connection, records: Iterable[Record]) -> None:
+    def put(self, connection: sa.Connection, records: Iterable[Record]) -> None:
         """Add records."""
         connection.exec_driver_sql(self._statement, list(map(self._values, records)))
 
 
-_FIRST_STATE: Final = case(
-    (bindparam("suspect"), literal_column(f"'{State.SUSPECT}'")), else_=literal_column(f"'{State.STORED}'")
+_FIRST_STATE: Final = sa.case(
+    (sa.bindparam("suspect"), sa.literal_column(f"'{State.SUSPECT}'")), else_=sa.literal_column(f"'{State.STORED}'")
 )
 """State of a new row, until `_MARK_CONFLICTS` compares it with other instances."""
 
@@ -288,17 +265,18 @@ def _attribute(column: str) -> str:
 
 
 _EARLIER: Final = _INSTANCES.alias("earlier")
+_UIDS: Final = sa.func.json_each(sa.bindparam("uids")).table_valued("value")
 
 _MARK_CONFLICTS: Final = (
     _INSTANCES.update()
     .where(
-        _INSTANCES.c.sop_instance_uid.in_(select(func.json_each(bindparam("uids")).table_valued("value").c.value)),
+        _INSTANCES.c.sop_instance_uid.in_(sa.select(_UIDS.c.value)),
         _INSTANCES.c.state == State.STORED.value,
-        exists().where(
+        sa.exists().where(
             _EARLIER.c.sop_instance_uid == _INSTANCES.c.sop_instance_uid,
             _EARLIER.c.digest != _INSTANCES.c.digest,
             _EARLIER.c.path != _INSTANCES.c.path,
-            tuple_(_EARLIER.c.received, _EARLIER.c.path) < tuple_(_INSTANCES.c.received, _INSTANCES.c.path),
+            sa.tuple_(_EARLIER.c.received, _EARLIER.c.path) < sa.tuple_(_INSTANCES.c.received, _INSTANCES.c.path),
         ),
     )
     .values(state=State.CONFLICT.value)
@@ -306,7 +284,7 @@ _MARK_CONFLICTS: Final = (
 """Mark the instances with these UIDs for which an earlier file has the same UID and other bytes."""
 
 
-def _filtered(query: Select[Any], filters: Filters) -> Select[Any]:
+def _filtered(query: sa.Select[Any], filters: Filters) -> sa.Select[Any]:
     """Join all tables and select the rows that match."""
     joined = _INSTANCES.join(_SERIES).join(_STUDIES).join(_PATIENTS)
     query = query.select_from(joined)

@@ -11,12 +11,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Protocol
 
+from blake3 import blake3
+
+from dicomport.archive.checks import is_same_class
 from dicomport.archive.commit.sessions import unindexed
-from dicomport.archive.digests import has_digest
 from dicomport.archive.index import Index
 from dicomport.archive.paths import Paths
 from dicomport.archive.records import status_of_file
-from dicomport.files import Durability, sync
+from dicomport.files import Durability, read_part10, sync
 from dicomport.logs import get_logger, reason_of
 from dicomport.standard import (
     CLASS_INSTANCE_CONFLICT,
@@ -24,10 +26,13 @@ from dicomport.standard import (
     PROCESSING_FAILURE,
     SUCCESS,
     Status,
-    sop_classes,
 )
+from dicomport.wire import FileMetaError
 
-__all__ = ["Integrity"]
+__all__ = ["CHUNK_BYTES", "Integrity", "data_set_digest", "has_digest"]
+
+CHUNK_BYTES: Final = 1 << 20
+"""Bytes of a data set to read at a time."""
 
 _MAX_QUERIED: Final = 500
 """Limit of instances in one query of the index."""
@@ -109,7 +114,8 @@ class Integrity:
     def _check(self, reference: Reference, stored: Mapping[str, _Stored], synced: set[Path]) -> Status:
         if not stored:
             return NO_SUCH_SOP_INSTANCE
-        matching = {path: one for path, one in stored.items() if _is_same(one.sop_class_uid, reference.sop_class_uid)}
+        wanted = reference.sop_class_uid
+        matching = {path: one for path, one in stored.items() if is_same_class(one.sop_class_uid, wanted)}
         if not matching:
             return CLASS_INSTANCE_CONFLICT
         for path, one in matching.items():
@@ -137,7 +143,17 @@ class Integrity:
         return True
 
 
-def _is_same(one: str, other: str) -> bool:
-    """Return whether two UIDs identify one SOP Class: the standard has misprinted some UIDs."""
-    known = sop_classes.find(one)
-    return one == other or (known is not None and known is sop_classes.find(other))
+def data_set_digest(path: str | Path) -> tuple[str, int]:
+    """Return the digest of a stored data set, and its size in bytes. Raises `OSError` and `FileMetaError`."""
+    file, digest = read_part10(path), blake3()
+    for chunk in file.chunks(CHUNK_BYTES):
+        digest.update(chunk)
+    return digest.hexdigest(), file.size
+
+
+def has_digest(path: str | Path, digest: str) -> bool:
+    """Return whether a file contains a data set with this digest. Raises `OSError`."""
+    try:
+        return data_set_digest(path)[0] == digest
+    except FileMetaError:
+        return False

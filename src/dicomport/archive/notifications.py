@@ -13,7 +13,6 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Final, Generic, Self, TypeVar
 
 from dicomport.archive.records import Record
@@ -159,9 +158,7 @@ class Hooks:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     def _complete(self, uid: str) -> None:

@@ -17,28 +17,10 @@ if sys.platform != "win32":
     from os import fchmod, pread, preadv, statvfs
 
 __all__ = [
-    "APPEND",
-    "CREATE",
-    "CREATE_NEW",
-    "NONBLOCK",
-    "READ",
-    "close",
-    "fchmod",
-    "fdatasync",
-    "fstat",
-    "fsync",
-    "ftruncate",
-    "link",
-    "lock",
-    "open_descriptor",
-    "pread",
-    "preadv",
-    "replace",
-    "statvfs",
-    "unlink",
-    "utime",
+    "APPEND", "CREATE", "CREATE_NEW", "NONBLOCK", "READ", "close", "fchmod", "fdatasync", "fstat", "fsync",
+    "ftruncate", "link", "lock", "open_descriptor", "pread", "preadv", "replace", "statvfs", "unlink", "utime",
     "write",
-]
+]  # fmt: skip
 
 _BINARY: Final[int] = getattr(os, "O_BINARY", 0)
 READ: Final = os.O_RDONLY | _BINARY

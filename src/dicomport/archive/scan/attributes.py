@@ -20,20 +20,8 @@ _MAX_INTEGER_STRING: Final = 12
 _ABSENT: Final[Value] = (b"", b"")
 
 
-def _uid(tag: int) -> Any:
-    return dataclasses.field(default="", metadata={"tag": tag, "kind": "uid"})
-
-
-def _text(tag: int) -> Any:
-    return dataclasses.field(default="", metadata={"tag": tag, "kind": "text"})
-
-
-def _integer_string(tag: int) -> Any:
-    return dataclasses.field(default=None, metadata={"tag": tag, "kind": "integer string"})
-
-
-def _number(tag: int) -> Any:
-    return dataclasses.field(default=None, metadata={"tag": tag, "kind": "number"})
+def _attribute(tag: int, kind: str = "text") -> Any:
+    return dataclasses.field(default="" if kind in ("text", "uid") else None, metadata={"tag": tag, "kind": kind})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,27 +31,27 @@ class InstanceFacts:
     Absent text is empty; an absent or invalid number is None. The values are a peer's, so they are not to be trusted.
     """
 
-    sop_class_uid: str = _uid(0x00080016)
-    sop_instance_uid: str = _uid(0x00080018)
-    study_instance_uid: str = _uid(0x0020000D)
-    series_instance_uid: str = _uid(0x0020000E)
-    patient_id: str = _text(0x00100020)
-    patient_name: str = _text(0x00100010)
-    modality: str = _text(0x00080060)
-    study_date: str = _text(0x00080020)
-    series_date: str = _text(0x00080021)
-    acquisition_date: str = _text(0x00080022)
-    content_date: str = _text(0x00080023)
-    study_time: str = _text(0x00080030)
-    accession_number: str = _text(0x00080050)
-    study_description: str = _text(0x00081030)
-    series_description: str = _text(0x0008103E)
-    series_number: str = _text(0x00200011)
-    instance_number: str = _text(0x00200013)
-    number_of_frames: int | None = _integer_string(0x00280008)
-    rows: int | None = _number(0x00280010)
-    columns: int | None = _number(0x00280011)
-    specific_character_set: str = _text(_CHARACTER_SET)
+    sop_class_uid: str = _attribute(0x00080016, "uid")
+    sop_instance_uid: str = _attribute(0x00080018, "uid")
+    study_instance_uid: str = _attribute(0x0020000D, "uid")
+    series_instance_uid: str = _attribute(0x0020000E, "uid")
+    patient_id: str = _attribute(0x00100020)
+    patient_name: str = _attribute(0x00100010)
+    modality: str = _attribute(0x00080060)
+    study_date: str = _attribute(0x00080020)
+    series_date: str = _attribute(0x00080021)
+    acquisition_date: str = _attribute(0x00080022)
+    content_date: str = _attribute(0x00080023)
+    study_time: str = _attribute(0x00080030)
+    accession_number: str = _attribute(0x00080050)
+    study_description: str = _attribute(0x00081030)
+    series_description: str = _attribute(0x0008103E)
+    series_number: str = _attribute(0x00200011)
+    instance_number: str = _attribute(0x00200013)
+    number_of_frames: int | None = _attribute(0x00280008, "integer string")
+    rows: int | None = _attribute(0x00280010, "number")
+    columns: int | None = _attribute(0x00280011, "number")
+    specific_character_set: str = _attribute(_CHARACTER_SET)
     r"""The values, separated by "\"."""
 
 
