@@ -1,4 +1,4 @@
-"""Data sets typed byte by byte, and what they say."""
+"""Data sets typed byte by byte, and their attributes."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""A receiver in a process of its own, for tests that kill it.
+"""A receiver in a separate process, for tests that kill it.
 
 It waits for the archive's folder on standard input, prints its port, and serves until its input ends.
 """

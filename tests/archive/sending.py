@@ -30,7 +30,7 @@ __all__ = [
 
 CT: Final = "1.2.840.10008.5.1.4.1.1.2"
 LONG: Final = random.Random(7).randbytes(2_500_000)
-"""Pixels that make an instance longer than what is collected in memory."""
+"""Pixels of an instance that is longer than the blocks that are collected in memory."""
 
 
 def instance(
@@ -90,18 +90,18 @@ class Receiver:
 
     @contextlib.contextmanager
     def association(self, *more: str, calling: str = "MODALITY") -> Iterator[blocking.BlockingAssociation]:
-        """Open an association for CT images, and what else is wanted."""
+        """Open an association for CT images and other classes."""
         contexts = [(uid, EXPLICIT) for uid in (CT, *more)]
         with blocking.associate("127.0.0.1", self.port, contexts=contexts, ae_title=calling) as association:
             yield association
 
     def send(self, *what: Instance, calling: str = "MODALITY") -> list[int]:
-        """Send instances over one association; give their statuses."""
+        """Send instances over one association; return their statuses."""
         with self.association(*{one.sop_class_uid for one in what} - {CT}, calling=calling) as association:
             return [association.c_store(one).status.code for one in what]
 
     def answer(self, what: Instance) -> StoreResponse:
-        """Send one instance, and give the whole answer."""
+        """Send one instance; return the response."""
         with self.association(*{what.sop_class_uid} - {CT}) as association:
             return association.c_store(what)
 
@@ -157,5 +157,5 @@ def stored_bytes(path: Path) -> bytes:
 
 
 def bytes_of(what: Instance) -> bytes:
-    """Give an instance's data set as it is sent."""
+    """Return an instance's data set as it is sent."""
     return b"".join(bytes(chunk) for chunk in what.chunks(1 << 20))

@@ -1,4 +1,4 @@
-"""A disk in trouble: the sender is told, nothing is to be seen or left over, and the next store works (F6, F10)."""
+"""A failing disk: the sender receives a failure, no file is visible or left, and the next store works (F6, F10)."""
 
 import errno
 import os
@@ -60,7 +60,7 @@ AFTER_THE_NAME: Final = {
 
 
 class ArchiveDisk(Disk):
-    """As `Disk`, with the call that the journal takes."""
+    """A `Disk` that also watches the call for the journal."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -122,7 +122,7 @@ def test_a_folder_that_can_not_be_synced_is_answered_and_the_whole_file_stays(
     number: int,
     answered: tuple[int, str],
 ) -> None:
-    """It has its name already: it is whole, in the index, and what its sender sends again finds it there."""
+    """The file has its name already: it is complete and in the index, and the sender can send it again."""
     call, suffix, spared = step
     root = received.root
     assert received.send(instance("1.2.3.9")) == [0x0000]
@@ -450,7 +450,7 @@ def test_without_hard_links_a_name_is_taken_all_the_same(received: Receiver, mon
 
 
 def test_a_disk_that_has_proved_slow_holds_up_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without syncing too: whoever has nothing to store is answered meanwhile."""
+    """Without syncing too: requests without an instance are answered meanwhile."""
     monkeypatch.setattr(QuickDisk, "is_fast", False)
     with receiver(tmp_path, ArchiveOptions(durability=Durability.FLUSH)) as received:
         disk = ArchiveDisk(received.root, monkeypatch)

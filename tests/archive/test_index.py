@@ -1,4 +1,4 @@
-"""The index: what it says, that it can be made again from the files, and how it is put right after a crash."""
+"""The index: its content, its recreation from the files, and its recovery after a crash."""
 
 import shutil
 import sqlite3

@@ -1,4 +1,4 @@
-"""What the archive answers for: an instance that is there, whole, under its SOP Class, and on the disk."""
+"""Storage commitment from the archive: the instance exists, is intact, has its SOP Class, and is on stable storage."""
 
 import asyncio
 import contextlib
@@ -40,7 +40,7 @@ def received(tmp_path: Path) -> Iterator[Receiver]:
 
 @contextlib.contextmanager
 def index_locked(archive: Archive) -> Iterator[None]:
-    """Keep everybody from writing to the index: what is stored is in the journals alone."""
+    """Lock the index, so that the records of stored instances are in the journals only."""
     connection = sqlite3.connect(archive.paths.index, isolation_level=None)
     try:
         connection.execute("BEGIN IMMEDIATE")
@@ -167,7 +167,7 @@ def test_what_was_on_the_disk_when_it_was_acknowledged_is_not_synced_again(
             disk = Disk(tmp_path, patched)
             assert look_up(received.archive, reference()) == [0x0000]
             assert "fsync" not in [call for call, _ in disk.calls]
-    # The next one does not know how it came.
+    # The next archive does not know whether the instance was synced.
     with contextlib.closing(Archive(tmp_path)) as archive:
         disk = Disk(tmp_path, monkeypatch)
         assert look_up(archive, reference()) == [0x0000]

@@ -31,7 +31,7 @@ PIXELS: Final = random.Random(11).randbytes(4_000_000)
 
 
 class Process:
-    """A receiver; it imports what it needs before it is told what to do."""
+    """A receiver, which imports its modules before it gets its arguments."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
@@ -48,7 +48,7 @@ class Process:
         self._process.stdin.flush()
 
     def port(self) -> int:
-        """Wait until it serves: what its predecessor left is put right then."""
+        """Wait until it serves: the recovery has ended then."""
         assert self._process.stdout is not None
         return int(self._process.stdout.readline())
 
@@ -64,7 +64,7 @@ class Process:
 
 @dataclass
 class Load:
-    """What four senders have sent to one archive, and what they were told."""
+    """The instances that four senders have sent to one archive, and the responses."""
 
     rng: random.Random
     sent: dict[str, str] = field(default_factory=dict)
@@ -115,12 +115,12 @@ class Load:
         self.answers.release()
 
     def check(self, root: Path) -> None:
-        """Look at an archive whose receiver was started again, and has nothing to do yet."""
+        """Check an archive whose receiver was restarted and is idle."""
         assert self.errors == []
         assert findings(root) == []
         known = {str(row["sop_instance_uid"]): row for row in rows(root)}
         assert {uid: known[uid]["digest"] for uid in self.acknowledged if uid in known} == self.acknowledged
-        # What was not acknowledged any more may be there, and then it is whole too.
+        # Instances without a response may exist, but then they are complete.
         assert {uid: row["digest"] for uid, row in known.items()} == {uid: self.sent[uid] for uid in known}
         for uid in self.acknowledged:
             number = int(uid.rpartition(".")[2])

@@ -1,6 +1,6 @@
-"""Hooks: what is called back and when, and that neither a slow callback nor one that fails holds anything up.
+"""Hooks: the calls, their times and limits; neither a slow callback nor one that fails blocks anything.
 
-Nothing sleeps: what must not have happened is looked for after something that would have come later.
+No test sleeps: to check that an event did not happen, a test waits for a later event.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ STUDY: Final = "1.2.1"
 
 
 class Heard(asyncio.Queue[T]):
-    """A callback that keeps what it is called with."""
+    """A callback that keeps its arguments."""
 
     async def hear(self, subject: T) -> None:
         self.put_nowait(subject)
@@ -69,7 +69,7 @@ def record(
 
 
 def run(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Run a scenario, and see that no task is left of it."""
+    """Run a scenario, and check that no task is left."""
 
     async def main() -> None:
         async with asyncio.timeout(PATIENCE):
@@ -338,7 +338,7 @@ def test_closing_lets_calls_end_but_not_for_ever(caplog: pytest.LogCaptureFixtur
     assert said(caplog) == ["hook_cancelled hook=on_instance uid=2", "hooks_skipped_total hook=on_instance skipped=2"]
 
 
-# What an archive tells.
+# Calls of an archive.
 
 
 def data_set(instance: str = "1.2.3.4", *, study: str = STUDY, patient: bytes = b"P1") -> bytes:
@@ -350,7 +350,7 @@ def data_set(instance: str = "1.2.3.4", *, study: str = STUDY, patient: bytes = 
 
 
 async def tell(hooks: Hooks, root: Path, options: ArchiveOptions, *data_sets: bytes) -> list[int]:
-    """Store data sets one after the other, all as instance 1.2.3.4, and give what they were answered with."""
+    """Store data sets one after the other, all as instance 1.2.3.4; return the responses."""
 
     def send(port: int) -> list[int]:
         with ScriptedSCU("127.0.0.1", port) as peer:

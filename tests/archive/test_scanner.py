@@ -65,7 +65,7 @@ def outcome(result: Scan) -> tuple[InstanceFacts, ScanProblem | None, set[ScanFl
     return result.facts, result.problem, set(result.flags)
 
 
-# What is whole.
+# Complete data sets.
 
 
 @golden_data_sets
@@ -177,7 +177,7 @@ def named(character_set: str, name: bytes) -> str:
     result = scan(EXPLICIT, charset + element(EXPLICIT, 0x00100010, "PN", name))
     assert result.problem is None
     assert result.facts.specific_character_set == character_set.strip()
-    # It goes into an index and JSON: it must be text that can be encoded.
+    # The index and JSON contain it, so it must be text that can be encoded.
     result.facts.patient_name.encode()
     return result.facts.patient_name
 
@@ -195,7 +195,7 @@ def named(character_set: str, name: bytes) -> str:
         ("GB18030", "王^小东".encode("gb18030"), "王^小东"),
         ("GBK", "王^小东".encode("gbk"), "王^小东"),
         ("ISO_IR 13", b"\xd4\xcf\xc0\xde^\xc0\xdb\xb3", "ﾔﾏﾀﾞ^ﾀﾛｳ"),
-        # D7 of the robustness table: code extensions, misspelt terms, terms of nobody, invalid bytes, braces.
+        # D7 of the robustness table: code extensions, misspelt terms, unknown terms, invalid bytes, braces.
         ("ISO 2022 IR 100\\ISO 2022 IR 144", b"J\xe9\x1b-L\xbb\xee\xda^\xe9", "JéЛюк^é"),
         ("ISO 2022 IR 87", b"\x1b$B;3ED\x1b(B^", "山田^"),
         ("\\ISO 2022 IR 149", b"Hong=\x1b$)C\xfb\xf3^\x1b$)C\xd1\xce", "Hong=洪^吉"),
@@ -227,7 +227,7 @@ def test_the_character_set_may_come_last() -> None:
     assert result.flags == {ScanFlag.UNSORTED}
 
 
-# What is not whole.
+# Incomplete data sets.
 
 
 @golden_data_sets
@@ -242,7 +242,7 @@ def test_every_truncation_is_told_but_those_between_elements(uid: str, data_set:
 
 
 def _boundaries(uid: str, data: bytes) -> set[int]:
-    """Where a top-level element begins: told apart by the tags in the goldens, which are all unique there."""
+    """Offset of a top-level element, found by its tag, which is unique in the goldens."""
     if uid == DEFLATED:
         # Without its padding a stream is as whole as with it.
         return {len(data) - 1} if scan(uid, data[:-1]).proven else set()
@@ -388,7 +388,7 @@ def test_d1_garbage_after_the_stream_is_not_kept() -> None:
 
 
 def _gone_bad(data: bytes) -> bytes:
-    """Deflate `data`, and go on with what is no block (RFC 1951 3.2.3)."""
+    """Deflate `data` and append an invalid block (RFC 1951 3.2.3)."""
     stream = zlib.compressobj(wbits=-15)
     return stream.compress(data) + stream.flush(zlib.Z_FULL_FLUSH) + b"\xff" * 3_000
 
@@ -488,7 +488,7 @@ def test_d3_an_unknown_vr_with_a_huge_length() -> None:
     "unknown",
     [
         b"ZZ\x02\x00ab",  # the reserved bytes are not zero: a length of 16 bits
-        b"ZZ\x00\x00\x02\x00\x00\x00ab",  # PS3.5 6.2: VRs to come have one of 32 bits
+        b"ZZ\x00\x00\x02\x00\x00\x00ab",  # PS3.5 6.2: future VRs have a length of 32 bits
         b"ZZ\x00\x00\x00\x00\x00\x00",
         b"??\x02\x00ab",
         b"??\x00\x00",
@@ -650,7 +650,7 @@ def test_d6_tiny_data_sets_of_an_unknown_syntax(size: int) -> None:
 @pytest.mark.parametrize("negotiated", CODINGS)
 @pytest.mark.parametrize("sent", CODINGS)
 def test_d6_another_syntax_than_negotiated(negotiated: str, sent: str) -> None:
-    """Big values, too, don't hide it: the first element tells."""
+    """The first element shows the encoding, even if its value is large."""
     elements = [
         Element(0x00080005, "CS", b"ISO_IR 100"),
         Element(0x00080018, "UI", b"1.2.3.4\0"),

@@ -45,7 +45,7 @@ KEYWORDS: Final = {
 }
 NUMBERS: Final = {"number_of_frames", "rows", "columns"}
 
-# pydicom reads these as well as it can; they are not what their File Meta Information says, or not whole.
+# pydicom reads these only in part: their File Meta Information is wrong, or they are incomplete.
 NOT_WHOLE: Final = {
     "MR_truncated.dcm": ProblemKind.TRUNCATED,
     "rtplan_truncated.dcm": ProblemKind.TRUNCATED,
@@ -113,7 +113,7 @@ def _fact(data_set: pydicom.Dataset, name: str, keyword: str) -> Any:
 
 
 def without_empty_groups(facts: InstanceFacts) -> InstanceFacts:
-    """Take off a name's empty component groups (PS3.5 6.2.1.1), which pydicom does not keep."""
+    """Remove a name's empty component groups (PS3.5 6.2.1.1), which pydicom does not keep."""
     return dataclasses.replace(facts, patient_name=facts.patient_name.rstrip("="))
 
 
@@ -148,7 +148,7 @@ def test_split_anywhere(name: str, cuts: list[int]) -> None:
 
 
 def boundaries(file: File) -> set[int]:
-    """Where an element of the data set itself begins, as pydicom sees it."""
+    """Offset of a top-level element, according to pydicom."""
     start = file.path.stat().st_size - len(file.data)
     found = set()
     data_set = pydicom.dcmread(file.path)

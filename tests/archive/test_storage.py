@@ -1,4 +1,4 @@
-"""The archive across an association: what is stored, under which name, and what is refused and kept in quarantine."""
+"""The archive across an association: stored instances and their names, refused instances and the quarantine."""
 
 import os
 import random
@@ -600,7 +600,7 @@ def test_d2_d3_d4_d5_d6_data_sets_are_stored_or_quarantined_byte_for_byte(
     else:
         assert quarantined(received) == [(expected, data)]
     assert send_raw(received, "1.2.3.5", bytes_of(instance("1.2.3.5"))) == 0x0000
-    # Not even a data set that begins like file meta confuses whoever reads the files later.
+    # A data set that begins like File Meta Information does not confuse later readers of the file.
     assert send_raw(received, "1.2.3.4", data) == expected
     received.close()
     assert len(files(received.root)) == (2 if expected == 0 else 1)

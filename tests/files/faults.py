@@ -1,6 +1,6 @@
 """System calls that fail on demand, and a record of those that make an instance durable.
 
-The wrappers call through, so that all but the fault is real; they look at files of one folder only.
+The wrappers call the real functions, so only the fault is artificial; they watch the files of one folder.
 """
 
 import os
@@ -29,7 +29,7 @@ class Fault:
 
 @dataclass
 class Disk:
-    """What happens to the files under `root`.
+    """The calls on the files under `root`.
 
     `calls` has one entry for each system call: its name and the file's name in `root`; `before` is called before it.
     """

@@ -1,4 +1,4 @@
-"""Work for a disk: at once while that is quick, else in threads; and bytes in order, whoever writes them."""
+"""Work for a disk: on the event loop while the disk is fast, otherwise in threads; bytes stay in order."""
 
 import asyncio
 import threading
@@ -110,7 +110,7 @@ def test_a_quick_disk_has_nothing_collected_for_it() -> None:
 
 
 class Blocks:
-    """What was written, block by block."""
+    """The blocks that were written."""
 
     def __init__(self) -> None:
         self.blocks: list[bytes] = []
@@ -144,7 +144,7 @@ def test_where_memory_is_scarce_blocks_are_short() -> None:
         await others.write(bytes(200 * KIB), written.append)
         for _ in range(70):
             await writer.write(bytes(KIB), written.append)
-        # What others hold is theirs; once they are through there is memory again.
+        # Other writers hold the memory; when they have written, it is free again.
         others.take()
         for _ in range(70):
             await writer.write(bytes(KIB), written.append)

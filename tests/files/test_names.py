@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dicomport.files import file_name
 
-LONGEST: Final = 120
+MAX_BYTES: Final = 120
 
 HOSTILE: Final = [
     "",
@@ -68,7 +68,7 @@ HOSTILE: Final = [
 TEXTS: Final = st.one_of(
     st.text(),
     st.text(st.characters()),
-    # What names are made of, to make two of them meet if they can.
+    # Characters of names, chosen so that two names could become the same.
     st.text("01.9_/\\~afAF5e2", max_size=12),
     st.text("01._5f", min_size=110, max_size=140),
     st.sampled_from(HOSTILE),
@@ -89,7 +89,7 @@ def test_a_name_leads_back_to_its_text(text: str) -> None:
     name = file_name(text)
     if "__" in name:
         # It was cut: all of the text is in its digest.
-        assert len(name) == LONGEST
+        assert len(name) == MAX_BYTES
         assert re.fullmatch(r"[0-9.a-f_]*__[0-9a-f]{32}", name)
     else:
         assert texts_back(name) == text
@@ -118,7 +118,7 @@ def test_hostile_names_are_all_different(text: str) -> None:
 def test_a_name_is_one_part_of_a_path_on_every_system(text: str) -> None:
     name = file_name(text)
     assert re.fullmatch(r"[0-9a-f_][0-9a-f_.]*(?<!\.)", name)
-    assert 1 <= len(name) <= LONGEST
+    assert 1 <= len(name) <= MAX_BYTES
     assert name == name.lower() == os.fsencode(name).decode()
     folder = Path("/archive")
     path = folder / f"{name}.dcm"

@@ -1,4 +1,4 @@
-"""What a file holds, from its first bytes: never the whole file, never a wait, never more than one kind of error."""
+"""Reading of File Meta Information: without reading the whole file, without waiting, with one kind of error."""
 
 import os
 import socket
@@ -32,7 +32,7 @@ def written(folder: Path, content: bytes) -> Path:
 
 
 def with_meta_element(vr: bytes, size: int, content: bytes) -> bytes:
-    """Put an element of `size` bytes, of which `content` is there, behind the rest of group 0002."""
+    """Append an element of `size` bytes, of which only `content` exists, to group 0002."""
     element = struct.pack("<HH2sHL", 2, 0x0102, vr, 0, size)
     group_length = min(len(HEADER) - 144 + len(element) + size, 0xFFFFFFFF)
     return HEADER[:140] + struct.pack("<L", group_length) + HEADER[144:] + element + content

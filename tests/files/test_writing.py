@@ -1,4 +1,4 @@
-"""Part 10 files appear whole or not at all, whatever the disk does (rows F4 to F10)."""
+"""Part 10 files appear complete or not at all, even if the disk fails (rows F4 to F10)."""
 
 import errno
 import os
@@ -113,7 +113,7 @@ def test_flushing_waits_for_no_disk(disk: Disk) -> None:
 
 
 def test_a_duplicate_is_synced_before_it_counts_as_stored(disk: Disk) -> None:
-    """Whoever wrote it may not have waited for the disk."""
+    """The process that wrote it may not have synced it."""
     store(disk.root, durability=Durability.FLUSH)
     disk.calls.clear()
     store(disk.root)
@@ -253,7 +253,7 @@ def test_a_link_planted_at_the_name_is_not_followed(tmp_path: Path) -> None:
     target = store(outside)
     content = target.read_bytes()
     (folder / NAME).symlink_to(target)
-    # Not even where it leads to the same data set: the file could be gone the next moment.
+    # Even if it leads to the same data set: the file may be removed at any time.
     assert store(folder) == folder / "1.2.3.4~2.dcm"
     assert store(folder, b"something else") == folder / "1.2.3.4~3.dcm"
     assert target.read_bytes() == content

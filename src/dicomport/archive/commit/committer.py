@@ -4,20 +4,21 @@ Theory of operation: each sink writes its instance to a temporary file in the se
 the event loop, which queues the instance and awaits the result. The committer's thread takes up to 64 queued
 instances and does for the whole batch, in this order:
 
-1. choose the path of each instance, set its modification time to the time of receipt, and fsync the file;
-2. create missing folders, and fsync their parents;
-3. append the records of the batch to the session's journal, with one fdatasync;
-4. link each temporary file to its path: the instance is visible now;
-5. fsync each folder once;
-6. pass the records to the indexer;
-7. remove the temporary names, and resolve the futures: the sinks respond with 0x0000.
+1. for each instance: choose its path, set its modification time to the time of receipt, fsync its file, create missing
+   folders and fsync their parents;
+2. append the records of all instances to the session's journal, with one fdatasync;
+3. link each temporary file to its path (or rename it, to replace a duplicate): the instance is visible now;
+4. fsync each folder once;
+5. pass the records to the indexer;
+6. remove the temporary names and resolve the futures: the sinks respond with 0x0000.
 
-The order makes these promises at any moment, even if the process is killed: a visible instance has a record in the
-journal, so recovery can index it; an acknowledged instance is on stable storage, and so are its name and its folder; a
-file without a record was never acknowledged. Associations that store at the same time share the fsyncs.
+This order keeps three promises at any moment, even if the process is killed: a visible instance has a record in the
+journal, so recovery can index it; an acknowledged instance is on stable storage, with its name and its folders; a
+temporary file belongs to an instance that was not acknowledged. Associations that store at the same time share the
+fsyncs of journal and folders.
 
-Without fsync (`Durability.FLUSH`), steps 1 to 7 need microseconds. Then a small instance is committed on the event loop
-if the disk is fast and the thread is idle; the lock `_turn` keeps the journal to one thread at a time.
+Without fsync (`Durability.FLUSH`) these steps need microseconds. Then a small instance is committed on the event loop
+if the disk is fast and the thread is idle; the lock `_turn` admits one thread at a time to the journal.
 """
 
 from __future__ import annotations
