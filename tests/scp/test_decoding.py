@@ -116,7 +116,7 @@ def test_a_deflated_data_set_that_is_cut_is_undecodable() -> None:
 
 @given(st.binary(max_size=200), st.sampled_from([EXPLICIT, IMPLICIT, BIG_ENDIAN, DEFLATED]))
 @settings(max_examples=300, deadline=None)
-def test_whatever_came_there_is_one_error(data: bytes, transfer_syntax: str) -> None:
+def test_undecodable_bytes_raise_one_class_of_error(data: bytes, transfer_syntax: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with contextlib.suppress(UndecodableDataSetError):
@@ -155,7 +155,7 @@ def test_a_file_that_lost_its_end_is_undecodable(name: str, missing: int) -> Non
         decode(io.BytesIO(path.read_bytes()[:-missing]), transfer_syntax)
 
 
-def test_implicit_vr_in_a_context_for_explicit_vr_is_read_as_pydicom_reads_it() -> None:
+def test_implicit_vr_in_an_explicit_vr_context_is_read_as_by_pydicom() -> None:
     data = implicit(0x00080005, b"ISO_IR 100") + implicit(0x00100020, b"P-01")
     with pytest.warns(UserWarning, match="implicit"):
         assert decode(io.BytesIO(header(EXPLICIT) + data), EXPLICIT).PatientID == "P-01"

@@ -210,7 +210,7 @@ def test_without_a_service_its_context_is_refused() -> None:
 
 
 @pytest.mark.parametrize("is_user", [False, True])
-def test_who_is_the_scp_is_negotiated(*, is_user: bool) -> None:
+def test_the_scp_role_is_negotiated(*, is_user: bool) -> None:
     service = Service(succeed, is_user=is_user)
     request = association_request(SOP_CLASS, CT)
     roles = tuple(RoleSelection(uid, scu=True, scp=True) for uid in (SOP_CLASS, CT))

@@ -199,7 +199,7 @@ REFUSED: Final[dict[str, tuple[bytes, tuple[int, int, int, tuple[int, ...]]]]] =
 
 
 @pytest.mark.parametrize(("sent", "answered"), REFUSED.values(), ids=REFUSED)
-def test_what_is_refused(
+def test_refused_requests_have_these_responses(
     port: int, storage: Recorder, sent: bytes, answered: tuple[int, int, int, tuple[int, ...]]
 ) -> None:
     begun = len(storage.operations)
@@ -269,7 +269,7 @@ TOLERATED: Final = {
 
 
 @pytest.mark.parametrize(("sent", "deviation"), TOLERATED.values(), ids=TOLERATED)
-def test_what_is_put_up_with_is_counted(caplog: pytest.LogCaptureFixture, sent: bytes, deviation: Deviation) -> None:
+def test_tolerated_deviations_are_counted(caplog: pytest.LogCaptureFixture, sent: bytes, deviation: Deviation) -> None:
     with (
         StorageSCP(Recorder(), port=0).in_thread() as scp,
         caplog.at_level(logging.INFO),
@@ -317,7 +317,9 @@ C_FIND_RSP_WITH_DATA: Final = (
     ],
     ids=["C-CANCEL", "C-STORE-RSP", "C-FIND-RSP with a data set"],
 )
-def test_what_is_never_answered(caplog: pytest.LogCaptureFixture, sent: bytes, counted: dict[Deviation, int]) -> None:
+def test_responses_and_cancels_are_never_answered(
+    caplog: pytest.LogCaptureFixture, sent: bytes, counted: dict[Deviation, int]
+) -> None:
     with (
         StorageSCP(Recorder(), port=0).in_thread() as scp,
         caplog.at_level(logging.INFO),
@@ -365,7 +367,7 @@ ABORTED: Final[dict[str, tuple[bytes, bytes]]] = {
 
 
 @pytest.mark.parametrize(("sent", "abort"), ABORTED.values(), ids=ABORTED)
-def test_what_cannot_be_answered_ends_the_association_and_stores_nothing(
+def test_an_unanswerable_command_aborts_and_stores_nothing(
     port: int, storage: Recorder, sent: bytes, abort: bytes
 ) -> None:
     stored = dict(storage.data)

@@ -110,7 +110,7 @@ ON_THE_WIRE: Final = [
 
 
 @pytest.mark.parametrize("text", ON_THE_WIRE, ids=ascii)
-def test_whatever_a_peer_calls_an_instance_it_stays_in_the_folder(
+def test_no_sop_instance_uid_leads_out_of_the_folder(
     peer: ScriptedSCU, folder: Path, tmp_path: Path, text: str
 ) -> None:
     elements = store_elements() | {0x1000: text.encode("latin-1")}
@@ -145,9 +145,7 @@ def test_any_bytes_for_a_uid(peer: ScriptedSCU, folder: Path, tmp_path: Path, ui
     assert all(name.endswith(".dcm") and (folder / name).is_file() for name in listing(folder))
 
 
-def test_the_same_instance_again_is_one_file_and_another_of_its_name_is_kept_beside(
-    peer: ScriptedSCU, folder: Path
-) -> None:
+def test_a_duplicate_is_one_file_and_different_content_is_kept_beside(peer: ScriptedSCU, folder: Path) -> None:
     for data in (DATA_SET, DATA_SET, DATA_SET[:-1] + b"2", DATA_SET, DATA_SET[:-1] + b"2"):
         assert peer.store("1.2.3.4", data).status == 0x0000
     assert listing(folder) == [NAME, "1.2.3.4~2.dcm"]
@@ -222,7 +220,7 @@ FAULTS: Final = {
 
 
 @pytest.mark.parametrize(("fault", "answered"), FAULTS.values(), ids=FAULTS)
-def test_a_disk_that_fails_is_answered_and_leaves_nothing_and_the_next_instance_works(
+def test_a_disk_error_is_answered_leaves_no_file_and_the_next_works(
     peer: ScriptedSCU,
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,

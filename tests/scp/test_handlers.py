@@ -124,7 +124,9 @@ VERDICTS: Final[dict[str, tuple[object, tuple[int, str, tuple[int, ...]]]]] = {
 
 @pytest.mark.parametrize("kind", ["function", "coroutine function"])
 @pytest.mark.parametrize(("verdict", "sent"), VERDICTS.values(), ids=VERDICTS)
-def test_what_a_handler_returns(kind: str, verdict: object, sent: tuple[int, str, tuple[int, ...]]) -> None:
+def test_results_of_a_handler_become_statuses(
+    kind: str, verdict: object, sent: tuple[int, str, tuple[int, ...]]
+) -> None:
     response = answers(verdict_for(lambda _request: verdict)[kind])
     assert (response.status, response.error_comment, response.offending_element) == sent
 
@@ -221,7 +223,7 @@ def test_a_data_set_is_not_decoded_unless_the_handler_asks() -> None:
     assert answers(lambda request: 0xB000 if request.size == 3 else 0, b"\xff\xff\xff").status == 0xB000
 
 
-def test_a_function_runs_off_the_event_loop_and_another_association_is_served_meanwhile() -> None:
+def test_a_blocking_handler_does_not_block_other_associations() -> None:
     entered, go = threading.Event(), threading.Event()
 
     def handler(request: StoreRequest) -> int:
@@ -275,7 +277,7 @@ def test_a_coroutine_that_waits_does_not_hold_up_another_association() -> None:
     asyncio.run(scenario())
 
 
-def test_a_function_is_called_in_a_thread_and_a_coroutine_function_in_the_servers() -> None:
+def test_functions_run_in_threads_and_coroutines_in_the_event_loop() -> None:
     threads: dict[str, str] = {}
 
     def function(_request: StoreRequest) -> int:

@@ -73,7 +73,7 @@ def test_as_many_associations_as_there_may_be() -> None:
 @pytest.mark.parametrize(
     "end", [ScriptedSCU.release, ScriptedSCU.abort, ScriptedSCU.reset, lambda peer: peer.socket.close()]
 )
-def test_however_an_association_ends_its_place_is_free_again(end: Callable[[ScriptedSCU], None]) -> None:
+def test_each_end_of_an_association_frees_its_place(end: Callable[[ScriptedSCU], None]) -> None:
     """Robustness T4."""
     with serving(associations=1, associations_per_address=1, associations_per_ae_title=1) as scp:
         for _ in range(5):
@@ -161,7 +161,7 @@ def peer_count(peers: list[ScriptedSCU]) -> int:
     return sum(peer.silent for peer in peers)
 
 
-def test_who_waits_for_the_end_makes_room_too_and_who_has_an_association_does_not() -> None:
+def test_closing_connections_make_room_and_associations_do_not() -> None:
     with serving(half_open=2) as scp, contextlib.ExitStack() as stack:
         peers = [stack.enter_context(ScriptedSCU("127.0.0.1", scp.port)) for _ in range(2)]
         for peer in peers:
@@ -178,7 +178,7 @@ def test_who_waits_for_the_end_makes_room_too_and_who_has_an_association_does_no
         assert idle[0].receive() is None
 
 
-def test_who_comes_from_another_address_is_not_the_one_who_makes_room() -> None:
+def test_connections_of_another_address_do_not_make_room() -> None:
     """One address that opens connections without an end closes its own."""
     with serving(half_open=10) as scp, contextlib.ExitStack() as stack:
         slow = stack.enter_context(ScriptedSCU("127.0.0.1", scp.port, source="127.0.0.2"))
@@ -190,7 +190,7 @@ def test_who_comes_from_another_address_is_not_the_one_who_makes_room() -> None:
         assert isinstance(slow.receive(), AssociateAC)
 
 
-def test_t1_t2_500_idle_connections_and_100_stalled_handshakes_keep_no_sender_from_storing(tmp_path: Path) -> None:
+def test_t1_t2_idle_connections_and_stalled_handshakes_block_no_sender(tmp_path: Path) -> None:
     """With the limits that there are by default."""
     ca = trustme.CA()
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -251,7 +251,7 @@ def test_an_instance_without_an_end_is_aborted(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["1.2.3.4.dcm"]
 
 
-def test_what_is_refused_from_the_start_is_not_read_for_ever_either() -> None:
+def test_a_data_set_rejected_at_once_is_not_read_for_ever() -> None:
     with serving(instance_bytes=1 << 20, drained_bytes=0) as scp:
         with ScriptedSCU("127.0.0.1", scp.port) as peer:
             peer.associate()
@@ -282,7 +282,7 @@ REQUESTS: Final = {
 
 
 @pytest.mark.parametrize(("sent", "limit"), ASSOCIATED.values(), ids=ASSOCIATED)
-def test_what_never_ends_is_aborted(sent: bytes, limit: str) -> None:
+def test_an_endless_data_set_is_aborted(sent: bytes, limit: str) -> None:
     with serving() as scp:
         with ScriptedSCU("127.0.0.1", scp.port) as peer:
             peer.associate()
@@ -325,7 +325,7 @@ def test_a_second_request_is_not_kept_to_be_refused() -> None:
             peer.expect(Abort)
 
 
-def test_what_is_put_up_with_is_counted() -> None:
+def test_tolerated_deviations_are_counted() -> None:
     with serving() as scp, ScriptedSCU("127.0.0.1", scp.port) as peer:
         peer.associate(request=request(calling=""))
         peer.send(store(sop_instance="1.2.3.4 "))

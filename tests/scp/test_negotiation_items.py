@@ -64,7 +64,7 @@ def ask(
     return reply
 
 
-def test_what_the_server_says_of_itself(scp: StorageSCP) -> None:
+def test_the_server_sends_its_implementation_and_length(scp: StorageSCP) -> None:
     said = ask(scp).user_information
     assert said == UserInformation(
         maximum_length=DEFAULT_MAXIMUM_LENGTH,
@@ -88,7 +88,7 @@ def test_extended_negotiation_for_storage_is_answered_with_level_2(scp: StorageS
     )
 
 
-def test_extended_negotiation_of_another_form_is_answered_all_the_same_and_once(scp: StorageSCP) -> None:
+def test_malformed_extended_negotiation_is_answered_once(scp: StorageSCP) -> None:
     asked = tuple(SOPClassExtendedNegotiation(CT, information) for information in (b"", b"\1", bytes(1000)))
     assert ask(scp, extended=asked).user_information.extended == (SOPClassExtendedNegotiation(CT, LEVEL_2),)
 

@@ -128,7 +128,7 @@ def test_an_echo_is_answered_meanwhile() -> None:
     asyncio.run(scenario())
 
 
-def test_what_came_whole_is_stored_though_its_sender_is_gone() -> None:
+def test_complete_instances_are_stored_after_their_sender_has_disconnected() -> None:
     over: list[dicomport.AssociationInfo] = []
     answers: list[tuple[str, int]] = []
 

@@ -71,7 +71,7 @@ def test_a_rule_may_be_text(text: str, ae_title: str | None, networks: tuple[str
         ("CT1@192.0.2.7/24", r"'192.0.2.7/24' has bits outside its network mask; the network is 192.0.2.0/24"),
     ],
 )
-def test_what_is_no_rule_is_said_at_once(text: str, problem: str) -> None:
+def test_an_invalid_rule_raises_at_once(text: str, problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         PeerRule.parse(text)
     with pytest.raises(ValueError, match=problem):
@@ -183,7 +183,7 @@ def test_a_certificate_can_be_meant_itself_by_its_fingerprint() -> None:
     )
 
 
-def test_a_name_in_a_certificate_does_not_pass_for_the_fingerprint_of_another() -> None:
+def test_a_name_is_not_mistaken_for_a_fingerprint() -> None:
     certificate = {"subject": ((("commonName", FINGERPRINT.upper()),),), "subjectAltName": (("URI", FINGERPRINT),)}
     assert certificate_names(certificate, "sha256:11") == ("sha256:11",)
 
@@ -231,7 +231,7 @@ def test_ipv6_addresses_decide() -> None:
                 assert isinstance(peer.receive(), AssociateAC) is good
 
 
-def test_whoever_is_not_named_comes_in_with_allow_any() -> None:
+def test_allow_any_allows_peers_that_match_no_rule() -> None:
     named = PeerRule(rule="ct", ae_title="CT1", sop_classes={CT})
     with StorageSCP(Recorder(), port=0, allow=[named], allow_any=True).in_thread() as scp:
         assert ask(scp, "CT1") == b""

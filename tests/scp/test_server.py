@@ -80,7 +80,7 @@ def test_this_machine_may_always_connect(host: str) -> None:
 
 
 @pytest.mark.parametrize("title", ["", "  ", "A" * 17, "A\\B", "A\nB", "\u00c4RZTE"])
-def test_what_is_no_ae_title_is_said_at_once(title: str) -> None:
+def test_an_invalid_ae_title_raises_at_once(title: str) -> None:
     with pytest.raises(ValueError, match="AE title"):
         StorageSCP(Recorder(), ae_title=title)
     with pytest.raises(ValueError, match="AE title"):
@@ -95,7 +95,7 @@ def rejected(scp: StorageSCP, wanted: AssociateRQ) -> AssociateRJ:
         return reply
 
 
-def test_who_may_connect_is_told_by_the_calling_ae_title() -> None:
+def test_allow_matches_the_calling_ae_title() -> None:
     with StorageSCP(Recorder(), port=0, allow=[" MODALITY ", "OTHER"]).in_thread() as scp:
         for calling in ("INTRUDER", "modality", "MODALITY 1", "", "MODALITY\n", "OTHE", "OTHER2"):
             reply = rejected(scp, request(calling=calling))
@@ -164,7 +164,7 @@ def test_a_port_in_use_is_an_error_of_whoever_starts_the_server(scp: StorageSCP)
     assert serves(scp)
 
 
-def test_an_address_of_another_machine_is_an_error_of_whoever_starts_the_server() -> None:
+def test_start_raises_for_an_address_of_another_machine() -> None:
     server = StorageSCP(Recorder(), host="192.0.2.7", port=0, allow_any=True)
     with pytest.raises(OSError, match=r"\[Errno"), server.in_thread():
         pass
@@ -184,7 +184,7 @@ def test_a_server_can_be_started_again_on_its_port() -> None:
         assert serves(scp)
 
 
-def test_what_is_raised_while_it_serves_from_a_thread_is_raised_and_the_server_gone() -> None:
+def test_an_exception_in_the_block_stops_the_server_in_a_thread() -> None:
     server = StorageSCP(Recorder(), port=0)
 
     def fail_inside() -> None:
@@ -322,7 +322,7 @@ def test_an_idle_association_is_aborted_by_the_network_timer() -> None:
         assert peer.receive() is None
 
 
-def test_a_data_set_that_stalls_is_aborted_by_the_network_timer_and_discarded() -> None:
+def test_a_stalled_data_set_is_aborted_and_discarded() -> None:
     storage = Recorder()
     with (
         StorageSCP(storage, port=0, timeouts=patient(network=SOON)).in_thread() as scp,

@@ -113,7 +113,7 @@ def test_a_status_from_begin_is_sent_only_once_the_data_set_is_over() -> None:
         assert peer.expect(CStoreRSP).command.status == 0xA700
 
 
-def test_what_a_sink_is_given_are_the_bytes_received_in_order() -> None:
+def test_a_sink_gets_the_received_bytes_in_order() -> None:
     storage = Recorder()
     with StorageSCP(storage, port=0).in_thread() as scp, ScriptedSCU("127.0.0.1", scp.port) as peer:
         peer.associate()
@@ -235,7 +235,7 @@ def test_a_release_inside_a_data_set_is_an_abort_and_a_discard() -> None:
     assert storage.calls == ["begin", "write", "discard"]
 
 
-def test_a_peer_that_goes_while_its_instance_is_committed_has_it_stored_all_the_same() -> None:
+def test_a_commit_ends_although_the_peer_disconnects() -> None:
     entered, go = threading.Event(), threading.Event()
     done: list[str] = []
 
@@ -265,6 +265,6 @@ def test_a_recorder_is_a_storage_and_a_function_is_none() -> None:
     assert not isinstance(lambda _request: 0, Storage)
 
 
-def test_what_the_disk_says_is_told_in_words_of_our_own() -> None:
+def test_disk_errors_become_statuses_without_the_systems_text() -> None:
     assert status_of(OSError(errno.ENOSPC, "secret")) == Status(0xA700, NO_SPACE)
     assert status_of(OSError(errno.EACCES, "secret")) == Status(0x0110, NOT_WRITTEN)

@@ -78,7 +78,7 @@ async def stop(scp: StorageSCP) -> None:
 
 
 @pytest.mark.parametrize("kind", ["function", "coroutine"])
-def test_idle_associations_are_aborted_and_what_is_in_flight_is_finished_first(kind: str) -> None:
+def test_stop_aborts_idle_associations_and_completes_operations(kind: str) -> None:
     held = Held()
 
     async def scenario(scp: StorageSCP) -> None:
@@ -199,7 +199,7 @@ def test_peers_that_were_only_to_close_their_connection_are_not_waited_for(
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
-def test_a_release_that_is_asked_for_while_the_server_stops_is_confirmed_or_aborted() -> None:
+def test_a_release_during_stop_is_confirmed_or_aborted() -> None:
     held = Held()
 
     async def scenario(scp: StorageSCP) -> None:
@@ -217,7 +217,7 @@ def test_a_release_that_is_asked_for_while_the_server_stops_is_confirmed_or_abor
     run(scenario, held.function)
 
 
-def test_leaving_the_block_stops_a_server_in_a_thread_and_waits_for_what_is_in_flight() -> None:
+def test_leaving_the_block_waits_for_operations_in_flight() -> None:
     held = Held()
     with StorageSCP(held.function, port=0).in_thread() as scp:
         peer, idle = ScriptedSCU("127.0.0.1", scp.port), ScriptedSCU("127.0.0.1", scp.port)

@@ -72,7 +72,7 @@ def spool_files(folder: Path) -> list[str]:
     return found
 
 
-def test_who_sends() -> None:
+def test_the_request_describes_the_association() -> None:
     said: list[StoreRequest] = []
 
     def handler(request_: StoreRequest) -> int:
@@ -92,7 +92,7 @@ def test_who_sends() -> None:
     assert association.implementation == ImplementationInfo("1.2.3.5", "PEER_1")
 
 
-def test_what_is_sent() -> None:
+def test_the_request_describes_the_instance() -> None:
     elements = store_elements(41, "1.2.3.4") | {
         0x0700: struct.pack("<H", 1),
         0x1030: b"MOVER ",
@@ -147,7 +147,7 @@ def test_the_bytes_are_those_received(size: int, spool_bytes: int) -> None:
 
 
 @pytest.mark.parametrize(("spool_bytes", "files"), [(MEMORY, 0), (TINY, 1)])
-def test_a_large_data_set_waits_in_a_nameless_file_that_is_gone_with_the_request(
+def test_a_large_data_set_is_held_in_a_nameless_file_until_the_response(
     spool_bytes: int, files: int, tmp_path: Path
 ) -> None:
     folder = tmp_path / "spool"
@@ -242,7 +242,7 @@ def test_a_save_that_fails_leaves_nothing_and_is_the_handlers_to_answer(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_request_is_good_until_its_handler_returns_and_never_an_empty_data_set_afterwards(tmp_path: Path) -> None:
+def test_reading_a_request_after_its_handler_has_returned_raises(tmp_path: Path) -> None:
     for spool_bytes in (MEMORY, 1):
         asked = ask(lambda request_: request_, spool_bytes=spool_bytes)
         with pytest.raises(ValueError, match="handler"):
@@ -254,7 +254,7 @@ def test_a_request_is_good_until_its_handler_returns_and_never_an_empty_data_set
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_handler_that_is_cut_off_when_the_server_ends_saves_no_empty_file(tmp_path: Path) -> None:
+def test_a_handler_that_a_shutdown_interrupts_saves_no_empty_file(tmp_path: Path) -> None:
     """A thread can't be ended: it finds that its request is over."""
     entered, over = threading.Event(), threading.Event()
     raised: list[BaseException] = []

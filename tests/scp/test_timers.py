@@ -146,7 +146,7 @@ def test_a_peer_that_does_not_read_its_answers_expires_the_write_timer(caplog: p
     assert f"the write timer expired after {SOON} s" in caplog.text
 
 
-def test_what_does_not_end_in_time_when_the_server_stops_is_cut_off(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_shutdown_timer_ends_operations_that_take_too_long(caplog: pytest.LogCaptureFixture) -> None:
     class Never(Recorder):
         async def begin(self, operation: StoreOperation) -> Sink | Status:
             entered.set()

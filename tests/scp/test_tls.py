@@ -246,7 +246,7 @@ def said(caplog: pytest.LogCaptureFixture, event: str) -> str:
     return message
 
 
-def test_who_only_looks_whether_anybody_listens_is_no_warning(
+def test_a_connection_that_closes_at_once_logs_no_warning(
     scp: StorageSCP, tls: Contexts, caplog: pytest.LogCaptureFixture
 ) -> None:
     socket.create_connection(("127.0.0.1", scp.port)).close()
@@ -276,7 +276,7 @@ def test_new_connections_see_a_new_certificate_and_old_ones_go_on(tls: Contexts)
         old.release()
 
 
-def test_a_server_that_does_not_listen_yet_can_be_given_another_certificate(tls: Contexts) -> None:
+def test_renew_tls_works_before_the_server_listens(tls: Contexts) -> None:
     scp = StorageSCP(Recorder(), port=0, tls=tls.server)
     scp.renew_tls(tls.open_server)
     with scp.in_thread(), blocking.associate("127.0.0.1", scp.port, contexts=[CT], tls=tls.anonymous) as association:

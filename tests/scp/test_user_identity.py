@@ -114,7 +114,7 @@ def test_a_check_that_blocks_holds_up_nobody_else() -> None:
             assert isinstance(peer.receive(), AssociateAC)
 
 
-def test_whoever_leaves_during_the_check_costs_nothing() -> None:
+def test_a_peer_that_disconnects_during_the_check_leaves_nothing() -> None:
     blocked, go = threading.Event(), threading.Event()
 
     def check(given: UserIdentityRQ, _association: AssociationInfo) -> UserIdentityAC:
@@ -146,9 +146,7 @@ def says_true(_given: UserIdentityRQ, _association: AssociationInfo) -> UserIden
 
 
 @pytest.mark.parametrize("check", [raises, raises_too, says_true])
-def test_whom_the_check_could_not_check_is_not_let_in(
-    check: UserIdentityCheck, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_identity_whose_check_raises_is_rejected(check: UserIdentityCheck, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(0, "dicomport"), StorageSCP(Recorder(), port=0, user_identity=check).in_thread() as scp:
         assert asked(scp, JANE) == REJECTED
         assert asked(scp, JANE) == REJECTED
@@ -172,7 +170,7 @@ def test_a_check_that_never_ends_is_ended(caplog: pytest.LogCaptureFixture) -> N
     assert "the check took longer than 0.2 s" in caplog.text
 
 
-def test_whoever_gives_none_is_rejected_but_for_peers_that_need_not() -> None:
+def test_a_request_without_identity_is_rejected_unless_its_rule_allows_it() -> None:
     peers = [PeerRule(rule="ct", ae_title="CT1", user_identity_required=False), PeerRule(rule="all")]
     with StorageSCP(Recorder(), port=0, allow=peers, user_identity=knows_jane).in_thread() as scp:
         assert asked(scp, None) == REJECTED
@@ -242,7 +240,7 @@ def test_a_user_with_the_right_pass_phrase_is_let_in(guarded: StorageSCP) -> Non
         (b"# users", b"", 2),
     ],
 )
-def test_whoever_else_is_not(
+def test_other_identities_are_rejected(
     guarded: StorageSCP, name: bytes, secret: bytes, kind: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(0, "dicomport"):

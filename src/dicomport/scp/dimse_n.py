@@ -110,7 +110,7 @@ class _Notification:
 
 
 class Notifications:
-    """The N-EVENT-REPORTs of one association: a queue, and the one that is outstanding."""
+    """Queue of the N-EVENT-REPORT requests of one association, of which at most one is outstanding."""
 
     def __init__(self, core: Association, exchange: Exchange, wake: Callable[[], None]) -> None:
         """Create the queue; `wake` is called when `send_next` has a notification to send."""

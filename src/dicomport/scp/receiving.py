@@ -23,8 +23,7 @@ class DataSetReceiver:
 
     def __init__(self, connection: Connection) -> None:
         self.max_bytes = 0
-        """Maximum length of a data set, bytes. A longer one raises `LimitExceededError`, which aborts the association.
-        The receiver rejects shorter ones too, but only after it has received them."""
+        """Maximum length of a data set, bytes. A longer one raises `LimitExceededError`; the association is aborted."""
         self.size = 0
         """Number of bytes received of the current data set."""
         self._connection = connection

@@ -1,4 +1,4 @@
-"""A received data set that waits to be handled."""
+"""A received data set that is held for a handler."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ __all__ = ["SpooledDataSet"]
 
 
 class SpooledDataSet:
-    """A data set that waits to be handled: in memory up to a threshold, beyond that in a nameless temporary file."""
+    """A data set that is held for a handler: in memory up to a threshold, above it in a temporary file."""
 
     def __init__(self, header: bytes, memory_bytes: int, folder: Path | None, memory: MemoryBudget) -> None:
         self.header = header
-        """File Meta Information that fits the data set, preamble included."""
+        """File Meta Information of the data set, with the preamble."""
         self.size = 0
         """Length of the data set, bytes."""
         self._folder = folder
@@ -26,17 +26,17 @@ class SpooledDataSet:
         self._file: Spool | None = None
         self._closed = False
         self._reading = threading.Lock()
-        """A handler's thread may still read when the server gives it up."""
+        """Held while bytes are read or the file is closed: after a shutdown, the thread of a handler may still read."""
 
     async def write(self, data: Buffer) -> None:
-        """Take some bytes of the data set. Raises `OSError`."""
+        """Append bytes of the data set. Raises `OSError`."""
         self.size += len(data)
         await self._writer.write(data, self._append)
 
     def chunks(self) -> Iterator[memoryview]:
-        """Give the data set a piece at a time; a piece is dead once the next is asked for.
+        """Yield the data set in chunks; each chunk is valid until the next one is read.
 
-        Raises `OSError`, and `ValueError` once the spool is closed: half a data set must not be taken for a whole one.
+        Raises `OSError`, and `ValueError` once the data set is closed, so that no part is mistaken for the whole.
         """
         pending = self._writer.pending
         on_disk = self.size - len(pending)
@@ -51,7 +51,7 @@ class SpooledDataSet:
             yield rest
 
     def close(self) -> None:
-        """Give memory and temporary file back."""
+        """Free the memory and close the temporary file."""
         with self._reading:
             self._closed = True
             self._writer.take()
@@ -65,7 +65,7 @@ class SpooledDataSet:
 
     def _check_open(self) -> None:
         if self._closed:
-            raise ValueError("the data set is gone: a request is good until its handler returns")
+            raise ValueError("the data set is closed: a request is valid until its handler returns")
 
     def _append(self, block: Buffer) -> None:
         if self._file is None:

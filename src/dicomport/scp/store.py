@@ -18,8 +18,8 @@ outstanding operations (PS3.7 D.3.3.3). The functions below are in the order in 
    is written between two messages of the peer, in the order in which commits end, by the task that owns the
    association: it alone writes to the core.
 
-If the association ends inside a data set, the sink's `discard` removes what was written. If it ends after a data set,
-the commit still runs to its end: the instance arrived completely, and its peer may send it again.
+If the association ends inside a data set, the sink's `discard` removes the bytes that were written. If it ends after a
+data set, the commit still runs to its end, because the instance arrived completely; only a shutdown cancels it.
 """
 
 from __future__ import annotations
