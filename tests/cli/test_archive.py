@@ -73,7 +73,7 @@ def test_series_and_instances_are_listed_as_a_table_for_people(filled: Path) -> 
     assert CT_INSTANCE in instances.stdout
 
 
-def test_what_was_refused_is_in_quarantine_bit_for_bit(filled: Path) -> None:
+def test_a_refused_instance_is_in_quarantine_byte_for_byte(filled: Path) -> None:
     (entry,) = rows("ls", "--archive", filled, "--quarantine")
     assert (entry["reason"], entry["status"], entry["calling_ae_title"]) == ("whole", 0xC210, "SCANNER")
     kept, source = read_part10(filled / ".dicomport" / "quarantine" / str(entry["file"])), read_part10(TRUNCATED)

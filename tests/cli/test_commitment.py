@@ -22,7 +22,7 @@ def rows(report: Path) -> dict[str, dict[str, object]]:
     return {row["path"]: row for row in map(json.loads, report.read_text().splitlines())}
 
 
-def test_what_the_archive_keeps_is_committed_and_the_report_says_so(tmp_path: Path) -> None:
+def test_archived_instances_are_committed_and_reported(tmp_path: Path) -> None:
     report = tmp_path / "report.json"
     text = tmp_path / "text"
     text.write_text("no image")
@@ -38,7 +38,7 @@ def test_what_the_archive_keeps_is_committed_and_the_report_says_so(tmp_path: Pa
     assert {line["path"]: line["committed"] for line in lines} == {str(CT): True, str(text): False}
 
 
-def test_what_is_gone_or_damaged_is_not_and_fails_the_run(tmp_path: Path) -> None:
+def test_missing_and_damaged_instances_fail_the_run(tmp_path: Path) -> None:
     report, journal = tmp_path / "report.json", tmp_path / "journal"
     arguments = ("--commit", "--report", report, "--journal", journal)
     with receiver(tmp_path / "archive") as found:

@@ -81,7 +81,7 @@ def options(hospital: Files, identity: Identity) -> list[str | Path]:
     return ["--tls-cert", identity.certificate, "--tls-key", identity.key, "--tls-ca", hospital.authority]
 
 
-def test_who_speaks_tls_reports_over_tls(hospital: Files, tmp_path: Path) -> None:
+def test_a_receiver_with_tls_reports_over_tls(hospital: Files, tmp_path: Path) -> None:
     listener, ours, theirs = Listener(), hospital.issue("localhost"), hospital.issue("127.0.0.1")
     server = tls_server_context(theirs.certificate, theirs.key, authorities=hospital.authority)
     client = tls_client_context(certificate=theirs.certificate, key=theirs.key, authorities=hospital.authority)

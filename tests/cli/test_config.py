@@ -130,7 +130,7 @@ def test_every_long_option_is_a_setting(tmp_path: Path) -> None:
         ("[peers]\nae-title = 'CT1'", r"peers must be tables"),
     ],
 )
-def test_what_is_wrong_is_said_with_what_is_allowed(tmp_path: Path, text: str, problem: str) -> None:
+def test_an_invalid_value_is_reported_with_the_allowed_ones(tmp_path: Path, text: str, problem: str) -> None:
     with pytest.raises(click.UsageError, match=problem) as raised:
         parsed(tmp_path, text)
     assert raised.value.message.startswith(str(tmp_path / "storescp.toml"))
@@ -221,7 +221,7 @@ def test_a_table_says_who_a_peer_is_and_what_is_taken_of_it(tmp_path: Path) -> N
         ("archive = ['ct']", r"archive = \['ct'\]: expected text in quotes"),
     ],
 )
-def test_what_is_wrong_with_a_table_is_said_with_what_is_allowed(tmp_path: Path, table: str, problem: str) -> None:
+def test_an_invalid_table_is_reported_with_the_allowed_values(tmp_path: Path, table: str, problem: str) -> None:
     whole = (
         table if "ae-title" in table or table.startswith(("archive = 'ct'", "networks")) else f"ae-title = 'X'\n{table}"
     )

@@ -142,7 +142,7 @@ def test_explain_without_a_context_in_common_is_exit_code_1() -> None:
     assert "C-ECHO can't be sent" in done.stderr
 
 
-def test_what_a_stranger_says_does_not_move_the_terminal() -> None:
+def test_text_of_a_peer_is_escaped_for_the_terminal() -> None:
     def script(peer: Peer) -> None:
         peer.expect(AssociateRQ)
         peer.send(b"SSH-2.0-\x1b[2J\x07\r\n")

@@ -95,7 +95,7 @@ async def _once(argv: tuple[str, ...], facts: Mapping[str, object] | None = None
     await command_hook(argv)(facts or {})
 
 
-def test_what_it_writes_goes_nowhere(capfd: pytest.CaptureFixture[str]) -> None:
+def test_output_of_a_hook_is_discarded(capfd: pytest.CaptureFixture[str]) -> None:
     run(lambda: _once(python("import sys; print('out', flush=True); print('err', file=sys.stderr)")))
     assert capfd.readouterr() == ("", "")
 
@@ -163,7 +163,7 @@ def test_a_command_is_split_and_nothing_more() -> None:
 
 
 @pytest.mark.parametrize("command", ["", "  ", "'open", "/nowhere/tell it", "/etc/passwd"])
-def test_what_can_be_no_command_is_refused(command: str) -> None:
+def test_an_invalid_command_is_refused(command: str) -> None:
     with pytest.raises(ValueError, match=r"not an executable program|No closing quotation"):
         split_command(command)
 
@@ -226,7 +226,7 @@ async def receive(
         archive.close()
 
 
-def test_f7_what_peers_say_is_data_and_never_interpreted(tmp_path: Path) -> None:
+def test_f7_text_of_peers_is_data_and_never_interpreted(tmp_path: Path) -> None:
     calling = (";id", "$(id)", "`id`", "|id", "&& id", "-rf", "--help", "$HOME", "*")
     patients = (";id", "$(id)", "`id`", "|id", "&& id", "a\nid", "-rf", "--help", "é")
     root, instances, studies = tmp_path / "archive", tmp_path / "instances", tmp_path / "studies"

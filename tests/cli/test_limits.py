@@ -13,7 +13,7 @@ from dicomport.wire import Abort, AssociateAC, AssociateRJ, RejectReason
 CT = FILES / "CT_small.dcm"
 
 
-def test_as_many_associations_as_there_may_be_in_all_from_one_address_and_with_one_title(tmp_path: Path) -> None:
+def test_associations_are_limited_in_total_by_address_and_by_title(tmp_path: Path) -> None:
     options = ("--max-associations", "3", "--max-associations-per-address", "2", "--max-associations-per-aet", "1")
     limits = []
     with receiver(tmp_path / "archive", *options) as found, contextlib.ExitStack() as stack:
@@ -74,7 +74,7 @@ def test_the_soft_limit_of_open_files_is_raised_as_far_as_need_be(tmp_path: Path
     assert "instead of" not in found.greeting
 
 
-def test_where_the_hard_limit_is_low_there_are_fewer_associations_and_that_is_told(tmp_path: Path) -> None:
+def test_a_low_hard_limit_allows_fewer_associations_and_is_logged(tmp_path: Path) -> None:
     wrapper = ("bash", "-c", 'ulimit -n 160; exec "$@"', "bash")
     options = ("--max-half-open", "50", "--max-associations-per-address", "1000")
     with receiver(tmp_path / "archive", *options, wrapper=wrapper) as found:

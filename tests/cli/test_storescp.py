@@ -142,7 +142,7 @@ def test_allow_names_who_may_connect_and_from_where(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rule", "problem"), [("CT1@nowhere", "'nowhere' is not an address"), ("@192.0.2.7", "at least one character")]
 )
-def test_what_is_no_rule_is_wrong_usage(tmp_path: Path, rule: str, problem: str) -> None:
+def test_an_invalid_rule_is_wrong_usage(tmp_path: Path, rule: str, problem: str) -> None:
     done = dicomport("storescp", "0", "--archive", tmp_path / "archive", "--allow", rule)
     assert done.returncode == 2
     assert "'--allow'" in done.stderr
@@ -205,7 +205,7 @@ def test_a_file_of_something_else_is_wrong_usage(tmp_path: Path, content: str | 
 
 
 @pytest.mark.parametrize(("name", "given"), [("jane", ""), ("jane", "\n"), ("#jane", "hunter2\n")])
-def test_what_makes_no_line_is_wrong_usage(name: str, given: str) -> None:
+def test_an_invalid_log_format_is_wrong_usage(name: str, given: str) -> None:
     done = dicomport("password", name, given=given)
     assert (done.returncode, done.stdout) == (2, "")
     assert "hunter2" not in done.stderr

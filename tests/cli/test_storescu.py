@@ -226,7 +226,7 @@ def test_results_that_can_not_be_printed_are_told_and_stop_nothing(
     assert len(report.read_text().splitlines()) == 2
 
 
-def test_who_reads_the_results_may_go(running: Receiver) -> None:
+def test_the_reader_of_the_results_may_close_the_pipe(running: Receiver) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "w") as pipe:

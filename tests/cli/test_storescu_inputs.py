@@ -42,7 +42,7 @@ def glob(folder: Path) -> Path:
 @pytest.mark.parametrize(
     ("make", "count"), [(zipped, 4), (tarred, 4), (medium, 31), (glob, 4)], ids=["zip", "tar.gz", "DICOMDIR", "glob"]
 )
-def test_whatever_holds_instances_can_be_sent(
+def test_each_kind_of_input_can_be_sent(
     running: Receiver, tmp_path: Path, make: Callable[[Path], Path], count: int
 ) -> None:
     done = dicomport("storescu", "--json", "localhost", running.port, make(tmp_path))

@@ -63,7 +63,7 @@ def test_instances_are_stored_over_tls(server: list[str | Path], client: list[st
         (["--add-cert-file", "{ca}", "--tls-cert", "{cert}", "--tls-any-name"], None),
     ],
 )
-def test_who_says_anything_of_tls_gets_tls(
+def test_any_tls_option_turns_tls_on(
     hospital: Files, server: list[str | Path], tmp_path: Path, arguments: list[str], told: str | None
 ) -> None:
     identity = hospital.issue("modality.example")
@@ -132,7 +132,7 @@ def test_the_files_may_be_named_in_the_settings(hospital: Files, client: list[st
         assert dicomport("echoscu", "localhost", found.port).returncode == 3
 
 
-def test_what_is_wrong_with_the_files_is_exit_code_2(hospital: Files, tmp_path: Path) -> None:
+def test_invalid_tls_files_give_exit_code_2(hospital: Files, tmp_path: Path) -> None:
     pacs, modality = hospital.issue("localhost"), hospital.issue("modality.example")
     locked = encrypted(pacs.key)
     missing = tmp_path / "missing.pem"

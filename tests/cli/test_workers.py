@@ -103,6 +103,6 @@ def test_where_none_can_start_there_is_no_endless_round(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_what_needs_one_process_is_said(tmp_path: Path) -> None:
+def test_options_that_need_one_process_are_named(tmp_path: Path) -> None:
     done = dicomport("storescp", "0", "--archive", tmp_path, "--workers", "2", "--on-study", "true")
     assert (done.returncode, "--on-study is not available with --workers" in done.stderr) == (2, True)

@@ -146,7 +146,7 @@ def echo(association: Association) -> pydicom.Dataset:
 # One of pydicom's files is in another VR encoding than it says, which pydicom tells and pynetdicom puts right.
 @pytest.mark.filterwarnings("ignore:Expected explicit VR, but found implicit VR:UserWarning")
 @pytest.mark.parametrize("maximum_length", [128, 16382, 0])
-def test_what_pynetdicom_encodes_arrives(maximum_length: int) -> None:
+def test_instances_encoded_by_pynetdicom_arrive(maximum_length: int) -> None:
     recorder = Recorder()
     expected: Copies = Counter()
     with (
@@ -174,7 +174,7 @@ def test_what_pynetdicom_encodes_arrives(maximum_length: int) -> None:
 
 
 @pytest.mark.parametrize("maximum_length", [128, 0])
-def test_what_pynetdicom_reads_in_chunks_arrives(monkeypatch: pytest.MonkeyPatch, maximum_length: int) -> None:
+def test_instances_sent_by_pynetdicom_in_chunks_arrive(monkeypatch: pytest.MonkeyPatch, maximum_length: int) -> None:
     """So it sends the bytes of the file, as we do."""
     monkeypatch.setattr(pynetdicom._config, "STORE_SEND_CHUNKED_DATASET", True)
     recorder = Recorder()
@@ -584,7 +584,7 @@ def test_an_answer_that_does_not_come() -> None:
     assert not association.open
 
 
-def test_what_it_does_not_take_is_named() -> None:
+def test_instances_pynetdicom_rejects_are_named() -> None:
     received = Received()
     with serving((evt.EVT_C_STORE, received), wanted=[(CT_CLASS, IMPLICIT), (MR_CLASS, EXPLICIT)]) as port:
         report = dicomport.blocking.send([CT, MR, TEST_FILES / "rtplan.dcm"], HOST, port)

@@ -152,7 +152,7 @@ def test_echo(storescp: StartStoreSCP, contexts: list[dicomport.scu.ContextLike]
         assert [association.c_echo().code for _ in range(3)] == [0x0000] * 3
 
 
-def test_what_dcmtk_does_not_take_is_named(storescp: StartStoreSCP) -> None:
+def test_instances_dcmtk_rejects_are_named(storescp: StartStoreSCP) -> None:
     """As it is installed, storescp takes uncompressed instances only: the rest is refused by name, never converted."""
     peer = storescp("+B")
     report = dicomport.blocking.send(paths(sendable()), HOST, peer.port)

@@ -395,9 +395,7 @@ def test_a10_an_item_of_a_wrong_length_ends_it(attack: Attack) -> None:
 
 
 @pytest.mark.parametrize(("granted", "outstanding"), [(None, 1), (0, 3), (2, 2), (65535, 3)])
-def test_a10_a_sender_has_no_more_outstanding_than_was_granted_and_than_it_asked_for(
-    granted: int | None, outstanding: int
-) -> None:
+def test_a10_a_sender_keeps_to_the_granted_and_the_proposed_window(granted: int | None, outstanding: int) -> None:
     """0 is no limit; then its own counts."""
 
     def script(peer: Peer) -> None:
@@ -414,7 +412,7 @@ def test_a10_a_sender_has_no_more_outstanding_than_was_granted_and_than_it_asked
     assert len(report.accepted) == 8
 
 
-def test_a11_a_peer_that_hangs_up_for_the_window_is_asked_once_more_without_it(tmp_path: Path) -> None:
+def test_a11_a_peer_that_closes_on_the_window_item_is_asked_again_without(tmp_path: Path) -> None:
     """And not with it again by the same run: the second association is lost too, for another reason."""
     asked = []
 
@@ -469,9 +467,7 @@ SECRET: Final = b"hunter2-"
 
 @pytest.mark.parametrize("kind", [0, 1, 2, 3, 4, 5, 6, 255])
 @pytest.mark.parametrize("size", [0, 8, 65528], ids=["empty", "short", "64 KiB"])
-def test_a12_user_identities_are_passed_over_by_who_checks_none_and_never_logged(
-    attack: Attack, kind: int, size: int
-) -> None:
+def test_a12_unchecked_user_identities_are_ignored_and_never_logged(attack: Attack, kind: int, size: int) -> None:
     """Without an answer, also where one was asked for (PS3.7 D.3.3.7)."""
     secret = (SECRET * (size // len(SECRET) + 1))[: min(size, 65512)]
     identity = item(0x58, bytes((kind, 1)) + struct.pack(">H", len(secret)) + secret + struct.pack(">H", 0))

@@ -140,7 +140,7 @@ def in_explicit_vr(uid_: str) -> bytes:
     ],
     ids=["explicit VR", "cut off", "more", "too long", "another group", "empty"],
 )
-def test_c1_what_is_no_command_set_ends_the_association(attack: Attack, command: bytes) -> None:
+def test_c1_an_invalid_command_set_ends_the_association(attack: Attack, command: bytes) -> None:
     with attack.associated() as peer:
         peer.send(message(command, None))
         is_aborted(peer)
@@ -158,7 +158,7 @@ def test_c2_a_store_without_a_uid_is_refused(attack: Attack, name: int, value: b
 
 @pytest.mark.parametrize("value", [None, b""], ids=["missing", "empty"])
 @pytest.mark.parametrize("name", [FIELD, ID, TYPE], ids=["field", "id", "data set type"])
-def test_c2_what_can_not_be_answered_ends_the_association(attack: Attack, name: int, value: bytes | None) -> None:
+def test_c2_an_unanswerable_request_ends_the_association(attack: Attack, name: int, value: bytes | None) -> None:
     with attack.associated() as peer:
         peer.send(message(changed("1.2.3", {name: value}), None))
         is_aborted(peer)
@@ -279,7 +279,7 @@ def test_c7_a_context_that_was_not_accepted_ends_the_association(attack: Attack,
     ],
     ids=["another", "private", "verification", "on verification", "instance", "65", "path", "class in the data set"],
 )
-def test_c8_what_does_not_match_is_refused(
+def test_c8_a_context_of_another_sop_class_is_refused(
     attack: Attack, changes: dict[int, bytes | None], on: int, status: int
 ) -> None:
     fresh = attack.uid()
@@ -303,7 +303,7 @@ def test_c8_padding_is_put_up_with(attack: Attack, padding: bytes) -> None:
         goes_on(attack, peer)
 
 
-def test_c9_a_hundred_stores_in_one_go_are_answered_in_order_and_take_no_memory(attack: Attack) -> None:
+def test_c9_a_hundred_pipelined_stores_are_answered_in_order(attack: Attack) -> None:
     """Without any window: what is not served yet stays in the sockets, the responses wait in ours.
 
     They come to 26 MB, more than the receiver may take; longer ones would show nothing more.

@@ -77,7 +77,7 @@ def is_aborted(peer: ScriptedSCU, reason: AbortReason = AbortReason.INVALID_PDU_
 
 
 @pytest.mark.parametrize("sent_first", [b"G", b"GET / HTTP/1.1\r\nHost: pacs\r\n\r\n"])
-def test_p1_who_speaks_http_is_told_off_at_the_first_byte(attack: Attack, sent_first: bytes) -> None:
+def test_p1_http_is_aborted_at_the_first_byte(attack: Attack, sent_first: bytes) -> None:
     """Before an association is accepted, an invalid PDU is answered as the user does (PS3.8 Table 9-10, AA-1)."""
     with attack.connect() as peer:
         peer.send(sent_first)
@@ -109,7 +109,7 @@ def test_p3_a_request_that_is_too_short_is_refused(attack: Attack, length: int) 
         is_aborted(peer, AbortReason.SERVICE_USER)
 
 
-def test_p3_a_request_that_never_becomes_whole_has_the_time_that_artim_gives(attack: Attack) -> None:
+def test_p3_artim_ends_an_unfinished_request(attack: Attack) -> None:
     """None of them announces too much; one is silent, the other sends a byte now and then."""
     with attack.connect() as silent, attack.connect() as slow:
         silent.send(pdu(1, length=512 << 10))
@@ -187,7 +187,7 @@ def test_p7_fragments_without_data_for_ever_end_the_association(attack: Attack, 
         is_aborted(peer)
 
 
-def test_p8_a_data_set_that_is_too_long_is_refused_and_the_rest_of_it_passed_over(attack: Attack) -> None:
+def test_p8_a_too_long_data_set_is_refused_and_its_rest_skipped(attack: Attack) -> None:
     piece = p_data(pdv(CT, DATA, bytes(ANNOUNCED - 6)))
     uid = attack.uid()
     with attack.associated() as peer:
@@ -395,7 +395,7 @@ def abort_and_close(peer: ScriptedSCU) -> None:
 
 
 @pytest.mark.parametrize("cut_off", [ScriptedSCU.reset, ScriptedSCU.half_close, abort_and_close])
-def test_p17_what_is_cut_off_anywhere_is_nothing(attack: Attack, cut_off: Callable[[ScriptedSCU], None]) -> None:
+def test_p17_an_instance_cut_off_anywhere_is_discarded(attack: Attack, cut_off: Callable[[ScriptedSCU], None]) -> None:
     """A byte before each end of a PDU, there, and a byte after it, but for the last: then the instance is whole."""
     request = encode(association_request())
     data = data_set("1.2.3", bytes(600))
@@ -412,7 +412,7 @@ def test_p17_what_is_cut_off_anywhere_is_nothing(attack: Attack, cut_off: Callab
             assert attack.end_of(peer)["stored"] == 0
 
 
-def test_p17_an_abort_in_the_middle_of_an_instance_is_told_with_what_had_come(attack: Attack) -> None:
+def test_p17_an_abort_inside_an_instance_is_logged_with_the_received_size(attack: Attack) -> None:
     with attack.associated() as peer:
         uid = attack.uid()
         peer.send(store_command(uid), p_data(pdv(CT, DATA, bytes(1000))), p_data(pdv(CT, DATA, bytes(234))))

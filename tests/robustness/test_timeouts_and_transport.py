@@ -97,7 +97,7 @@ def test_t1_silent_connections_keep_no_sender_out_and_artim_ends_them(attack: At
     assert attack.line(silent[0], "connection_evicted")["limit"] == "half_open"
 
 
-def test_t2_stalled_handshakes_keep_no_sender_out_and_the_tls_timer_ends_them(tls_attack: Attack) -> None:
+def test_t2_stalled_handshakes_block_no_sender_and_time_out(tls_attack: Attack) -> None:
     with tls_attack.crowd(200) as stalled:
         for peer in stalled:
             peer.send(START_OF_A_HELLO)
@@ -108,7 +108,7 @@ def test_t2_stalled_handshakes_keep_no_sender_out_and_the_tls_timer_ends_them(tl
         assert "the tls timer expired" in tls_attack.line(peer, "connection_ended")["reason"]
 
 
-def test_t3_who_speaks_tls_to_a_port_without_it_is_told_off(attack: Attack) -> None:
+def test_t3_tls_to_a_port_without_tls_is_aborted(attack: Attack) -> None:
     with attack.connect() as peer:
         peer.send(START_OF_A_HELLO)
         peer.expect(Abort)
@@ -130,7 +130,7 @@ def hello_of_tls_1_0() -> bytes:
     ],
     ids=["no TLS", "TLS 1.0"],
 )
-def test_t3_who_speaks_no_tls_that_will_do_is_cut_off(tls_attack: Attack, said: bytes, reason: str) -> None:
+def test_t3_an_unacceptable_tls_handshake_is_closed(tls_attack: Attack, said: bytes, reason: str) -> None:
     with tls_attack.connect() as peer:
         peer.send(said)
         assert reason in tls_attack.line(peer, "tls_failed")["reason"]
@@ -182,7 +182,7 @@ def test_t4_when_those_who_filled_it_leave_there_is_room_at_once(attack: Attack)
             a_newcomer_stores(attack)
 
 
-def test_t5_who_trickles_is_cut_off_and_who_is_slow_is_not(attack: Attack) -> None:
+def test_t5_a_trickling_sender_is_cut_off_and_a_slow_one_is_not(attack: Attack) -> None:
     """Both for longer than a window: one by a byte now and then, the other by more than is asked for."""
     uid = attack.uid()
     data = data_set(uid, bytes(40_000))
@@ -261,7 +261,7 @@ def silent(peer: Peer) -> None:
         peer.send(acceptance(request))
 
 
-def test_t7_a_sender_gives_up_on_an_association_that_is_not_answered_after_so_many_tries(tmp_path: Path) -> None:
+def test_t7_a_sender_stops_after_its_retries_without_an_answer(tmp_path: Path) -> None:
     with ScriptedSCP(silent) as scp:
         done = sent(
             scp.port, part10(tmp_path / "1.dcm"), "-j", "1", "--retries", "2", "--retry-delay", "0.1", "-ta", "0.5"
@@ -295,7 +295,9 @@ def go_inside_an_instance(peer: ScriptedSCU) -> None:
 
 
 @pytest.mark.parametrize("go", [go_after_the_release, leave_without_a_word, go_inside_an_instance])
-def test_t8_who_hangs_up_at_any_time_is_a_line_in_the_log(attack: Attack, go: Callable[[ScriptedSCU], None]) -> None:
+def test_t8_a_disconnection_at_any_time_is_one_line_in_the_log(
+    attack: Attack, go: Callable[[ScriptedSCU], None]
+) -> None:
     with attack.crowd(ASSOCIATIONS - 2) as peers:
         for peer in peers:
             peer.associate()

@@ -137,7 +137,7 @@ def test_a_block_is_an_association_and_its_end_the_release(api: Api) -> None:
 
 
 @with_both
-def test_what_was_agreed_on_is_there_to_be_looked_at(api: Api) -> None:
+def test_the_result_of_negotiation_is_available(api: Api) -> None:
     def answer(proposed: PresentationContextRQ) -> PresentationContextAC:
         return refused(proposed) if proposed.abstract_syntax == MR else accepted(proposed)
 
@@ -259,7 +259,7 @@ def replying_to_nothing(peer: Peer) -> None:
 
 
 @with_both
-def test_what_cannot_be_sent_leaves_the_association_alive(api: Api, tmp_path: Path) -> None:
+def test_an_unsendable_instance_leaves_the_association_open(api: Api, tmp_path: Path) -> None:
     (tmp_path / "text").write_bytes(b"text" * 100)
     gone = part10(tmp_path / "gone", syntax=IMPLICIT)
     unread = dicomport.scu.instance_from_path(gone)
@@ -413,7 +413,7 @@ def test_an_abort_has_its_value(api: Api) -> None:
 
 
 @with_both
-def test_what_the_peer_breaks_is_told_and_answered(api: Api) -> None:
+def test_a_protocol_error_of_the_peer_is_raised_and_aborted(api: Api) -> None:
     def script(peer: Peer) -> None:
         peer.accept()
         peer.expect(CEchoRQ)
@@ -455,7 +455,7 @@ def test_a_lost_connection_is_told(api: Api, ending: str) -> None:
 
 
 @with_both
-def test_a_peer_that_does_not_confirm_the_release_is_told_at_the_end_of_the_block(api: Api) -> None:
+def test_an_unconfirmed_release_raises_at_the_end_of_the_block(api: Api) -> None:
     def script(peer: Peer) -> None:
         peer.accept()
         assert peer.receive() == ReleaseRQ()

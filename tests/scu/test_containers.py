@@ -131,7 +131,7 @@ def test_each_member_is_sent_as_the_file_that_it_was(tmp_path: Path, make: Make)
 
 
 @every_archive
-def test_members_keep_their_order_are_told_by_their_names_and_may_be_read_again(tmp_path: Path, make: Make) -> None:
+def test_members_keep_order_and_names_and_can_be_read_again(tmp_path: Path, make: Make) -> None:
     members = {f"./b/{number}": file(number) for number in range(50, 0, -1)}
     path = make(tmp_path / "archive", {**members, "/abs/1": file(99)})
 
@@ -178,7 +178,7 @@ def test_an_empty_archive_has_nothing_to_send(tmp_path: Path, make: Make) -> Non
 
 
 @every_archive
-def test_what_is_no_instance_is_named(tmp_path: Path, make: Make) -> None:
+def test_members_that_are_not_instances_are_named(tmp_path: Path, make: Make) -> None:
     inner = make(tmp_path / "inner", {"1": file(1)}).read_bytes()
     truncated = file(3)[:150]
     members = {
@@ -221,7 +221,7 @@ def test_met_in_a_folder_an_archive_is_named_and_not_opened(tmp_path: Path, make
 
 
 @every_archive
-def test_names_that_lead_out_of_it_are_refused_and_nothing_is_written_anywhere(tmp_path: Path, make: Make) -> None:
+def test_names_outside_the_container_are_refused_and_nothing_is_written(tmp_path: Path, make: Make) -> None:
     (tmp_path / "in").mkdir()
     names = ["../1", "a/../../1", "..\\1", "a/..", "C:\\..\\1"]
     path = make(tmp_path / "in" / "archive", {name: file(number) for number, name in enumerate(names)})
@@ -278,7 +278,7 @@ def test_nothing_of_an_archive_is_collected_in_memory(tmp_path: Path) -> None:
 # Zip.
 
 
-def test_what_is_encrypted_is_refused(tmp_path: Path) -> None:
+def test_an_encrypted_member_is_refused(tmp_path: Path) -> None:
     path = stored(tmp_path / "archive", {"1": file(1), "2": file(2)})
     content = bytearray(path.read_bytes())
     # The flag of encryption, in the first entry of the directory and in the first member's own header.
@@ -693,9 +693,7 @@ def _changed(content: bytes, changes: list[tuple[int, int]]) -> bytes:
 @every_archive
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(data=st.data())
-def test_whatever_is_done_to_an_archive_there_are_instances_or_reasons(
-    tmp_path: Path, make: Make, data: st.DataObject
-) -> None:
+def test_a_fuzzed_container_yields_instances_or_reasons(tmp_path: Path, make: Make, data: st.DataObject) -> None:
     path = tmp_path / "archive"
     content = make(path, {"a" * 120 + "/1": file(1), "2": b"text", "3": file(3, bare(size=3000))}).read_bytes()
     path.write_bytes(data.draw(mutations(content)))

@@ -148,13 +148,13 @@ def test_plain_encodings_become_one_another_but_never_big_endian() -> None:
         "",
     ],
 )
-def test_what_is_compressed_with_loss_or_unknown_becomes_nothing_else(syntax: str) -> None:
+def test_lossy_and_unknown_syntaxes_are_not_converted(syntax: str) -> None:
     assert alternatives(syntax) == ()
     assert "can't be converted to Explicit VR Little Endian without loss" in why_not(memory(bare(), syntax), EXPLICIT)
 
 
 @pytest.mark.parametrize("syntax", LOSSLESS)
-def test_what_is_compressed_without_becomes_plain_where_there_is_a_decoder(syntax: str) -> None:
+def test_lossless_syntaxes_are_decompressed_with_a_decoder(syntax: str) -> None:
     assert alternatives(syntax) in ((), (EXPLICIT, IMPLICIT))
 
 
@@ -297,7 +297,7 @@ def test_numbers_of_each_vr_come_out_of_big_endian(to: str) -> None:
         assert_same(explicit, found)
 
 
-def test_each_vr_goes_to_implicit_and_what_is_private_comes_back_as_unknown() -> None:
+def test_each_vr_survives_implicit_and_private_ones_return_as_un() -> None:
     instance = instance_from_dataset(all_vrs(EXPLICIT))
 
     implicit = convert(instance, IMPLICIT)
@@ -327,7 +327,7 @@ def test_text_is_not_looked_into() -> None:
 
 
 @pytest.mark.parametrize(("representation", "vr"), [(0, "US"), (1, "SS"), (None, "US")])
-def test_what_is_signed_follows_the_pixels_at_each_level(representation: int | None, vr: str) -> None:
+def test_signatures_are_removed_at_each_level(representation: int | None, vr: str) -> None:
     perimeter, largest = 0x00280071, 0x00280107
     dataset = made(IMPLICIT)
     other = Dataset()
@@ -452,7 +452,7 @@ END: Final = struct.pack("<HHL", 0xFFFE, 0xE0DD, 0)
         (END, "(FFFE,E0DD) in the place of an element, at offset 0"),
     ],
 )
-def test_what_is_damaged_is_not_guessed_at(data: bytes, reason: str) -> None:
+def test_damaged_data_sets_are_refused(data: bytes, reason: str) -> None:
     assert why_not(memory(data)) == f"{DAMAGED}{reason}"
 
 
@@ -512,7 +512,7 @@ def test_a_bomb_is_not_inflated(monkeypatch: pytest.MonkeyPatch) -> None:
     assert reason == "its data set would be so much longer than it is that it is not inflated"
 
 
-def test_what_becomes_long_waits_in_a_file_without_a_name() -> None:
+def test_a_long_result_is_kept_in_an_unnamed_file() -> None:
     data = long(PIXEL_DATA, b"OW", os.urandom(10 << 20))
 
     converted = convert(memory(data), IMPLICIT)
@@ -523,7 +523,7 @@ def test_what_becomes_long_waits_in_a_file_without_a_name() -> None:
 
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(data=st.data())
-def test_whatever_is_done_to_a_data_set_it_is_converted_or_refused(data: st.DataObject) -> None:
+def test_a_fuzzed_data_set_is_converted_or_refused(data: st.DataObject) -> None:
     source = data.draw(st.sampled_from([EXPLICIT, IMPLICIT, BIG_ENDIAN]))
     content = bytearray(SOURCES[source])
     at = st.integers(0, len(content) - 1)
@@ -641,7 +641,7 @@ def native(name: str, folder: Path) -> Path:
 @pytest.mark.skipif(shutil.which("dcmcrle") is None, reason="DCMTK is not installed")
 @pytest.mark.parametrize("syntax", ENCODERS)
 @pytest.mark.parametrize("name", NATIVE)
-def test_what_dcmtk_compresses_is_byte_for_byte_what_it_was(tmp_path: Path, syntax: str, name: str) -> None:
+def test_images_compressed_by_dcmtk_are_restored_byte_for_byte(tmp_path: Path, syntax: str, name: str) -> None:
     needs(syntax)
     path = native(name, tmp_path)
     compressed = tmp_path / "compressed.dcm"
@@ -693,7 +693,7 @@ def test_damaged_fragments_are_refused() -> None:
         assert why_not(memory(cut, RLE), EXPLICIT)
 
 
-def test_overlays_in_unused_bits_survive_rle_and_are_refused_where_they_may_not() -> None:
+def test_overlays_in_unused_bits_survive_rle_or_are_refused() -> None:
     needs(RLE)
     with_overlay = rle(BitsStored=12, HighBit=11)
     dataset = dataset_of(with_overlay)
@@ -723,7 +723,7 @@ def test_an_icon_that_is_compressed_too_is_refused() -> None:
     )
 
 
-def test_an_image_in_colour_that_does_not_say_how_it_is_laid_out_is_refused() -> None:
+def test_a_colour_image_without_a_planar_configuration_is_refused() -> None:
     needs(RLE)
     dataset = pydicom.dcmread(FILES / "SC_rgb_rle.dcm")
     del dataset.PlanarConfiguration
@@ -776,7 +776,7 @@ def test_frames_of_another_size_are_refused(name: str, syntax: str, keyword: str
 
 @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(data=st.data())
-def test_whatever_compressed_frames_hold_it_is_known_or_refused(data: st.DataObject) -> None:
+def test_fuzzed_frames_are_recognized_or_refused(data: st.DataObject) -> None:
     look = data.draw(st.sampled_from([rle_lengths, jpeg_size, jpeg_2000_size]))
     start = {rle_lengths: b"\2\0\0\0\x40\0\0\0", jpeg_size: b"\xff\xd8\xff", jpeg_2000_size: b"\xff\x4f\xff\x51"}[look]
     frame = start + data.draw(st.binary(max_size=200))

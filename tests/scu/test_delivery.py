@@ -123,7 +123,7 @@ def test_out_of_resources_for_good_is_a_failure_after_so_many_retries(tmp_path: 
 
 
 @pytest.mark.parametrize("status", [0xA900, 0xC000, 0xC210, 0x0122, 0x0110, 0x0124])
-def test_what_the_peer_refuses_for_good_is_not_sent_again(status: int, tmp_path: Path, storescu: Storescu) -> None:
+def test_a_permanent_failure_is_not_retried(status: int, tmp_path: Path, storescu: Storescu) -> None:
     def script(peer: Peer) -> None:
         peer.accept()
         peer.serve(status)
@@ -280,9 +280,7 @@ def test_as_many_are_outstanding_as_both_sides_want(
     assert done.facts("status", "attempts", "association") == [(0, 1, 1)] * count
 
 
-def test_a_peer_that_hangs_up_on_the_window_item_is_asked_once_more_without_it(
-    tmp_path: Path, storescu: Storescu
-) -> None:
+def test_a_peer_that_closes_on_the_window_item_is_asked_again_without(tmp_path: Path, storescu: Storescu) -> None:
     asked: list[bool] = []
 
     def script(peer: Peer) -> None:
@@ -305,9 +303,7 @@ def test_a_peer_that_hangs_up_on_the_window_item_is_asked_once_more_without_it(
     assert done.facts("status") == [(0,)] * 3
 
 
-def test_a_peer_that_hangs_up_on_the_first_message_with_a_window_is_asked_without_it(
-    tmp_path: Path, storescu: Storescu
-) -> None:
+def test_a_peer_that_closes_on_the_first_message_is_asked_without_window(tmp_path: Path, storescu: Storescu) -> None:
     """Robustness A11."""
     asked: list[bool] = []
 
@@ -327,7 +323,7 @@ def test_a_peer_that_hangs_up_on_the_first_message_with_a_window_is_asked_withou
     assert done.facts("status", "association", "attempts") == [(0, 2, 1)] * 3
 
 
-def test_a_peer_that_hangs_up_with_or_without_the_item_is_no_endless_matter(tmp_path: Path, storescu: Storescu) -> None:
+def test_a_peer_that_always_closes_is_given_up(tmp_path: Path, storescu: Storescu) -> None:
     def script(peer: Peer) -> None:
         peer.expect(AssociateRQ)
 
@@ -432,7 +428,7 @@ def test_a_peer_that_takes_one_association_only_gets_all_over_that_one(tmp_path:
     assert len(scp.stores) == 80
 
 
-def test_who_is_rejected_waits_for_whether_another_one_is_accepted(tmp_path: Path, storescu: Storescu) -> None:
+def test_a_rejected_worker_waits_for_the_outcome_of_another(tmp_path: Path, storescu: Storescu) -> None:
     """Both associations are asked for at once, and the rejection of one may come before the acceptance of the other."""
     rejected = threading.Event()
 
@@ -649,7 +645,7 @@ def test_a_run_is_stopped_from_inside() -> None:
     assert (len(report.accepted), report.failed, report.untried) == (1, (), 7)
 
 
-def test_who_is_stopped_does_not_wait_for_what_may_still_come() -> None:
+def test_a_cancelled_send_does_not_wait_for_further_input() -> None:
     async def scenario(port: int) -> dicomport.SendReport:
         async def one_and_no_end() -> AsyncIterator[dicomport.Source]:
             yield instance(1)
@@ -720,7 +716,7 @@ def test_data_sets_in_memory_are_taken_in_as_others_go() -> None:
         assert asyncio.run(scenario(scp.port)) < 200 << 20
 
 
-def test_what_a_retry_policy_allows() -> None:
+def test_retry_policy_values() -> None:
     policy = RetryPolicy(retries=2, seconds=10, first_delay=1, max_delay=3)
 
     assert [policy.allows(failures, 0) for failures in (1, 2, 3)] == [True, True, False]

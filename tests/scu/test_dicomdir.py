@@ -164,7 +164,7 @@ def test_a_file_that_is_missing_is_named(tmp_path: Path) -> None:
         b" \\A",
     ],
 )
-def test_f9_what_is_no_file_below_its_folder_is_refused(tmp_path: Path, name: bytes) -> None:
+def test_f9_a_reference_outside_the_folder_is_refused(tmp_path: Path, name: bytes) -> None:
     inner = tmp_path / "in" / "in"
     inner.mkdir(parents=True)
     for folder in (tmp_path, inner.parent, inner):
@@ -263,7 +263,7 @@ def test_a_long_one_is_read_a_record_at_a_time(tmp_path: Path) -> None:
 @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(data=st.data())
 @pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
-def test_f9_whatever_it_says_nothing_outside_is_found(tmp_path: Path, data: st.DataObject) -> None:
+def test_f9_a_fuzzed_reference_finds_nothing_outside(tmp_path: Path, data: st.DataObject) -> None:
     inner = tmp_path / "in"
     inner.mkdir(exist_ok=True)
     part10(tmp_path / "A")

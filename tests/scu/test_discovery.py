@@ -55,7 +55,7 @@ def sent(item: Found) -> bytes:
 # Files and folders.
 
 
-def test_what_is_named_comes_in_its_order_whatever_it_is(tmp_path: Path) -> None:
+def test_inputs_keep_their_order_whatever_their_kind(tmp_path: Path) -> None:
     some(tmp_path, "folder/b", "folder/a", "file")
     made = instance()
 
@@ -72,7 +72,7 @@ def test_the_order_is_that_of_names_however_many_are_read_ahead(tmp_path: Path) 
     assert names(find([tmp_path]), tmp_path) == expected
 
 
-def test_what_can_t_be_sent_stays_where_it_is_in_the_order(tmp_path: Path) -> None:
+def test_unsendable_inputs_keep_their_place_in_the_order(tmp_path: Path) -> None:
     some(tmp_path, *(f"{number:03}" for number in range(0, 200, 2)))
     for number in range(1, 200, 2):
         (tmp_path / f"{number:03}").write_text("text")
@@ -123,7 +123,7 @@ def test_one_at_a_time_reads_from_a_fast_disk(tmp_path: Path, monkeypatch: pytes
     assert len(list(find([tmp_path]))) == 200
 
 
-def test_whoever_makes_the_items_one_by_one_is_asked_for_one_at_a_time(tmp_path: Path) -> None:
+def test_a_generator_is_asked_for_one_item_at_a_time(tmp_path: Path) -> None:
     some(tmp_path, "1", "2", "3")
     asked: list[str] = []
 
@@ -185,7 +185,7 @@ def test_folders_thousands_of_levels_deep_are_walked(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(20)
-def test_what_is_no_file_is_refused_without_waiting_named_or_met(tmp_path: Path) -> None:
+def test_special_files_are_refused_without_waiting(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     with socket.socket(socket.AF_UNIX) as listener:
         here = Path.cwd()
@@ -375,7 +375,7 @@ def test_a_long_list_is_read_to_its_end(tmp_path: Path) -> None:
         assert names(find(["-"]), tmp_path) == ["1"] * 5000
 
 
-def test_what_has_been_listed_is_sent_before_the_list_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_listed_files_are_sent_before_the_list_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     some(tmp_path, "1", "2")
     read, write = os.pipe()
     with os.fdopen(read, "rb") as listing, os.fdopen(write, "wb", buffering=0) as writer:
@@ -395,7 +395,7 @@ def test_an_empty_list_names_nothing(listing: bytes) -> None:
 
 
 @pytest.mark.timeout(20)
-def test_what_is_no_list_is_not_read_for_ever() -> None:
+def test_an_invalid_list_is_read_up_to_a_limit() -> None:
     with stdin(b"x" * (1 << 20)) as endless:
         [found] = find(["-"])
 
@@ -415,7 +415,7 @@ def test_a_hyphen_in_a_folder_or_in_a_list_is_a_file_s_name(tmp_path: Path, monk
 
 @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.binary(max_size=300))
-def test_whatever_a_list_holds_is_answered_for(tmp_path: Path, listing: bytes) -> None:
+def test_each_line_of_a_list_has_a_result(tmp_path: Path, listing: bytes) -> None:
     # Not to find what happens to lie about: all paths lead to a folder that is not there.
     safe = listing.replace(b"/", b"_")
     where = os.fsencode(tmp_path / "nothing") + b"/"

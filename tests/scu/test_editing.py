@@ -181,7 +181,7 @@ def test_classes_and_other_uids_stay() -> None:
         ("SliceThickness", "thin", "'thin' is no value of SliceThickness (DS): "),
     ],
 )
-def test_what_can_t_be_set_is_told_before_anything_is_sent(keyword: str, value: str, reason: str) -> None:
+def test_an_invalid_value_is_reported_before_anything_is_sent(keyword: str, value: str, reason: str) -> None:
     with pytest.raises(ValueError, match=r"no keyword|can't be set|no value") as error:
         Editor({keyword: value})
     assert str(error.value).startswith(reason)

@@ -116,7 +116,7 @@ def test_all_steps_are_told_with_their_facts() -> None:
     assert sum(echoed.round_trips) <= echoed.seconds
 
 
-def test_what_is_proposed_by_default_fits_into_one_association() -> None:
+def test_the_default_proposal_fits_into_one_association() -> None:
     with scp().in_thread() as peer:
         associated = the(Associated, explained(peer.port, contexts=USUAL_CONTEXTS))
 
@@ -127,7 +127,7 @@ def test_what_is_proposed_by_default_fits_into_one_association() -> None:
     assert len(associated.outcome.accepted) == 125
 
 
-def test_arguments_that_make_no_request_are_refused_before_anything_is_done() -> None:
+def test_invalid_arguments_are_refused_at_once() -> None:
     for options in ({"ae_title": "\\"}, {"called_ae_title": "x" * 17}, {"contexts": [CT] * 128}):
         with pytest.raises(ValueError, match=r"AE title|presentation contexts"):
             explain(Address("127.0.0.1", 104), **options)
@@ -165,7 +165,7 @@ def test_tls_is_told_with_the_certificate(*, mutual: bool) -> None:
     assert secured.certificate.not_before < dt.datetime.now(dt.UTC) < secured.certificate.not_after
 
 
-def test_who_stops_listening_to_the_steps_leaves_no_association_behind() -> None:
+def test_closing_the_steps_leaves_no_association_open() -> None:
     def script(peer: Peer) -> None:
         peer.accept()
         peer.expect(Abort)
@@ -472,7 +472,7 @@ def dropping(unless: Callable[[AssociateRQ], bool], *last: Abort) -> Callable[[P
         (lambda request: len(request.presentation_contexts) == 1, "anything but Verification"),
     ],
 )
-def test_what_a_peer_drops_a_request_for_is_found_out(
+def test_the_item_that_makes_a_peer_drop_a_request_is_found(
     likes: Callable[[AssociateRQ], bool], left_out: str, last: tuple[Abort, ...]
 ) -> None:
     with ScriptedSCP(dropping(likes, *last)) as peer:

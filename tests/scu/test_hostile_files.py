@@ -22,7 +22,7 @@ def sent(*paths: Path) -> dict[str, str]:
     return {result.path.name: result.reason for result in report.results if result.path is not None}
 
 
-def test_f9_a_dicomdir_in_a_folder_is_named_and_what_it_refers_to_is_not_looked_for(tmp_path: Path) -> None:
+def test_f9_a_dicomdir_in_a_folder_is_named_and_not_followed(tmp_path: Path) -> None:
     (tmp_path / "DICOMDIR").write_bytes(next(FILES.rglob("DICOMDIR")).read_bytes())
     assert sent(tmp_path) == {"DICOMDIR": "a DICOMDIR: it lists instances and is none itself"}
 
@@ -45,7 +45,7 @@ def test_f9_a_fifo_is_named_and_nobody_waits_for_its_writer(tmp_path: Path) -> N
     assert sent(tmp_path) == {"fifo": "not a readable DICOM file: not a regular file"}
 
 
-def test_f9_a_file_that_is_cut_between_plan_and_sending_does_not_stop_the_others(tmp_path: Path) -> None:
+def test_f9_a_file_cut_before_sending_does_not_stop_the_others(tmp_path: Path) -> None:
     first, cut, last = (tmp_path / name for name in ("1.dcm", "2.dcm", "3.dcm"))
     for path in (first, cut, last):
         path.write_bytes(CT.read_bytes())

@@ -89,7 +89,7 @@ def test_importing_the_package_takes_nothing_but_its_table_of_names() -> None:
     assert {name for name in after_import if name.startswith(("dicomport", "asyncio"))} == {"dicomport"}
 
 
-def test_what_is_seldom_needed_is_not_imported_for_a_plain_send() -> None:
+def test_a_plain_send_imports_no_rarely_used_modules() -> None:
     _, after_sending, reasons = run(PROGRAM, str(CT_FILE))
 
     assert SELDOM.intersection(after_sending) == set()

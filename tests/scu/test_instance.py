@@ -104,7 +104,7 @@ def test_of_each_file_of_pydicoms_package_it_is_known_whether_it_goes() -> None:
 @pytest.mark.parametrize(
     "path", [path for path in ALL_FILES if str(path.relative_to(FILES)) not in REFUSED], ids=lambda path: path.name
 )
-def test_what_leaves_is_what_is_on_disk_and_what_pydicom_finds_there(path: Path) -> None:
+def test_the_data_set_sent_is_the_one_on_disk(path: Path) -> None:
     instance = instance_from_path(path)
     dataset = pydicom.dcmread(path, force=True, stop_before_pixels=True)
     meta = dataset.file_meta
@@ -154,7 +154,7 @@ def test_of_a_bare_data_set_pixels_short_and_long_are_passed_over(tmp_path: Path
     assert instance_from_path(path).transfer_syntax_uid == IMPLICIT
 
 
-def test_a_bare_data_set_with_encapsulated_pixels_does_not_say_how_they_are_compressed(tmp_path: Path) -> None:
+def test_a_bare_data_set_with_encapsulated_pixels_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "bare"
     path.write_bytes(data_set_of(FILES / "JPEG2000.dcm"))
 
@@ -209,7 +209,7 @@ def test_text_json_and_gzip_are_no_dicom_files(tmp_path: Path) -> None:
     assert {name: why_not(tmp_path / name) for name in contents} == dict.fromkeys(contents, NOT_DICOM)
 
 
-def test_what_is_no_file_of_its_own_is_named_without_waiting(tmp_path: Path) -> None:
+def test_special_files_are_named_without_waiting(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "folder").mkdir()
     (tmp_path / "broken").symlink_to(tmp_path / "nothing")
@@ -291,7 +291,7 @@ def test_a_deflated_one_of_even_length_is_left_alone(tmp_path: Path) -> None:
         ("1.2.840.10008.1.2", "Implicit VR Little Endian is no storage SOP Class"),
     ],
 )
-def test_what_is_known_to_be_no_storage_class_is_refused(tmp_path: Path, sop_class: str, reason: str) -> None:
+def test_a_known_class_without_storage_is_refused(tmp_path: Path, sop_class: str, reason: str) -> None:
     assert why_not(part10(tmp_path / "file", sop_class=sop_class)) == reason
 
 
@@ -311,7 +311,7 @@ def test_a_uid_of_more_than_64_characters_is_refused(tmp_path: Path, field: str,
 
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.data())
-def test_whatever_a_file_holds_there_is_an_instance_or_a_reason(tmp_path: Path, data: st.DataObject) -> None:
+def test_a_fuzzed_file_yields_an_instance_or_a_reason(tmp_path: Path, data: st.DataObject) -> None:
     """No other error comes out, whatever is done to a file."""
     name = data.draw(st.sampled_from([*BARE, "CT_small.dcm", "image_dfl.dcm", "no_meta.dcm", "nested_priv_SQ.dcm"]))
     content = bytearray((FILES / name).read_bytes())
@@ -341,7 +341,7 @@ def test_noise_is_refused(tmp_path: Path, noise: bytes) -> None:
 # Folders.
 
 
-def test_folders_are_walked_in_the_order_of_names_and_links_to_folders_are_not_followed(tmp_path: Path) -> None:
+def test_folders_are_walked_by_name_without_following_links(tmp_path: Path) -> None:
     for number, name in enumerate(["b/2", "b/1", "a/z/1", "a/1", "c"]):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -361,7 +361,7 @@ def test_folders_are_walked_in_the_order_of_names_and_links_to_folders_are_not_f
     assert found.size == sum(item.size for item in found.instances) == 5 * len(bare())
 
 
-def test_whatever_is_asked_for_is_answered_for_even_where_nothing_is(tmp_path: Path) -> None:
+def test_each_input_has_a_result_even_if_it_is_missing(tmp_path: Path) -> None:
     paths: list[str | Path] = [str(tmp_path / "nothing"), tmp_path / ("x" * 300), tmp_path, CT_FILE]
 
     found = scan(paths)

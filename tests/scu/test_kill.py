@@ -136,7 +136,7 @@ def test_another_file_is_never_taken_for_a_journal(content: bytes, complaint: st
     assert journal.read_bytes() == content
 
 
-def test_what_is_no_regular_file_is_never_read_as_a_journal(tmp_path: Path) -> None:
+def test_only_a_regular_file_is_read_as_a_journal(tmp_path: Path) -> None:
     # /dev/full and /dev/zero never end: whoever reads them to the end of a line has no memory left.
     done = run_command("storescu", "127.0.0.1", "104", tmp_path, "--journal", "/dev/full")
 
@@ -153,7 +153,7 @@ def test_a_file_without_lines_is_not_taken_into_memory(tmp_path: Path) -> None:
     assert (done.returncode, "something else than a journal" in done.stderr) == (2, True)
 
 
-def test_a_disk_without_room_for_the_journal_is_told_once_and_fails_the_run(tmp_path: Path) -> None:
+def test_a_full_disk_under_the_journal_is_reported_once_and_fails_the_run(tmp_path: Path) -> None:
     receiver = Receiver()
     journal, folder = tmp_path / "journal", tmp_path / "files"
     folder.mkdir()

@@ -31,9 +31,7 @@ ANSWERED = (InstanceResult(status=Status.of(0)), InstanceResult(status=Status.of
         (Timing(reading=0.01, sending=0.01, waiting=0.041), "peer"),
     ],
 )
-def test_it_is_what_took_longest_and_waiting_is_the_peer_beyond_two_round_trips_an_answer(
-    timing: Timing, limit: str
-) -> None:
+def test_the_limit_is_the_part_that_took_longest(timing: Timing, limit: str) -> None:
     assert report(timing, *ANSWERED).limit == limit
 
 

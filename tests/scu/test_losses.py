@@ -83,7 +83,7 @@ def read_and_close(peer: Peer) -> None:
 @pytest.mark.parametrize(
     "ending", [nothing, reset, read_one_pdu, read_one_pdu_and_reset, read_and_close], ids=lambda f: f.__name__
 )
-def test_an_instance_that_the_peer_hangs_up_on_is_lost_and_the_rest_goes_another_way(
+def test_an_instance_the_peer_closes_on_is_lost_and_the_others_are_sent(
     tmp_path: Path, ending: Callable[[Peer], None]
 ) -> None:
     what = [big(tmp_path), instance(1, syntax=IMPLICIT), instance(2, syntax=IMPLICIT)]
@@ -127,7 +127,7 @@ def test_each_instance_is_tried_once_and_no_more() -> None:
     assert stored(scp) == [["1.2.3.0", "1.2.3.1"], ["1.2.3.2", "1.2.3.3"], ["1.2.3.4", "1.2.3.5"]]
 
 
-def test_a_peer_that_loses_everything_ends_it_after_as_many_associations_as_instances() -> None:
+def test_a_peer_that_loses_all_gets_one_association_for_each_instance() -> None:
     with scripted(*[accepting(nothing)] * 5) as scp:
         report = send(map(instance, range(4)), scp.port)
 
@@ -161,7 +161,7 @@ def test_a_peer_that_closes_instead_of_releasing_has_answered_all_the_same(statu
     assert (report.associations, report.error) == (1, "")
 
 
-def test_a_peer_that_closes_on_the_release_request_has_answered_all_the_same() -> None:
+def test_a_close_on_the_release_request_keeps_the_results() -> None:
     def script(peer: Peer) -> None:
         peer.answer(peer.expect(CStoreRQ))
         assert peer.receive() == ReleaseRQ()
@@ -201,7 +201,7 @@ def test_an_abort_instead_of_an_answer_is_told_with_its_reason(reason: AbortReas
     assert report.associations == 2
 
 
-def test_an_abort_in_the_middle_of_an_instance_is_told_where_the_peer_reads_on(tmp_path: Path) -> None:
+def test_an_abort_inside_an_instance_is_read_while_the_peer_reads_on(tmp_path: Path) -> None:
     """PS3.8 Table 9-10, AA-6: in Sta13 what still comes is passed over."""
 
     def script(peer: Peer) -> None:
@@ -285,7 +285,7 @@ def test_p_data_without_anything_in_it_is_no_answer() -> None:
 # Timers.
 
 
-def test_a_peer_that_never_answers_is_aborted_and_the_rest_goes_another_way() -> None:
+def test_a_peer_that_never_answers_is_aborted_and_the_others_are_sent() -> None:
     def script(peer: Peer) -> None:
         peer.expect(CStoreRQ)
         assert peer.receive() == Abort(AbortReason.SERVICE_USER)
@@ -341,7 +341,7 @@ def test_a_peer_that_stops_reading_is_given_up(api: Api, tmp_path: Path) -> None
 
 
 @with_both
-def test_what_is_sent_in_part_is_followed_by_nothing(api: Api, tmp_path: Path) -> None:
+def test_nothing_follows_a_partly_sent_pdu(api: Api, tmp_path: Path) -> None:
     """An A-ABORT behind half a P-DATA-TF would be read as the other half, and might even make a data set whole."""
     over = threading.Event()
     rest: list[bytes] = []
@@ -452,7 +452,7 @@ def cutting(path: Path, size: int) -> Script:
     return script
 
 
-def test_a_file_that_became_shorter_aborts_the_association_that_its_message_began_on(tmp_path: Path) -> None:
+def test_a_truncated_file_aborts_its_association(tmp_path: Path) -> None:
     path = big(tmp_path)
     # As if it had been longer when it was found, and cut while it is read.
     source = FileRegion(str(path), 0, 2 * BIG, stamp_of(path.stat()))

@@ -52,7 +52,7 @@ def test_without_being_asked_nothing_is_converted() -> None:
     assert scp.stores == []
 
 
-def test_a_peer_that_refuses_the_syntax_gets_another_one_and_the_result_says_so(tmp_path: Path) -> None:
+def test_a_refused_transfer_syntax_is_replaced_and_reported(tmp_path: Path) -> None:
     report = tmp_path / "report.json"
     with serving(EXPLICIT, DEFLATED) as scp:
         done = dicomport("storescu", HOST, str(scp.port), CT_FILE, "--convert", "--report", report)
@@ -80,7 +80,7 @@ def test_an_image_compressed_without_loss_is_decompressed(tmp_path: Path) -> Non
     assert arrived.PixelData == pydicom.dcmread(FILES / "MR_small.dcm").PixelData
 
 
-def test_what_may_have_been_compressed_with_loss_is_not_converted_and_the_reason_says_so(tmp_path: Path) -> None:
+def test_a_possibly_lossy_instance_is_not_converted(tmp_path: Path) -> None:
     paths, report = [FILES / "JPEG2000.dcm", FILES / "image_dfl.dcm"], tmp_path / "report.json"
     with serving("1.2.840.10008.1.2.4.91", EXPLICIT, DEFLATED) as scp:
         done = dicomport("storescu", HOST, str(scp.port), *paths, "--convert", "--report", report)
@@ -93,7 +93,7 @@ def test_what_may_have_been_compressed_with_loss_is_not_converted_and_the_reason
     )
 
 
-def test_what_the_peer_takes_as_it_is_goes_as_it_is(tmp_path: Path) -> None:
+def test_an_accepted_transfer_syntax_is_not_converted(tmp_path: Path) -> None:
     report = tmp_path / "report.json"
     with serving() as scp:
         done = dicomport("storescu", HOST, str(scp.port), CT_FILE, "--convert", "--report", report)
@@ -123,7 +123,7 @@ def test_values_and_uids_are_put_in_for_test_sends(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("value", "complaint"), [("PatientID", "KEYWORD=VALUE"), ("PatentID=1", "PatentID"), ("Rows=many", "Rows")]
 )
-def test_what_can_not_be_set_is_wrong_usage(value: str, complaint: str) -> None:
+def test_an_invalid_value_to_set_is_wrong_usage(value: str, complaint: str) -> None:
     done = dicomport("storescu", HOST, "104", CT_FILE, "--set", value)
 
     assert (done.returncode, complaint in done.stderr) == (2, True)

@@ -74,7 +74,7 @@ def test_the_default_syntax_is_not_offered_twice() -> None:
         "1.2.826.0.1.3680043.99.9",  # a private one
     ],
 )
-def test_what_can_t_be_had_uncompressed_without_decoding_does_not(syntax: str) -> None:
+def test_syntaxes_that_need_decoding_have_no_uncompressed_default(syntax: str) -> None:
     assert contexts((CT, syntax)) == [((CT, syntax),)]
 
 
@@ -115,7 +115,7 @@ def test_the_order_within_an_association_is_the_given_one() -> None:
     assert waiting(association) == instances
 
 
-def test_however_pairs_alternate_each_has_its_context_in_one_association_only() -> None:
+def test_alternating_pairs_have_their_contexts_in_one_association_each() -> None:
     wanted = many(300)
     instances = pairs(*itertools.islice(itertools.cycle(wanted), 10_000))
 

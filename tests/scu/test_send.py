@@ -159,7 +159,7 @@ def test_each_result_is_told_as_soon_as_it_is_known_and_in_order(tmp_path: Path)
     assert known_at_the_peer == [1, 2, 3]
 
 
-def test_what_on_result_raises_ends_it_and_the_association() -> None:
+def test_an_exception_of_on_result_ends_the_send_and_the_association() -> None:
     def stop(_result: InstanceResult) -> None:
         raise KeyError("enough")
 
@@ -198,9 +198,7 @@ def test_titles_priority_and_what_else_is_negotiated_reach_the_peer() -> None:
         ({"ae_title": "A\\B"}, "invalid characters"),
     ],
 )
-def test_arguments_that_make_no_request_are_refused_before_anything_is_sent(
-    options: dict[str, str], reason: str
-) -> None:
+def test_invalid_arguments_are_refused_before_anything_is_sent(options: dict[str, str], reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         send([instance()], unused_port(), **options)
 
@@ -318,7 +316,7 @@ def test_an_answer_that_is_none_is_a_refusal(
     assert pdus(scp.peers[0]) == [ReleaseRQ()]
 
 
-def test_reserved_fields_junk_in_refused_contexts_and_unknown_ids_are_passed_over() -> None:
+def test_reserved_fields_and_unknown_ids_in_an_acceptance_are_ignored() -> None:
     """PS3.8 9.3.3: the AE titles of an A-ASSOCIATE-AC are not to be tested, nor the syntax of a refused context."""
 
     def item(kind: int, body: bytes) -> bytes:
@@ -401,7 +399,7 @@ def test_a_response_without_affected_uids_is_taken() -> None:
     assert [result.status and result.status.code for result in report.results] == [0xB000, 0]
 
 
-def test_a_comment_comes_along_with_nothing_in_it_that_a_terminal_would_obey() -> None:
+def test_an_error_comment_is_escaped_for_the_terminal() -> None:
     def script(peer: Peer) -> None:
         peer.accept()
         message = peer.expect(CStoreRQ)
