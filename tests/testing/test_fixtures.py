@@ -46,7 +46,7 @@ def test_what_comes_later_can_be_waited_for(dicomport_scp: ReceivingSCP) -> None
     sending.start()
     assert len(dicomport_scp.wait_for(1)) == 1
     sending.join()
-    with pytest.raises(TimeoutError, match="2 instances were awaited for 0.01 s, 1 came"):
+    with pytest.raises(TimeoutError, match="expected 2 instances, received 1 in 0.01 s"):
         dicomport_scp.wait_for(2, 0.01)
 
 class TestWithOptions:

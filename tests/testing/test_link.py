@@ -140,11 +140,14 @@ def test_several_connections_at_once() -> None:
     assert {store.data for store in scp.stores} == {PATTERN[:100_000]}
 
 
-@pytest.mark.parametrize("way", Direction)
-def test_one_byte_is_corrupted_and_no_other(way: Direction) -> None:
-    faults = [Fault(FaultKind.CORRUPT, after=70_001, way=way), Fault(FaultKind.CORRUPT, after=70_003, way=way)]
+@pytest.mark.parametrize("direction", Direction)
+def test_one_byte_is_corrupted_and_no_other(direction: Direction) -> None:
+    faults = [
+        Fault(FaultKind.CORRUPT, after=70_001, direction=direction),
+        Fault(FaultKind.CORRUPT, after=70_003, direction=direction),
+    ]
     with linked(faults=faults) as (near, far):
-        sends, receives = (near, far) if way is Direction.THERE else (far, near)
+        sends, receives = (near, far) if direction is Direction.THERE else (far, near)
         threading.Thread(target=send, args=(sends, PATTERN), daemon=True).start()
         data = read_all(receives)
         send(receives, PATTERN[:100_000])
@@ -154,12 +157,12 @@ def test_one_byte_is_corrupted_and_no_other(way: Direction) -> None:
     assert data[70_001] == PATTERN[70_001] ^ 0xFF
 
 
-@pytest.mark.parametrize("way", Direction)
+@pytest.mark.parametrize("direction", Direction)
 @pytest.mark.parametrize("after", [1, 5, 100_000])
 @pytest.mark.parametrize("delay", [0.0, 0.01])
-def test_a_reset_strikes_both_ends_after_so_many_bytes(way: Direction, after: int, delay: float) -> None:
-    with linked(delay, faults=[Fault(FaultKind.RESET, after, way)]) as (near, far):
-        sends, receives = (near, far) if way is Direction.THERE else (far, near)
+def test_a_reset_strikes_both_ends_after_so_many_bytes(direction: Direction, after: int, delay: float) -> None:
+    with linked(delay, faults=[Fault(FaultKind.RESET, after, direction)]) as (near, far):
+        sends, receives = (near, far) if direction is Direction.THERE else (far, near)
         learned = []
         try:
             sends.sendall(PATTERN[: after + 1])
@@ -176,11 +179,11 @@ def test_a_reset_strikes_both_ends_after_so_many_bytes(way: Direction, after: in
     assert sorted(map(id, learned)) == sorted(map(id, (near, far)))
 
 
-@pytest.mark.parametrize("way", Direction)
+@pytest.mark.parametrize("direction", Direction)
 @pytest.mark.parametrize("after", [0, 100_000])
-def test_a_close_strikes_both_ends_after_so_many_bytes(way: Direction, after: int) -> None:
-    with linked(faults=[Fault(FaultKind.CLOSE, after, way)]) as (near, far):
-        sends, receives = (near, far) if way is Direction.THERE else (far, near)
+def test_a_close_strikes_both_ends_after_so_many_bytes(direction: Direction, after: int) -> None:
+    with linked(faults=[Fault(FaultKind.CLOSE, after, direction)]) as (near, far):
+        sends, receives = (near, far) if direction is Direction.THERE else (far, near)
         sends.sendall(PATTERN[:after])
         assert read_all(receives) == PATTERN[:after]
         assert read_all(sends) == b""
@@ -205,7 +208,7 @@ def test_a_fault_of_one_connection_leaves_the_others_alone() -> None:
 
     faults = [
         Fault(FaultKind.CLOSE, after=0, connection=1),
-        Fault(FaultKind.CLOSE, after=0, way=Direction.BACK, connection=3),
+        Fault(FaultKind.CLOSE, after=0, direction=Direction.BACK, connection=3),
     ]
     stored: list[int] = []
     with ScriptedSCP(script) as scp, Link(scp.port, faults=faults) as link:

@@ -1,9 +1,9 @@
-"""The shipped test kit: what a test of one side needs of the other.
+"""The shipped test kit: peers, links and faults for tests of either side.
 
-- `ScriptedSCP`, `ScriptedSCU`: a peer on a socket that does what a script says, right or wrong, in either role.
-- `Link`: what lies between two peers, with a delay, a throttle, and a `Fault` at whatever byte.
-- `CorePair`: two association cores back to back, over a link that cuts the bytes wherever the test says.
-- `joined`: events with the pieces of each data set put together, so that two runs can be compared.
+- `ScriptedSCP`, `ScriptedSCU`: a peer on a socket that runs a script, correct or faulty, in either role.
+- `Link`: a connection between two peers, with a delay, a throttle, and a `Fault` at any byte.
+- `CorePair`: two association cores, connected by a link that splits the bytes as the test requires.
+- `joined`: events with the parts of each data set joined, so that two runs can be compared.
 """
 
 from dicomport.testing.errors import GoneError, ScriptError

@@ -1,4 +1,4 @@
-"""What a scripted peer says when the other side did something else than the script has it."""
+"""The errors of scripted peers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["GoneError", "ScriptError"]
 
 
 class ScriptError(DicomportError, AssertionError):
-    """The other side did not do what the script expects, or not in time; says what was awaited and what came."""
+    """The other side did not behave as the script expects, or not in time."""
 
 
 class GoneError(ScriptError):

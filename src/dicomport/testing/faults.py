@@ -1,4 +1,4 @@
-"""What can go wrong on a link, and where."""
+"""Faults of a link."""
 
 from __future__ import annotations
 
@@ -11,40 +11,40 @@ __all__ = ["Direction", "Fault", "FaultKind"]
 class Direction(enum.Enum):
     """A direction of a connection."""
 
-    THERE = "from the one that connects"
-    BACK = "to the one that connects"
+    THERE = "from the side that connects"
+    BACK = "to the side that connects"
 
 
 class FaultKind(enum.Enum):
-    """What a fault does to a connection."""
+    """The effect of a fault on a connection."""
 
     CORRUPT = "the next byte arrives with all its bits inverted"
-    STALL = "nothing more arrives this way, not even the end of the connection; the sender's TCP soon has to stop"
-    CLOSE = "both ends see the connection closed in good order (FIN)"
-    RESET = "both ends see the connection broken (RST)"
+    STALL = "no more bytes arrive in this direction, nor the end of the connection; the sender's TCP soon stops"
+    CLOSE = "both ends receive the end of the connection (FIN)"
+    RESET = "both ends receive a reset of the connection (RST)"
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
     """One fault of a link, on each of its connections or on one of them.
 
-    Fault(Harm.RESET, after=100_000)                             # in the middle of an instance
-    Fault(Harm.STALL, after=0, way=Way.BACK, connection=1)       # the first connection is never answered
-    Fault(Harm.CORRUPT, after=2)                                 # 4 GiB more in the length of the first PDU
+    Fault(FaultKind.RESET, after=100_000)                                     # in the middle of an instance
+    Fault(FaultKind.STALL, after=0, direction=Direction.BACK, connection=1)   # connection 1 gets no answer
+    Fault(FaultKind.CORRUPT, after=2)                                         # the first PDU is 4 GiB longer
     """
 
-    harm: FaultKind
+    kind: FaultKind
     after: int
-    """Bytes that go this way unharmed before it."""
-    way: Direction = Direction.THERE
+    """Bytes in this direction before the fault."""
+    direction: Direction = Direction.THERE
     connection: int | None = None
-    """Which connection it strikes, from 1; None is each."""
+    """The number of the affected connection, from 1; None means all."""
 
     def __post_init__(self) -> None:
         if self.after < 0:
-            raise ValueError(f"a fault after {self.after} bytes")
+            raise ValueError(f"after is {self.after}, expected 0 or more bytes")
 
     @property
     def reach(self) -> int:
-        """How many bytes have gone this way once it has struck."""
-        return self.after + (self.harm is FaultKind.CORRUPT)
+        """The number of bytes in this direction after the fault."""
+        return self.after + (self.kind is FaultKind.CORRUPT)

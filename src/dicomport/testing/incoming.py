@@ -1,4 +1,4 @@
-"""What a socket brings, as PDUs and as whole messages, for scripts that read and wait."""
+"""Read PDUs and complete messages from a blocking socket."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from dicomport.wire import PDU_HEADER, PDV_HEADER, PDataTF, Pdu, PresentationDat
 __all__ = ["Heard", "Incoming"]
 
 Heard: TypeAlias = Message[AnyCommand] | Pdu
-"""A whole message, or a PDU other than P-DATA-TF."""
+"""A complete message, or a PDU other than P-DATA-TF."""
 
 _PIECE: Final = 1 << 16
 
 
 class Incoming:
-    """Reads PDUs and messages. Every reading raises `TimeoutError` and, for what is none, `ProtocolError`."""
+    """Reads PDUs and messages. Each method raises `TimeoutError` and, for invalid data, `ProtocolError`."""
 
     def __init__(self, sock: socket.socket, *, keep_data: bool) -> None:
         self.unfinished = b""
-        """What had come of a PDU when the connection ended inside it."""
+        """The bytes of an incomplete PDU at the end of the connection."""
         self._socket = sock
         self._keep_data = keep_data
         self._values: deque[PresentationDataValue] = deque()
-        """What has come of the next message already: nobody says that a P-DATA-TF ends where a message does."""
+        """The received PDVs of the next message: a P-DATA-TF may contain PDVs of two messages."""
 
     def pdu(self, patience: float) -> Pdu | None:
-        """Read a PDU, whole within so many seconds; None is the end of the connection, in good order or not."""
+        """Return the next PDU, complete within so many seconds, or None at the end of the connection (FIN or RST)."""
         deadline = time.monotonic() + patience
         header = self._read(PDU_HEADER.size, deadline)
         body = self._read(PDU_HEADER.unpack(header)[1], deadline) if len(header) == PDU_HEADER.size else b""
@@ -40,7 +40,7 @@ class Incoming:
         return decode(header + body)
 
     def next(self, patience: float) -> Heard | None:
-        """Read a message or a PDU other than P-DATA-TF, where each PDU may take so many seconds."""
+        """Return the next message or PDU other than P-DATA-TF, each PDU within so many seconds."""
         command = bytearray()
         decoded: AnyCommand | None = None
         data: list[bytes] = []
@@ -64,17 +64,17 @@ class Incoming:
                 return Message(value.context_id, decoded, b"".join(data), tuple(fragments), longest)
 
     def drain(self, patience: float) -> int:
-        """Read to the end of the connection and give the number of bytes that came."""
+        """Read to the end of the connection and return the number of bytes."""
         count = sum(len(value.data) for value in self._values)
         while piece := self._read(_PIECE, time.monotonic() + patience):
             count += len(piece)
         return count
 
     def _read(self, size: int, deadline: float) -> bytes:
-        """Read so many bytes, fewer only at the end of the connection."""
+        """Return so many bytes, fewer only at the end of the connection."""
         data = bytearray()
         while len(data) < size:
-            # Not zero, which would make the socket one that does not wait.
+            # A timeout of 0 would make the socket non-blocking.
             self._socket.settimeout(max(deadline - time.monotonic(), 0.001))
             try:
                 piece = self._socket.recv(min(size - len(data), _PIECE))

@@ -1,4 +1,4 @@
-"""A link between two TCP ends: it takes its time, and things go wrong on it where the test says."""
+"""A link between two TCP ends, with a delay, a throttle and faults."""
 
 from __future__ import annotations
 
@@ -19,64 +19,64 @@ from dicomport.testing.faults import Direction, Fault, FaultKind
 __all__ = ["Link"]
 
 _PIECE: Final = 1 << 18
-_UNDER_WAY: Final = 64 << 20
-"""Bytes under way in one direction before its source has to wait: 1.2 GB/s at a delay of 50 ms."""
-_LATE: Final = 0.005
-"""Seconds that this thread may be late at most."""
+_MAX_IN_TRANSIT: Final = 64 << 20
+"""Maximum bytes in transit in one direction; then the source waits: 1.2 GB/s at a delay of 50 ms."""
+_MAX_LATE: Final = 0.005
+"""Seconds that this thread may be late."""
 _BACKLOG: Final = 128
 _NO_LINGER: Final = struct.pack("ii", 1, 0)
 _QUICK_ACK: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)
 
 
 class _Direction:
-    """What is under way from one socket to another."""
+    """The bytes in transit from one socket to another."""
 
     def __init__(self, source: socket.socket, target: socket.socket, opened: float, faults: Iterable[Fault]) -> None:
         self.source = source
         self.target = target
         self.faults = deque(sorted(faults, key=lambda fault: fault.reach))
-        """Those still to strike."""
+        """The faults that have not occurred yet."""
         self.carried = 0
-        """Bytes taken from the source so far."""
+        """Bytes received from the source so far."""
         self.free = opened
-        """When the link takes the next byte: not before the connection is there, nor faster than it is throttled."""
+        """The time of the next read: after the connection, and as late as the throttle requires."""
         self.pieces: deque[tuple[float, memoryview]] = deque()
-        """What is under way, and when it is due; a piece of no bytes is the end of the connection in good order."""
+        """The bytes in transit, each piece with its time of arrival; an empty piece is the end of the connection."""
         self.size = 0
-        """Bytes under way."""
+        """The number of bytes in transit."""
         self.ended = False
-        """Nothing more is taken from the source."""
+        """Whether the source is not read any more."""
         self.broken: float | None = None
-        """When the target learns that its source has broken the connection: a RST does not queue."""
+        """The time at which the target receives the source's reset: an RST does not queue."""
         self.blocked = False
-        """The target takes nothing at present."""
+        """Whether the target's send queue is full."""
         self.back = self
         """The other direction of the connection."""
 
     @property
     def over(self) -> bool:
-        """Whether all has arrived, the end in good order included."""
+        """Whether everything has arrived, with the end of the connection."""
         return self.ended and not self.pieces and self.broken is None
 
     def room(self) -> int:
-        """Give the number of bytes to take from the source at most: each fault strikes between two pieces."""
+        """Return the maximum size of the next piece: each fault occurs between two pieces."""
         return min(_PIECE, self.faults[0].reach - self.carried) if self.faults else _PIECE
 
-    def took(self, size: int) -> list[FaultKind]:
-        """Count bytes that were taken, and give what strikes now."""
+    def count(self, size: int) -> list[FaultKind]:
+        """Count received bytes, and return the faults that occur now."""
         self.carried += size
-        harms: list[FaultKind] = []
+        kinds: list[FaultKind] = []
         while self.faults and self.faults[0].reach == self.carried:
-            harms.append(self.faults.popleft().harm)
-        return harms
+            kinds.append(self.faults.popleft().kind)
+        return kinds
 
     def wants(self, now: float) -> int:
-        """Give the events that are of interest on the source, which is the other direction's target."""
-        reads = not self.ended and self.size < _UNDER_WAY and self.free <= now
+        """Return the selector events to await on the source, which is also the other direction's target."""
+        reads = not self.ended and self.size < _MAX_IN_TRANSIT and self.free <= now
         return reads * selectors.EVENT_READ | self.back.blocked * selectors.EVENT_WRITE
 
     def times(self, now: float) -> list[float]:
-        """Give the moments at which something is to be done without an event."""
+        """Return the times at which to act without an event."""
         times = [self.pieces[0][0]] if self.pieces and not self.blocked else []
         if self.broken is not None:
             times.append(self.broken)
@@ -85,7 +85,7 @@ class _Direction:
         return times
 
     def close(self, *, broken: bool) -> None:
-        """Close the source, in good order (FIN) or not (RST)."""
+        """Close the source, with FIN or, if broken, with RST."""
         with contextlib.suppress(OSError):
             if broken:
                 self.source.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
@@ -93,21 +93,21 @@ class _Direction:
 
 
 class Link:
-    """Carries connections to `port`, and each byte of them `delay` seconds late.
+    """Forwards connections to `port`, each byte with a delay of `delay` seconds.
 
         with Link(scp.port, delay=0.025) as link:      # a round trip takes 50 ms
             code_under_test("127.0.0.1", link.port)
 
-    The delay does not bound the throughput: 64 MiB may be under way in each direction. Connecting takes its round trip
-    as well, though the caller does not see it: its first byte arrives three delays after it has connected. The end of
-    a connection, in good order (FIN) or not (RST), arrives as late as all else.
+    The delay does not limit the throughput: 64 MiB may be in transit in each direction. Connecting needs a round trip
+    too, which the caller does not see: its first byte arrives three delays after it has connected. The end of a
+    connection (FIN or RST) has the same delay.
 
-    `faults` strike at the byte that they name:
+    `faults` occur at the specified byte:
 
-        with Link(scp.port, faults=[Fault(Harm.RESET, after=100_000, connection=1)]) as link:
-            code_under_test("127.0.0.1", link.port)    # its second try comes through
+        with Link(scp.port, faults=[Fault(FaultKind.RESET, after=100_000, connection=1)]) as link:
+            code_under_test("127.0.0.1", link.port)    # its second attempt succeeds
 
-    It runs in a thread until the end of the `with` block, which breaks what is still connected.
+    The link runs in a thread until the end of the `with` block, which resets open connections.
     """
 
     def __init__(
@@ -119,16 +119,16 @@ class Link:
         bytes_per_second: float | None = None,
         faults: Sequence[Fault] = (),
     ) -> None:
-        """Listen on a free port of loopback. `delay` is in seconds, for each way; None is without a throttle."""
+        """Listen on a free port of loopback. `delay` is in seconds per direction; None means no throttle."""
         self._to = (host, port)
         self._delay = delay
         self._rate = bytes_per_second
         self._piece = _PIECE if bytes_per_second is None else max(1, int(bytes_per_second / 100))
         self._faults = faults
         self.connections = 0
-        """How many there have been so far."""
+        """The number of connections so far."""
         self._connections: set[_Direction] = set()
-        """By the direction from the caller."""
+        """The open connections, by the direction from the caller."""
         self._listening = socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG)
         self._listening.setblocking(False)
         self.port = int(self._listening.getsockname()[1])
@@ -150,13 +150,13 @@ class Link:
             selector.register(self._woken, selectors.EVENT_READ)
             selector.register(self._listening, selectors.EVENT_READ)
             try:
-                self._carry_on(selector)
+                self._forward(selector)
             finally:
                 for there in self._connections:
                     there.close(broken=True)
                     there.back.close(broken=True)
 
-    def _carry_on(self, selector: selectors.BaseSelector) -> None:
+    def _forward(self, selector: selectors.BaseSelector) -> None:
         while True:
             now = time.monotonic()
             for there in list(self._connections):
@@ -168,12 +168,12 @@ class Link:
                 if key.fileobj is self._listening:
                     self._open()
                 if events & selectors.EVENT_READ and key.data:
-                    self._take(key.data)
+                    self._receive(key.data)
                 if events & selectors.EVENT_WRITE:
                     key.data.back.blocked = False
 
     def _serve(self, selector: selectors.BaseSelector, there: _Direction, now: float) -> None:
-        """Deliver what is due on a connection, and see what to wait for next, or that it is over."""
+        """Deliver the bytes due on a connection; then await its next events, or close it if it has ended."""
         both = there, there.back
         for direction in both:
             self._deliver(direction, now)
@@ -192,7 +192,7 @@ class Link:
         try:
             near, _ = self._listening.accept()
         except OSError:
-            return  # Who is gone already is nobody.
+            return  # The caller has already disconnected.
         far = socket.socket()
         for sock in (near, far):
             sock.setblocking(False)
@@ -206,14 +206,15 @@ class Link:
         there.blocked = True  # Until the far end is connected.
         self._connections.add(there)
         for direction in (there, back):
-            for harm in direction.took(0):
-                self._strike(direction, harm, now)
+            for kind in direction.count(0):
+                self._apply(direction, kind, now)
 
-    def _faults_of(self, way: Direction) -> list[Fault]:
-        return [fault for fault in self._faults if fault.way is way and fault.connection in (None, self.connections)]
+    def _faults_of(self, direction: Direction) -> list[Fault]:
+        numbers = (None, self.connections)
+        return [fault for fault in self._faults if fault.direction is direction and fault.connection in numbers]
 
-    def _take(self, direction: _Direction) -> None:
-        """Take from the source what there is."""
+    def _receive(self, direction: _Direction) -> None:
+        """Receive the next piece from the source."""
         now = time.monotonic()
         try:
             data = direction.source.recv(min(direction.room(), self._piece))
@@ -223,38 +224,38 @@ class Link:
             self._break(direction, now)
             return
         if _QUICK_ACK is not None and data:
-            # The link adds no delay but its own: a sender with Nagle's algorithm waits for this acknowledgement.
+            # A sender with Nagle's algorithm waits for this acknowledgement, which must not add to the delay.
             with contextlib.suppress(OSError):
                 direction.source.setsockopt(socket.IPPROTO_TCP, _QUICK_ACK, 1)
-        harms = direction.took(len(data))
-        if FaultKind.CORRUPT in harms:
+        kinds = direction.count(len(data))
+        if FaultKind.CORRUPT in kinds:
             data = data[:-1] + bytes((data[-1] ^ 0xFF,))
         if self._rate is not None:
-            # That the thread woke a little late is not the throttle's doing.
-            now = direction.free = max(direction.free, now - _LATE) + len(data) / self._rate
+            # A late wake-up of this thread must not reduce the rate.
+            now = direction.free = max(direction.free, now - _MAX_LATE) + len(data) / self._rate
         direction.pieces.append((now + self._delay, memoryview(data)))
         direction.size += len(data)
         direction.ended = not data
-        for harm in harms:
-            self._strike(direction, harm, now)
+        for kind in kinds:
+            self._apply(direction, kind, now)
 
-    def _strike(self, direction: _Direction, harm: FaultKind, now: float) -> None:
-        if harm is FaultKind.STALL:
+    def _apply(self, direction: _Direction, kind: FaultKind, now: float) -> None:
+        if kind is FaultKind.STALL:
             direction.free = math.inf
-        elif harm is FaultKind.CLOSE:
-            for way in (direction, direction.back):
-                way.pieces.append((now + self._delay, memoryview(b"")))
-                way.ended = True
-        elif harm is FaultKind.RESET:
-            for way in (direction, direction.back):
-                self._break(way, now)
+        elif kind is FaultKind.CLOSE:
+            for side in (direction, direction.back):
+                side.pieces.append((now + self._delay, memoryview(b"")))
+                side.ended = True
+        elif kind is FaultKind.RESET:
+            for side in (direction, direction.back):
+                self._break(side, now)
 
     def _break(self, direction: _Direction, now: float) -> None:
         direction.ended = True
         direction.broken = now + self._delay
 
     def _deliver(self, direction: _Direction, now: float) -> None:
-        """Give the target what is due."""
+        """Send the pieces due to the target."""
         while direction.pieces and direction.pieces[0][0] <= now and not direction.blocked:
             due, piece = direction.pieces.popleft()
             try:
@@ -266,7 +267,7 @@ class Link:
             except BlockingIOError:
                 sent = 0
             except OSError:
-                # The target is gone, and its source is told so in its time.
+                # The target has disconnected; its source receives the reset after the delay.
                 direction.pieces.clear()
                 direction.ended = True
                 self._break(direction.back, now)
@@ -278,7 +279,7 @@ class Link:
 
 
 def _watch(selector: selectors.BaseSelector, direction: _Direction, now: float) -> None:
-    """Listen for what is of interest on a direction's source, and for nothing else."""
+    """Register the selector events of a direction's source."""
     wanted = direction.wants(now)
     key = selector.get_map().get(direction.source)
     if key is None:

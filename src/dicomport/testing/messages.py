@@ -1,4 +1,4 @@
-"""What scripts send and get: DIMSE messages as values, requests for associations and their acceptance."""
+"""DIMSE messages, association requests and acceptances for scripts."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ Proposal: TypeAlias = str | tuple[str, Sequence[str]]
 """An abstract syntax, alone or with the transfer syntaxes proposed for it."""
 
 MAXIMUM_LENGTH: Final = 16384
-"""The longest P-DATA-TF body, bytes, that scripts announce, and send where the other side has announced none."""
+"""Maximum P-DATA-TF body, bytes, that scripts announce; also the maximum sent if the other side has no limit."""
 
 _NATIVE: Final = (EXPLICIT_VR_LITTLE_ENDIAN.uid, IMPLICIT_VR_LITTLE_ENDIAN.uid)
 _IMPLEMENTATION: Final = "2.25.42987757112775325602840897759690426893"
@@ -57,24 +57,24 @@ _IMPLEMENTATION: Final = "2.25.42987757112775325602840897759690426893"
 
 @dataclass(frozen=True, slots=True)
 class Message(Generic[CommandT_co]):
-    """A command and its data set, as they came."""
+    """A received command with its data set."""
 
     context_id: int
     command: CommandT_co
     data: bytes = field(default=b"", repr=False)
-    """The data set, encoded; empty where there is none, or the peer keeps none."""
+    """The encoded data set; empty if there is none, or with `keep_data=False`."""
     fragments: tuple[int, ...] = field(default=(), repr=False)
     """Lengths of the data set's fragments, bytes (PS3.8 E.2)."""
     longest: int = 0
-    """Length of the longest P-DATA-TF body that carried it, bytes: what a maximum length bounds (PS3.8 D.1)."""
+    """Length of its longest P-DATA-TF body, bytes, which the announced maximum limits (PS3.8 D.1)."""
 
 
 def encode_message(
     context_id: int, command: AnyCommand, data: bytes | None = b"", *, maximum_length: int = MAXIMUM_LENGTH
 ) -> bytes:
-    """Write the P-DATA-TFs of a message, each body of `maximum_length` bytes at most.
+    """Encode a message as P-DATA-TFs with bodies of at most `maximum_length` bytes.
 
-    Where the command says that a data set follows, `data` does, be it empty; None leaves it out all the same.
+    If the command announces a data set, `data` follows, even if empty; None omits it nevertheless.
     """
     parts = [
         *split_into_pdus(context_id, encode_command(command), is_command=True, last=True, maximum_length=maximum_length)
@@ -85,7 +85,7 @@ def encode_message(
 
 
 def response(request: AnyCommand, status: int = 0) -> Response:
-    """Build the response to a request, for `dataclasses.replace` to spoil. Raises `ValueError` where none is known."""
+    """Return the response to a request; change it with `dataclasses.replace`. Raises `ValueError` if none is known."""
     kind: type[Response]
     match request:
         case CStoreRQ(affected_sop_class_uid=sop_class, affected_sop_instance_uid=instance):
@@ -97,7 +97,7 @@ def response(request: AnyCommand, status: int = 0) -> Response:
         case NEventReportRQ(affected_sop_class_uid=sop_class, affected_sop_instance_uid=instance):
             kind = NEventReportRSP
         case _:
-            raise ValueError(f"no response is known to {request}")
+            raise ValueError(f"unknown response to {request}")
     return kind(
         message_id_being_responded_to=request.message_id,
         status=status,
@@ -113,10 +113,10 @@ def association_request(
     window: int | None = None,
     maximum_length: int = MAXIMUM_LENGTH,
 ) -> AssociateRQ:
-    """Build an A-ASSOCIATE-RQ: context 1, 3, 5... for each abstract syntax.
+    """Return an A-ASSOCIATE-RQ with context 1, 3, 5... for each abstract syntax.
 
-    The default proposes Verification and CT Image Storage; transfer syntaxes are Explicit and Implicit VR Little
-    Endian where none are named. `window` proposes so many operations outstanding (PS3.7 D.3.3.3), 0 without a bound.
+    The default proposes Verification and CT Image Storage; the default transfer syntaxes are Explicit and Implicit VR
+    Little Endian. `window` is the proposed number of outstanding operations (PS3.7 D.3.3.3), 0 for unlimited.
     """
     wanted = [
         (proposal, _NATIVE) if isinstance(proposal, str) else proposal
@@ -140,10 +140,10 @@ def acceptance(
     window: int | None = None,
     maximum_length: int = MAXIMUM_LENGTH,
 ) -> AssociateAC:
-    """Build the A-ASSOCIATE-AC that accepts each context with its first transfer syntax.
+    """Return the A-ASSOCIATE-AC that accepts each context with its first transfer syntax.
 
-    What is in `refuse` is not taken: abstract syntaxes, transfer syntaxes, or the ids of single contexts. `window`
-    grants so many operations outstanding (PS3.7 D.3.3.3), 0 without a bound; None leaves the item out.
+    `refuse` has the abstract syntaxes, transfer syntaxes and context ids to reject. `window` is the accepted number of
+    outstanding operations (PS3.7 D.3.3.3), 0 for unlimited; None omits the item.
     """
     return AssociateAC(
         called_ae_title=request.called_ae_title,
@@ -154,15 +154,15 @@ def acceptance(
 
 
 def _answer(context: PresentationContextRQ, refuse: Collection[str | int]) -> PresentationContextAC:
-    taken = [uid for uid in context.transfer_syntaxes if uid not in refuse]
+    accepted = [uid for uid in context.transfer_syntaxes if uid not in refuse]
     result = ContextResult.ACCEPTED
     if context.context_id in refuse:
         result = ContextResult.USER_REJECTION
     elif context.abstract_syntax in refuse:
         result = ContextResult.ABSTRACT_SYNTAX_NOT_SUPPORTED
-    elif not taken:
+    elif not accepted:
         result = ContextResult.TRANSFER_SYNTAXES_NOT_SUPPORTED
-    return PresentationContextAC(context.context_id, result, taken[0] if taken else IMPLICIT_VR_LITTLE_ENDIAN.uid)
+    return PresentationContextAC(context.context_id, result, accepted[0] if accepted else IMPLICIT_VR_LITTLE_ENDIAN.uid)
 
 
 def _user_information(window: int | None, maximum_length: int) -> UserInformation:

@@ -1,4 +1,4 @@
-"""Two association cores that talk to each other without a socket.
+"""Two association cores, connected without a socket.
 
     pair = CorePair(sizes=(1, 7, 3))
     pair.associate(request, policy)
@@ -6,8 +6,8 @@
     pair.exchange()
     assert pair.take(Role.ACCEPTOR) == [CommandReceived(...)]
 
-The link is as unkind as a socket may be: it cuts the bytes at any place, and it overwrites the receive buffer as soon
-as the core has said that it needs more, so that a view which is kept for too long shows.
+The link is as difficult as a socket can be: it splits the bytes anywhere, and overwrites the receive buffer as soon as
+the core needs more bytes, so that a view used too late is detected.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _OVERWRITTEN = b"\xa5"
 
 @dataclass(slots=True)
 class _End:
-    """One end of the link: its core, the sizes of the pieces that it receives, what it sent and what it heard."""
+    """One end of the link: its core, the sizes of received pieces, the bytes sent, and the events."""
 
     core: Association
     sizes: Iterator[int]
@@ -47,44 +47,44 @@ class _End:
 class CorePair:
     """A requestor's and an acceptor's core, and the link between them.
 
-    A test asks the cores for what it likes (`pair.requestor.release()`), lets the bytes flow with `exchange`, and looks
-    at the events of either side. Where a core says `closing`, the link carries its last bytes and closes; a test closes
-    it with `close` or `cut`.
+    A test calls the cores (`pair.requestor.release()`), transmits the bytes with `exchange`, and checks the events of
+    either side. If a core is `closing`, the link transmits its last bytes and closes; a test closes it with `close` or
+    `cut`.
 
-    `sizes` are the sizes, in bytes, of the pieces that each side receives, over and over: none is everything as it was
-    sent, `(1,)` is byte by byte. A piece never waits for bytes that are not sent yet, and then is shorter.
+    `sizes` are the sizes, in bytes, of the pieces that each side receives, repeatedly: by default the bytes are not
+    split; `(1,)` means byte by byte. A piece is shorter if no more bytes were sent.
     """
 
     def __init__(self, *, sizes: Sequence[int] = (), limits: ProtocolLimits = DEFAULT_PROTOCOL_LIMITS) -> None:
         if any(size < 1 for size in sizes):
-            raise ValueError(f"{sizes}: a piece has one byte or more")
+            raise ValueError(f"sizes are {sizes}, expected 1 or more each")
         self.requestor = Association(Role.REQUESTOR, limits=limits)
         self.acceptor = Association(Role.ACCEPTOR, limits=limits)
         self.connected = False
-        """Whether the transport connection is there."""
+        """Whether the transport connection is open."""
         self._ends = {
             core.role: _End(core, itertools.cycle(sizes) if sizes else itertools.repeat(0))
             for core in (self.requestor, self.acceptor)
         }
 
     def sent(self, role: Role) -> bytes:
-        """Give all bytes that this side has sent so far."""
+        """Return all bytes that this side has sent so far."""
         return bytes(self._ends[role].sent)
 
     def events(self, role: Role) -> list[CoreEvent]:
-        """Give all events of this side so far; the data in them are copies."""
+        """Return all events of this side so far, with copies of the data."""
         return list(self._ends[role].events)
 
     def take(self, role: Role) -> list[CoreEvent]:
-        """Give the events of this side since this was last asked for."""
+        """Return the events of this side since the last call."""
         end = self._ends[role]
         start, end.taken = end.taken, len(end.events)
         return end.events[start:]
 
     def connect(self, request: AssociateRQ) -> None:
-        """Open the transport connection and ask for the association; the acceptor has not answered yet.
+        """Open the transport connection and request the association; `associate` also answers.
 
-        Raises `StateError` on a pair that was used before.
+        Raises `StateError` if the pair was used before.
         """
         self.requestor.request(request)
         self.connected = True
@@ -93,38 +93,38 @@ class CorePair:
         self.exchange()
 
     def associate(self, request: AssociateRQ, policy: AcceptorPolicy) -> Negotiation:
-        """Connect, and answer as the policy says. The events of this are there, not yet taken.
+        """Connect, answer by the policy, and return the answer; `take` returns the events.
 
-        Raises `ValueError` where the acceptor's core did not pass the request on.
+        Raises `ValueError` if the acceptor's core did not return the request.
         """
         self.connect(request)
         heard = self._ends[Role.ACCEPTOR].events
         if not (heard and isinstance(heard[-1], AssociationRequested)):
-            raise ValueError(f"there is no request to answer: {heard}")
+            raise ValueError(f"expected AssociationRequested as the acceptor's last event: {heard}")
         negotiation = negotiate(heard[-1].request, policy, self.acceptor.deviations)
         self.acceptor.answer(negotiation)
         self.exchange()
         return negotiation
 
     def exchange(self) -> None:
-        """Carry bytes to and fro until neither side has any to send, or the connection is closed."""
+        """Transmit bytes in both directions until neither side has any to send, or the connection is closed."""
         while any(self._carry(role) for role in Role):
             pass
 
     def close(self, role: Role) -> None:
-        """Let this side close the transport connection in good order.
+        """Close the transport connection from this side.
 
-        What it had to send still arrives. What the other side had to send is lost.
+        Its unsent bytes still arrive; the other side's are lost.
         """
         self._carry(role)
         self._disconnect(role)
 
     def cut(self) -> None:
-        """Break the transport connection: what either side had to send is lost."""
+        """Break the transport connection: the unsent bytes of both sides are lost."""
         self._disconnect(Role.REQUESTOR)
 
     def _carry(self, role: Role) -> bool:
-        """Carry what this side has to send, and close after it if the side says so. Say whether anything happened."""
+        """Transmit the bytes of this side, and close if its core is closing; return whether anything changed."""
         if not self.connected:
             return False
         end = self._ends[role]
@@ -166,7 +166,7 @@ class CorePair:
 
 
 def joined(events: Iterable[CoreEvent]) -> list[CoreEvent]:
-    """Put the pieces of each data set together: how many there are depends on how the bytes arrived, no more."""
+    """Return the events with the parts of each data set joined: their number depends only on how bytes arrived."""
     whole: list[CoreEvent] = []
     for event in events:
         before = whole[-1] if whole else None

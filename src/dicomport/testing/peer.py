@@ -1,4 +1,4 @@
-"""One connection in the hands of a script, in either role, on a plain blocking socket."""
+"""A script's side of one connection, in either role, on a blocking socket."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ from dicomport.wire import (
 __all__ = ["PATIENCE", "Peer"]
 
 PATIENCE: Final = 30.0
-"""Seconds that a script waits for what does not come."""
+"""Default timeout of a script's waits, in seconds."""
 
 _HISTORY: Final = 10
 _NO_LINGER: Final = struct.pack("ii", 1, 0)
@@ -60,10 +60,10 @@ _briefly.maxother = 200
 
 
 class Peer:
-    """A script's end of one connection, and what has come over it.
+    """A script's side of one connection, with the messages and PDUs received.
 
-    Whatever waits raises `ScriptError` where something else comes or nothing does for `patience` seconds, and
-    `GoneError` where the connection is over.
+    A method that waits raises `ScriptError` if it receives something else, or nothing for `patience` seconds, and
+    `GoneError` if the connection has ended.
     """
 
     def __init__(
@@ -77,16 +77,16 @@ class Peer:
     ) -> None:
         sock.settimeout(patience)
         self.socket = sock
-        """For what no method does."""
+        """The socket, for actions without a method."""
         self.number = number
-        """Which of a listener's connections this is, from 1."""
+        """The number of the connection at its listener, from 1."""
         self.patience = patience
         self.request: AssociateRQ | None = None
-        """The request for the association, once it was sent or received."""
+        """The association request, sent or received."""
         self.contexts: dict[int, AcceptedContext] = {}
-        """The accepted Presentation Contexts by id, once the acceptance was sent or received."""
+        """The accepted Presentation Contexts by id, after the acceptance was sent or received."""
         self.heard: list[Heard] = []
-        """All messages and PDUs that have come so far."""
+        """All messages and PDUs received so far."""
         self._incoming = Incoming(sock, keep_data=keep_data)
         self._over = over or threading.Event()
         self._maximum_length = MAXIMUM_LENGTH
@@ -94,41 +94,41 @@ class Peer:
 
     @property
     def stores(self) -> list[Message[CStoreRQ]]:
-        """The C-STORE requests that have come whole so far."""
+        """The complete C-STORE requests received so far."""
         return [heard for heard in self.heard if _carries(heard, CStoreRQ)]
 
     @property
     def unfinished(self) -> bytes:
-        """What had come of a PDU when the connection ended inside it."""
+        """The bytes of an incomplete PDU at the end of the connection."""
         return self._incoming.unfinished
 
     @property
     def silent(self) -> bool:
-        """Whether nothing has arrived that is not read yet, not even the end of the connection."""
+        """Whether there is nothing to read, not even the end of the connection."""
         with selectors.DefaultSelector() as selector:
             selector.register(self.socket, selectors.EVENT_READ)
             return not selector.select(0)
 
     # Bytes, PDUs and messages.
 
-    def send(self, *what: Pdu | bytes) -> None:
-        """Send PDUs, and bytes as they are, all in one piece."""
-        data = b"".join(part if isinstance(part, bytes) else encode(part) for part in what)
+    def send(self, *parts: Pdu | bytes) -> None:
+        """Send PDUs and raw bytes, all together."""
+        data = b"".join(part if isinstance(part, bytes) else encode(part) for part in parts)
         self.socket.settimeout(self.patience)
         try:
             self.socket.sendall(data)
         except TimeoutError:
-            self._fail(f"{len(data)} bytes to be read by the other side")
+            self._fail(f"the other side to read {len(data)} bytes")
         except OSError as error:
-            raise GoneError(self._text(f"{len(data)} bytes could not be sent: {error}")) from error
-        for part in what:
+            raise GoneError(self._text(f"could not send {len(data)} bytes: {error}")) from error
+        for part in parts:
             if not isinstance(part, bytes):
                 self._learn(part)
 
     def encode_message(self, context_id: int, command: AnyCommand, data: bytes | None = b"") -> bytes:
-        """Write a message in P-DATA-TFs that the other side takes, to be sent in whatever way the script likes.
+        """Encode a message as P-DATA-TFs within the other side's maximum length; the script sends them.
 
-        Where the command says that a data set follows, `data` does; None leaves it out all the same.
+        If the command announces a data set, `data` follows; None omits it nevertheless.
         """
         return encode_message(context_id, command, data, maximum_length=self._maximum_length)
 
@@ -137,7 +137,7 @@ class Peer:
         self.send(self.encode_message(context_id, command, data))
 
     def receive(self) -> Heard | None:
-        """Read the next message, or the next PDU that is no P-DATA-TF; None is the end of the connection."""
+        """Return the next message or PDU other than P-DATA-TF, or None at the end of the connection."""
         return self._receive("a message or a PDU")
 
     @overload
@@ -147,16 +147,16 @@ class Peer:
     def expect(self, kind: type[CommandT]) -> Message[CommandT]: ...
 
     def expect(self, kind: type[Any]) -> Any:
-        """Read what comes next and see that it is of this kind: a class of PDU, or of a command.
+        """Return the next PDU or message, which must be of this class of PDU or command.
 
-        `expect(AssociateRQ)` gives the PDU, `expect(CStoreRQ)` the whole message with its data set.
+        `expect(AssociateRQ)` returns the PDU, `expect(CStoreRQ)` the complete message with its data set.
         """
         heard = self._receive(kind.__name__, whole=kind is not PDataTF)
         if heard is None:
-            raise GoneError(self._text(f"{kind.__name__} was awaited, the connection ended"))
+            raise GoneError(self._text(f"expected {kind.__name__}, but the connection ended"))
         if isinstance(heard, kind) or _carries(heard, kind):
             return heard
-        raise ScriptError(self._text(f"{kind.__name__} was awaited, {_briefly.repr(heard)} came"))
+        raise ScriptError(self._text(f"expected {kind.__name__}, received {_briefly.repr(heard)}"))
 
     # As the acceptor.
 
@@ -168,26 +168,26 @@ class Peer:
         window: int | None = None,
         maximum_length: int = MAXIMUM_LENGTH,
     ) -> AssociateRQ:
-        """Accept the association, each context with its first transfer syntax, and give its request.
+        """Accept the association, each context with its first transfer syntax, and return its request.
 
-        The request is read unless it is given. What is in `refuse` is not taken: abstract syntaxes, transfer
-        syntaxes, ids of single contexts. `window` grants so many operations outstanding (PS3.7 D.3.3.3), 0 without a
-        bound; by default the item is left out. Any other answer is made with `acceptance` and sent.
+        Without `request`, the request is received first. `refuse` has the abstract syntaxes, transfer syntaxes and
+        context ids to reject. `window` is the accepted number of outstanding operations (PS3.7 D.3.3.3), 0 for
+        unlimited; by default the item is omitted. For any other answer, send the result of `acceptance`.
         """
         request = request or self.expect(AssociateRQ)
         self.send(acceptance(request, refuse=refuse, window=window, maximum_length=maximum_length))
         return request
 
     def answer(self, request: Message[AnyCommand], answer: int | Response = 0) -> None:
-        """Answer a request with a status or, to say more, with a response of the script's own, see `response`."""
+        """Answer a request with a status or with any response, see `response`."""
         answer = response(request.command, answer) if isinstance(answer, int) else answer
         self.send_message(request.context_id, answer)
 
     def requests(self) -> Iterator[Message[AnyCommand]]:
-        """Give each request until the association is over.
+        """Yield each request until the association has ended.
 
-        A release is confirmed, and the other side then closes. An abort, or the end of the connection at any place,
-        only ends the iteration.
+        A release is confirmed; then the other side must close. An abort, or the end of the connection at any point,
+        ends the iteration.
         """
         while True:
             heard = self._receive("a request or the end of the association")
@@ -198,7 +198,7 @@ class Peer:
                 self.expect_close()
                 return
             if not isinstance(heard, Message):
-                raise ScriptError(self._text(f"a request was awaited, {_briefly.repr(heard)} came"))
+                raise ScriptError(self._text(f"expected a request, received {_briefly.repr(heard)}"))
             yield heard
 
     def serve(self, *statuses: int) -> None:
@@ -254,14 +254,14 @@ class Peer:
         return self.expect(CStoreRSP).command
 
     def echo(self) -> CEchoRSP:
-        """Send a C-ECHO request and give the response."""
+        """Send a C-ECHO request and return the response."""
         context = self._context(None, verification=True)
         command = CEchoRQ(message_id=self._next_message_id(), affected_sop_class_uid=VERIFICATION)
         self.send_message(context.context_id, command)
         return self.expect(CEchoRSP).command
 
     def release(self) -> None:
-        """Release the association, see it confirmed, and close."""
+        """Request the release, expect its confirmation, and close."""
         self.send(ReleaseRQ())
         self.expect(ReleaseRP)
         self.close()
@@ -271,52 +271,52 @@ class Peer:
         self.send(Abort())
         self.close()
 
-    # How it ends, or stands still.
+    # Closing and stalling.
 
     def expect_close(self) -> None:
-        """Read the end of the connection, and nothing before it."""
+        """Expect the end of the connection as the next event."""
         heard = self._receive("the end of the connection")
         if heard is not None:
-            raise ScriptError(self._text(f"the end of the connection was awaited, {_briefly.repr(heard)} came"))
+            raise ScriptError(self._text(f"expected the end of the connection, received {_briefly.repr(heard)}"))
 
     def drain(self) -> int:
-        """Read and forget all that comes until the connection ends, and give the number of bytes."""
+        """Read and discard all bytes until the connection ends, and return their number."""
         try:
             return self._incoming.drain(self.patience)
         except TimeoutError:
             self._fail("the end of the connection")
 
     def stall(self, until: threading.Event | None = None) -> None:
-        """Read nothing and send nothing until an event is set, by default until the `with` block is over."""
+        """Read and send nothing until an event is set, by default the end of the `with` block."""
         if not (until or self._over).wait(self.patience):
             self._fail("the end of a stall")
 
     def shrink_window(self, size: int) -> None:
-        """Let the system keep few bytes that are not read yet, so that the other side's TCP has to stop soon.
+        """Set the size of the system's receive buffer in bytes, so that the other side's TCP soon stops.
 
-        The system has a least size of its own, and what the window has opened to already is not taken back. Where the
-        window is to be small from the first byte on, give `receive_buffer` to `ScriptedSCP` or `ScriptedSCU`.
+        The system has a minimum size and does not shrink a window that it has already opened. For a small window from
+        the first byte on, use `receive_buffer` of `ScriptedSCP` or `ScriptedSCU`.
         """
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
 
     def half_close(self) -> None:
-        """Send the end of the connection (FIN), and go on reading."""
+        """Send the end of the connection (FIN); reading is still possible."""
         try:
             self.socket.shutdown(socket.SHUT_WR)
         except OSError as error:
-            raise GoneError(self._text(f"the connection could not be closed half: {error}")) from error
+            raise GoneError(self._text(f"could not half-close the connection: {error}")) from error
 
     def close(self) -> None:
-        """Close the connection: in good order (FIN), unless something that has come is not read (then RST)."""
+        """Close the connection: with FIN, or with RST if received bytes are unread."""
         self.socket.close()
 
     def reset(self) -> None:
-        """Break the connection (RST): what is under way in either direction is lost."""
+        """Reset the connection (RST): bytes in transit in either direction are lost."""
         with contextlib.suppress(OSError):
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
         self.socket.close()
 
-    # Under it.
+    # Helpers.
 
     def _receive(self, awaited: str, *, whole: bool = True) -> Heard | None:
         try:
@@ -324,9 +324,9 @@ class Peer:
         except TimeoutError:
             self._fail(awaited)
         except ProtocolError as error:
-            raise ScriptError(self._text(f"{awaited} was awaited, what came breaks the protocol: {error}")) from error
+            raise ScriptError(self._text(f"expected {awaited}, received invalid data: {error}")) from error
         except OSError as error:
-            raise GoneError(self._text(f"{awaited} was awaited, reading failed: {error}")) from error
+            raise GoneError(self._text(f"expected {awaited}, reading failed: {error}")) from error
         if heard is not None:
             self.heard.append(heard)
             self._learn(heard)
@@ -335,7 +335,7 @@ class Peer:
         return heard
 
     def _learn(self, heard: Heard) -> None:
-        """Take note of what was negotiated, by either side."""
+        """Record the negotiation from a PDU of either side."""
         if isinstance(heard, AssociateRQ):
             self.request = heard
         elif isinstance(heard, AssociateAC) and self.request is not None:
@@ -345,19 +345,19 @@ class Peer:
         for context in self.contexts.values():
             if context_id in (None, context.context_id) and (context.abstract_syntax == VERIFICATION) is verification:
                 return context
-        raise ScriptError(self._text(f"no accepted context serves: {_briefly.repr(self.contexts)}"))
+        raise ScriptError(self._text(f"no suitable accepted context: {_briefly.repr(self.contexts)}"))
 
     def _next_message_id(self) -> int:
         self._message_id = self._message_id % 0xFFFF + 1
         return self._message_id
 
     def _fail(self, awaited: str) -> NoReturn:
-        raise ScriptError(self._text(f"{awaited} was awaited for {self.patience:g} s, nothing came")) from None
+        raise ScriptError(self._text(f"expected {awaited}, nothing happened for {self.patience:g} s")) from None
 
     def _text(self, problem: str) -> str:
         names = [type(heard.command if isinstance(heard, Message) else heard).__name__ for heard in self.heard]
         history = ", ".join(["..."] * (len(names) > _HISTORY) + names[-_HISTORY:]) or "nothing"
-        return f"connection {self.number}: {problem} (before that: {history})"
+        return f"connection {self.number}: {problem} (so far: {history})"
 
 
 def _carries(heard: Heard, kind: type[CommandT]) -> TypeGuard[Message[CommandT]]:

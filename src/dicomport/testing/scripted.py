@@ -1,4 +1,4 @@
-"""Scripts at the two ends of a connection: a listener that runs one for each connection, and a caller."""
+"""Scripted peers: an SCP that runs a script for each connection, and an SCU."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ from dicomport.wire import CStoreRQ
 __all__ = ["Script", "ScriptedSCP", "ScriptedSCU", "healthy", "in_turn"]
 
 Script: TypeAlias = Callable[[Peer], None]
-"""What one side of one connection does. When it returns, the connection is closed."""
+"""A function that acts as one side of a connection. When it returns, the connection is closed."""
 
 _BACKLOG: Final = 128
 
 
 def healthy(peer: Peer) -> None:
-    """Accept the association, answer every request with success, and confirm the release: a script that is whole."""
+    """Accept the association, answer every request with success, and confirm the release."""
     peer.accept()
     peer.serve()
 
 
 def in_turn(*scripts: Script) -> Script:
-    """Make one script of several: the first for the first connection, and so on. One connection more is an error."""
+    """Return a script that runs each of these for one connection, in order. A further connection is an error."""
 
     def script(peer: Peer) -> None:
         if peer.number > len(scripts):
-            raise ScriptError(f"connection {peer.number}: there are scripts for {len(scripts)}")
+            raise ScriptError(f"connection {peer.number}: expected {len(scripts)} connections at most")
         scripts[peer.number - 1](peer)
 
     return script
 
 
 class ScriptedSCP:
-    """Listens on loopback and runs a script, in a thread of its own, for each connection.
+    """Listens on loopback and runs a script in a separate thread for each connection.
 
         def full(peer: Peer) -> None:
             peer.accept()
@@ -52,8 +52,8 @@ class ScriptedSCP:
             code_under_test("127.0.0.1", scp.port)
         assert len(scp.stores) == 3
 
-    At the end of the `with` block nobody is let in any more and the scripts are waited for. What one of them raised is
-    raised there or, where the block itself has raised, is a note of that exception.
+    The end of the `with` block closes the port and waits for the scripts. It raises the first exception of a script;
+    if the block itself has raised one, the scripts' exceptions become notes of that.
     """
 
     def __init__(
@@ -68,12 +68,12 @@ class ScriptedSCP:
     ) -> None:
         """Listen on a free port.
 
-        After `connections` the port is closed, so that one more is refused. `receive_buffer` is the system's, bytes:
-        a small one keeps the TCP window small. `patience` is in seconds. Without `keep_data` the data sets of messages
-        are forgotten at once, which large ones may ask for. `tls` is a server-side context.
+        After `connections` connections the port is closed, so that another is refused. `receive_buffer` is the
+        system's, in bytes: a small one keeps the TCP window small. `patience` is the timeout in seconds. Without
+        `keep_data` the data sets of messages are discarded, to save memory. `tls` is a server-side context.
         """
         self.peers: list[Peer] = []
-        """All connections so far, those that are over included."""
+        """All connections so far, closed ones included."""
         self._script = script
         self._left = connections
         self._patience = patience
@@ -95,7 +95,7 @@ class ScriptedSCP:
 
     @property
     def stores(self) -> list[Message[CStoreRQ]]:
-        """The C-STORE requests that have come whole so far, connection by connection."""
+        """The complete C-STORE requests received so far, connection by connection."""
         return [store for peer in self.peers for store in peer.stores]
 
     def __enter__(self) -> Self:
@@ -115,17 +115,17 @@ class ScriptedSCP:
             thread.join(self._patience)
             if thread.is_alive():
                 self._errors.append(
-                    ScriptError(f"connection {peer.number}: its script goes on {self._patience:g} s after the end")
+                    ScriptError(f"connection {peer.number}: the script still runs {self._patience:g} s after the end")
                 )
         self._cut()
         if error is None and self._errors:
             error = self._errors.pop(0)
-            self._tell(error)
+            self._add_notes(error)
             raise error
         if error is not None:
-            self._tell(error)
+            self._add_notes(error)
 
-    def _tell(self, error: BaseException) -> None:
+    def _add_notes(self, error: BaseException) -> None:
         for other in self._errors:
             error.add_note(f"A script raised {type(other).__name__}: {other}")
 
@@ -141,12 +141,12 @@ class ScriptedSCP:
             while self._left != 0:
                 if any(key.fileobj is self._woken for key, _ in selector.select()):
                     return
-                with contextlib.suppress(OSError):  # Who is gone already is nobody.
+                with contextlib.suppress(OSError):  # The caller has already disconnected.
                     self._begin(self._listening.accept()[0])
 
     def _begin(self, sock: socket.socket) -> None:
         if self._tls is not None:
-            # The handshake is the script's: it comes with the first bytes that it reads or sends.
+            # The handshake runs in the script's thread, with its first read or send.
             sock = self._tls.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
         if self._left is not None:
             self._left -= 1
@@ -167,7 +167,7 @@ class ScriptedSCP:
     def _run(self, peer: Peer) -> None:
         try:
             self._script(peer)
-        except BaseException as error:  # noqa: BLE001  # it is raised where the with block ends
+        except BaseException as error:  # noqa: BLE001  # raised at the end of the with block
             self._errors.append(error)
         finally:
             peer.close()
@@ -181,7 +181,7 @@ class ScriptedSCU(Peer):
             peer.send(peer.encode_store("1.2.3", data)[:100])
             peer.reset()
 
-    Every call blocks: a test whose code under test runs in the same event loop calls it in a thread.
+    Every call blocks: if the code under test runs in the test's event loop, call it in a thread.
     """
 
     def __init__(
@@ -216,7 +216,7 @@ def _connected(host: str, port: int, source: str, receive_buffer: int | None, pa
         return socket.create_connection((host, port), timeout=patience, source_address=local)
     family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     sock = socket.socket(family, kind, protocol)
-    # Before the connection: the window's scale is agreed on in the handshake.
+    # Before connecting, because the TCP handshake negotiates the window's scale.
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
     sock.settimeout(patience)
     if local is not None:
