@@ -222,5 +222,5 @@ def test_a_fault_of_one_connection_leaves_the_others_alone() -> None:
 
 
 def test_there_is_nothing_before_the_first_byte() -> None:
-    with pytest.raises(ValueError, match="-1 bytes"):
+    with pytest.raises(ValueError, match="after is -1"):
         Fault(FaultKind.RESET, after=-1)
