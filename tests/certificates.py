@@ -29,7 +29,7 @@ class Identity:
 
 
 class Files:
-    """One authority, and what it issues, in a folder."""
+    """One authority and its certificates, in a folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

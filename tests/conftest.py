@@ -1,4 +1,4 @@
-"""For all tests: whatever is logged, its events and fields are those of docs/logging.md."""
+"""For all tests: the events and fields of each log line are those of docs/logging.md."""
 
 import logging
 from collections.abc import Iterator

@@ -36,7 +36,7 @@ def texts(node: ast.AST) -> set[str]:
 
 
 def pdu_fields() -> set[str]:
-    """Give the fields of PDU lines: keys of dictionaries, names that are yielded, and the fields of commands."""
+    """Return the fields of PDU lines: keys of dictionaries, yielded names, and the fields of commands."""
     nodes = list(ast.walk(ast.parse((SOURCE / "net" / "pdu_log.py").read_text())))
     names = {text for node in nodes if isinstance(node, ast.Dict) for key in node.keys if key for text in texts(key)}
     for node in nodes:

@@ -26,7 +26,7 @@ _PATIENCE = 60
 def dicomport(
     *arguments: str | Path, cwd: Path | None = None, given: str = "", stdout: int | IO[str] = subprocess.PIPE
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end, with something on its stdin; what it prints is kept, or goes elsewhere."""
+    """Run a command to its end with this stdin; its output is captured or redirected."""
     return subprocess.run(
         (*_COMMAND, *map(str, arguments)),
         check=False,
@@ -42,9 +42,9 @@ def dicomport(
 def start(
     *arguments: str | Path, wrapper: tuple[str, ...] = (), stdin: int | None = None, stderr: int = subprocess.PIPE
 ) -> subprocess.Popen[str]:
-    """Start a command, by way of another one if asked."""
+    """Start a command, optionally through another command."""
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    # The background jobs of a shell, and what nohup starts, ignore them, and so would what they start in their turn.
+    # Background jobs of a shell and children of nohup ignore these signals, and their children inherit that.
     for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, handler)
@@ -66,14 +66,14 @@ class Receiver:
     port: str
     archive: Path
     greeting: str
-    """What it has said on stderr until it listened."""
+    """The stderr until it listened."""
 
     def kept(self) -> list[Path]:
-        """Give the files of the instances that it has stored."""
+        """Return the files of the stored instances."""
         return sorted(self.archive.glob("[!.]*/*/*.dcm"))
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> tuple[int, str, str]:
-        """Send a signal and give exit code, stdout and stderr."""
+        """Send a signal, and return exit code, stdout and stderr."""
         self.process.send_signal(number)
         out, err = self.process.communicate(timeout=_PATIENCE)
         return self.process.returncode, out, err

@@ -1,4 +1,4 @@
-"""`dicomport archive`: what was received can be listed, shown, verified, indexed anew and taken out."""
+"""`dicomport archive`: list, show, verify, reindex, export and remove received instances."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Storage commitment in the commands: where reports go, over TLS too, and from which archive a peer is answered."""
+"""Storage commitment in the commands: the addresses of reports, with TLS too, and the archive for each peer."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ PAGE = Path(__file__).parent.parent.parent / "docs" / "receiver.md"
 
 
 def parsed(folder: Path, text: str, *arguments: str) -> dict[str, Any]:
-    """Give what the options come to with this file."""
+    """Return the options' values with this file."""
     file = folder / "storescp.toml"
     file.write_text(text, encoding="utf-8")
     return storescp.make_context("storescp", ["--config", str(file), *arguments]).params
@@ -93,7 +93,7 @@ def test_the_command_line_wins(tmp_path: Path) -> None:
 
 
 def test_every_long_option_is_a_setting(tmp_path: Path) -> None:
-    """Whatever it is, it is known; what is said of it here is that the value is of no kind at all."""
+    """Each setting is known; the error is about the type of the value."""
     for parameter in storescp.params:
         for name in parameter.opts:
             if name.startswith("--") and name not in {"--config", "--help"}:

@@ -1,4 +1,4 @@
-"""`dicomport demo` sends and receives real instances, and its table names what can't go and why."""
+"""`dicomport demo` sends and receives real instances, and its table names the unsendable files and the reasons."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands as hooks: real processes, which get what peers said as data and can't hold anything up."""
+"""Commands as hooks: real processes, which receive text of peers as data and never block the receiver."""
 
 import asyncio
 import json
@@ -59,7 +59,7 @@ def python(code: str, *arguments: str | Path) -> tuple[str, ...]:
 
 
 def run(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Run a scenario, and see that neither a task nor a process is left of it."""
+    """Run a scenario, and check that it leaves no task and no process."""
 
     async def main() -> None:
         async with asyncio.timeout(PATIENCE):
@@ -72,7 +72,7 @@ def run(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
 
 
 def called(path: Path) -> list[dict[str, Any]]:
-    """Give the calls that `APPEND` has written down, what it got on stdin decoded."""
+    """Return the calls that `APPEND` has recorded, with the decoded stdin."""
     calls = [json.loads(line) for line in path.read_bytes().splitlines()]
     assert all(call["stdin"].count("\n") == 1 for call in calls)
     return [json.loads(call["stdin"]) for call in calls]
@@ -130,7 +130,7 @@ def test_how_it_failed_is_told_without_its_arguments(argv: tuple[str, ...], reas
 def test_cancelled_it_is_killed_with_all_that_it_has_started(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    # A child of its own holds the pipe open; both wait for ever, and don't mind SIGTERM.
+    # Its child keeps the pipe open; both wait for ever and ignore SIGTERM.
     code = """
 import signal, subprocess, sys
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -147,7 +147,7 @@ with open(sys.argv[1], "wb") as pipe:
             running.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await running
-            # Nobody has the other end any more.
+            # The other end is closed in each process.
             assert await asyncio.to_thread(end.read) == b""
 
     run(scenario)

@@ -1,4 +1,4 @@
-"""The receiver's limits and timers, from the command line to what a peer sees of them."""
+"""The receiver's limits and timers, from the command line to their effect on a peer."""
 
 import contextlib
 from pathlib import Path

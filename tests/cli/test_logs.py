@@ -1,4 +1,4 @@
-"""What the commands log: one line for each event, no patient's data, and nothing that a peer could forge."""
+"""The commands' log: one line for each event, no patient data, and no text that a peer could forge."""
 
 import json
 import re
@@ -26,7 +26,7 @@ LINE: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (DEBUG|INFO|WA
 
 
 def events_in_text(err: str) -> list[str]:
-    """Give the names of the events; whatever else is on stderr was told to a person, by us."""
+    """Return the names of the events; the other lines on stderr are our messages for people."""
     assert err.isascii()
     assert err.replace("\n", "").isprintable()
     found = [LINE.fullmatch(line) for line in err.splitlines()]
@@ -44,7 +44,7 @@ def events_in_json(err: str) -> list[dict[str, Any]]:
 
 
 def be_hostile(port: int) -> None:
-    """Say what would forge a line or move a terminal wherever a peer can say something, and be served all the same."""
+    """Send text that could forge a line or control a terminal in each field of a peer, and still be served."""
     items = UserInformation(
         maximum_length=16384, implementation_class_uid=f"1.2{ESCAPES}", implementation_version_name=FORGED
     )

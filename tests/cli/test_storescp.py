@@ -1,4 +1,4 @@
-"""`dicomport storescp`: what it keeps, what it says, and how it ends."""
+"""`dicomport storescp`: stored instances, output, and exit codes."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_allow_any_opens_every_interface(tmp_path: Path) -> None:
 
 
 def test_a_file_that_can_not_be_written_is_refused_and_nothing_is_left(tmp_path: Path) -> None:
-    # A limit on the length of files, 256 kB here, is the one full disk that can be had on any machine.
+    # A limit on the length of files, 256 kB here, stands for a full disk on any machine.
     with receiver(tmp_path / "archive", wrapper=("bash", "-c", 'ulimit -f 250; exec "$@"', "bash")) as found:
         large = dicomport("storescu", "localhost", found.port, FILES / "examples_overlay.dcm")
         small = dicomport("storescu", "localhost", found.port, CT)

@@ -1,4 +1,4 @@
-"""`dicomport storescu`: what it prints, and its exit codes."""
+"""`dicomport storescu`: output and exit codes."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def test_on_a_terminal_there_is_progress(running: Receiver) -> None:
     process = start("storescu", "localhost", running.port, CT, MR, stderr=terminal)
     os.close(terminal)
     shown = b""
-    # A terminal that nobody has open any more is an error on this side.
+    # Reading a terminal without another open end is an error.
     with contextlib.suppress(OSError):
         while part := os.read(ours, 4096):
             shown += part

@@ -1,4 +1,4 @@
-"""What `dicomport storescu` can be given, from the command line to the receiver's archive."""
+"""The inputs of `dicomport storescu`, from the command line to the receiver's archive."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TLS in the commands: options, mutual by default, files read again on SIGHUP, and what is said of what is wrong."""
+"""TLS in the commands: options, mutual by default, files read again on SIGHUP, and error messages."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ class Renewal:
 
 
 def test_sighup_reads_the_files_again(hospital: Files, tmp_path: Path) -> None:
-    """New connections see the new files, those that are there go on; files that are wrong change nothing."""
+    """New connections use the new files, open ones continue; invalid files change nothing."""
     identity = hospital.issue("localhost")
     files = ("--tls-cert", identity.certificate, "--tls-key", identity.key, "--tls-anonymous-clients", "-v")
     newcomers = Files(tmp_path / "newcomers")
@@ -210,7 +210,7 @@ def test_sighup_reads_the_files_again(hospital: Files, tmp_path: Path) -> None:
 
 
 def test_sighup_is_the_end_of_a_receiver_without_tls(tmp_path: Path) -> None:
-    """As of any program that has nothing to read again."""
+    """The default action of SIGHUP, without files to reload."""
     with receiver(tmp_path / "archive") as found:
         assert found.stop(signal.SIGHUP)[0] == -signal.SIGHUP
 

@@ -26,7 +26,7 @@ def workers_of(process: int) -> list[int]:
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait for what another process does, of which nothing tells."""
+    """Poll for the effect of another process."""
     deadline = time.monotonic() + 30
     pause = threading.Event()
     while not condition():

@@ -1,4 +1,4 @@
-"""Peers of other makers, started and stopped for a test, and what they deliver as values that can be compared."""
+"""Peers of other vendors, started and stopped for a test, and the instances that they deliver as comparable values."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ from dicomport.scu.sending.send import SendOptions
 
 HOST: Final = "127.0.0.1"
 TEST_FILES: Final = Path(pydicom.__file__).parent / "data" / "test_files"
-"""What comes with pydicom's package itself, nothing that it would have to download."""
+"""The files in pydicom's package itself, without those that pydicom downloads."""
 
 _DCMTK: Final = ("storescp", "storescu", "dcmsend", "echoscu", "dcmdump", "dcmftest")
 _STARTS: Final = 5
-"""How often another port is tried, should somebody else have taken the one that was free."""
+"""Number of ports to try: another process may have taken the free one."""
 
 
 class Copy(NamedTuple):
@@ -55,7 +55,7 @@ class Copy(NamedTuple):
 
 
 Copies: TypeAlias = Counter[Copy]
-"""Instances with how often each came: pydicom's files hold several instances twice, and several under one UID."""
+"""Instances with their counts: pydicom's files hold several instances twice, and several under one UID."""
 
 
 def copy_of(sop_instance_uid: str, transfer_syntax_uid: str, data_set: bytes) -> Copy:
@@ -77,7 +77,7 @@ ONE_BY_ONE: Final[SendOptions] = {
 
 
 def contexts_for(instances: Iterable[Instance]) -> list[tuple[str, str]]:
-    """Give the contexts that these instances need, which are few enough for one association."""
+    """Return the contexts for these instances, few enough for one association."""
     plan = Plan()
     for instance in instances:
         plan.add(instance)
@@ -97,7 +97,7 @@ def data_set_of(instance: Instance) -> bytes:
 
 
 def copies_of(instances: Iterable[Instance]) -> Copies:
-    """Say what must arrive where these instances are sent."""
+    """Return the instances that must arrive."""
     return Counter(
         copy_of(instance.sop_instance_uid, instance.transfer_syntax_uid, data_set_of(instance))
         for instance in instances
@@ -105,7 +105,7 @@ def copies_of(instances: Iterable[Instance]) -> Copies:
 
 
 def copies_in(folder: Path) -> Copies:
-    """Say what a peer has written, Part 10 files each."""
+    """Return the instances that a peer has written as Part 10 files."""
     found: Copies = Counter()
     for path in folder.iterdir():
         part10 = read_part10(path)
@@ -115,12 +115,12 @@ def copies_in(folder: Path) -> Copies:
 
 
 class Recorder:
-    """A handler that remembers what came, and answers every instance alike."""
+    """A handler that records each instance, and answers all with the same status."""
 
     def __init__(self, verdict: int | Status | pydicom.Dataset = 0x0000) -> None:
         self.copies: Copies = Counter()
         self.associations: dict[str, AssociationInfo] = {}
-        """Those that an instance came over, by the peer's address."""
+        """Associations with at least one instance, by the peer's address."""
         self._verdict = verdict
         self._lock = threading.Lock()
 
@@ -146,7 +146,7 @@ class StoreSCP:
 
 
 class DCMTK:
-    """DCMTK's tools, each without the help of Nagle's algorithm: it costs 44 ms an instance, and says nothing of us."""
+    """DCMTK's tools, each without Nagle's algorithm: it costs 44 ms an instance, which is unrelated to dicomport."""
 
     def __init__(self) -> None:
         self._environment = {**os.environ, "TCP_NODELAY": "1"}
@@ -170,7 +170,7 @@ class DCMTK:
 
     @contextlib.contextmanager
     def storescp(self, folder: Path, *options: str) -> Iterator[StoreSCP]:
-        """Run a storescp that writes into a folder, each instance in a file of its own."""
+        """Run a storescp that writes each instance into a separate file of a folder."""
         folder.mkdir()
         for _ in range(_STARTS):
             port = free_port()
@@ -203,7 +203,7 @@ def _listens(process: subprocess.Popen[bytes], port: int) -> bool:
         try:
             socket.create_connection((HOST, port), timeout=5).close()
         except ConnectionRefusedError:
-            # What is waited for here is its end: the sooner it is known, the better.
+            # This waits for the end of the process: poll often.
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(0.02)
                 return False
@@ -214,7 +214,7 @@ def _listens(process: subprocess.Popen[bytes], port: int) -> bool:
 
 @pytest.fixture(autouse=True)
 def nothing_breaks_inside(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Whatever a peer does is told as information or warning: an error in our log is our own failure."""
+    """Faults of a peer are logged as information or warning: an error in the log is a failure of dicomport."""
     yield
     errors = [
         record.getMessage()
@@ -226,7 +226,7 @@ def nothing_breaks_inside(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def dcmtk() -> DCMTK:
-    """Give DCMTK's tools; without them the test is skipped, or fails where they are required."""
+    """Return DCMTK's tools; without them the test is skipped, or fails if they are required."""
     missing = [tool for tool in _DCMTK if shutil.which(tool) is None]
     if missing:
         reason = f"DCMTK is not installed: there is no {', '.join(missing)}"
@@ -268,7 +268,7 @@ StartStoreSCP: TypeAlias = Callable[..., StoreSCP]
 
 @pytest.fixture
 def storescp(dcmtk: DCMTK, tmp_path: Path) -> Iterator[StartStoreSCP]:
-    """Start storescps with the given options; each is gone when the test is over."""
+    """Start storescps with the given options; stop them at the end of the test."""
     with contextlib.ExitStack() as running:
 
         def start(*options: str) -> StoreSCP:

@@ -1,6 +1,6 @@
-"""DCMTK's senders to our receiver: what arrives is, bit for bit, what DCMTK's own receiver gets from the same command.
+"""DCMTK's senders to our receiver: the received bytes equal those that DCMTK's receiver gets from the same command.
 
-Its senders decode and encode again, so the files themselves are no measure for what they send.
+DCMTK's senders decode and encode data sets, so the sent bytes may differ from the files.
 """
 
 from __future__ import annotations
@@ -76,8 +76,8 @@ def syntaxes(copies: Copies) -> set[str]:
 def test_storescu_delivers_in_every_syntax(
     dcmtk: DCMTK, storescp: StartStoreSCP, option: str, contexts: tuple[str, ...]
 ) -> None:
-    # In a context of several syntaxes the acceptor chooses: we take the requestor's first, storescp's is the one it
-    # is told to prefer.
+    # In a context of several syntaxes the acceptor chooses: we choose the requestor's first, storescp the one that
+    # its option prefers.
     reference = storescp("+B", "+xb" if option == "-xb" else "+xa")
     command = ("storescu", "-nh", option, *contexts)
     recorder = Recorder()
@@ -89,7 +89,7 @@ def test_storescu_delivers_in_every_syntax(
 
 
 def test_storescu_proposes_all_it_knows(dcmtk: DCMTK, storescp: StartStoreSCP) -> None:
-    """By default it asks for 128 contexts, as many as there can be."""
+    """By default it proposes 128 contexts, the maximum."""
     reference = storescp("+B", "+xa")
     recorder = Recorder()
     with StorageSCP(recorder, port=0).in_thread() as scp:
@@ -116,8 +116,8 @@ def test_dcmsend_delivers(dcmtk: DCMTK, storescp: StartStoreSCP, tmp_path: Path,
     with StorageSCP(recorder, port=0).in_thread() as scp:
         sent = dcmtk.to(scp.port, *command, "+crf", str(report), files=paths(sendable()))
     assert dcmtk.to(reference.port, *command, files=paths(sendable())).returncode == sent.returncode == 0
-    # Where a file has its UIDs with VR UN, dcmsend reads their first byte as number and says that it sends an
-    # instance of the SOP Class "31". That class is not its context's, so we don't take it.
+    # If the UIDs of a file have VR UN, dcmsend reads their first byte as a number and sends the SOP Class "31".
+    # The context has another class, so the receiver refuses the instance.
     misnamed = reference.copies - recorder.copies
     assert {(copy.sop_instance_uid, copy.transfer_syntax_uid) for copy in misnamed} == {("31", RLE)}
     assert report.read_text().count("0x0122 (Refused: SOPClassNotSupported)") == misnamed.total() == 2
@@ -184,7 +184,7 @@ def test_a_folder_of_files_that_dcmtk_reads(dcmtk: DCMTK, storescp: StartStoreSC
     with StorageSCP(FolderStorage(folder), port=0).in_thread() as scp:
         assert dcmtk.to(scp.port, "storescu", "-nh", "-R", "-xe", files=paths(sendable())).returncode == 0
     assert dcmtk.to(reference.port, "storescu", "-nh", "-R", "-xe", files=paths(sendable())).returncode == 0
-    # What comes twice with the same bytes is kept once.
+    # An instance received twice with the same bytes is stored once.
     assert copies_in(folder) == Counter(set(reference.copies))
     files = sorted(folder.iterdir())
     tested = dcmtk.run("dcmftest", *files)
@@ -300,7 +300,7 @@ def test_an_abort_costs_nothing_that_was_stored(dcmtk: DCMTK) -> None:
 
 
 def test_only_some_syntaxes_are_taken(dcmtk: DCMTK) -> None:
-    """Where we take Implicit VR only, storescu converts to it."""
+    """If the receiver accepts Implicit VR only, storescu converts to it."""
     recorder = Recorder()
     with StorageSCP(recorder, port=0, transfer_syntaxes=[IMPLICIT]).in_thread() as scp:
         assert dcmtk.to(scp.port, "storescu", "-R", files=(CT, MR)).returncode == 0

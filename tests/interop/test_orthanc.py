@@ -1,4 +1,4 @@
-"""Storage commitment with Orthanc, in both roles (PS3.4 Annex J). Orthanc reports on associations of its own."""
+"""Storage commitment with Orthanc, in both roles (PS3.4 Annex J). Orthanc reports over separate associations."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ MISTAKEN: Final = SOPReference(MR.sop_class_uid, CT.sop_instance_uid)
 
 @dataclass(frozen=True)
 class Orthanc:
-    """A running Orthanc, and what it knows of us."""
+    """A running Orthanc, with dicomport among its modalities."""
 
     port: int
     http_port: int
     listener: int
-    """Where it takes our SCU to listen."""
+    """The port of our SCU in its configuration."""
     archive: Archive
-    """What our SCP keeps, which it knows as "archive"."""
+    """The archive of our SCP, its modality "archive"."""
 
     def send(self, *paths: Path) -> None:
         report = dicomport.blocking.send(paths, HOST, self.port, called_ae_title="ORTHANC")
@@ -54,7 +54,7 @@ class Orthanc:
         return self._ask("POST", path, json.dumps(body))
 
     def await_report(self, transaction: str) -> dict[str, Any]:
-        """Wait until a report has come on a request of Orthanc's."""
+        """Wait for the report on a request of Orthanc."""
         for _ in range(int(PATIENCE * 50)):
             told: dict[str, Any] = self.get(f"/storage-commitment/{transaction}")
             if told["Status"] != "Pending":
@@ -99,7 +99,7 @@ def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
 
 @contextlib.contextmanager
 def started(folder: Path) -> Iterator[Orthanc | None]:
-    """Try to start it: somebody else may take the ports that are free now."""
+    """Try to start it: another process may take the ports that are free now."""
     port = free_port()
     with contextlib.closing(Archive(folder / "archive")) as archive:
         found = Orthanc(port, free_port(), free_port(), archive)
@@ -190,12 +190,12 @@ def test_without_a_listener_orthanc_can_not_report(orthanc: Orthanc) -> None:
 
 
 def said(instances: Sequence[dict[str, Any]]) -> list[tuple[SOPReference, int]]:
-    """Read what Orthanc shows of a report."""
+    """Read Orthanc's view of a report."""
     return [(SOPReference(one["SOPClassUID"], one["SOPInstanceUID"]), one.get("FailureReason", 0)) for one in instances]
 
 
 def ask(orthanc: Orthanc, *references: SOPReference) -> dict[str, Any]:
-    """Let Orthanc ask us, and give what it was told."""
+    """Request storage commitment with Orthanc, and return the report that it received."""
     pairs = [[one.sop_class_uid, one.sop_instance_uid] for one in references]
     asked = orthanc.post("/modalities/archive/storage-commitment", {"DicomInstances": pairs})
     return orthanc.await_report(asked["ID"])

@@ -1,4 +1,4 @@
-"""pynetdicom as the peer, on both sides: it decodes what is negotiated, so that can be looked at as well."""
+"""pynetdicom as the peer, on both sides: it decodes the negotiation, so the tests can check that too."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ from dicomport.wire import RejectReason
 
 pytestmark = [
     pytest.mark.timeout(60),
-    # Where the peer is the first to close, pynetdicom lets go of its socket without closing it.
+    # If the peer closes first, pynetdicom drops its socket without closing it.
     pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning:pynetdicom.transport"),
 ]
 
@@ -60,16 +60,16 @@ EXPLICIT: Final = "1.2.840.10008.1.2.1"
 IMPLICIT: Final = "1.2.840.10008.1.2"
 CONTEXTS: Final = [(CT_CLASS, EXPLICIT), (MR_CLASS, EXPLICIT), (VERIFICATION, IMPLICIT)]
 SOON: Final = 10.0
-"""Seconds within which another thread says what it has seen."""
+"""Timeout for the report of another thread, seconds."""
 
 
 def pairs() -> list[tuple[str, str]]:
-    """Give the contexts that all of pydicom's files need, and one for verification."""
+    """Return the contexts for all of pydicom's files, and one for verification."""
     return [*contexts_for(sendable()), (VERIFICATION, IMPLICIT)]
 
 
 def part10_files() -> list[Instance]:
-    """Give the instances whose files have a header, which pynetdicom wants."""
+    """Return the instances whose files have a header, which pynetdicom requires."""
     return [instance for instance in sendable() if isinstance(instance.source, FileRegion) and instance.source.offset]
 
 
@@ -84,7 +84,7 @@ def contexts_of(wanted: list[tuple[str, str]]) -> list[PresentationContext]:
 def associated(
     scp: StorageSCP, wanted: list[tuple[str, str]] = CONTEXTS, *, max_pdu: int = 16382, **options: Any
 ) -> Iterator[Association]:
-    """Have pynetdicom associate with us. It is released in the end, unless the test has ended it."""
+    """Open an association with pynetdicom. It is released at the end if it is still open."""
     entity = AE(ae_title="PYNETDICOM")
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = SOON
     association = entity.associate(HOST, scp.port, contexts_of(wanted), max_pdu=max_pdu, **options)
@@ -99,7 +99,7 @@ def associated(
 
 
 class Gate(threading.Event):
-    """Where pynetdicom's reactor is to wait, and does until `pass_on`."""
+    """A barrier that holds pynetdicom's reactor until `pass_on`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -110,7 +110,7 @@ class Gate(threading.Event):
         return super().wait(timeout)
 
     def set(self) -> None:
-        """Do nothing: this is how it is let go too early."""
+        """Do nothing: pynetdicom calls this too early."""
 
     def pass_on(self) -> None:
         super().set()
@@ -120,8 +120,8 @@ class Gate(threading.Event):
 def undisturbed(association: Association) -> Iterator[None]:
     """Hold the reactor while a response is awaited.
 
-    pynetdicom means to do so itself, but now and then the reactor is still on its way, takes the response for itself
-    ("Received unexpected C-STORE service message"), and the one who waits for it runs into the timeout.
+    pynetdicom tries to do so itself, but sometimes its reactor is still running, consumes the response
+    ("Received unexpected C-STORE service message"), and the waiting call times out.
     """
     gate, before = Gate(), association._reactor_checkpoint
     association._reactor_checkpoint = gate
@@ -143,7 +143,7 @@ def echo(association: Association) -> pydicom.Dataset:
         return association.send_c_echo()
 
 
-# One of pydicom's files is in another VR encoding than it says, which pydicom tells and pynetdicom puts right.
+# One of pydicom's files has another VR encoding than its header; pydicom warns, and pynetdicom corrects it.
 @pytest.mark.filterwarnings("ignore:Expected explicit VR, but found implicit VR:UserWarning")
 @pytest.mark.parametrize("maximum_length", [128, 16382, 0])
 def test_instances_encoded_by_pynetdicom_arrive(maximum_length: int) -> None:
@@ -159,7 +159,7 @@ def test_instances_encoded_by_pynetdicom_arrive(maximum_length: int) -> None:
             try:
                 status = store(association, dataset)
             except (AttributeError, ValueError):
-                continue  # It can't send what it does not find its UIDs in, or can't encode.
+                continue  # It can't send a data set without UIDs or one that it can't encode.
             assert status.Status == 0x0000
             implicit = dataset.original_encoding == (True, True)
             syntax = ImplicitVRLittleEndian if implicit else dataset.file_meta.TransferSyntaxUID
@@ -246,7 +246,7 @@ def test_everything_that_can_be_negotiated() -> None:
         assert acceptor.sop_class_extended == {CT_CLASS: b"\x02\x00\x03\x00\x00\x00"}
         answered = {uid: (role.scu_role, role.scp_role) for uid, role in acceptor.role_selection.items()}
         assert answered == {CT_CLASS: (True, False), MR_CLASS: (True, False)}
-        # Nobody checks the identity, so nobody says that it was checked (PS3.7 D.3.3.7).
+        # The identity is not checked, so there is no positive response (PS3.7 D.3.3.7).
         assert acceptor.user_identity is None
         assert store(association, CT).Status == 0x0000
         assert store(association, MR).Status == 0x0000
@@ -286,8 +286,8 @@ def test_our_status_arrives_with_its_elements(code: int) -> None:
 
 @pytest.mark.parametrize("called", ["US", "NOT US"])
 def test_our_rejection_is_understood(called: str) -> None:
-    # What is looked at is the PDU: where it comes that soon, pynetdicom may take the end of the connection that
-    # follows for one that could not be had, and call the association aborted.
+    # The test checks the PDU: if it arrives that early, pynetdicom may treat the following end of the connection as a
+    # failed connection, and report the association as aborted.
     rejections: list[tuple[int | None, ...]] = []
 
     def hear(event: Any) -> None:
@@ -343,12 +343,12 @@ def serving(
     roles: Mapping[str, tuple[bool, bool]] = MappingProxyType({}),
     **attributes: Any,
 ) -> Iterator[int]:
-    """Have pynetdicom listen, and give the port. What the AE is to be is among the attributes."""
+    """Start pynetdicom as a listener, and return the port. The attributes configure its AE."""
     entity = AE(ae_title="PYNETDICOM")
     for name, value in attributes.items():
         setattr(entity, name, value)
     bound: Bound = list(handlers)
-    # In a context with several syntaxes it would choose by an order of its own.
+    # In a context with several syntaxes it would choose by its own order.
     contexts = []
     for abstract_syntax in dict(wanted):
         syntaxes = [transfer_syntax for uid, transfer_syntax in wanted if uid == abstract_syntax]
@@ -360,14 +360,14 @@ def serving(
     try:
         yield server.server_address[1]
     finally:
-        # One that is over but for the close of the connection must not be aborted: it would raise in its thread.
+        # An association that only waits for the close of its connection must not be aborted: it would raise in its thread.
         for association in entity.active_associations:
             association.join(SOON)
         entity.shutdown()
 
 
 class Received:
-    """A handler of pynetdicom's that remembers what came."""
+    """A handler for pynetdicom that records each instance."""
 
     def __init__(self) -> None:
         self.copies: Copies = Counter()
@@ -638,7 +638,7 @@ def test_our_negotiation_items_are_understood() -> None:
         ) as association,
     ):
         assert association.outcome.operations_window == wire.AsynchronousOperationsWindow(1, 1)
-        # What it was told to answer for one class, and its own default, no answer, for the other.
+        # The configured answer for one class, and its default, no answer, for the other.
         assert association.outcome.roles == (wire.RoleSelection(CT_CLASS, scu=True, scp=False),)
         assert [item.information for item in association.outcome.extended] == [b"\x02\x00\x03\x00\x00\x00"]
         assert association.c_store(CT).status.code == 0x0000

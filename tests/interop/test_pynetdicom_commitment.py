@@ -24,7 +24,7 @@ from dicomport import Address, CommitmentSCP, SOPReference, Status, StorageSCP
 
 pytestmark = [
     pytest.mark.timeout(60),
-    # Where the peer is the first to close, pynetdicom lets go of its socket without closing it.
+    # If the peer closes first, pynetdicom drops its socket without closing it.
     pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning:pynetdicom.transport"),
 ]
 
@@ -75,7 +75,7 @@ class Reports:
         return 0x0000, None
 
     def check(self) -> None:
-        """See that it is the report on `request`."""
+        """Check that the report belongs to `request`."""
         kind, told = self.told.get(timeout=SOON)
         assert (kind, told.TransactionUID) == (2, "1.2.3.4")
         assert references(told.ReferencedSOPSequence) == [KEPT]
@@ -91,7 +91,7 @@ def request() -> Dataset:
 
 
 def ask(association: Association) -> int:
-    """Have pynetdicom ask, and give the status of the answer."""
+    """Request storage commitment with pynetdicom, and return the status of the response."""
     with undisturbed(association):
         status, _ = association.send_n_action(request(), 1, COMMITMENT, INSTANCE)
     code: int = status.Status
@@ -140,7 +140,7 @@ def test_pynetdicom_is_told_where_it_listens(tmp_path: Path) -> None:
 
 
 class Archive:
-    """A pynetdicom SCP that reports over the association that asks, or over one of its own to a port."""
+    """A pynetdicom SCP that reports over the requesting association, or over a separate one to a port."""
 
     def __init__(self, listener: int | None) -> None:
         self._listener = listener

@@ -1,4 +1,4 @@
-"""pynetdicom with TLS as the peer, on both sides, each with a certificate that the other one asks for."""
+"""pynetdicom with TLS as the peer, on both sides, each with a certificate that the other side requires."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dicomport.scu import instance_from_path
 
 pytestmark = [
     pytest.mark.timeout(60),
-    # Where the peer is the first to close, pynetdicom lets go of its socket without closing it.
+    # If the peer closes first, pynetdicom drops its socket without closing it.
     pytest.mark.filterwarnings("ignore:unclosed <ssl.SSLSocket:ResourceWarning"),
 ]
 

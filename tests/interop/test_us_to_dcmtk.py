@@ -56,7 +56,7 @@ def private_instance() -> Instance:
 
 
 def fates(results: tuple[InstanceResult, ...]) -> Copies:
-    """Say what of the files has been taken, by its results."""
+    """Return the accepted instances among the files, by the results."""
     taken = {result.path for result in results if result.accepted}
     return copies_of(instance for instance in sendable() if instance.path in taken)
 
@@ -76,7 +76,7 @@ def test_the_folder_itself_is_sent_from_asyncio(storescp: StartStoreSCP) -> None
     report = asyncio.run(dicomport.send(TEST_FILES, HOST, peer.port, on_result=told.append))
     assert report.results == tuple(told)
     assert {result.path for result in report.accepted} == set(paths(sendable()))
-    # What is no instance has no answer and a reason, and nothing else has.
+    # Exactly the files that are not instances have a reason and no response.
     assert all(result.status is None and result.reason and not result.sop_class_uid for result in report.failed)
     assert peer.copies == copies_of(sendable())
 
@@ -153,7 +153,7 @@ def test_echo(storescp: StartStoreSCP, contexts: list[dicomport.scu.ContextLike]
 
 
 def test_instances_dcmtk_rejects_are_named(storescp: StartStoreSCP) -> None:
-    """As it is installed, storescp takes uncompressed instances only: the rest is refused by name, never converted."""
+    """By default storescp accepts uncompressed instances only: the others fail with a reason and are not converted."""
     peer = storescp("+B")
     report = dicomport.blocking.send(paths(sendable()), HOST, peer.port)
     assert {result.transfer_syntax_uid for result in report.accepted} == UNCOMPRESSED
@@ -203,14 +203,14 @@ def test_a_private_class_goes_where_it_is_taken(storescp: StartStoreSCP) -> None
 
 
 def test_statuses_of_a_receiver_that_reads_the_data_sets(storescp: StartStoreSCP) -> None:
-    """Without +B storescp decodes, and finds fault with some of pydicom's files: each has its answer all the same."""
+    """Without +B storescp decodes, and refuses some of pydicom's files: each still has a response."""
     peer = storescp("+xa")
     report = dicomport.blocking.send(paths(sendable()), HOST, peer.port, **ONE_BY_ONE)
     assert {result.path for result in report.results} == set(paths(sendable()))
     answered = [result.status for result in report.failed if result.status is not None]
     assert {status.code for status in answered} == {0xA900, 0xC000}
     assert all(result.reason == str(result.status) for result in report.failed if result.status is not None)
-    # It gives an association up over a data set that it can't read; the rest goes over the next one.
+    # It aborts the association on a data set that it can't read; the others are sent over the next one.
     lost = [result.reason for result in report.failed if result.status is None]
     assert set(lost) == {"the association was lost: the peer aborted the association (service-user)"}
     assert report.associations == len(lost) + 1
@@ -301,7 +301,7 @@ def test_a_receiver_that_dies_under_the_association(storescp: StartStoreSCP) -> 
 
 
 def data_set(sop_class: str, number: int) -> bytes:
-    """Write a data set in Explicit VR Little Endian that has the UIDs of the instance and tells it from the others."""
+    """Encode a data set in Explicit VR Little Endian with the UIDs of the instance and a distinct value."""
     uids = explicit(8, 0x16, b"UI", uid(sop_class)) + explicit(8, 0x18, b"UI", uid(f"1.2.3.{number}"))
     return uids + explicit(0x20, 0x13, b"IS", f"{number:4}".encode())
 

@@ -1,6 +1,6 @@
-"""What holds whatever is done to a receiver, looked at from outside: the criteria that all rows have in common.
+"""The criteria for a receiver after each attack, checked from outside: all rows share them.
 
-A test of a row takes the fixture `attack`. It has a real `dicomport storescp` with its archive, one for each module:
+A test of a row uses the fixture `attack`. Each module runs one real `dicomport storescp` with its archive:
 
     def test_p14_a_pdu_of_no_known_type_ends_the_association(attack: Attack) -> None:
         with attack.associated() as peer:
@@ -8,24 +8,24 @@ A test of a row takes the fixture `attack`. It has a real `dicomport storescp` w
             assert peer.expect(Abort).reason is AbortReason.UNRECOGNIZED_PDU
         assert "08H" in attack.end_of(peer)["how"]
 
-`connect` and `associated` give a `ScriptedSCU`; when such a block ends, and before its connection is closed, another
-association, which was open before, stores an instance (`others_go_on` does so in the middle). What the row has had
-stored it says with `keep`. When the test is over, `attack` sees that
+`connect` and `associated` yield a `ScriptedSCU`. At the end of such a block, before its connection is closed, another
+association, which was open before, stores an instance (`others_go_on` does so inside the block). The row lists the
+instances that it stored with `keep`. At the end of the test, `attack` checks that
 
-- the receiver runs, the other association still stores, and a new one is answered a C-ECHO;
-- the log's lines are events, and none tells of an error or an exception (`expected_errors` names those that may);
-- no memory was taken that is worth mentioning (`MAX_MEMORY`), not even for a moment;
-- nothing is left: no descriptor, no temporary file, no thread but those of asyncio's pool, which stay;
-- the archive holds what was acknowledged, byte for byte, and nothing else.
+- the receiver runs, the other association still stores, and a C-ECHO on a new association succeeds;
+- the log's lines are events without errors or exceptions (`expected_errors` names the exceptions to this rule);
+- the memory did not grow by more than `MAX_MEMORY`, not even briefly;
+- no descriptor, no temporary file and no thread is left, except those of asyncio's pool;
+- the archive holds exactly the acknowledged instances, byte for byte.
 
-Whoever is sent an A-ABORT has to close: the receiver waits for that as long as ARTIM runs (PS3.8 9.2, Sta13), so a row
-that waits for the connection's end instead takes two seconds.
+After an A-ABORT the peer must close: the receiver waits for that until ARTIM expires (PS3.8 9.2, Sta13). A row that
+waits for the receiver to close therefore takes two seconds.
 
-And when the module's tests are over, that the receiver ends in good order, with no connection to be cut, its memory as
-it was, and an archive that verifies. The time that an answer takes is not looked at: it would be the machine's.
+At the end of the module's tests the receiver must stop in order, without a connection to cut, with its memory as
+before, and with an archive that verifies. Response times are not checked: they depend on the machine.
 
-Where a receiver needs other options, `receiver(root, *options)` and `Attack(target)` are context managers. What
-concerns the sender runs `sent`, a real `dicomport storescu`, against a `ScriptedSCP`.
+For a receiver with other options, use the context managers `receiver(root, *options)` and `Attack(target)`. Rows
+about the sender call `sent`, which runs a real `dicomport storescu` against a `ScriptedSCP`.
 """
 
 from __future__ import annotations
@@ -61,17 +61,17 @@ Facts: TypeAlias = dict[str, Any]
 """One line of the log."""
 
 MAX_MEMORY: Final = 16 << 20
-"""By how much a row may let the receiver's memory grow, bytes."""
+"""Limit for the growth of the receiver's memory in one row, bytes."""
 
 OPTIONS: Final = ("--artim-timeout", "2")
-"""So that a row can wait for it. Nobody else is so slow with a request."""
+"""Short, so that a row can wait for it. No other peer is that slow with a request."""
 
 _PATIENCE: Final = 30.0
 _ROUND_TRIPS: Final = 3000
 """So many times the receiver is asked something, until what it does in the background is done."""
 
 _SETTLING: Final = 100
-"""Round trips until what a first instance has taken is over."""
+"""Round trips until the memory of the first instance is released."""
 
 _POOL: Final = min(32, (os.cpu_count() or 1) + 4)
 """Threads that asyncio keeps for work that blocks, once there was any."""
@@ -87,7 +87,7 @@ def data_set(uid: str, pixels: bytes = b"\1\2\3\4", *, study: str = "1.2.3") -> 
 
 
 class Log:
-    """What a process writes to its stderr with `--log-format json`, as it comes. What is no event is a critical one."""
+    """Events that a process logs on stderr with `--log-format json`. Any other line counts as a critical event."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.events: list[Facts] = []
@@ -107,7 +107,7 @@ class Log:
         self._thread.join(_PATIENCE)
 
     def wait_for(self, since: int, **facts: str | int) -> Facts:
-        """Give the first event with such facts, once it has come, but none before the one of that number."""
+        """Wait for the first event with these fields, from the event with that number on, and return it."""
         number = since
         with self._arrived:
             while True:
@@ -132,10 +132,10 @@ class Target:
     """A running `dicomport storescp` with its archive, that has been used and is idle again."""
 
     def __init__(self, root: Path, *options: str | Path, tls: ssl.SSLContext | None = None) -> None:
-        """Start it; `tls` is what a client needs where the options have it speak TLS."""
+        """Start the receiver; `tls` is the client's context if the options turn TLS on."""
         self.archive = root
         self.max_memory = MAX_MEMORY
-        """By how much the memory may grow, bytes."""
+        """Limit for the growth of the memory, bytes."""
         self._tls = tls
         self.process = start(
             "storescp", "0", "--archive", root, "-v", "--log-format", "json", *OPTIONS, *map(str, options)
@@ -152,14 +152,14 @@ class Target:
     def _warm_up(self) -> None:
         with self.association("WARMING-UP") as association:
             assert association.c_store(instance("2.25.1")).status.code == 0
-            # What it opens once and keeps, it has now; what it opens for a moment, it has not.
+            # Now the receiver has its permanent descriptors and no temporary ones.
             self.descriptors = min(self.open_files() for _ in range(_SETTLING) if association.c_echo().accepted) - 1
         self.threads = self.status("Threads")
         self.memory = self.status("VmRSS")
 
     @contextlib.contextmanager
     def association(self, calling: str) -> Iterator[blocking.BlockingAssociation]:
-        """Open an association as anybody does."""
+        """Open an ordinary association."""
         with blocking.associate(
             "127.0.0.1", self.port, contexts=[VERIFICATION, (CT, EXPLICIT)], ae_title=calling, tls=self._tls
         ) as association:
@@ -172,11 +172,11 @@ class Target:
         return int(number) * (1024 if unit[0] else 1)
 
     def forget_peak(self) -> None:
-        """Let VmHWM, the most memory that the process has had, count from now (proc_pid_clear_refs(5))."""
+        """Reset VmHWM, the process's maximum resident memory (proc_pid_clear_refs(5))."""
         Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
 
     def cpu_seconds(self) -> float:
-        """Tell how much the process has computed so far."""
+        """Return the CPU time of the process."""
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
@@ -185,7 +185,7 @@ class Target:
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))  # noqa: PTH208  # no paths are wanted
 
     def close(self) -> None:
-        """Stop it, and see that it has held its ground."""
+        """Stop the receiver, and check its criteria."""
         grown = self.status("VmRSS") - self.memory
         self.process.send_signal(signal.SIGTERM)
         assert self.process.wait(_PATIENCE) == 0
@@ -198,7 +198,7 @@ class Target:
         assert findings(self.archive) == []
 
     def kill(self) -> None:
-        """End it, whatever it does."""
+        """Kill the receiver in any state."""
         self.process.kill()
         self.log.end()
         # Nothing is read here that the log has not.
@@ -208,7 +208,7 @@ class Target:
 
 @contextlib.contextmanager
 def receiver(root: Path, *options: str | Path, tls: ssl.SSLContext | None = None) -> Iterator[Target]:
-    """Run a receiver, and see that it ends as it should."""
+    """Run a receiver, stop it, and check its criteria."""
     target = Target(root, *options, tls=tls)
     try:
         yield target
@@ -224,7 +224,7 @@ class Attack:
         self.target = target
         self.port = target.port
         self.expected_errors: set[str] = set()
-        """Events of the log that are errors, and meant to come."""
+        """Error events that the test expects in the log."""
         self._number = next(_numbers)
         self._since = 0
         self._uids = (f"2.25.9.{self._number}.{count}" for count in itertools.count(1))
@@ -250,18 +250,18 @@ class Attack:
         if error is None:
             self._check()
 
-    # What a row does.
+    # Actions of a row.
 
     @contextlib.contextmanager
     def connect(self, *, receive_buffer: int | None = None) -> Iterator[ScriptedSCU]:
-        """Connect. At the end of the block others go on, and then the connection is closed."""
+        """Connect. At the end of the block, check that others still store, then close the connection."""
         with self._connected(receive_buffer) as peer:
             yield peer
             self.others_go_on()
 
     @contextlib.contextmanager
     def crowd(self, count: int) -> Iterator[list[ScriptedSCU]]:
-        """Connect so many times, and see only then that others go on."""
+        """Connect `count` times; check only at the end that others still store."""
         with contextlib.ExitStack() as stack:
             yield [stack.enter_context(self._connected()) for _ in range(count)]
             self.others_go_on()
@@ -279,35 +279,35 @@ class Attack:
             yield peer
 
     def uid(self) -> str:
-        """Give a UID that no instance has."""
+        """Return an unused SOP Instance UID."""
         return next(self._uids)
 
     def others_go_on(self) -> None:
-        """Let the other association store an instance."""
+        """Store an instance over the other association."""
         sent = instance(self.uid())
         assert self._other.c_store(sent).status.code == 0
         self.keep(bytes_of(sent))
 
     def keep(self, *data_sets: bytes) -> None:
-        """Say that these have been stored, once for each time that they are given."""
+        """Expect these instances in the archive, once for each mention."""
         self._kept.update(data_sets)
 
-    # What the receiver says.
+    # The receiver's log.
 
     def end_of(self, peer: ScriptedSCU) -> Facts:
-        """Give the log's line of how a connection ended that had said something, once it has come."""
+        """Wait for the log's line about the end of a connection that had sent data, and return it."""
         return self.line(peer, "association_ended")
 
     def line(self, peer: ScriptedSCU, event: str) -> Facts:
-        """Give a connection's first line of an event, once it has come."""
+        """Wait for a connection's first line of an event, and return it."""
         return self.target.log.wait_for(self._since, event=event, **self._peers[peer])
 
     def lines(self, peer: ScriptedSCU) -> list[Facts]:
-        """Give all that has come about a connection so far."""
+        """Return all events of a connection so far."""
         wanted = self._peers[peer].items()
         return [facts for facts in self.target.log.events[self._since :] if wanted <= facts.items()]
 
-    # What is seen to when it is over.
+    # Checks at the end.
 
     def _check(self) -> None:
         target = self.target
@@ -351,17 +351,17 @@ class Attack:
 
 
 def target_is_idle(target: Target, *, but_for: int) -> bool:
-    """Tell whether it has no more files open than when it was idle, but for so many, and nothing half written."""
+    """Check that the receiver has at most `but_for` more files open than when idle, and no partly written file."""
     return target.open_files() - but_for <= target.descriptors and not left_over(target.archive)
 
 
 @dataclass(frozen=True)
 class Sent:
-    """What a `dicomport storescu` has said of its run."""
+    """The output of a `dicomport storescu`."""
 
     code: int
     results: list[Facts] = field(default_factory=list)
-    """One for each file, as `--json` has it."""
+    """One result for each file, as in the output of `--json`."""
     log: list[Facts] = field(default_factory=list)
 
     @property
@@ -374,7 +374,7 @@ class Sent:
 
 
 def sent(port: int, *arguments: str | Path) -> Sent:
-    """Run `dicomport storescu` to its end with options and paths; it must not stumble, whatever its peer does."""
+    """Run `dicomport storescu` to its end with options and paths; the sender must not fail with an exception."""
     done = dicomport("storescu", "--json", "--log-format", "json", "-v", "127.0.0.1", str(port), *arguments)
     log = [event_of(line) for line in done.stderr.splitlines()]
     assert not [facts for facts in log if facts["level"] in _ERRORS or "at" in facts]

@@ -1,4 +1,4 @@
-"""A receiver for each module, and an attack on it for each test; `attacks.py` says what is looked at."""
+"""A receiver for each module, and an attack on it for each test; `attacks.py` lists the checks."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +9,7 @@ from tests.robustness.attacks import Attack, Target, receiver
 
 @pytest.fixture(scope="module")
 def options() -> tuple[str, ...]:
-    """Give the receiver's options, for a module to say something else."""
+    """Return the receiver's options; a module overrides this fixture for other options."""
     return ()
 
 

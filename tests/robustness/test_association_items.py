@@ -1,4 +1,4 @@
-"""Rows A1 to A13: what is wrong with requests for associations, and with their acceptance (PS3.8 9.3, PS3.7 D.3.3)."""
+"""Rows A1 to A13: invalid association requests and acceptances (PS3.8 9.3, PS3.7 D.3.3)."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ ACCEPTED, WRONG_ABSTRACT, WRONG_TRANSFER = 0, 3, 4
 
 @pytest.fixture(scope="module")
 def options() -> tuple[str, ...]:
-    """Let AE titles be names of folders (A5)."""
+    """Use AE titles as names of folders (A5)."""
     return ("--layout", "{calling}/{study}/{series}/{instance}")
 
 
@@ -67,7 +67,7 @@ def request(
     application: bytes = APPLICATION,
     user: bytes = USER,
 ) -> bytes:
-    """Put an A-ASSOCIATE-RQ together, by default with the items given between those that it needs (PS3.8 9.3.2)."""
+    """Build an A-ASSOCIATE-RQ, by default with the items between the required ones (PS3.8 9.3.2)."""
     head = struct.pack(">H2s16s16s32s", version, reserved[:2], called, calling, reserved[2:])
     return pdu(1, head + application + b"".join(items or (ECHO, STORE)) + user)
 
@@ -97,7 +97,7 @@ def is_rejected(attack: Attack, raw: bytes, reason: RejectReason) -> ScriptedSCU
 
 
 def is_aborted(attack: Attack, raw: bytes) -> str:
-    """Send what is no request (PS3.8 Table 9-10, AA-1), and give what the log says."""
+    """Send an invalid request (PS3.8 Table 9-10, AA-1), and return the log's reason."""
     with attack.connect() as peer:
         peer.send(raw)
         assert peer.expect(Abort).reason is AbortReason.SERVICE_USER
@@ -132,7 +132,7 @@ ITEMS: Final = (
 
 
 def with_wrong_lengths(raw: bytes, nested: int) -> Iterator[bytes]:
-    """Give a PDU with the length of each item wrong in turn; contexts begin with so many bytes before their items."""
+    """Yield a PDU with the length of each item wrong in turn; `nested` bytes precede the items of a context."""
     starts, at = [], 74
     while at < len(raw):
         kind, size = struct.unpack_from(">BxH", raw, at)
@@ -264,7 +264,7 @@ def test_a6_so_is_none_at_all(attack: Attack) -> None:
     ["1..2", "letters", "1.2." + "3" * 65, "9" * 60000, ".", "1.2/../3", "%s", "\xff", "1.2.840.10008.5.1.4.1.1.2\r\n"],
 )
 def test_a7_uids_that_are_none_are_answered(attack: Attack, uid: str) -> None:
-    """What is not known to be something else may be a storage class, and any transfer syntax is taken."""
+    """An unknown SOP Class may be a storage class, and any transfer syntax is accepted."""
     odd = [context(5, uid, EXPLICIT), context(7, CT, uid)]
     with accepted(attack, request(ECHO, STORE, *odd)) as (_, reply):
         assert results(reply) == [(1, ACCEPTED), (3, ACCEPTED), (5, ACCEPTED), (7, ACCEPTED)]
@@ -396,7 +396,7 @@ def test_a10_an_item_of_a_wrong_length_ends_it(attack: Attack) -> None:
 
 @pytest.mark.parametrize(("granted", "outstanding"), [(None, 1), (0, 3), (2, 2), (65535, 3)])
 def test_a10_a_sender_keeps_to_the_granted_and_the_proposed_window(granted: int | None, outstanding: int) -> None:
-    """0 is no limit; then its own counts."""
+    """0 is unlimited; then the sender's own limit counts."""
 
     def script(peer: Peer) -> None:
         peer.accept(window=granted)

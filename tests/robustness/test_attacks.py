@@ -1,4 +1,4 @@
-"""The criteria that all rows have in common tell a receiver that has held its ground from one that has not."""
+"""The common criteria of all rows detect a receiver that failed."""
 
 import contextlib
 from collections.abc import Callable
@@ -46,7 +46,7 @@ def test_a_descriptor_that_stays_open_is_seen(target: Target, monkeypatch: pytes
 
 
 def test_memory_that_is_taken_only_for_a_moment_is_seen(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each association has a buffer; when the row is over, all of them are free again."""
+    """Each association has a buffer; at the end of the row all buffers are free again."""
 
     def row(attack: Attack) -> None:
         with contextlib.ExitStack() as stack:
@@ -69,7 +69,7 @@ def test_a_temporary_file_that_stays_is_seen(target: Target, monkeypatch: pytest
 
 
 def test_an_error_in_the_log_is_seen_unless_it_is_expected(target: Target) -> None:
-    """There is a file where a study's folder is to be."""
+    """A file blocks the name of a study's folder."""
     study = target.archive / "1.2.826.7"
 
     def row(attack: Attack) -> None:

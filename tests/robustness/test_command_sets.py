@@ -1,4 +1,4 @@
-"""Rows C1 to C11: what is wrong with command sets, and with the responses to them (PS3.7 6.3, 9 and Annex E)."""
+"""Rows C1 to C11: invalid command sets and invalid responses (PS3.7 6.3, 9 and Annex E)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from dicomport.wire import Abort, AbortReason, CEchoRSP, CStoreRQ, CStoreRSP, Ra
 
 ECHO: Final = 1
 STORE: Final = 3
-"""The context ids of what `Attack.associated` proposes."""
+"""The context ids of the contexts that `Attack.associated` proposes."""
 
 CLASS, FIELD, ID, PRIORITY, TYPE, INSTANCE = 0x0002, 0x0100, 0x0110, 0x0700, 0x0800, 0x1000
 """Elements of a C-STORE-RQ (PS3.7 9.3.1.1)."""
@@ -50,7 +50,7 @@ def element(number_: int, value: bytes, *, length: int | None = None) -> bytes:
 
 
 def changed(uid_: str, changes: dict[int, bytes | None]) -> bytes:
-    """Write a C-STORE-RQ, with some elements changed, or left out where they are None."""
+    """Encode a C-STORE-RQ with changed elements; elements of None are left out."""
     together: dict[int, bytes | None] = {**store_elements(1, uid_), **changes}
     return command_set({name: value for name, value in sorted(together.items()) if value is not None})
 
@@ -61,7 +61,7 @@ def status_of(peer: ScriptedSCU) -> int:
 
 
 def goes_on(attack: Attack, peer: ScriptedSCU) -> None:
-    """See that the association is as good as before."""
+    """Check that the association still works."""
     fresh = attack.uid()
     assert peer.store(fresh, data_set(fresh)).status == 0
     attack.keep(data_set(fresh))
@@ -204,7 +204,7 @@ def other(field: int, *, response: bool = False, data_set_type: bytes = NONE) ->
 
 @pytest.mark.parametrize("field", [0x0010, 0x0020, 0x0021, 0x0100, 0x0110, 0x0120, 0x0130, 0x0140, 0x0150, 0x7777])
 def test_c5_other_requests_are_refused(attack: Attack, field: int) -> None:
-    """C-GET, C-FIND, C-MOVE, all of DIMSE-N, and what is nothing: each on a storage context, with a data set."""
+    """C-GET, C-FIND, C-MOVE, all DIMSE-N and unknown commands: each on a storage context, with a data set."""
     with attack.associated() as peer:
         for data in (None, b"an identifier"):
             kind = NONE if data is None else number(1)
@@ -257,7 +257,7 @@ def test_c6_a_nul_inside_a_uid_is_not_its_end(attack: Attack, inside: str) -> No
 @pytest.mark.parametrize("context", [0, 2, 5, 7, 255])
 @pytest.mark.parametrize("control", [LAST_COMMAND, DATA], ids=["command", "data"])
 def test_c7_a_context_that_was_not_accepted_ends_the_association(attack: Attack, context: int, control: int) -> None:
-    """5 was proposed and refused: it is no storage class."""
+    """Context 5 was proposed and rejected: its SOP Class is not a storage class."""
     with attack.associated(VERIFICATION, CT, "1.2.840.10008.5.1.4.1.2.2.1") as peer:
         assert 5 not in peer.contexts
         peer.send(p_data(pdv(context, control, changed("1.2.3", {}))))
@@ -304,9 +304,9 @@ def test_c8_padding_is_put_up_with(attack: Attack, padding: bytes) -> None:
 
 
 def test_c9_a_hundred_pipelined_stores_are_answered_in_order(attack: Attack) -> None:
-    """Without any window: what is not served yet stays in the sockets, the responses wait in ours.
+    """Without a negotiated window: unread requests stay in the sockets, and the responses wait in the test's socket.
 
-    They come to 26 MB, more than the receiver may take; longer ones would show nothing more.
+    The requests have 26 MB in all, more than the receiver may use; more would prove nothing further.
     """
     uids = [attack.uid() for _ in range(100)]
     with attack.associated() as peer:
@@ -326,7 +326,7 @@ def ct(folder: Path, count: int) -> list[Path]:
 
 
 def test_c10_any_status_is_reported_as_it_came(tmp_path: Path) -> None:
-    """Warnings are accepted, and a code that nobody has defined is a failure."""
+    """Warnings are accepted, and an undefined code is a failure."""
     statuses = [0xB000, 0xB007, 0xA700, 0xC123, 0xFFFF, 0]
 
     def script(peer: Peer) -> None:
@@ -364,7 +364,7 @@ def test_c10_a_response_counts_by_its_message_id_alone(tmp_path: Path) -> None:
 
 
 def test_c10_a_response_after_its_time_is_nobody_s(tmp_path: Path) -> None:
-    """The association is discarded, and the next instance goes over another one."""
+    """The association is aborted, and the next instance is sent over another one."""
 
     def late(peer: Peer) -> None:
         peer.accept()

@@ -1,4 +1,4 @@
-"""Rows P1 to P18: what is wrong with PDUs and their fragments (PS3.8 9.3 and Annex E)."""
+"""Rows P1 to P18: invalid PDUs and fragments (PS3.8 9.3 and Annex E)."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ from dicomport.wire import (
 
 ECHO: Final = 1
 CT: Final = 3
-"""The context ids of what `Attack.associated` proposes."""
+"""The context ids of the contexts that `Attack.associated` proposes."""
 
 NO_RETRY: Final = dicomport.RetryPolicy(retries=0)
 
@@ -110,7 +110,7 @@ def test_p3_a_request_that_is_too_short_is_refused(attack: Attack, length: int) 
 
 
 def test_p3_artim_ends_an_unfinished_request(attack: Attack) -> None:
-    """None of them announces too much; one is silent, the other sends a byte now and then."""
+    """Neither announces too much; one is silent, the other sends a byte occasionally."""
     with attack.connect() as silent, attack.connect() as slow:
         silent.send(pdu(1, length=512 << 10))
         slow.send(pdu(1, length=67))
@@ -146,7 +146,7 @@ def test_p5_nor_is_a_pdv_longer_by_one_than_its_pdu(attack: Attack) -> None:
 
 
 def test_p6_a_p_data_without_any_pdv_is_put_up_with(attack: Attack) -> None:
-    """PS3.8 9.3.5 asks for one at least; that it is missing harms nobody, so no association ends for it."""
+    """PS3.8 9.3.5 requires at least one; a missing one does no harm, so the association stays open."""
     with attack.associated() as peer:
         peer.send(pdu(4) * 3)
         assert peer.echo().status == 0
@@ -232,7 +232,7 @@ def test_p10_fragments_of_odd_length_are_put_up_with(attack: Attack) -> None:
 
 @pytest.mark.parametrize("maximum_length", [65535, 117])
 def test_p10_and_never_sent(tmp_path: Path, maximum_length: int) -> None:
-    """Whatever odd length the peer announces (PS3.8 E.1)."""
+    """For any odd length that the peer announces (PS3.8 E.1)."""
 
     def script(peer: Peer) -> None:
         peer.accept(maximum_length=maximum_length)

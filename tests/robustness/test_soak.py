@@ -30,18 +30,18 @@ from dicomport.wire import Abort, AssociateRJ, CStoreRSP, encode
 
 TIMES: Final = int(os.environ.get("DICOMPORT_SOAK", "50"))
 IN_ONE_GO: Final = 500
-"""After so many it is looked at what they left."""
+"""Associations between two checks for leaks."""
 IN_PROCESS: Final = 5000
 """More of them show nothing new where it is tasks and objects that are counted."""
 MAX_GROWTH: Final = 5_000_000
-"""By how much the memory may grow, bytes, however many there are."""
+"""Limit for the growth of the memory for any number of associations, bytes."""
 
 MAX_AT_WORK: Final = 50 << 20
-"""What a hundred senders take at the same time, and more, bytes."""
+"""Memory limit for a hundred simultaneous senders, with a margin, bytes."""
 
 SENDERS: Final = (27, 100) if TIMES >= 2000 else (27,)
 INSTANCES: Final = 8
-"""From each sender, unless it breaks off."""
+"""Instances from each sender that does not disconnect."""
 
 
 def released(peer: ScriptedSCU) -> None:
@@ -85,7 +85,7 @@ ENDS: Final[dict[str, Callable[[ScriptedSCU], None]]] = {
         *(closed_without_a_word, closed_after_three_bytes, reset_in_a_data_set),
     )
 }
-"""One association, or what might have become one, from beginning to end."""
+"""One association, or an attempt at one, from beginning to end."""
 
 
 def repeat(port: int, end: Callable[[ScriptedSCU], None], times: int) -> None:
@@ -111,7 +111,7 @@ def test_s1_associations_by_the_thousand_leave_nothing(target: Target, name: str
 
 
 def alive() -> Counter[str]:
-    """Count what stands for an association."""
+    """Count the objects that represent associations."""
     kinds = (Association, Connection, Stream, AcceptorAssociation, StoreService)
     return Counter(type(each).__name__ for each in gc.get_objects() if isinstance(each, kinds))
 
@@ -119,7 +119,7 @@ def alive() -> Counter[str]:
 def test_s1_tasks_threads_and_objects_are_what_they_were() -> None:
     async def soak() -> None:
         async with StorageSCP(lambda _: Status(0), port=0) as scp:
-            # What is made once and kept is there after one of each.
+            # After one association of each kind all permanent objects exist.
             for end in ENDS.values():
                 await asyncio.to_thread(repeat, scp.port, end, 1)
             before = await settled(scp.port, await counted(scp.port))
@@ -130,7 +130,7 @@ def test_s1_tasks_threads_and_objects_are_what_they_were() -> None:
 
     async def counted(port: int) -> tuple[int, int, Counter[str]]:
         await asyncio.to_thread(repeat, port, released, 1)
-        # Those of pools come as they are needed, up to the pool's bound, and stay.
+        # Pools create their threads as needed, up to the pool's bound, and keep them.
         threads = [thread for thread in threading.enumerate() if not re.search(r"_\d+$", thread.name)]
         return len(asyncio.all_tasks()), len(threads), alive()
 
@@ -143,7 +143,7 @@ def test_s1_tasks_threads_and_objects_are_what_they_were() -> None:
         return found
 
     def no_more(found: tuple[int, int, Counter[str]], wanted: tuple[int, int, Counter[str]]) -> bool:
-        # Fewer there may be: what other tests in this process have left may be swept at any time.
+        # The count may shrink: leftovers of other tests in this process may be collected at any time.
         return found[0] <= wanted[0] and found[1] <= wanted[1] and found[2] <= wanted[2]
 
     asyncio.run(soak())

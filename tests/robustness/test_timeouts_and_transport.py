@@ -1,4 +1,4 @@
-"""Rows T1 to T10: peers that say nothing, too little or nothing more, and connections that end (PS3.8 9.1.5, 9.2)."""
+"""Rows T1 to T10: silent, slow and stalled peers, and connections that end (PS3.8 9.1.5, 9.2)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from dicomport.testing import GoneError, Peer, ScriptedSCP, ScriptedSCU, accepta
 from dicomport.wire import Abort, AssociateRJ, AssociateRQ, CStoreRQ, CStoreRSP, RejectReason, ReleaseRQ, encode
 
 CT: Final = 3
-"""The context id of CT images in what `Attack.associated` proposes."""
+"""The context id of CT images in the proposal of `Attack.associated`."""
 
 HALF_OPEN: Final = 20
 ASSOCIATIONS: Final = 8
@@ -52,7 +52,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Files:
 
 @pytest.fixture(scope="module")
 def tls_target(tmp_path_factory: pytest.TempPathFactory, authority: Files) -> Iterator[Target]:
-    """Run a receiver that lets in those with a certificate of the authority's."""
+    """Run a receiver that accepts peers with a certificate of the authority."""
     server, modality = authority.issue("127.0.0.1"), authority.issue("modality.example")
     client = ssl.create_default_context(cafile=authority.authority)
     client.load_cert_chain(modality.certificate, modality.key)
@@ -79,7 +79,7 @@ def a_newcomer_stores(attack: Attack) -> None:
 
 
 def is_cut_off(peer: ScriptedSCU) -> bool:
-    """Tell whether the connection ends, in whatever way, without a word."""
+    """Return whether the connection ends, in any way, without further bytes."""
     try:
         return peer.socket.recv(1) == b""
     except ConnectionResetError:
@@ -116,7 +116,7 @@ def test_t3_tls_to_a_port_without_tls_is_aborted(attack: Attack) -> None:
 
 
 def hello_of_tls_1_0() -> bytes:
-    """Write a ClientHello that knows of nothing newer (RFC 2246 7.4.1.2), and has one suite."""
+    """Encode a ClientHello of TLS 1.0 with one cipher suite (RFC 2246 7.4.1.2)."""
     body = b"\3\1" + bytes(32) + bytes.fromhex("00 0002 002F 01 00")
     handshake = b"\1" + struct.pack(">L", len(body))[1:] + body
     return b"\x16\3\1" + struct.pack(">H", len(handshake)) + handshake
@@ -149,7 +149,7 @@ def test_t3_a_certificate_that_will_not_do_is_named(
         identity = issuer.issue("elsewhere.example", not_after=LONG_AGO if issuer is authority else None)
         client.load_cert_chain(identity.certificate, identity.key)
     with tls_attack.connect() as peer:
-        # In TLS 1.3 the client takes itself for connected before its certificate is looked at.
+        # In TLS 1.3 the client's handshake ends before the server has checked the client's certificate.
         with (
             contextlib.suppress(ssl.SSLError, ConnectionError),
             client.wrap_socket(peer.socket, server_hostname="127.0.0.1") as tls,
@@ -183,7 +183,7 @@ def test_t4_when_those_who_filled_it_leave_there_is_room_at_once(attack: Attack)
 
 
 def test_t5_a_trickling_sender_is_cut_off_and_a_slow_one_is_not(attack: Attack) -> None:
-    """Both for longer than a window: one by a byte now and then, the other by more than is asked for."""
+    """Both send for longer than a window: one a byte occasionally, the other more than the minimum rate."""
     uid = attack.uid()
     data = data_set(uid, bytes(40_000))
     with attack.associated() as trickling, attack.associated() as slow:
@@ -223,7 +223,7 @@ def test_t6_a_sender_does_not_wait_for_ever_for_a_peer_that_stops_reading(tmp_pa
 
 @contextlib.contextmanager
 def black_hole() -> Iterator[int]:
-    """Give a port whose listener takes no more connections until somebody accepts those that wait."""
+    """Yield a port with a full backlog: no more connections until the waiting ones are accepted."""
     with contextlib.ExitStack() as stack:
         listening = stack.enter_context(socket.socket())
         listening.bind(("127.0.0.1", 0))
@@ -254,7 +254,7 @@ def test_t7_or_that_nobody_listens_for(tmp_path: Path) -> None:
 
 
 def silent(peer: Peer) -> None:
-    """Take the request, and answer only when it is too late."""
+    """Read the request, and answer only after the timeout."""
     request = peer.expect(AssociateRQ)
     peer.expect(Abort)
     with contextlib.suppress(GoneError):
@@ -350,7 +350,7 @@ def test_t9_a_clock_that_jumps_by_hours_expires_no_timer_and_holds_up_none(
                 attack.keep(data_set(uid))
                 peer.release()
             stamps = [dt.datetime.fromisoformat(facts["timestamp"]) for facts in target.log.events]
-    # It did jump: the log's lines say so.
+    # The clock did jump: the log's timestamps show it.
     assert max(stamps) - min(stamps) > dt.timedelta(hours=1)
 
 

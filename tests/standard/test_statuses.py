@@ -71,7 +71,7 @@ def test_text(code: int, text: str) -> None:
 
 
 def rule(code: int) -> Category:
-    """Sort a code as PS3.7 Annex C does, typed anew."""
+    """Classify a code by PS3.7 Annex C, typed independently."""
     exact = {0x0000: Category.SUCCESS, 0xFE00: Category.CANCEL, 0xFF00: Category.PENDING, 0xFF01: Category.PENDING}
     if code in {0x0001, 0x0107, 0x0116} or code >> 12 == 0xB:
         return W

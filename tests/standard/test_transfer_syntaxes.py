@@ -15,7 +15,7 @@ from dicomport.standard import (
     transfer_syntaxes,
 )
 
-# Where pydicom says "encapsulated" for want of a better answer, and the reason why these are not.
+# Syntaxes that pydicom calls "encapsulated" by default, and the reason why they are not.
 NOT_ENCAPSULATED = {
     "1.2.840.10008.1.2.4.94": "a URL instead of pixel data",
     "1.2.840.10008.1.2.4.95": "a URL instead of pixel data",
