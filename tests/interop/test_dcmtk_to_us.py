@@ -76,8 +76,8 @@ def syntaxes(copies: Copies) -> set[str]:
 def test_storescu_delivers_in_every_syntax(
     dcmtk: DCMTK, storescp: StartStoreSCP, option: str, contexts: tuple[str, ...]
 ) -> None:
-    # In a context of several syntaxes the acceptor chooses: we choose the requestor's first, storescp the one that
-    # its option prefers.
+    # In a context of several syntaxes the acceptor chooses: we choose the requestor's first, storescp the syntax
+    # that its option prefers.
     reference = storescp("+B", "+xb" if option == "-xb" else "+xa")
     command = ("storescu", "-nh", option, *contexts)
     recorder = Recorder()
@@ -89,7 +89,7 @@ def test_storescu_delivers_in_every_syntax(
 
 
 def test_storescu_proposes_all_it_knows(dcmtk: DCMTK, storescp: StartStoreSCP) -> None:
-    """By default it proposes 128 contexts, the maximum."""
+    """It proposes 128 contexts by default, the maximum."""
     reference = storescp("+B", "+xa")
     recorder = Recorder()
     with StorageSCP(recorder, port=0).in_thread() as scp:

@@ -118,7 +118,7 @@ class Gate(threading.Event):
 
 @contextlib.contextmanager
 def undisturbed(association: Association) -> Iterator[None]:
-    """Hold the reactor while a response is awaited.
+    """Stop the reactor while a response is awaited.
 
     pynetdicom tries to do so itself, but sometimes its reactor is still running, consumes the response
     ("Received unexpected C-STORE service message"), and the waiting call times out.
@@ -360,7 +360,7 @@ def serving(
     try:
         yield server.server_address[1]
     finally:
-        # An association that only waits for the close of its connection must not be aborted: it would raise in its thread.
+        # An association that waits for the end of its connection must not be aborted: it would raise in its thread.
         for association in entity.active_associations:
             association.join(SOON)
         entity.shutdown()

@@ -153,7 +153,7 @@ def test_echo(storescp: StartStoreSCP, contexts: list[dicomport.scu.ContextLike]
 
 
 def test_instances_dcmtk_rejects_are_named(storescp: StartStoreSCP) -> None:
-    """By default storescp accepts uncompressed instances only: the others fail with a reason and are not converted."""
+    """The default storescp accepts uncompressed instances only: the others fail with a reason, without conversion."""
     peer = storescp("+B")
     report = dicomport.blocking.send(paths(sendable()), HOST, peer.port)
     assert {result.transfer_syntax_uid for result in report.accepted} == UNCOMPRESSED

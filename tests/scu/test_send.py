@@ -661,7 +661,7 @@ def test_a_cancelled_send_leaves_no_association_behind() -> None:
 
 
 def test_an_acceptance_may_come_together_with_what_follows_it() -> None:
-    """A request of the peer's right behind its acceptance is refused, requests, and the instance goes."""
+    """A request of the peer directly after its acceptance is refused, and the instance is sent."""
 
     def script(peer: Peer) -> None:
         request = peer.expect(AssociateRQ)
