@@ -20,9 +20,9 @@ from dicomport import scu
 from dicomport.core import NegotiationResult
 from dicomport.net import Address, BlockingConnection, Steps, Timeouts, connect_blocking
 from dicomport.scu.inputs.instance import instance_of
+from dicomport.scu.requestor import StoreOptions
 from dicomport.scu.sending.send import SendOptions
 from dicomport.standard import Status
-from dicomport.wire import Priority
 
 if TYPE_CHECKING:
     import pydicom
@@ -52,21 +52,10 @@ class BlockingAssociation:
         return self._requestor.open
 
     def c_store(
-        self,
-        what: str | Path | pydicom.Dataset | scu.Instance,
-        *,
-        priority: Priority = Priority.MEDIUM,
-        move_originator_ae_title: str = "",
-        move_originator_message_id: int | None = None,
+        self, what: str | Path | pydicom.Dataset | scu.Instance, **options: Unpack[StoreOptions]
     ) -> scu.StoreResponse:
         """Send one instance and wait for the response, as `ClientAssociation.c_store` does."""
-        steps = self._requestor.store(
-            instance_of(what),
-            priority=priority,
-            move_originator_ae_title=move_originator_ae_title,
-            move_originator_message_id=move_originator_message_id,
-        )
-        return self._run(steps)
+        return self._run(self._requestor.store(instance_of(what), **options))
 
     def c_echo(self) -> Status:
         """Verify that the peer answers (PS3.4 Annex A). Raises `NoContextError` and `AssociationError`."""

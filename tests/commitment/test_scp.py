@@ -506,7 +506,7 @@ def left(folder: Path, *transactions: Transaction) -> None:
     """Leave transactions behind, as a process does that was killed."""
     kept = Transactions(folder)
     for transaction in transactions:
-        kept.keep(transaction)
+        kept.add(transaction)
     kept.close()
 
 

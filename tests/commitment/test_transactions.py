@@ -33,7 +33,7 @@ from dicomport.wire.commitment import SOPReference
 
 transactions = Transactions(Path(sys.argv[1]))
 for number in range(3):
-    transactions.keep(Transaction(uid=f"1.2.{number}", ae_title="A", references=(), requested=1.0, duplicate=False))
+    transactions.add(Transaction(uid=f"1.2.{number}", ae_title="A", references=(), requested=1.0, duplicate=False))
 print("kept", flush=True)
 sys.stdin.read()
 """
@@ -68,7 +68,7 @@ def test_what_is_no_transaction_is_told(text: str) -> None:
 
 def test_they_are_kept_and_removed(tmp_path: Path) -> None:
     transactions = Transactions(tmp_path / "commitments")
-    paths = [transactions.keep(one) for one in (ONE, OTHER)]
+    paths = [transactions.add(one) for one in (ONE, OTHER)]
     assert kept(transactions) == [ONE, OTHER]
     transactions.remove(paths[0])
     transactions.remove(paths[0])
@@ -79,7 +79,7 @@ def test_they_are_kept_and_removed(tmp_path: Path) -> None:
 def test_what_is_left_goes_over_to_the_next(tmp_path: Path) -> None:
     first = Transactions(tmp_path)
     for one in (ONE, OTHER):
-        first.keep(one)
+        first.add(one)
     first.close()
     second = Transactions(tmp_path)
     assert kept(second) == [ONE, OTHER]
@@ -89,15 +89,15 @@ def test_what_is_left_goes_over_to_the_next(tmp_path: Path) -> None:
 
 def test_nothing_stays_where_nothing_is_left(tmp_path: Path) -> None:
     transactions = Transactions(tmp_path)
-    transactions.remove(transactions.keep(ONE))
+    transactions.remove(transactions.add(ONE))
     transactions.close()
     assert [path.name for path in tmp_path.iterdir()] == ["lock"]
 
 
 def test_a_process_that_lives_keeps_its_own(tmp_path: Path) -> None:
     first, second = Transactions(tmp_path), Transactions(tmp_path)
-    first.keep(ONE)
-    second.keep(OTHER)
+    first.add(ONE)
+    second.add(OTHER)
     third = Transactions(tmp_path)
     assert (kept(first), kept(second), kept(third)) == ([ONE], [OTHER], [])
     second.close()
@@ -117,7 +117,7 @@ def test_they_outlive_a_kill(tmp_path: Path) -> None:
 
 def test_half_a_file_is_nobodys(tmp_path: Path) -> None:
     transactions = Transactions(tmp_path)
-    path = transactions.keep(ONE)
+    path = transactions.add(ONE)
     (path.parent / "half.part").write_text(ONE.to_json()[:50])
     transactions.close()
     after = Transactions(tmp_path)
@@ -128,7 +128,7 @@ def test_half_a_file_is_nobodys(tmp_path: Path) -> None:
 def test_it_is_on_the_disk_before_it_is_visible(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     transactions = Transactions(tmp_path)
     disk = Disk(tmp_path, monkeypatch)
-    path = transactions.keep(ONE)
+    path = transactions.add(ONE)
     folder = path.parent.name
     calls = [call for call in disk.calls if call[0] in ("fsync", "replace")]
     assert calls == [("fsync", f"{folder}/{path.stem}.part"), ("replace", f"{folder}/{path.name}"), ("fsync", folder)]
@@ -143,15 +143,15 @@ def test_one_that_could_not_be_kept_is_not_there(
     tmp_path: Path, fault: Fault, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     transactions = Transactions(tmp_path)
-    transactions.keep(OTHER)
+    transactions.add(OTHER)
     disk = Disk(tmp_path, monkeypatch)
     disk.fail(fault)
     with pytest.raises(OSError, match=reason):
-        transactions.keep(ONE)
+        transactions.add(ONE)
     assert kept(transactions) == [OTHER]
     assert [name for name in disk.visible() if name.endswith(".part")] == []
     disk.recover()
-    transactions.keep(ONE)
+    transactions.add(ONE)
     assert kept(transactions) == [OTHER, ONE]
 
 
@@ -160,12 +160,12 @@ def test_one_whose_folder_could_not_be_synced_is_not_there(tmp_path: Path, monke
     disk = Disk(tmp_path, monkeypatch)
     disk.fail(Fault("fsync", errno.EIO, spared=1))
     with pytest.raises(OSError, match="Input/output error"):
-        transactions.keep(ONE)
+        transactions.add(ONE)
     assert kept(transactions) == []
 
 
 def test_it_says_what_is_in_it(tmp_path: Path) -> None:
-    path = Transactions(tmp_path).keep(ONE)
+    path = Transactions(tmp_path).add(ONE)
     assert json.loads(path.read_text()) == {
         "transaction_uid": "1.2.3",
         "ae_title": "MODALITY",

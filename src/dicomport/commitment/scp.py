@@ -53,7 +53,7 @@ __all__ = ["CommitmentSCP", "Integrity"]
 
 _RETRY_FOR: Final = 7 * 86400.0
 
-_NO_ROOM: Final = frozenset((errno.ENOSPC, errno.EDQUOT))
+_DISK_FULL: Final = frozenset((errno.ENOSPC, errno.EDQUOT))
 
 log = get_logger("commitment")
 
@@ -147,7 +147,7 @@ class CommitmentSCP:
             except (OSError, ValueError) as error:
                 log.warning("transaction_unreadable", path=str(path), reason=type(error).__name__)
             else:
-                self._begin(_pending(path, transaction))
+                self._start(_pending(path, transaction))
 
     async def stop(self) -> None:
         """Leave requests without a report on the disk; wait for the response to a report that is being sent."""
@@ -182,7 +182,7 @@ class CommitmentSCP:
         return await self._accept(request, dataclasses.replace(operation, data=b""))
 
     async def _accept(self, request: CommitmentRequest, operation: NormalizedOperation) -> Status:
-        await self._forget_expired()
+        await self._remove_expired()
         ae_title = operation.association.calling_ae_title
         known = next(
             (one for one in self._pending.values() if (one.uid, one.ae_title) == (request.transaction_uid, ae_title)),
@@ -191,7 +191,7 @@ class CommitmentSCP:
         if known is not None and (await self._read(known)).references == request.references:
             # The requestor has not received the response, or now awaits the report on another association.
             known.operation = operation
-            self._begin(known)
+            self._start(known)
             return SUCCESS
         references = sum(one.size for one in self._pending.values()) + len(request.references)
         if len(self._pending) >= self._limits.pending_commitments or references > self._limits.pending_references:
@@ -204,17 +204,17 @@ class CommitmentSCP:
             duplicate=known is not None,
         )
         try:
-            path = await asyncio.to_thread(self._transactions.keep, transaction)
+            path = await asyncio.to_thread(self._transactions.add, transaction)
         except OSError as error:
             log.warning("transaction_not_stored", reason=reason_of(error))
-            return RESOURCE_LIMITATION if error.errno in _NO_ROOM else PROCESSING_FAILURE
+            return RESOURCE_LIMITATION if error.errno in _DISK_FULL else PROCESSING_FAILURE
         pending = _pending(path, transaction)
         pending.operation = operation
         pending.log.info("commitment_requested")
-        self._begin(pending)
+        self._start(pending)
         return SUCCESS
 
-    def _begin(self, pending: _Pending) -> None:
+    def _start(self, pending: _Pending) -> None:
         """Start the task of a transaction; if it has one, restart it."""
         self._pending[pending.path] = pending
         if pending.task is not None:
@@ -243,12 +243,12 @@ class CommitmentSCP:
         except StoppedError:
             return
         except TimeoutError:
-            await self._give_up(pending)
+            await self._expire(pending)
             return
         if status is None:
             pending.log.warning("report_not_sent", reason="the association has ended, and the AE title has no address")
         else:
-            await self._forget(pending)
+            await self._remove(pending)
 
     async def _look_up(self, pending: _Pending) -> dict[int, Status]:
         transaction = await self._read(pending)
@@ -303,19 +303,19 @@ class CommitmentSCP:
     async def _read(self, pending: _Pending) -> Transaction:
         return await asyncio.to_thread(self._transactions.read, pending.path)
 
-    async def _forget(self, pending: _Pending) -> None:
+    async def _remove(self, pending: _Pending) -> None:
         self._pending.pop(pending.path, None)
         await asyncio.to_thread(self._transactions.remove, pending.path)
 
-    async def _forget_expired(self) -> None:
+    async def _remove_expired(self) -> None:
         """Remove expired transactions whose task has ended because there was no way to the requestor."""
         for pending in list(self._pending.values()):
             if pending.task is not None and pending.task.done() and pending.requested + self._retry_for < time.time():
-                await self._give_up(pending)
+                await self._expire(pending)
 
-    async def _give_up(self, pending: _Pending) -> None:
+    async def _expire(self, pending: _Pending) -> None:
         pending.log.error("report_expired")
-        await self._forget(pending)
+        await self._remove(pending)
 
 
 def _pending(path: Path, transaction: Transaction) -> _Pending:

@@ -20,20 +20,20 @@ _SUFFIX: Final = ".json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transaction:
-    """A request for storage commitment, and who made it."""
+    """A request for storage commitment, and its requestor."""
 
     uid: str
     """Transaction UID."""
     ae_title: str
-    """The requestor's."""
+    """AE title of the requestor."""
     references: tuple[SOPReference, ...]
     requested: float
-    """When it was accepted, seconds since 1970."""
+    """Time of the request, seconds since 1970."""
     duplicate: bool
-    """Whether its UID was in use for another one."""
+    """Whether another pending request had the same UID."""
 
     def to_json(self) -> str:
-        """Write it as text."""
+        """Encode the transaction."""
         references = [(reference.sop_class_uid, reference.sop_instance_uid) for reference in self.references]
         return json.dumps(
             {
@@ -47,7 +47,7 @@ class Transaction:
 
     @classmethod
     def from_json(cls, text: str) -> Transaction:
-        """Read it. Raises `ValueError` for what is none."""
+        """Decode a transaction. Raises `ValueError` if the text is not valid."""
         try:
             values = json.loads(text)
             return cls(
@@ -58,7 +58,7 @@ class Transaction:
                 duplicate=bool(values["duplicate"]),
             )
         except (KeyError, TypeError) as error:
-            raise ValueError(f"no transaction: {error}") from error
+            raise ValueError(f"not a valid transaction: {error}") from error
 
 
 class Transactions:
@@ -83,8 +83,8 @@ class Transactions:
         """List the files of all transactions, the oldest first."""
         return sorted(self._folder.glob(f"*{_SUFFIX}"), key=lambda path: path.stat().st_mtime_ns)
 
-    def keep(self, transaction: Transaction) -> Path:
-        """Write a transaction to the disk, and give its file."""
+    def add(self, transaction: Transaction) -> Path:
+        """Write a transaction durably, and return its file."""
         path = self._folder / f"{uuid.uuid4()}{_SUFFIX}"
         temporary = path.with_suffix(TEMPORARY_SUFFIX)
         try:
@@ -101,11 +101,11 @@ class Transactions:
         return path
 
     def read(self, path: Path) -> Transaction:
-        """Read a transaction. Raises `ValueError` where the file holds none."""
+        """Read a transaction. Raises `ValueError` if the file is not valid."""
         return Transaction.from_json(path.read_text(encoding="utf-8"))
 
     def remove(self, path: Path) -> None:
-        """Forget a transaction."""
+        """Remove a transaction."""
         path.unlink(missing_ok=True)
 
     def close(self) -> None:

@@ -12,10 +12,10 @@ from dicomport.core import AcceptedContext, NegotiationResult
 from dicomport.net import Address, Connection, Steps, Timeouts, connect
 from dicomport.scu.contexts import ContextLike, NegotiationItems, association_request
 from dicomport.scu.inputs.instance import Instance, instance_of
-from dicomport.scu.requestor import StorageRequestor
+from dicomport.scu.requestor import StorageRequestor, StoreOptions
 from dicomport.scu.results import StoreResponse, Timing
 from dicomport.standard import Status
-from dicomport.wire import AssociateRQ, Priority
+from dicomport.wire import AssociateRQ
 
 if TYPE_CHECKING:
     import pydicom
@@ -35,26 +35,16 @@ class ClientAssociation:
         """Result of the negotiation: each presentation context with the reason, the peer's maximum length, and more."""
 
     async def c_store(
-        self,
-        what: str | Path | pydicom.Dataset | Instance,
-        *,
-        priority: Priority = Priority.MEDIUM,
-        move_originator_ae_title: str = "",
-        move_originator_message_id: int | None = None,
+        self, what: str | Path | pydicom.Dataset | Instance, **options: Unpack[StoreOptions]
     ) -> StoreResponse:
         """Send one instance, a file's bytes as they are on disk, and wait for the response (PS3.4 Annex B).
 
-        A data set is encoded in the transfer syntax that its file meta names. Nothing is converted. Raises
+        A data set is encoded in the transfer syntax that its file meta names. Nothing is converted. The keyword
+        arguments are `priority`, `move_originator_ae_title` and `move_originator_message_id`. Raises
         `NotSendableError` and `NoContextError`, after which the association stays open, `AssociationError`, after which
         it has ended, and `OSError` if the file can't be read.
         """
-        steps = self._requestor.store(
-            instance_of(what),
-            priority=priority,
-            move_originator_ae_title=move_originator_ae_title,
-            move_originator_message_id=move_originator_message_id,
-        )
-        return await self._run(steps)
+        return await self._run(self._requestor.store(instance_of(what), **options))
 
     @property
     def open(self) -> bool:
@@ -88,12 +78,12 @@ class ClientAssociation:
         """Read the beginning of the instance that is submitted next."""
         self._requestor.read_ahead(instance)
 
-    async def submit(self, instance: Instance, *, priority: Priority = Priority.MEDIUM) -> int:
+    async def submit(self, instance: Instance, **options: Unpack[StoreOptions]) -> int:
         """Send one instance and return the message id of the response, without waiting for it.
 
         At most `window` instances may be outstanding. Raises the same errors as `c_store`.
         """
-        return await self._run(self._requestor.submit(instance, priority=priority))
+        return await self._run(self._requestor.submit(instance, **options))
 
     async def next_response(self) -> tuple[int, Status]:
         """Wait for the response to any submitted instance; return its message id and status."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, TypedDict, Unpack
 
 from dicomport.core import AcceptedContext, NegotiationResult
 from dicomport.dimse import NoContextError, Requestor
@@ -26,13 +26,21 @@ from dicomport.scu.results import StoreResponse, Timing
 from dicomport.standard import VERIFICATION, Status, describe
 from dicomport.wire import AssociateRQ, CEchoRQ, CStoreRQ, FileMetaError, Priority
 
-__all__ = ["StorageRequestor"]
+__all__ = ["StorageRequestor", "StoreOptions"]
 
 _CHUNK_BYTES: Final = 1 << 20
 """Number of bytes that are read of an instance and passed to the socket at a time."""
 
 _MAX_CHUNK_PDUS: Final = 2048
 """Maximum number of P-DATA-TFs in a chunk: each one needs memory, and a peer may request tiny ones."""
+
+
+class StoreOptions(TypedDict, total=False):
+    """The optional fields of a C-STORE request (PS3.7 9.1.1.1)."""
+
+    priority: Priority
+    move_originator_ae_title: str
+    move_originator_message_id: int | None
 
 
 class StorageRequestor(Requestor):
@@ -75,32 +83,13 @@ class StorageRequestor(Requestor):
         request = CEchoRQ(message_id=self.exchange.next_message_id(), affected_sop_class_uid=VERIFICATION)
         return (yield from self.request(context, request))
 
-    def store(
-        self,
-        instance: Instance,
-        *,
-        priority: Priority = Priority.MEDIUM,
-        move_originator_ae_title: str = "",
-        move_originator_message_id: int | None = None,
-    ) -> Steps[StoreResponse]:
+    def store(self, instance: Instance, **options: Unpack[StoreOptions]) -> Steps[StoreResponse]:
         """Send one instance, its bytes unchanged, and wait for the response. Raises the same errors as `submit`."""
-        yield from self.submit(
-            instance,
-            priority=priority,
-            move_originator_ae_title=move_originator_ae_title,
-            move_originator_message_id=move_originator_message_id,
-        )
+        yield from self.submit(instance, **options)
         _, status = yield from self.next_response()
         return StoreResponse(instance.sop_instance_uid, status)
 
-    def submit(
-        self,
-        instance: Instance,
-        *,
-        priority: Priority = Priority.MEDIUM,
-        move_originator_ae_title: str = "",
-        move_originator_message_id: int | None = None,
-    ) -> Steps[int]:
+    def submit(self, instance: Instance, **options: Unpack[StoreOptions]) -> Steps[int]:
         """Send one instance, its bytes unchanged, and return the message id of the response (PS3.7 9.1.1).
 
         Raises `NoContextError` if the peer does not accept the SOP Class in this transfer syntax, `NotSendableError`
@@ -115,9 +104,7 @@ class StorageRequestor(Requestor):
             message_id=self.exchange.next_message_id(),
             affected_sop_class_uid=instance.sop_class_uid,
             affected_sop_instance_uid=instance.sop_instance_uid,
-            priority=priority,
-            move_originator_ae_title=move_originator_ae_title,
-            move_originator_message_id=move_originator_message_id,
+            **options,
         )
         self.core.send_command(context.context_id, request)
         try:
