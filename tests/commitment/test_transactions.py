@@ -62,7 +62,7 @@ def test_any_transaction_is_read_as_it_was_written(transaction: Transaction) -> 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", "null", "7", '{"references": 5}', ONE.to_json()[:-9]])
 def test_what_is_no_transaction_is_told(text: str) -> None:
-    with pytest.raises(ValueError, match=r"no transaction|Expecting|Unterminated|delimiter"):
+    with pytest.raises(ValueError, match=r"not a valid transaction|Expecting|Unterminated|delimiter"):
         Transaction.from_json(text)
 
 

@@ -163,6 +163,25 @@ def test_a_c_store_of_the_peer_s_is_refused_with_its_data_set_passed_over(api: A
 
 
 @with_both
+def test_the_data_set_of_a_response_is_skipped(api: Api) -> None:
+    """PS3.7 9.3.5.2 allows none; the association stays usable."""
+
+    def script(peer: Peer) -> None:
+        peer.accept()
+        for _ in range(2):
+            message = peer.expect(CEchoRQ)
+            peer.send(encode_message(1, replace(response(message.command), has_data_set=True), pattern(5000)))
+        peer.serve()
+
+    async def scenario(port: int) -> None:
+        async with api.associate(HOST, port, contexts=CONTEXTS) as association:
+            assert [(await association.c_echo()).code for _ in range(2)] == [0, 0]
+
+    with scripted(script) as scp:
+        api.run(scenario(scp.port))
+
+
+@with_both
 def test_a_c_echo_of_the_peer_s_is_refused_too(api: Api) -> None:
     command = CEchoRQ(message_id=9, affected_sop_class_uid=VERIFICATION)
 
