@@ -4,34 +4,13 @@ The package imports no socket, file or clock. Decoding raises only `ProtocolErro
 of storage commitment are in `commitment`, which a plain sender does not import, to start faster.
 """
 
+from dicomport.wire import commands, errors, filemeta, pdus
 from dicomport.wire.command_sets import CommandError, Element, RawCommand
-from dicomport.wire.commands import (
-    CCancelRQ,
-    CEchoRQ,
-    CEchoRSP,
-    Command,
-    CStoreRQ,
-    CStoreRSP,
-    NActionRQ,
-    NActionRSP,
-    NEventReportRQ,
-    NEventReportRSP,
-    Priority,
-    Response,
-    decode_command,
-    encode_command,
-)
+from dicomport.wire.commands import *
 from dicomport.wire.cursor import Buffer
 from dicomport.wire.deviations import Deviation
-from dicomport.wire.errors import AbortReason, EncodeError, LimitExceededError, ProtocolError, strip_traceback
-from dicomport.wire.filemeta import (
-    FileMeta,
-    FileMetaError,
-    NotPart10Error,
-    TruncatedFileMetaError,
-    decode_file_meta,
-    encode_file_meta,
-)
+from dicomport.wire.errors import *
+from dicomport.wire.filemeta import *
 from dicomport.wire.items import (
     APPLICATION_CONTEXT,
     AsynchronousOperationsWindow,
@@ -47,89 +26,33 @@ from dicomport.wire.items import (
     UserInformation,
 )
 from dicomport.wire.limits import DEFAULT_PROTOCOL_LIMITS, ProtocolLimits
-from dicomport.wire.pdus import (
-    COMMAND,
-    LAST,
-    P_DATA_HEADERS,
-    PDU_HEADER,
-    PDV_HEADER,
-    Abort,
-    AssociateAC,
-    AssociateRJ,
-    AssociateRQ,
-    PDataTF,
-    Pdu,
-    PresentationDataValue,
-    RejectReason,
-    ReleaseRP,
-    ReleaseRQ,
-    decode,
-    encode,
-)
+from dicomport.wire.pdus import *
 from dicomport.wire.protocol_guess import FOREIGN_BYTES, guess_protocol
 
 __all__ = [
     "APPLICATION_CONTEXT",
-    "COMMAND",
     "DEFAULT_PROTOCOL_LIMITS",
     "FOREIGN_BYTES",
-    "LAST",
-    "PDU_HEADER",
-    "PDV_HEADER",
-    "P_DATA_HEADERS",
-    "Abort",
-    "AbortReason",
-    "AssociateAC",
-    "AssociateRJ",
-    "AssociateRQ",
     "AsynchronousOperationsWindow",
     "Buffer",
-    "CCancelRQ",
-    "CEchoRQ",
-    "CEchoRSP",
-    "CStoreRQ",
-    "CStoreRSP",
-    "Command",
     "CommandError",
     "ContextResult",
     "Deviation",
     "Element",
-    "EncodeError",
-    "FileMeta",
-    "FileMetaError",
-    "LimitExceededError",
-    "NActionRQ",
-    "NActionRSP",
-    "NEventReportRQ",
-    "NEventReportRSP",
-    "NotPart10Error",
-    "PDataTF",
-    "Pdu",
     "PresentationContextAC",
     "PresentationContextRQ",
-    "PresentationDataValue",
-    "Priority",
-    "ProtocolError",
     "ProtocolLimits",
     "RawCommand",
-    "RejectReason",
-    "ReleaseRP",
-    "ReleaseRQ",
-    "Response",
     "RoleSelection",
     "SOPClassCommonExtendedNegotiation",
     "SOPClassExtendedNegotiation",
-    "TruncatedFileMetaError",
     "UnknownItem",
     "UserIdentityAC",
     "UserIdentityRQ",
     "UserInformation",
-    "decode",
-    "decode_command",
-    "decode_file_meta",
-    "encode",
-    "encode_command",
-    "encode_file_meta",
     "guess_protocol",
-    "strip_traceback",
 ]
+__all__ += commands.__all__
+__all__ += errors.__all__
+__all__ += filemeta.__all__
+__all__ += pdus.__all__
