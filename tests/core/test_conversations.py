@@ -146,7 +146,7 @@ def test_a_long_data_set_is_the_same_for_any_split(sizes: list[int]) -> None:
     check(converse(data, sizes), data)
 
 
-def test_whole_pieces_leave_the_core_as_they_came() -> None:
+def test_fragments_of_output_are_views_of_the_data() -> None:
     """A fragment leaves at once, in as many pieces as it arrived in, whatever comes after it."""
     pair = converse(DATA_SETS["of many PDUs"], ())
     lengths = [len(event.data) for event in pair.events(Role.ACCEPTOR) if isinstance(event, DataReceived)]

@@ -80,7 +80,7 @@ def test_another_protocol_is_refused_at_its_first_byte(sent: bytes, *, whole: bo
 
 
 @pytest.mark.parametrize("kind", [0x00, 0x08, 0x47, 0xFF])
-def test_an_unknown_type_inside_an_association_is_refused_at_its_first_byte(kind: int) -> None:
+def test_an_unknown_pdu_type_is_rejected_at_its_first_byte(kind: int) -> None:
     refused(established(), bytes((kind,)), answer=UNRECOGNIZED)
 
 
@@ -103,7 +103,7 @@ def test_nothing_is_allocated_for_a_declared_length(kind: int, length: int) -> N
     assert core.error is not None
 
 
-def test_a_header_is_judged_when_it_is_there_and_not_before() -> None:
+def test_a_header_is_checked_when_it_is_complete() -> None:
     header = pdu(1, length=0xFFFFFFFF)
     core = established()
     assert feed(core, *one_by_one(header[:5])) == []
@@ -111,7 +111,7 @@ def test_a_header_is_judged_when_it_is_there_and_not_before() -> None:
 
 
 @pytest.mark.parametrize("kind", [1, 2])
-def test_the_longest_associate_pdu_is_a_limit(kind: int) -> None:
+def test_an_associate_pdu_has_a_maximum_length(kind: int) -> None:
     limits = replace(DEFAULT_PROTOCOL_LIMITS, associate_pdu_bytes=1000)
     awaiting = opened if kind == 1 else proposing
     assert feed(awaiting(limits), pdu(kind, length=1000)) == []
@@ -122,7 +122,7 @@ def test_the_longest_associate_pdu_is_a_limit(kind: int) -> None:
 
 
 @pytest.mark.parametrize("kind", [1, 2])
-def test_an_associate_pdu_out_of_place_is_judged_by_its_header_and_never_kept(kind: int) -> None:
+def test_an_unexpected_associate_pdu_is_rejected_at_its_header(kind: int) -> None:
     """Robustness P15: a second one, instead of a data set."""
     size = DEFAULT_PROTOCOL_LIMITS.associate_pdu_bytes
     core = established()
@@ -158,7 +158,7 @@ def test_a_pdu_of_four_bytes_has_four(kind: int, length: int) -> None:
     refused(established(), pdu(kind, length=length))
 
 
-def test_reserved_bytes_are_not_looked_at() -> None:
+def test_reserved_bytes_are_ignored() -> None:
     core = established()
     assert feed(core, bytes.fromhex("05 ff 00000004 ffffffff")) == [ReleaseRequested()]
 
@@ -168,7 +168,7 @@ def test_a_p_data_too_short_for_a_pdv_is_refused_at_its_header(length: int) -> N
     refused(established(), pdu(4, length=length))
 
 
-def test_an_empty_p_data_is_put_up_with() -> None:
+def test_an_empty_p_data_is_tolerated() -> None:
     core = established()
     [event] = feed(core, pdu(4), pdu(4), ECHO_PDU)
     assert isinstance(event, CommandReceived)
@@ -189,7 +189,7 @@ def test_a_pdv_is_not_shorter_than_its_header_nor_longer_than_its_pdu(length: in
     refused(established(), p_data(pdv(1, COMMAND, b"four", length=length)))
 
 
-def test_a_pdv_length_is_judged_before_its_data_come() -> None:
+def test_a_pdv_length_is_checked_before_its_data_arrive() -> None:
     refused(established(), pdu(4, pdv(1, COMMAND, length=0xFFFFFFFE), length=1000))
 
 
@@ -227,7 +227,7 @@ def test_a_byte_of_data_is_progress() -> None:
     assert core.established
 
 
-def test_a_command_has_a_longest_length() -> None:
+def test_a_command_has_a_maximum_length() -> None:
     limits = replace(DEFAULT_PROTOCOL_LIMITS, command_bytes=1000)
     core = established(limits=limits)
     assert feed(core, p_data(pdv(1, COMMAND, bytes(1000)))) == []
@@ -235,7 +235,7 @@ def test_a_command_has_a_longest_length() -> None:
     assert abort.detail == "a command set of more than 1000 bytes"
 
 
-def test_a_command_of_more_than_64_kib_is_refused_before_it_is_whole() -> None:
+def test_a_command_of_more_than_64_kib_is_refused_early() -> None:
     core = established()
     header = pdu(4, pdv(1, LAST_COMMAND, length=1 << 20), length=(1 << 20) + 4)
     assert feed(core, header, bytes(65536)) == []
@@ -250,7 +250,7 @@ def test_a_command_has_a_greatest_number_of_fragments() -> None:
     assert abort.detail == "a command set in more than 256 fragments"
 
 
-def test_the_fragments_are_counted_for_each_command_anew() -> None:
+def test_the_fragments_are_counted_for_each_command() -> None:
     core = established(limits=replace(DEFAULT_PROTOCOL_LIMITS, command_fragments=4))
     echo = ECHO_PDU[12:]
     in_four = [p_data(pdv(1, COMMAND, echo[at : at + 20])) for at in (0, 20, 40)] + [
@@ -259,7 +259,7 @@ def test_the_fragments_are_counted_for_each_command_anew() -> None:
     assert [type(event) for event in feed(core, *in_four * 3)] == [CommandReceived] * 3
 
 
-def test_the_pieces_that_a_fragment_arrives_in_are_not_fragments() -> None:
+def test_parts_of_a_fragment_are_not_counted_as_fragments() -> None:
     core = established(limits=replace(DEFAULT_PROTOCOL_LIMITS, command_fragments=1))
     assert [type(event) for event in feed(core, *one_by_one(ECHO_PDU))] == [CommandReceived]
 
@@ -267,7 +267,7 @@ def test_the_pieces_that_a_fragment_arrives_in_are_not_fragments() -> None:
 # Longer than it may be (robustness P12).
 
 
-def test_a_p_data_longer_than_announced_is_taken_and_counted() -> None:
+def test_a_p_data_longer_than_announced_is_accepted_and_counted() -> None:
     core = established()
     feed(core, STORE_PDU)
     exact, longer, much_longer = (p_data(pdv(3, DATA, bytes(size - 6))) for size in (16384, 16385, 1 << 20))
@@ -279,13 +279,13 @@ def test_a_p_data_longer_than_announced_is_taken_and_counted() -> None:
 
 
 @pytest.mark.parametrize("role", list(Role))
-def test_what_was_announced_is_what_this_side_said(role: Role) -> None:
+def test_the_local_maximum_is_the_announced_one(role: Role) -> None:
     core = established(role)
     feed(core, p_data(pdv(1, COMMAND, bytes(16379))))
     assert core.deviations[Deviation.PDU_LONGER_THAN_ANNOUNCED] == 1
 
 
-def test_no_limit_announced_is_none_to_be_longer_than() -> None:
+def test_without_an_announced_maximum_no_p_data_is_too_long() -> None:
     core = opened()
     [event] = feed(core, associate_rq())
     assert isinstance(event, AssociationRequested)
@@ -295,7 +295,7 @@ def test_no_limit_announced_is_none_to_be_longer_than() -> None:
     assert core.established
 
 
-def test_a_p_data_beyond_the_hard_limit_is_refused_at_its_header() -> None:
+def test_a_p_data_above_the_limit_is_rejected_at_its_header() -> None:
     core = established()
     feed(core, STORE_PDU)
     most = DEFAULT_PROTOCOL_LIMITS.p_data_pdu_bytes
@@ -330,7 +330,7 @@ def test_a_data_set_is_never_kept() -> None:
 # Odd ones (robustness P10).
 
 
-def test_odd_fragments_are_taken_and_counted() -> None:
+def test_odd_fragments_are_accepted_and_counted() -> None:
     core = established()
     feed(core, STORE_PDU)
     events = feed(core, p_data(pdv(3, DATA, b"abc"), pdv(3, DATA, b"d"), pdv(3, LAST_DATA, b"ef")))
@@ -419,7 +419,7 @@ def test_limits_are_the_core_s_own() -> None:
     assert "2 presentation contexts, the maximum is 1" in str(core.error)
 
 
-def test_nothing_is_taken_where_nothing_was_lent() -> None:
+def test_an_empty_buffer_has_no_frame() -> None:
     core = established()
     assert drain(core) == []
     assert feed(core, b"", b"") == []

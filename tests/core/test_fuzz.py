@@ -38,7 +38,7 @@ def test_pdus_in_any_order(where: str, pdus: list[bytes], sizes: tuple[int, ...]
 
 @settings(max_examples=150, deadline=None)
 @given(where=PLACES, turns=st.lists(st.sampled_from(sorted(LOCAL)) | PDUS, max_size=25))
-def test_a_local_user_who_asks_for_anything_at_any_time(where: str, turns: list[Turn]) -> None:
+def test_a_local_user_may_request_anything_at_any_time(where: str, turns: list[Turn]) -> None:
     run(Program(where, tuple(turns), responding=False))
 
 

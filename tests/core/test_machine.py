@@ -224,7 +224,7 @@ def state_name(core: Association) -> str:
 
 
 @pytest.mark.parametrize("where", SETUPS)
-def test_a_setup_is_the_state_that_it_says(where: str) -> None:
+def test_each_setup_leads_to_its_state(where: str) -> None:
     core = SETUPS[where]()
     resolve_reply(core)
     assert state_name(core) == where.split(",", maxsplit=1)[0]
@@ -302,7 +302,7 @@ def test_the_user_aborts(where: str) -> None:
 
 
 @pytest.mark.parametrize("version", [1, 3, 0x8001, 0xFFFF])
-def test_a_protocol_version_with_bit_0_is_taken(version: int) -> None:
+def test_a_protocol_version_with_bit_0_is_accepted(version: int) -> None:
     core = opened()
     [event] = feed(core, associate_rq(version=version))
     assert isinstance(event, AssociationRequested)
@@ -322,7 +322,7 @@ def test_a_protocol_version_without_bit_0_is_rejected_by_the_provider(version: i
     assert not core.closing
 
 
-def test_a_protocol_version_is_not_looked_at_where_a_request_is_out_of_place() -> None:
+def test_the_protocol_version_of_an_unexpected_request_is_ignored() -> None:
     core = established()
     [event] = feed(core, associate_rq(version=0))
     assert isinstance(event, Aborted)
@@ -330,7 +330,7 @@ def test_a_protocol_version_is_not_looked_at_where_a_request_is_out_of_place() -
 
 
 @pytest.mark.parametrize("first", [associate_ac(), REJECT, RELEASE_RQ, RELEASE_RP, ECHO_PDU], ids=bytes.hex)
-def test_a_request_after_something_else_is_out_of_place(first: bytes) -> None:
+def test_a_request_after_another_pdu_is_unexpected(first: bytes) -> None:
     """Its header says so: after an abort there is no A-ASSOCIATE-RJ, whatever its version, and ARTIM goes on."""
     core = opened()
     feed(core, first)
@@ -340,7 +340,7 @@ def test_a_request_after_something_else_is_out_of_place(first: bytes) -> None:
     assert (output(core), core.state, core.artim) == (UNEXPECTED, State.STA13, before)
 
 
-def test_an_acceptance_that_an_abort_has_crossed_is_passed_over() -> None:
+def test_an_acceptance_after_an_abort_is_ignored() -> None:
     """Aborted while the first part of it is there: what its parameters are does not matter any more (AA-6)."""
     core = proposing()
     acceptance = associate_ac(maximum_length=3)
@@ -356,7 +356,7 @@ def test_an_acceptance_that_an_abort_has_crossed_is_passed_over() -> None:
 # ARTIM (PS3.8 9.1.5): a number for each start.
 
 
-def test_artim_is_stopped_by_a_request_and_started_anew_by_its_rejection() -> None:
+def test_artim_is_stopped_by_a_request_and_restarted_by_its_rejection() -> None:
     core = idle(Role.ACCEPTOR)
     assert core.artim == 0
     core.transport_opened()
@@ -369,7 +369,7 @@ def test_artim_is_stopped_by_a_request_and_started_anew_by_its_rejection() -> No
     assert core.artim == 0
 
 
-def test_artim_is_started_anew_by_an_abort_while_it_runs() -> None:
+def test_artim_is_restarted_by_an_abort_while_it_runs() -> None:
     core = opened()
     first = core.artim
     assert first
@@ -378,7 +378,7 @@ def test_artim_is_started_anew_by_an_abort_while_it_runs() -> None:
     assert core.artim not in {0, first}
 
 
-def test_artim_is_not_started_anew_by_what_is_passed_over_or_answered_with_aa_7() -> None:
+def test_artim_is_not_restarted_by_ignored_pdus_or_aa_7() -> None:
     core = aborted_by_us(Role.ACCEPTOR)
     running = core.artim
     assert feed(core, ECHO_PDU, RELEASE_RQ, associate_rq()) == []
@@ -412,14 +412,14 @@ def test_artim_runs_out(setup: Callable[[], Association]) -> None:
         (b"\x01\x03", AbortReason.NOT_SPECIFIED),
     ],
 )
-def test_the_peer_s_abort_says_why(sent: bytes, reason: AbortReason) -> None:
+def test_the_peer_s_abort_has_its_reason(sent: bytes, reason: AbortReason) -> None:
     core = established()
     assert feed(core, pdu(7, b"\xff\xff" + sent)) == [Aborted(reason, by_peer=True)]
     assert core.closing
     assert core.deviations[Deviation.ABORT_REASON_RESERVED] == (sent == b"\x01\x03")
 
 
-def test_the_peer_s_rejection_says_why() -> None:
+def test_the_peer_s_rejection_has_its_reason() -> None:
     core = proposing()
     [event] = feed(core, pdu(3, bytes((0, 2, 3, 2))))
     assert isinstance(event, AssociationRejected)
@@ -428,7 +428,7 @@ def test_the_peer_s_rejection_says_why() -> None:
     assert (core.state, core.closing) == (State.STA1, True)
 
 
-def test_an_error_of_the_peer_is_kept_and_said_in_words() -> None:
+def test_an_error_of_the_peer_is_kept_with_its_description() -> None:
     core = established()
     assert not core.error
     [event] = feed(core, pdu(5, bytes(5)))
@@ -439,7 +439,7 @@ def test_an_error_of_the_peer_is_kept_and_said_in_words() -> None:
     assert event.detail == str(error)
 
 
-def test_an_unexpected_pdu_is_said_in_words() -> None:
+def test_an_unexpected_pdu_is_described() -> None:
     core = established()
     [event] = feed(core, associate_rq())
     assert isinstance(event, Aborted)
@@ -476,7 +476,7 @@ def test_a_release_collision_at_the_acceptor() -> None:
     assert (core.state, core.artim) == (State.STA1, 0)
 
 
-def test_data_still_comes_after_a_release_was_asked_for() -> None:
+def test_data_is_received_after_a_release_request() -> None:
     core = releasing(Role.REQUESTOR)
     assert [type(event) for event in feed(core, ECHO_PDU)] == [CommandReceived]
     assert feed(core, RELEASE_RP) == [ReleaseConfirmed()]
@@ -492,7 +492,7 @@ def test_data_is_still_sent_before_a_release_is_confirmed() -> None:
 
 @pytest.mark.parametrize("setup", [established, lambda: releasing(Role.ACCEPTOR)])
 @pytest.mark.parametrize("begun", [STORE_PDU, p_data(pdv(1, LAST_COMMAND & 1, ECHO_SET[:8]))])
-def test_a_release_inside_a_message_is_out_of_place(setup: Callable[[], Association], begun: bytes) -> None:
+def test_a_release_inside_a_message_is_unexpected(setup: Callable[[], Association], begun: bytes) -> None:
     core = setup()
     feed(core, begun)
     [event] = feed(core, RELEASE_RQ)
@@ -545,7 +545,7 @@ def test_an_acceptance_without_an_outcome_is_not_one() -> None:
     assert state(core) is State.STA13
 
 
-def test_an_abort_of_the_user_leaves_a_half_read_pdu_to_nobody() -> None:
+def test_an_abort_of_the_user_discards_a_partial_pdu() -> None:
     core = established()
     data = p_data(pdv(3, LAST_COMMAND, b"not a command set"))
     assert feed(core, data[:20]) == []
@@ -566,14 +566,14 @@ def test_a_connection_closed_after_the_release_is_no_news(role: Role) -> None:
     assert state(core) is State.STA1
 
 
-def test_the_request_goes_out_once_the_connection_is_there() -> None:
+def test_the_request_is_sent_when_the_connection_is_open() -> None:
     core = connecting()
     assert output(core) == b""
     core.transport_opened()
     assert decode(output(core)) == REQUEST
 
 
-def test_answer_establishes_what_was_negotiated() -> None:
+def test_an_answer_establishes_the_negotiated_contexts() -> None:
     core = requested()
     negotiation = answer(core)
     assert output(core) == negotiation.reply.encode()

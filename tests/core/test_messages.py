@@ -177,7 +177,7 @@ def test_no_data_set_is_swallowed_on_another_context() -> None:
     refused(core, DATA_PDU, saying="no data set was announced")
 
 
-def test_the_next_command_ends_what_is_swallowed() -> None:
+def test_the_next_command_ends_an_unannounced_data_set() -> None:
     core = established()
     events = feed(core, ECHO_PDU, p_data(pdv(1, DATA, b"data")), STORE_PDU)
     assert [type(event) for event in events] == [CommandReceived, CommandReceived]
@@ -216,7 +216,7 @@ def test_message_ids_may_repeat_and_wrap(message_id: int) -> None:
         assert event.command.message_id == message_id
 
 
-def test_a_command_that_is_not_known_comes_as_it_is() -> None:
+def test_an_unknown_command_is_returned_raw() -> None:
     core = established()
     find = {0x0002: b"1.2 ", 0x0100: number(0x0020), 0x0110: number(9), 0x0800: number(1)}
     [command, data] = feed(core, p_data(pdv(3, LAST_COMMAND, command_set(find))), DATA_PDU)
@@ -256,7 +256,7 @@ def test_a_malformed_command_is_for_the_user_to_refuse(
 
 @pytest.mark.parametrize("element", [0x0100, 0x0110, 0x0800])
 @pytest.mark.parametrize("value", [None, b"", b"\1", b"\1\0\0"])
-def test_a_command_that_can_t_be_answered_breaks_the_association(element: int, value: bytes | None) -> None:
+def test_a_command_that_cannot_be_answered_ends_the_association(element: int, value: bytes | None) -> None:
     elements = echo_elements()
     del elements[element]
     if value is not None:
@@ -269,11 +269,11 @@ def test_a_command_that_can_t_be_answered_breaks_the_association(element: int, v
     "data",
     [b"", b"\0", ECHO_SET[:-1], ECHO_SET + b"\0", ECHO_SET[12:-3], b"\x08\0" + ECHO_SET[2:], b"\xff" * 40],
 )
-def test_what_is_no_command_set_breaks_the_association(data: bytes) -> None:
+def test_an_invalid_command_set_ends_the_association(data: bytes) -> None:
     refused(established(), p_data(pdv(1, LAST_COMMAND, data)), saying="command set")
 
 
-def test_what_a_command_set_has_wrong_and_is_put_up_with() -> None:
+def test_tolerated_errors_of_a_command_set_are_counted() -> None:
     core = established()
     elements = echo_elements()
     body = command_set(dict(reversed(elements.items())))[12:] + command_set({0x0110: number(8)})[12:]

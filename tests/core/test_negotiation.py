@@ -130,12 +130,14 @@ def test_the_requestor_s_order_wins(offered: tuple[str, ...]) -> None:
         ((BIG_ENDIAN,), (JPEG, EXPLICIT), JPEG),
     ],
 )
-def test_what_the_policy_prefers_goes_before(preferred: tuple[str, ...], offered: tuple[str, ...], chosen: str) -> None:
+def test_preferred_transfer_syntaxes_come_first(
+    preferred: tuple[str, ...], offered: tuple[str, ...], chosen: str
+) -> None:
     context = PresentationContextRQ(1, CT, offered)
     assert one(context, preferred_transfer_syntaxes=preferred).transfer_syntax == chosen
 
 
-def test_only_the_transfer_syntaxes_taken_are_chosen_from() -> None:
+def test_only_accepted_transfer_syntaxes_are_chosen() -> None:
     context = PresentationContextRQ(1, CT, (JPEG, IMPLICIT, EXPLICIT))
     assert one(context, transfer_syntaxes={EXPLICIT, IMPLICIT}).transfer_syntax == IMPLICIT
     preferring = one(context, transfer_syntaxes={EXPLICIT}, preferred_transfer_syntaxes=(IMPLICIT, EXPLICIT))
@@ -143,19 +145,19 @@ def test_only_the_transfer_syntaxes_taken_are_chosen_from() -> None:
 
 
 @pytest.mark.parametrize("offered", [(), ("",), (JPEG, BIG_ENDIAN)])
-def test_a_context_without_a_transfer_syntax_that_is_taken(offered: tuple[str, ...]) -> None:
+def test_a_context_without_an_accepted_transfer_syntax(offered: tuple[str, ...]) -> None:
     context = one(PresentationContextRQ(1, CT, offered), transfer_syntaxes=frozenset({IMPLICIT}))
     assert context == ContextOutcome(
         1, CT, ContextResult.TRANSFER_SYNTAXES_NOT_SUPPORTED, "", "no proposed transfer syntax is accepted"
     )
 
 
-def test_a_context_without_any_transfer_syntax_where_all_are_taken() -> None:
+def test_a_context_without_any_transfer_syntax_is_rejected() -> None:
     assert one(PresentationContextRQ(1, CT, ())).result is ContextResult.TRANSFER_SYNTAXES_NOT_SUPPORTED
     assert one(PresentationContextRQ(1, CT, ("", JPEG))).transfer_syntax == JPEG
 
 
-def test_an_abstract_syntax_that_is_not_taken() -> None:
+def test_an_abstract_syntax_that_is_not_accepted() -> None:
     context = one(PresentationContextRQ(1, CT, (IMPLICIT,)), abstract_syntaxes=lambda uid, _kind: uid == VERIFICATION)
     assert context.result is ContextResult.ABSTRACT_SYNTAX_NOT_SUPPORTED
     assert "CT Image Storage" in context.reason
@@ -172,7 +174,7 @@ def test_a_missing_abstract_syntax_is_not_even_asked_for() -> None:
     assert context.reason == "an empty abstract syntax is not accepted"
 
 
-def test_an_abstract_syntax_is_judged_with_what_was_said_of_its_kind() -> None:
+def test_an_abstract_syntax_is_checked_with_its_extended_negotiation() -> None:
     storage = "1.2.840.10008.4.2"
     kind = SOPClassCommonExtendedNegotiation("1.2.9", storage, (CT,))
     request = replace(
@@ -200,7 +202,7 @@ def test_a_rejected_context_has_a_transfer_syntax_in_the_reply() -> None:
 
 
 @pytest.mark.parametrize("context_id", [0, 2, 254])
-def test_an_even_id_is_put_up_with_and_counted(context_id: int) -> None:
+def test_an_even_id_is_tolerated_and_counted(context_id: int) -> None:
     notes: Counter[Deviation] = Counter()
     reply, outcome = accepting(negotiate(proposed(PresentationContextRQ(context_id, CT, (IMPLICIT,))), POLICY, notes))
     assert [context.context_id for context in reply.presentation_contexts] == [context_id]
@@ -303,7 +305,7 @@ def test_a_maximum_length_without_room_for_data_is_rejected(length: int) -> None
 
 
 @pytest.mark.parametrize("length", range(1, 8))
-def test_a_maximum_length_without_room_for_data_is_aborted_by_the_requestor(length: int) -> None:
+def test_a_maximum_length_too_short_for_data_is_aborted(length: int) -> None:
     core = proposing()
     [event] = feed(core, associate_ac(maximum_length=length))
     assert isinstance(event, Aborted)
@@ -387,7 +389,7 @@ def test_roles_are_answered_once_for_each_class_that_was_accepted() -> None:
 # Extended negotiation (PS3.7 D.3.3.5).
 
 
-def test_extended_negotiation_is_passed_over_without_a_callback() -> None:
+def test_extended_negotiation_is_ignored_without_a_callback() -> None:
     reply, outcome = accepting(negotiate(saying(extended=(SOPClassExtendedNegotiation(CT, b"\1"),)), POLICY))
     assert reply.user_information.extended == outcome.extended == ()
 
@@ -423,7 +425,7 @@ def long_uids() -> list[UserInformation]:
 
 @pytest.mark.parametrize("asked", long_uids(), ids=["a long role", "many roles", "a long extended"])
 @pytest.mark.parametrize("as_context", [True, False])
-def test_the_answer_can_be_sent_whatever_was_asked(asked: UserInformation, *, as_context: bool) -> None:
+def test_the_answer_to_any_request_can_be_encoded(asked: UserInformation, *, as_context: bool) -> None:
     uids = [item.sop_class_uid for item in asked.roles] + [item.sop_class_uid for item in asked.extended]
     named = uids[0][:65400] if as_context else CT
     request = replace(proposed(PresentationContextRQ(1, named, (IMPLICIT,))), user_information=asked)
@@ -440,13 +442,13 @@ def test_the_answer_can_be_sent_whatever_was_asked(asked: UserInformation, *, as
 SECRET: Final = UserIdentityRQ(2, positive_response_requested=True, primary_field=b"user", secondary_field=b"secret")
 
 
-def test_a_user_identity_is_not_answered_where_it_is_not_checked() -> None:
+def test_an_unchecked_user_identity_is_not_answered() -> None:
     reply, _ = accepting(negotiate(saying(user_identity=SECRET), POLICY))
     assert reply.user_information.user_identity_response is None
 
 
 @pytest.mark.parametrize("wanted", [True, False])
-def test_a_good_user_identity_is_answered_where_that_was_asked_for(*, wanted: bool) -> None:
+def test_a_valid_user_identity_is_answered_if_requested(*, wanted: bool) -> None:
     identity = replace(SECRET, positive_response_requested=wanted)
     ticket = UserIdentityAC(b"ticket")
     reply, outcome = accepting(negotiate(saying(user_identity=identity), POLICY, user_identity_response=ticket))
@@ -456,7 +458,7 @@ def test_a_good_user_identity_is_answered_where_that_was_asked_for(*, wanted: bo
     assert "ticket" not in repr(reply) + repr(outcome)
 
 
-def test_who_gave_no_user_identity_gets_no_response() -> None:
+def test_a_requestor_without_user_identity_gets_no_response() -> None:
     reply, _ = accepting(negotiate(REQUEST, POLICY, user_identity_response=UserIdentityAC()))
     assert reply.user_information.user_identity_response is None
 
@@ -502,7 +504,7 @@ def test_an_acceptance_is_settled() -> None:
     assert not notes
 
 
-def test_what_an_acceptance_leaves_out_is_the_default() -> None:
+def test_a_missing_item_of_an_acceptance_is_the_default() -> None:
     outcome, notes = settled()
     assert outcome.peer_maximum_length == 0
     assert outcome.operations_window == AsynchronousOperationsWindow(1, 1)
@@ -549,7 +551,7 @@ def test_a_rejected_context_needs_no_transfer_syntax(result: ContextResult, synt
     assert not notes
 
 
-def test_settle_counts_for_nobody_where_nobody_asks() -> None:
+def test_resolve_reply_counts_nothing_without_a_counter() -> None:
     reply = AssociateAC(
         called_ae_title="",
         calling_ae_title="",

@@ -72,7 +72,7 @@ def test_the_bytes_of_a_command() -> None:
     assert bytes(header) + bytes(body) == ECHO_PDU
 
 
-def test_the_bytes_of_nothing() -> None:
+def test_the_bytes_of_an_empty_data_set() -> None:
     core = established()
     core.send_data(3, b"", last=True)
     assert output(core) == bytes.fromhex("04 00 00000006 00000002 03 02")
@@ -181,7 +181,7 @@ def test_a_raw_command_is_sent_as_it_is() -> None:
     )
 
 
-def test_a_command_that_can_t_be_written_sends_nothing() -> None:
+def test_a_command_that_cannot_be_encoded_sends_nothing() -> None:
     core = established()
     with pytest.raises(EncodeError):
         core.send_command(1, replace(ECHO, message_id=0x10000))

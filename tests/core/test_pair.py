@@ -87,7 +87,7 @@ def test_sent_is_of_one_side() -> None:
     assert pair.sent(Role.ACCEPTOR) == before[Role.ACCEPTOR]
 
 
-def test_take_gives_each_event_once() -> None:
+def test_take_returns_each_event_once() -> None:
     pair = associated()
     pair.requestor.send_command(1, ECHO)
     pair.exchange()
@@ -155,7 +155,7 @@ def test_close_before_an_abort_was_answered() -> None:
     assert pair.acceptor.closing
 
 
-def test_cut_loses_what_was_under_way() -> None:
+def test_cut_loses_bytes_in_transit() -> None:
     pair = associated()
     before = {role: pair.sent(role) for role in Role}
     pair.requestor.send_command(1, ECHO)

@@ -129,7 +129,7 @@ def test_the_transitions_are_total() -> None:
     assert set(TRANSITIONS) == {(state, event) for state in State for event in Event}
 
 
-def test_the_transitions_do_as_much_as_the_standard_says() -> None:
+def test_each_transition_performs_its_action() -> None:
     blank = {Action.REFUSE, Action.IGNORE}
     assert sum(action not in blank for action, _ in TRANSITIONS.values()) == 123
 
@@ -143,7 +143,7 @@ def test_a_transition_is_the_standard_s(state: str, event: str) -> None:
 
 
 @pytest.mark.parametrize("members", [State, Event, Action], ids=["states", "events", "actions"])
-def test_every_member_says_what_it_means(members: type[State | Event | Action]) -> None:
+def test_each_member_has_a_meaning(members: type[State | Event | Action]) -> None:
     for member in members:
         assert isinstance(member.meaning, str)
         assert member.meaning.strip()

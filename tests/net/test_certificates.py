@@ -43,7 +43,7 @@ def common_name(text: str, kind: _ASN1Type = _ASN1Type.UTF8String) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text, kind)])
 
 
-def test_a_certificate_says_whose_it_is_and_for_what_names() -> None:
+def test_a_certificate_has_its_subject_and_names() -> None:
     leaf = trustme.CA(organization_name="Höspital").issue_cert("pacs.example", "192.0.2.7", "2001:db8::7")
     data = ssl.PEM_cert_to_DER_cert(leaf.cert_chain_pems[0].bytes().decode())
     oracle = x509.load_der_x509_certificate(data)
@@ -90,12 +90,12 @@ def test_times_are_read_in_both_their_forms(year: int) -> None:
     assert (certificate.not_before, certificate.not_after) == (begin, end)
 
 
-def test_a_certificate_for_no_names_has_none() -> None:
+def test_a_certificate_without_names_has_an_empty_tuple() -> None:
     assert Certificate.decode(der(common_name("PACS"))).names == ()
 
 
 @given(st.data())
-def test_whatever_is_no_certificate_is_a_value_error(data: st.DataObject) -> None:
+def test_an_invalid_certificate_is_a_value_error(data: st.DataObject) -> None:
     """Cut off anywhere, and with any bytes of it changed."""
     whole = bytearray(DER)
     for at in data.draw(st.lists(st.integers(0, len(whole) - 1), max_size=5)):

@@ -57,7 +57,7 @@ def unused_port() -> int:
 
 @with_both
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-def test_a_connection_is_had_by_address_and_by_name(dial: Callable[..., None], host: str) -> None:
+def test_a_connection_is_opened_by_address_and_by_name(dial: Callable[..., None], host: str) -> None:
     with listening() as sock:
         dial(Address(host, port_of(sock)))
         sock.accept()[0].close()
@@ -88,7 +88,7 @@ def test_the_next_address_of_a_name_is_tried(dial: Callable[..., None], monkeypa
 
 
 @with_both
-def test_nobody_listening_is_told(dial: Callable[..., None]) -> None:
+def test_a_port_without_a_listener_is_reported(dial: Callable[..., None]) -> None:
     port = unused_port()
 
     assert why_not(dial, Address("127.0.0.1", port)) == (
@@ -103,12 +103,12 @@ def test_nobody_listening_is_told(dial: Callable[..., None]) -> None:
 @pytest.mark.parametrize(
     "host", ["no-such-host.invalid", "", "a\0b", "pacs..example", ".", "x" * 64 + ".example", "[::1]"]
 )
-def test_a_name_that_is_none_is_told(dial: Callable[..., None], host: str) -> None:
+def test_an_unknown_host_name_is_reported(dial: Callable[..., None], host: str) -> None:
     assert why_not(dial, Address(host, 104)) == f"unknown host name {host}: check its spelling"
 
 
 @with_both
-def test_silence_is_told_once_the_timer_expires(dial: Callable[..., None]) -> None:
+def test_a_silent_peer_is_reported_when_the_timer_expires(dial: Callable[..., None]) -> None:
     """The black hole is a socket that takes no more connections until somebody accepts those that wait."""
     with listening() as sock, contextlib.ExitStack() as stack:
         while True:
@@ -126,9 +126,7 @@ def test_silence_is_told_once_the_timer_expires(dial: Callable[..., None]) -> No
 
 
 @with_both
-def test_any_other_trouble_is_told_in_the_system_s_words(
-    dial: Callable[..., None], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_any_other_error_has_the_text_of_the_system(dial: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
     """An address that no route leads to; the system is asked for none, so that none has to be known here."""
     monkeypatch.setattr(
         socket,
@@ -140,7 +138,7 @@ def test_any_other_trouble_is_told_in_the_system_s_words(
 
 
 @pytest.mark.parametrize("port", [-1, 0, 65536, 77104, 1 << 40])
-def test_a_port_that_is_none_is_no_address(port: int) -> None:
+def test_an_address_needs_a_valid_port(port: int) -> None:
     """The system would take the lower 16 bits: data for 77104 would go to whoever listens on 11568."""
     with pytest.raises(ValueError, match=f"port {port} is not between 1 and 65535"):
         Address("127.0.0.1", port)

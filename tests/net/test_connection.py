@@ -26,7 +26,7 @@ async def connected() -> AsyncIterator[tuple[Connection, Association, socket.soc
         yield Connection(stream, core, Timeouts()), core, theirs
 
 
-def test_the_wait_that_goes_on_is_ended_and_the_next_one_is_not() -> None:
+def test_an_interrupt_ends_the_current_wait_only() -> None:
     async def scenario() -> None:
         async with connected() as (connection, _, theirs):
 
@@ -45,7 +45,7 @@ def test_the_wait_that_goes_on_is_ended_and_the_next_one_is_not() -> None:
     asyncio.run(scenario())
 
 
-def test_nothing_is_ended_elsewhere() -> None:
+def test_an_interrupt_outside_the_block_does_nothing() -> None:
     async def scenario() -> None:
         async with connected() as (connection, _, theirs):
             connection.interrupt(StopError())
@@ -58,7 +58,7 @@ def test_nothing_is_ended_elsewhere() -> None:
     asyncio.run(scenario())
 
 
-def test_one_that_has_not_begun_is_ended_and_what_is_being_sent_is_sent() -> None:
+def test_an_interrupt_ends_the_next_wait_and_no_sending() -> None:
     async def scenario() -> None:
         async with connected() as (connection, core, theirs):
             core.send_data(3, bytes(3_000_000), last=True)
@@ -97,7 +97,7 @@ def abort(connection: Connection) -> Steps[None]:
     yield Flush(connection.timeouts.timer("abort").started())
 
 
-def test_an_abort_that_nobody_reads_is_bounded() -> None:
+def test_an_abort_to_a_peer_that_does_not_read_is_limited() -> None:
     async def scenario() -> None:
         async with stream_pair(send_buffer=2048, receive_buffer=2048) as (stream, _):
             counters = Counters()
@@ -111,7 +111,7 @@ def test_an_abort_that_nobody_reads_is_bounded() -> None:
     asyncio.run(scenario())
 
 
-def test_artim_that_expires_is_counted_and_known_though_it_is_the_core_s_business() -> None:
+def test_an_expired_artim_is_counted_and_recorded() -> None:
     async def scenario() -> None:
         async with stream_pair() as (stream, peer):
             core = established()

@@ -41,13 +41,13 @@ def run(core: Association, happenings: Iterable[Happening]) -> tuple[list[Wait],
         return waits, event
 
 
-def test_what_is_to_be_sent_leaves_before_anything_is_waited_for() -> None:
+def test_output_is_sent_before_any_wait() -> None:
     waits, event = run(established(), [None, RELEASE_RQ, None])
 
     assert (waits, event) == ([FLUSH, RECEIVE, FLUSH], ReleaseRequested())
 
 
-def test_an_event_that_is_there_is_given_once_the_output_has_left() -> None:
+def test_a_pending_event_is_returned_after_the_output_is_sent() -> None:
     core = established()
     core.receive(RELEASE_RQ)
 
@@ -68,14 +68,14 @@ def test_an_error_of_the_connection_is_its_end(error: OSError) -> None:
     assert run(established(), [None, error, None])[1] == ConnectionLost()
 
 
-def test_what_a_peer_said_before_it_stopped_reading_is_heard() -> None:
+def test_bytes_of_a_peer_that_stopped_reading_are_received() -> None:
     waits, event = run(established(), [BrokenPipeError(), RELEASE_RQ, None])
 
     assert (waits, event) == ([FLUSH, RECEIVE, FLUSH], ReleaseRequested())
     assert run(established(), [BrokenPipeError(), ConnectionResetError(), None])[1] == ConnectionLost()
 
 
-def test_the_end_of_a_connection_that_is_over_anyway_is_no_event() -> None:
+def test_the_end_of_a_finished_connection_is_not_an_event() -> None:
     core = released_by_us(Role.ACCEPTOR)
 
     assert run(core, [None, ConnectionResetError(), None])[1] is None
@@ -98,7 +98,7 @@ def test_artim_is_the_core_s_business() -> None:
     assert (event, core.closing, output(core)) == (None, True, b"")
 
 
-def test_artim_takes_the_place_of_a_timer_while_it_runs() -> None:
+def test_artim_replaces_a_timer_while_it_runs() -> None:
     core = opened()
     clock = ArtimTimer(core, 30.0)
     first, second = clock.deadline(TIMER), clock.deadline(TIMER)
@@ -111,13 +111,13 @@ def test_artim_takes_the_place_of_a_timer_while_it_runs() -> None:
     assert clock.deadline(TIMER) is TIMER
 
 
-def test_artim_that_has_run_out_leaves_no_time_but_none_that_is_negative() -> None:
+def test_an_expired_artim_leaves_zero_seconds() -> None:
     clock = ArtimTimer(opened(), 0.0)
 
     assert [clock.deadline(TIMER).seconds for _ in range(3)] == [0.0, 0.0, 0.0]
 
 
-def test_timeouts_are_known_by_name_and_the_finer_ones_follow_the_coarser() -> None:
+def test_timeouts_have_names_and_defaults() -> None:
     timeouts = Timeouts(connect=1, acse=2, dimse=3, network=4, tls=5)
 
     for names, seconds in (("connect", 1), ("acse artim release", 2), ("dimse", 3), ("network idle progress write", 4)):
@@ -157,7 +157,7 @@ def test_progress_that_is_too_slow_leaves_no_time() -> None:
     assert check_deadline(progress).left == 10.0
 
 
-def test_a_rate_of_nothing_still_asks_for_a_byte() -> None:
+def test_a_rate_of_zero_still_requires_a_byte() -> None:
     progress = Progress(10.0, 0)
 
     progress.record_wait(9.0, 0)

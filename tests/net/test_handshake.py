@@ -9,9 +9,7 @@ from dicomport.net.tls.handshake import Handshake, NotTLSError
 
 
 @pytest.mark.parametrize("request_line", [b"GET / HTTP/1.1\r\n\r\n", b"CONNECT example:443 HTTP/1.1\r\n\r\n"])
-def test_http_that_comes_after_the_look_at_it_is_http_all_the_same(
-    monkeypatch: pytest.MonkeyPatch, request_line: bytes
-) -> None:
+def test_http_that_arrives_after_the_peek_is_recognized(monkeypatch: pytest.MonkeyPatch, request_line: bytes) -> None:
     """It may come in the moment between the look at what there is, when there was nothing, and the handshake."""
     monkeypatch.setattr(Handshake, "_peek", lambda _: b"")
     ours, theirs = socket.socketpair()

@@ -79,7 +79,7 @@ def test_port_0_is_a_free_port() -> None:
 
 
 @pytest.mark.parametrize("port", ["free", "given"])
-def test_each_address_of_a_name_is_listened_on_at_the_same_port(monkeypatch: pytest.MonkeyPatch, port: str) -> None:
+def test_all_addresses_of_a_name_use_the_same_port(monkeypatch: pytest.MonkeyPatch, port: str) -> None:
     resolve = socket.getaddrinfo
 
     def both(_host: str, number: int, **kwargs: int) -> list[object]:
@@ -108,7 +108,7 @@ def test_each_address_of_a_name_is_listened_on_at_the_same_port(monkeypatch: pyt
         close(sockets)
 
 
-def test_a_port_in_use_is_an_os_error_and_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_port_in_use_is_an_os_error_without_leaks(monkeypatch: pytest.MonkeyPatch) -> None:
     """The second address is the one that is taken: the socket of the first is closed, else a ResourceWarning tells."""
     resolve = socket.getaddrinfo
     with socket.socket() as taken:
@@ -127,7 +127,7 @@ def test_a_port_in_use_is_an_os_error_and_leaves_nothing_behind(monkeypatch: pyt
             listening_sockets("pacs.example", port)
 
 
-def test_a_name_that_is_none_is_an_os_error() -> None:
+def test_an_unknown_host_name_is_an_os_error() -> None:
     with pytest.raises(socket.gaierror):
         listening_sockets("no-such-host.invalid", 0)
 
@@ -177,7 +177,7 @@ def test_an_ipv6_address_is_written_in_brackets() -> None:
     asyncio.run(scenario())
 
 
-def test_peers_that_come_and_go_or_reset_disturb_nobody(caplog: pytest.LogCaptureFixture) -> None:
+def test_peers_that_disconnect_or_reset_affect_no_other(caplog: pytest.LogCaptureFixture) -> None:
     async def scenario() -> None:
         async with listener() as made:
             for _ in range(20):
@@ -193,7 +193,7 @@ def test_peers_that_come_and_go_or_reset_disturb_nobody(caplog: pytest.LogCaptur
     assert [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")] == []
 
 
-def test_a_server_that_fails_is_logged_and_hurts_its_own_peer_only(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failed_server_task_is_logged_and_affects_its_peer_only(caplog: pytest.LogCaptureFixture) -> None:
     async def serve(stream: Stream, slot: ConnectionSlot) -> None:
         buffer = memoryview(bytearray(100))
         count = await receive_into(stream, buffer, PATIENT)
@@ -216,7 +216,7 @@ def test_a_server_that_fails_is_logged_and_hurts_its_own_peer_only(caplog: pytes
     assert record.exc_info[0] is ZeroDivisionError
 
 
-def test_once_closed_nobody_is_accepted_and_those_who_are_there_are_served_on() -> None:
+def test_a_closed_listener_accepts_no_more_and_serves_the_others() -> None:
     async def scenario() -> None:
         async with listener() as made:
             port = made.port
@@ -231,7 +231,7 @@ def test_once_closed_nobody_is_accepted_and_those_who_are_there_are_served_on() 
     asyncio.run(scenario())
 
 
-def test_those_who_do_not_end_in_time_are_cut_off() -> None:
+def test_connections_that_do_not_end_in_time_are_cancelled() -> None:
     async def scenario() -> None:
         async with listener() as made:
             with dial(made.port) as sock:
@@ -246,7 +246,7 @@ def test_those_who_do_not_end_in_time_are_cut_off() -> None:
 # Out of descriptors.
 
 
-def test_a_listener_that_is_out_of_descriptors_goes_on_as_soon_as_one_is_free(
+def test_a_listener_out_of_descriptors_continues_when_one_is_free(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Robustness T4. The time that it would wait otherwise is longer than any test runs."""
@@ -283,7 +283,7 @@ def test_a_listener_that_is_out_of_descriptors_goes_on_as_soon_as_one_is_free(
     assert "Too many open files" in caplog.text
 
 
-def test_a_listener_that_is_out_of_descriptors_tries_again_where_no_connection_ends(
+def test_a_listener_out_of_descriptors_retries_after_a_while(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("dicomport.net.listener._ACCEPT_RETRY_SECONDS", 0.01)
@@ -356,7 +356,7 @@ def test_with_the_real_limit_of_a_process_it_is_the_same() -> None:
 # TLS handshakes.
 
 
-def test_handshakes_that_never_end_hold_up_nobody_and_are_given_up() -> None:
+def test_endless_handshakes_delay_no_peer_and_expire() -> None:
     """Robustness T2."""
     ca = trustme.CA()
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -393,9 +393,7 @@ def test_handshakes_that_never_end_hold_up_nobody_and_are_given_up() -> None:
     ],
     ids=["HTTP", "DICOM"],
 )
-def test_who_does_not_speak_tls_is_closed_at_once_and_told_in_the_log(
-    first: bytes, spoken: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_peer_without_tls_is_closed_and_logged(first: bytes, spoken: str, caplog: pytest.LogCaptureFixture) -> None:
     """Robustness T3."""
     caplog.set_level("INFO", "dicomport")
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -422,7 +420,7 @@ def test_who_does_not_speak_tls_is_closed_at_once_and_told_in_the_log(
 # Fairness.
 
 
-def test_one_fast_sender_keeps_nobody_from_their_turn() -> None:
+def test_a_fast_sender_lets_other_tasks_run() -> None:
     """The fast one sends until all the slow ones were answered: were it preferred, this would never end."""
 
     async def scenario() -> None:

@@ -82,7 +82,7 @@ def test_an_event_is_a_line_with_time_level_and_fields(log: Log) -> None:
 
 
 @both
-def test_nothing_in_a_field_begins_a_line_or_moves_a_terminal(log: Log) -> None:
+def test_no_field_starts_a_line_or_controls_a_terminal(log: Log) -> None:
     logger.warning("event", said=HOSTILE, within={HOSTILE: HOSTILE}, several=[HOSTILE])
     [line] = log.lines
     assert line.isascii()
@@ -97,7 +97,7 @@ def test_nothing_in_a_field_looks_like_another_field(log: Log) -> None:
 
 
 @as_json
-def test_an_object_gives_back_what_was_said(log: Log) -> None:
+def test_an_event_object_has_all_values(log: Log) -> None:
     logger.warning("event", said=HOSTILE)
     assert parsed(log)["said"] == HOSTILE
 
@@ -112,7 +112,7 @@ def test_any_text_is_one_line(said: str) -> None:
 
 
 @both
-def test_what_is_long_is_cut(log: Log) -> None:
+def test_long_values_are_shortened(log: Log) -> None:
     logger.warning(
         "event",
         said="x" * 65536,

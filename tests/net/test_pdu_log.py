@@ -56,7 +56,7 @@ def _debug(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "dicomport.pdu")
 
 
-def test_an_association_is_told_from_its_request_to_its_end(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_association_is_logged_from_request_to_end(caplog: pytest.LogCaptureFixture) -> None:
     asked = request(context(1, VERIFICATION, IMPLICIT), context(3, CT), context(5, "1.2.3", *["1.2"] * 9), items=ITEMS)
     core = association(Role.ACCEPTOR, peer="192.0.2.7:104")
     core.transport_opened()
@@ -144,7 +144,7 @@ def test_an_association_is_told_from_its_request_to_its_end(caplog: pytest.LogCa
         ),
     ],
 )
-def test_whatever_comes_is_told(pdu: bytes, told: dict[str, object], caplog: pytest.LogCaptureFixture) -> None:
+def test_any_bytes_are_logged(pdu: bytes, told: dict[str, object], caplog: pytest.LogCaptureFixture) -> None:
     core = association(Role.ACCEPTOR)
     core.transport_opened()
     core.receive(pdu)
@@ -164,7 +164,7 @@ def test_a_line_has_its_bound(caplog: pytest.LogCaptureFixture) -> None:
 
 
 @given(st.lists(st.integers(1, 40), min_size=1))
-def test_it_is_told_alike_however_it_is_split(sizes: list[int]) -> None:
+def test_the_events_do_not_depend_on_the_split(sizes: list[int]) -> None:
     stream = encode(request(items=ITEMS)) + store_command() + in_fragments(STORE, PATIENT * 9, 7) + RELEASE_RQ
     told: list[list[dict[str, Any]]] = []
     for pieces in ([len(stream)], sizes):
@@ -194,7 +194,7 @@ class _Keeping(logging.Handler):
         self._seen.append(record.fields)  # type: ignore[attr-defined]  # our own records have them
 
 
-def test_nobody_pays_for_what_nobody_reads(caplog: pytest.LogCaptureFixture) -> None:
+def test_pdus_are_not_decoded_without_debug(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "dicomport.pdu")
     core = association(Role.ACCEPTOR)
     core.transport_opened()

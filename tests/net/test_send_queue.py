@@ -59,7 +59,7 @@ def readers(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[SlowReader]]:
     assert [reader.left for reader in found] == [0]
 
 
-def test_what_is_taken_is_told_from_what_is_not() -> None:
+def test_a_receiving_peer_is_distinguished_from_a_stalled_one() -> None:
     with tcp_pair() as (ours, theirs):
         queue = SendQueue(ours)
         assert not queue.drained()
@@ -74,7 +74,7 @@ def test_what_is_taken_is_told_from_what_is_not() -> None:
         assert not queue.drained()
 
 
-def test_a_little_is_not_worth_a_note_and_a_closed_socket_has_nothing() -> None:
+def test_a_short_queue_and_a_closed_socket_count_as_empty() -> None:
     with tcp_pair(receive_buffer=2048) as (ours, theirs):
         queue = SendQueue(ours)
         ours.send(bytes(100_000))
@@ -86,7 +86,7 @@ def test_a_little_is_not_worth_a_note_and_a_closed_socket_has_nothing() -> None:
         assert queue.drained()
 
 
-def test_a_stream_goes_on_sending_as_long_as_the_peer_takes_any(readers: list[SlowReader]) -> None:
+def test_a_stream_sends_as_long_as_the_peer_reads(readers: list[SlowReader]) -> None:
     async def scenario() -> None:
         async with stream_pair() as (stream, theirs):
             readers.append(SlowReader(stream._sock, theirs, 3))
@@ -97,7 +97,7 @@ def test_a_stream_goes_on_sending_as_long_as_the_peer_takes_any(readers: list[Sl
     asyncio.run(scenario())
 
 
-def test_a_timer_that_was_started_bounds_it_all_the_same(readers: list[SlowReader]) -> None:
+def test_a_started_timer_limits_it_nevertheless(readers: list[SlowReader]) -> None:
     async def scenario() -> None:
         async with stream_pair() as (stream, theirs):
             readers.append(SlowReader(stream._sock, theirs, 0))
@@ -142,7 +142,7 @@ def test_a_response_is_awaited_once_its_request_has_left(
     assert readers[0].asked == asked
 
 
-def test_a_blocking_connection_goes_on_sending_as_long_as_the_peer_takes_any(readers: list[SlowReader]) -> None:
+def test_a_blocking_connection_sends_as_long_as_the_peer_reads(readers: list[SlowReader]) -> None:
     with tcp_pair() as (ours, theirs):
         readers.append(SlowReader(ours, theirs, 3))
         core = established(Role.REQUESTOR)

@@ -29,7 +29,7 @@ class OursError(Exception):
 
 
 @pytest.mark.parametrize("piece", [1000, 1 << 16])
-def test_what_is_sent_arrives_however_small_the_buffers_are(piece: int) -> None:
+def test_all_bytes_arrive_with_small_buffers(piece: int) -> None:
     async def scenario() -> None:
         async with stream_pair(send_buffer=2048, receive_buffer=2048) as (stream, peer):
             reading = asyncio.create_task(read(peer, len(PATTERN), piece))
@@ -40,7 +40,7 @@ def test_what_is_sent_arrives_however_small_the_buffers_are(piece: int) -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1, 511, 512, 513, 1024, 1025, 3000])
-def test_a_gather_list_may_be_longer_than_one_system_call_takes(count: int) -> None:
+def test_a_gather_list_may_need_several_system_calls(count: int) -> None:
     buffers = [PATTERN[number * 7 : number * 7 + number % 9] for number in range(count)]
     whole = b"".join(buffers)
 
@@ -80,7 +80,7 @@ class Sipping:
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.binary(max_size=20), max_size=700), st.lists(st.integers(0, 40), max_size=30))
-def test_wherever_the_socket_cuts_the_order_is_kept_and_nothing_lost(buffers: list[bytes], sizes: list[int]) -> None:
+def test_partial_sends_keep_the_order_and_all_bytes(buffers: list[bytes], sizes: list[int]) -> None:
     sock = Sipping(sizes)
     gather = GatherList(buffers, cast("socket.socket", sock))
 
@@ -121,7 +121,7 @@ def test_the_timer_bounds_each_wait_and_not_all_of_it() -> None:
 
 
 @pytest.mark.parametrize("how", ["close", "reset"])
-def test_a_peer_that_goes_while_it_is_sent_to_is_an_os_error(how: str) -> None:
+def test_a_peer_that_disconnects_during_sending_is_an_os_error(how: str) -> None:
     async def scenario() -> None:
         async with stream_pair(send_buffer=2048, receive_buffer=2048) as (stream, peer):
             sending = asyncio.create_task(stream.send([PATTERN], PATIENT))
@@ -142,7 +142,7 @@ def _leave(peer: socket.socket, how: str) -> None:
 # Receiving.
 
 
-def test_bytes_come_into_the_buffer_as_they_are() -> None:
+def test_bytes_are_received_into_the_buffer() -> None:
     async def scenario() -> None:
         async with stream_pair() as (stream, peer):
             sending = asyncio.create_task(asyncio.to_thread(peer.sendall, PATTERN))
@@ -171,7 +171,7 @@ def test_both_directions_go_at_once_byte_by_byte() -> None:
     asyncio.run(scenario())
 
 
-def test_what_came_before_the_end_is_read_before_it() -> None:
+def test_bytes_before_the_end_are_read_first() -> None:
     async def scenario() -> None:
         async with stream_pair() as (stream, peer):
             buffer = memoryview(bytearray(3))
@@ -203,7 +203,7 @@ def test_a_reset_is_an_os_error() -> None:
     asyncio.run(scenario())
 
 
-def test_a_silent_peer_expires_the_timer_and_can_be_waited_for_again() -> None:
+def test_a_silent_peer_expires_the_timer_and_may_still_answer() -> None:
     async def scenario() -> None:
         async with stream_pair() as (stream, peer):
             buffer = memoryview(bytearray(3))
@@ -270,7 +270,7 @@ def test_a_cancelled_wait_leaves_the_stream_good() -> None:
     asyncio.run(scenario())
 
 
-def test_bytes_that_nobody_waits_for_stay_in_the_socket_and_do_not_keep_the_loop_busy() -> None:
+def test_unawaited_bytes_stay_in_the_socket_without_a_busy_loop() -> None:
     async def scenario() -> None:
         async with stream_pair() as (stream, peer):
             buffer = memoryview(bytearray(1))
@@ -310,7 +310,7 @@ def test_a_peer_that_has_lost_its_power_is_found_out() -> None:
     asyncio.run(scenario())
 
 
-def test_closing_twice_and_closing_what_waits_does_no_harm() -> None:
+def test_a_stream_may_be_closed_twice_and_during_a_wait() -> None:
     async def scenario() -> None:
         async with stream_pair() as (stream, peer):
             peer.sendall(b"1")
@@ -366,7 +366,7 @@ class Handle:
         self.cancelled = True
 
 
-def test_a_timer_that_is_set_for_every_read_is_armed_once_in_a_while() -> None:
+def test_a_timer_set_for_every_read_uses_few_loop_timers() -> None:
     clock = Clock()
     expired: list[TimerExpiredError] = []
     expiry = _Expiry(cast("asyncio.AbstractEventLoop", clock))
@@ -410,7 +410,7 @@ def test_a_timer_expires_when_it_should_and_not_otherwise(steps: list[tuple[str,
         assert len(expired) == wanted
 
 
-def test_what_is_there_is_read_at_once_but_others_have_their_turn() -> None:
+def test_buffered_bytes_are_read_at_once_but_other_tasks_run() -> None:
     """How many reads of a byte each there are until whatever else is ready is called."""
 
     async def scenario() -> None:
@@ -430,7 +430,7 @@ def test_what_is_there_is_read_at_once_but_others_have_their_turn() -> None:
     asyncio.run(scenario())
 
 
-def test_after_an_answer_nothing_is_read_before_it_is_announced() -> None:
+def test_after_sending_a_read_waits_for_the_event_loop() -> None:
     async def scenario() -> None:
         async with stream_pair() as (stream, peer):
             peer.sendall(bytes(100))

@@ -114,7 +114,7 @@ def test_a_trusted_server_is_connected_to_by_name_and_by_address(
 
 
 @with_both
-def test_a_certificate_that_nobody_vouches_for_is_told(dial: Callable[[Address, Timeouts], None]) -> None:
+def test_an_untrusted_certificate_is_reported(dial: Callable[[Address, Timeouts], None]) -> None:
     reason = why_not(dial, shaking_hands(server_context(ca=ANOTHER_CA), until_closed), client_context())
 
     assert reason.startswith("PEER sent a certificate that is not trusted: ")
@@ -122,7 +122,7 @@ def test_a_certificate_that_nobody_vouches_for_is_told(dial: Callable[[Address, 
 
 
 @with_both
-def test_a_certificate_for_another_name_is_told(dial: Callable[[Address, Timeouts], None]) -> None:
+def test_a_certificate_for_another_name_is_reported(dial: Callable[[Address, Timeouts], None]) -> None:
     serve = shaking_hands(server_context("pacs.example"), until_closed)
 
     assert why_not(dial, serve, client_context()).startswith(
@@ -144,9 +144,7 @@ ANSWERS: Final = {
 @with_both
 @pytest.mark.parametrize("what", ANSWERS)
 @pytest.mark.parametrize("first", ["client", "server"])
-def test_a_server_that_does_not_speak_tls_is_told(
-    dial: Callable[[Address, Timeouts], None], what: str, first: str
-) -> None:
+def test_a_server_without_tls_is_reported(dial: Callable[[Address, Timeouts], None], what: str, first: str) -> None:
     def serve(sock: socket.socket) -> None:
         if first == "client":
             sock.recv(1 << 16)
@@ -169,7 +167,7 @@ def test_a_server_that_does_not_speak_tls_is_told(
         (112, "the peer does not know the host name that we connected to"),
     ],
 )
-def test_an_alert_is_told_in_words(dial: Callable[[Address, Timeouts], None], alert: int, words: str) -> None:
+def test_an_alert_is_described(dial: Callable[[Address, Timeouts], None], alert: int, words: str) -> None:
     def serve(sock: socket.socket) -> None:
         sock.recv(1 << 16)
         sock.sendall(bytes((21, 3, 3, 0, 2, 2, alert)))
@@ -179,7 +177,7 @@ def test_an_alert_is_told_in_words(dial: Callable[[Address, Timeouts], None], al
 
 
 @with_both
-def test_a_server_that_hangs_up_on_a_handshake_is_told(dial: Callable[[Address, Timeouts], None]) -> None:
+def test_a_server_that_closes_during_the_handshake_is_reported(dial: Callable[[Address, Timeouts], None]) -> None:
     def serve(sock: socket.socket) -> None:
         sock.recv(1 << 16)
 
@@ -190,7 +188,7 @@ def test_a_server_that_hangs_up_on_a_handshake_is_told(dial: Callable[[Address, 
 
 
 @with_both
-def test_a_server_that_asks_for_too_old_a_version_is_told(dial: Callable[[Address, Timeouts], None]) -> None:
+def test_a_server_with_an_old_tls_version_is_reported(dial: Callable[[Address, Timeouts], None]) -> None:
     context = server_context()
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     client = client_context()
@@ -220,7 +218,7 @@ class AtOnce(ssl.SSLSocket):
 
 @with_both
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-def test_a_handshake_that_is_over_at_once_is_over(
+def test_a_handshake_may_end_at_its_first_attempt(
     dial: Callable[[Address, Timeouts], None], version: ssl.TLSVersion
 ) -> None:
     context = client_context()
@@ -244,7 +242,7 @@ async def tls_stream(port: int, context: ssl.SSLContext) -> AsyncIterator[Stream
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 @pytest.mark.parametrize("piece", [100, 16384, 1 << 20])
-def test_bytes_go_both_ways_whatever_the_records_are(version: ssl.TLSVersion, piece: int) -> None:
+def test_bytes_are_exchanged_in_both_directions(version: ssl.TLSVersion, piece: int) -> None:
     context = server_context()
     context.minimum_version = context.maximum_version = version
 
@@ -271,7 +269,7 @@ def test_bytes_go_both_ways_whatever_the_records_are(version: ssl.TLSVersion, pi
         asyncio.run(scenario(port))
 
 
-def test_what_tls_has_decrypted_already_is_not_waited_for() -> None:
+def test_bytes_that_tls_has_decrypted_are_read_at_once() -> None:
     """One record of 16 KiB is read in small pieces, though the socket has nothing more to show."""
 
     def serve(sock: socket.socket) -> None:

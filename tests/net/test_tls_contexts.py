@@ -142,7 +142,7 @@ def test_a_peer_that_has_only_weaker_suites_gets_none(
         assert describe_tls_error(error.value) == "the two sides have no cipher suite in common"
 
 
-def test_a_profile_that_is_none_is_refused() -> None:
+def test_an_unknown_profile_is_refused() -> None:
     with pytest.raises(ValueError, match="bcp196"):
         dicomport.tls_client_context(profile="bcp196")
 
@@ -164,7 +164,7 @@ def test_a_client_without_a_certificate_is_refused_unless_it_is_allowed(hospital
         assert theirs.getpeercert() is None
 
 
-def test_where_a_certificate_need_not_be_shown_a_bad_one_must_not_be(
+def test_an_optional_certificate_must_be_valid(
     hospital: Files, stranger: Files, pacs: Identity, modality: Identity
 ) -> None:
     server = dicomport.tls_server_context(
@@ -182,14 +182,12 @@ def test_where_a_certificate_need_not_be_shown_a_bad_one_must_not_be(
         shake_hands(unknown, server)
 
 
-def test_a_server_says_who_certifies_its_clients(pacs: Identity) -> None:
+def test_a_server_needs_authorities_for_its_clients(pacs: Identity) -> None:
     with pytest.raises(ValueError, match="certificate authorities of clients"):
         dicomport.tls_server_context(pacs.certificate, pacs.key)
 
 
-def test_a_server_that_is_certified_by_nobody_known_is_refused(
-    hospital: Files, stranger: Files, pacs: Identity
-) -> None:
+def test_a_server_with_an_unknown_authority_is_rejected(hospital: Files, stranger: Files, pacs: Identity) -> None:
     server = dicomport.tls_server_context(pacs.certificate, pacs.key, authorities=hospital.authority)
     for client in (dicomport.tls_client_context(), dicomport.tls_client_context(authorities=stranger.authority)):
         with pytest.raises(ssl.SSLCertVerificationError):
@@ -248,7 +246,7 @@ def test_a_file_may_hold_several_authorities_with_text_around_them(
 
 
 @pytest.mark.parametrize("traditional", [False, True])
-def test_a_key_with_a_pass_phrase_is_opened_by_it_and_never_asked_for(
+def test_an_encrypted_key_needs_its_passphrase_and_never_prompts(
     hospital: Files, pacs: Identity, *, traditional: bool
 ) -> None:
     key = encrypted(pacs.key, traditional=traditional)

@@ -22,7 +22,7 @@ FILE = Path(pydicom.__file__).parent / "data" / "test_files" / "CT_small.dcm"
 def send(scp: ReceivingSCP) -> dicomport.SendReport:
     return dicomport.blocking.send([FILE], scp.host, scp.port, called_ae_title=scp.ae_title, ae_title="CT_1")
 
-def test_what_was_sent_is_there(dicomport_scp: ReceivingSCP) -> None:
+def test_sent_bytes_are_recorded(dicomport_scp: ReceivingSCP) -> None:
     assert dicomport_scp.instances == []
     assert not send(dicomport_scp).failed
     [instance] = dicomport_scp.instances
@@ -41,7 +41,7 @@ def test_statuses_are_given_in_turn(dicomport_scp: ReceivingSCP) -> None:
     assert statuses == [0xA700, 0xB000, 0]
     assert [instance.status for instance in dicomport_scp.instances] == statuses
 
-def test_what_comes_later_can_be_waited_for(dicomport_scp: ReceivingSCP) -> None:
+def test_later_instances_can_be_awaited(dicomport_scp: ReceivingSCP) -> None:
     sending = threading.Thread(target=send, args=(dicomport_scp,))
     sending.start()
     assert len(dicomport_scp.wait_for(1)) == 1

@@ -57,7 +57,7 @@ def test_all_bytes_arrive_both_ways_and_the_end_after_them(delay: float, rate: f
         assert read_all(near) == PATTERN[::-1]
 
 
-def test_each_way_takes_the_delay_and_no_byte_is_early() -> None:
+def test_each_direction_has_the_delay() -> None:
     delay = 0.05
     began = time.monotonic()
     with linked(delay) as (near, far):
@@ -102,7 +102,7 @@ def test_a_broken_connection_breaks_at_the_other_end() -> None:
                 learns.recv(1)
 
 
-def test_who_does_not_read_learns_of_a_broken_connection_all_the_same() -> None:
+def test_a_reset_reaches_a_peer_that_does_not_read() -> None:
     with linked() as (near, far):
         near.settimeout(0.05)
         with contextlib.suppress(TimeoutError):
@@ -113,7 +113,7 @@ def test_who_does_not_read_learns_of_a_broken_connection_all_the_same() -> None:
             read_all(far)
 
 
-def test_nobody_listening_is_a_broken_connection() -> None:
+def test_a_port_without_a_listener_is_a_reset() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
 
@@ -221,6 +221,6 @@ def test_a_fault_of_one_connection_leaves_the_others_alone() -> None:
     assert link.connections == 3
 
 
-def test_there_is_nothing_before_the_first_byte() -> None:
+def test_a_fault_before_the_first_byte_is_invalid() -> None:
     with pytest.raises(ValueError, match="after is -1"):
         Fault(FaultKind.RESET, after=-1)

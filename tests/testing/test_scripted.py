@@ -112,7 +112,7 @@ def test_a_requestor_with_a_custom_request_address_and_message_id() -> None:
         assert scp.peers[0].request == request
 
 
-def test_two_scripts_speak_with_each_other_in_pdus_messages_and_bytes() -> None:
+def test_two_scripts_exchange_pdus_messages_and_bytes() -> None:
     def script(peer: Peer) -> None:
         request = peer.expect(AssociateRQ)
         peer.accept(request, refuse={MR, JPEG, 7}, window=3, maximum_length=4096)
@@ -189,7 +189,7 @@ def test_a_connection_without_a_script_is_an_error() -> None:
         (b"\x09\x00\x00\x00\x00\x00", "received invalid data: unknown PDU type 09H"),
     ],
 )
-def test_what_came_instead_is_said_at_the_end_of_the_block(send: bytes, text: str) -> None:
+def test_an_unexpected_pdu_is_reported_at_the_end_of_the_block(send: bytes, text: str) -> None:
     def script(peer: Peer) -> None:
         peer.expect(CStoreRQ)
 
@@ -204,7 +204,7 @@ def test_what_came_instead_is_said_at_the_end_of_the_block(send: bytes, text: st
     assert text in str(caught.value)
 
 
-def test_nobody_waits_for_ever() -> None:
+def test_no_wait_is_unlimited() -> None:
     with ScriptedSCP(drain) as scp, ScriptedSCU("127.0.0.1", scp.port, patience=0.01) as peer:
         with pytest.raises(ScriptError, match=r"expected AssociateAC, nothing happened for 0.01 s"):
             peer.associate()
@@ -240,7 +240,7 @@ def test_a_test_that_fails_does_not_wait_for_its_scripts() -> None:
         run()
 
 
-def test_a_stalled_peer_with_a_small_window_makes_the_sender_wait_until_it_goes_on() -> None:
+def test_a_stalled_peer_with_a_small_window_stops_the_sender() -> None:
     go_on = threading.Event()
     counts: list[int] = []
 
@@ -330,7 +330,7 @@ def test_a_reset_is_one() -> None:
         sock.recv(1)
 
 
-def test_what_the_end_of_the_connection_cut_off_is_kept() -> None:
+def test_an_incomplete_pdu_at_the_end_is_kept() -> None:
     def script(peer: Peer) -> None:
         peer.accept()
         assert list(peer.requests()) == []
@@ -348,7 +348,7 @@ def test_what_the_end_of_the_connection_cut_off_is_kept() -> None:
     assert scripted.stores == []
 
 
-def test_raw_pdus_can_be_looked_at() -> None:
+def test_raw_pdus_can_be_received() -> None:
     def script(peer: Peer) -> None:
         peer.accept()
         command, data = peer.expect(PDataTF), peer.expect(PDataTF)
@@ -387,7 +387,7 @@ def test_a_handshake_that_fails_is_the_script_s_to_see() -> None:
         run()
 
 
-def test_what_large_instances_hold_is_forgotten_where_the_test_says_so() -> None:
+def test_data_sets_are_discarded_without_keep_data() -> None:
     with ScriptedSCP(healthy, keep_data=False) as scp, ScriptedSCU("127.0.0.1", scp.port) as peer:
         peer.associate()
         peer.store("1.2.3", bytes(100_000))
@@ -407,7 +407,7 @@ def test_an_asyncio_program_is_tested_in_its_own_loop() -> None:
     assert asyncio.run(scenario()) == [0, 0]
 
 
-def test_every_request_of_the_service_has_its_response_and_no_other_has() -> None:
+def test_each_request_of_the_service_has_its_response() -> None:
     for request, kind in (
         (CStoreRQ(message_id=5, affected_sop_class_uid=CT, affected_sop_instance_uid="1.2"), CStoreRSP),
         (CEchoRQ(message_id=5, affected_sop_class_uid=CT), CEchoRSP),

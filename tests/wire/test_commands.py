@@ -172,7 +172,7 @@ def test_a_malformed_number_of_a_request_is_a_mistyped_argument(name: str, eleme
     assert (caught.value.status, caught.value.offending) == (0x0212, element)
 
 
-def test_the_refusal_of_a_store_without_its_instance_uid_is_the_bytes_of_the_standard() -> None:
+def test_a_store_without_its_instance_uid_is_refused_as_in_the_standard() -> None:
     with pytest.raises(CommandError) as caught:
         decode_command(with_element(STORE, 0x1000, None))
     error = caught.value
@@ -200,7 +200,7 @@ def test_the_refusal_of_a_store_without_its_instance_uid_is_the_bytes_of_the_sta
     )
 
 
-def test_a_command_error_is_a_protocol_error_with_an_abort_to_fall_back_to() -> None:
+def test_a_command_error_is_a_protocol_error_with_an_abort_reason() -> None:
     assert issubclass(CommandError, ProtocolError)
     with pytest.raises(ProtocolError):
         decode_command(with_element(STORE, 0x1000, None))
@@ -209,9 +209,7 @@ def test_a_command_error_is_a_protocol_error_with_an_abort_to_fall_back_to() -> 
 @pytest.mark.parametrize("name", [name for name in COMMANDS if "RQ" in name])
 @pytest.mark.parametrize("element", [0x0100, 0x0110, 0x0800])
 @pytest.mark.parametrize("value", [None, b"", b"\1", b"\1\0\0", b"\1\0\0\0"])
-def test_without_field_id_or_data_set_type_the_association_cannot_go_on(
-    name: str, element: int, value: bytes | None
-) -> None:
+def test_without_field_id_or_data_set_type_the_association_ends(name: str, element: int, value: bytes | None) -> None:
     if name == "C-CANCEL-RQ" and element == 0x0110:  # what a C-CANCEL has instead of a Message ID
         element = 0x0120
     with pytest.raises(ProtocolError) as caught:
@@ -286,7 +284,7 @@ def test_elements_out_of_order_are_counted() -> None:
     assert decode_counted(group_length_last) == (STORE_VALUE, {Deviation.ELEMENTS_UNSORTED: 1})
 
 
-def test_of_a_repeated_element_the_first_counts_and_each_other_is_counted() -> None:
+def test_the_first_of_repeated_elements_is_significant_and_others_counted() -> None:
     elements = elements_of(STORE)
     other = (0x1000, b"9.9.9.99")
     assert decode_counted(command_set(*elements, other)) == (STORE_VALUE, {Deviation.ELEMENT_REPEATED: 1})
@@ -299,7 +297,7 @@ def test_of_a_repeated_element_the_first_counts_and_each_other_is_counted() -> N
     )
 
 
-def test_zero_length_values_of_optional_elements_are_absent_ones() -> None:
+def test_empty_optional_elements_are_absent() -> None:
     optional = [(number, b"") for number in (0x1030, 0x1031)]
     assert decode_command(command_set(*elements_of(STORE), *optional)) == STORE_VALUE
     response, value = COMMANDS["C-STORE-RSP"]
@@ -310,14 +308,14 @@ def test_zero_length_values_of_optional_elements_are_absent_ones() -> None:
     )
 
 
-def test_unknown_elements_of_known_commands_are_passed_over() -> None:
+def test_unknown_elements_of_known_commands_are_ignored() -> None:
     """PS3.7 E.2 has retired ones that old peers still send, such as (0000,0001) and (0000,5020)."""
     octets = command_set((0x0001, b"\x9a\0\0\0"), *elements_of(STORE), (0x5020, b"x "))
     assert decode_counted(octets) == (STORE_VALUE, Counter())
 
 
 @pytest.mark.parametrize("padding", [b"", b"\0", b" ", b"\0\0\0", b" \0"])
-def test_padding_of_uids_and_text_is_taken_off(padding: bytes) -> None:
+def test_padding_of_uids_and_text_is_removed(padding: bytes) -> None:
     octets = with_element(STORE, 0x1000, b"1.2.3.4" + padding)
     # A NUL makes the length even; all else is counted (PS3.5 9.1).
     counted = {} if padding == b"\0" else {Deviation.UID_PADDING: 1}
@@ -326,7 +324,7 @@ def test_padding_of_uids_and_text_is_taken_off(padding: bytes) -> None:
     assert decode_command(moved) == replace(STORE_VALUE, move_originator_ae_title="AE")  # type: ignore[call-arg]
 
 
-def test_text_of_any_octets_goes_back_as_it_came() -> None:
+def test_text_of_any_bytes_is_encoded_unchanged() -> None:
     every = bytes(range(1, 32)) + bytes(range(33, 256)) + b"\0!"
     octets = with_element(STORE, 0x1000, every)
     command = decode_command(octets)
@@ -362,7 +360,7 @@ def test_a_command_set_in_explicit_vr_is_a_protocol_error() -> None:
         "0000 0000 00000004 00000000 0000 0002",  # Big Endian
     ],
 )
-def test_what_is_no_command_set_is_a_protocol_error(octets: str) -> None:
+def test_an_invalid_command_set_is_a_protocol_error(octets: str) -> None:
     with pytest.raises(ProtocolError) as caught:
         decode_command(bytes.fromhex(octets))
     assert not isinstance(caught.value, CommandError)
@@ -406,7 +404,7 @@ def test_an_unknown_response_is_kept_raw() -> None:
 
 
 @pytest.mark.parametrize("missing", [0x0110, 0x0800])
-def test_an_unknown_request_that_cannot_be_refused_is_a_protocol_error(missing: int) -> None:
+def test_an_unknown_request_without_message_id_is_a_protocol_error(missing: int) -> None:
     elements = [(0x0100, b"\x20\0"), (0x0110, b"\4\0"), (0x0800, b"\1\1")]
     with pytest.raises(ProtocolError):
         decode_command(command_set(*(element for element in elements if element[0] != missing)))
@@ -474,12 +472,12 @@ def test_elements_have_the_numbers_of_the_standard() -> None:
         RawCommand({-1: b""}),
     ],
 )
-def test_what_an_element_cannot_hold_is_an_encode_error(command: Command | RawCommand) -> None:
+def test_a_value_out_of_range_is_an_encode_error(command: Command | RawCommand) -> None:
     with pytest.raises(EncodeError):
         encode_command(command)
 
 
-def test_a_refusal_with_a_status_or_a_comment_that_cannot_be_written_is_an_encode_error() -> None:
+def test_a_refusal_with_an_invalid_status_or_comment_is_an_encode_error() -> None:
     raw = STORE_VALUE.to_raw()
     with pytest.raises(EncodeError):
         raw.refusal(65536)

@@ -59,7 +59,9 @@ def test_golden_bytes(syntax: str, bytes_: Golden, value: CommitmentRequest | Co
 
 
 @pytest.mark.parametrize(("syntax", "bytes_", "value"), READ.values(), ids=READ)
-def test_what_others_write_is_read(syntax: str, bytes_: Golden, value: CommitmentRequest | CommitmentResult) -> None:
+def test_data_sets_of_other_implementations_are_decoded(
+    syntax: str, bytes_: Golden, value: CommitmentRequest | CommitmentResult
+) -> None:
     assert type(value).decode(bytes_.data, syntax, MOST) == value
 
 
@@ -96,7 +98,7 @@ def test_pydicom_reads_what_is_written(syntax: str) -> None:
 
 @pytest.mark.parametrize("undefined", [False, True], ids=["defined lengths", "undefined lengths"])
 @pytest.mark.parametrize("syntax", [IMPLICIT, EXPLICIT, BIG_ENDIAN])
-def test_what_pydicom_writes_is_read(syntax: str, *, undefined: bool) -> None:
+def test_data_sets_of_pydicom_are_decoded(syntax: str, *, undefined: bool) -> None:
     dataset = pydicom.Dataset()
     dataset.TransactionUID = "1.2.3"
     dataset.RetrieveAETitle = "ELSEWHERE"
@@ -159,7 +161,7 @@ BAD: Final[dict[str, tuple[str, int]]] = {
 
 
 @pytest.mark.parametrize(("text", "status"), BAD.values(), ids=BAD)
-def test_what_lacks_something_says_how_it_is_answered(text: str, status: int) -> None:
+def test_an_incomplete_data_set_has_the_status_of_its_response(text: str, status: int) -> None:
     assert refused(explicit(text)) == status
 
 
@@ -169,7 +171,7 @@ def test_sequences_within_sequences_end_somewhere() -> None:
     assert refused(explicit(deep * 5 + "FE FF 0D E0 00 00 00 00 FE FF DD E0 00 00 00 00" * 5)) == 0x0120
 
 
-def test_what_is_inflated_is_bounded() -> None:
+def test_inflated_data_sets_are_limited() -> None:
     data = REQUEST.encode(DEFLATED)
     whole = len(REQUEST.encode(EXPLICIT))
     assert CommitmentRequest.decode(data, DEFLATED, whole) == REQUEST
@@ -180,7 +182,7 @@ def test_what_is_inflated_is_bounded() -> None:
     assert refused(bomb, DEFLATED) == 0x0213
 
 
-def test_what_is_not_deflated_is_refused() -> None:
+def test_an_invalid_deflated_data_set_is_refused() -> None:
     assert refused(b"\xff" * 20, DEFLATED) == 0x0115
     assert refused(REQUEST.encode(DEFLATED)[:-4], DEFLATED) == 0x0115
 

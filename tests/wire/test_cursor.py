@@ -29,7 +29,7 @@ def test_fields_are_read_big_endian_and_in_order() -> None:
     cursor.end()
 
 
-def test_a_read_past_the_end_names_the_field_and_takes_nothing() -> None:
+def test_a_read_past_the_end_names_the_field_and_reads_nothing() -> None:
     cursor = Cursor(b"\1", "outer")
     with pytest.raises(ProtocolError, match=r"^outer: length needs 2 bytes, but only 1 are left \(offset 0\)$"):
         cursor.u16("length")
@@ -64,7 +64,7 @@ def test_a_nested_structure_cannot_read_its_neighbour() -> None:
         inner.u8("more")
 
 
-def test_each_cursor_counts_for_itself_unless_told() -> None:
+def test_each_cursor_has_its_counter_by_default() -> None:
     first, second = Cursor(b"", "a"), Cursor(b"", "b")
     first.note(Deviation.UID_PADDING)
     assert (first.notes, second.notes) == ({Deviation.UID_PADDING: 1}, {})

@@ -110,7 +110,7 @@ def test_pydicom_reads_what_is_written() -> None:
     assert UID("1.2.3.4") == dataset.SOPInstanceUID
 
 
-def test_what_pydicom_writes_is_the_same() -> None:
+def test_pydicom_encodes_the_same_bytes() -> None:
     meta = FileMetaDataset()
     for name, keyword in KEYWORDS.items():
         setattr(meta, keyword, getattr(VALUE, name))
@@ -144,7 +144,7 @@ def test_cut_anywhere_more_is_asked_for() -> None:
         assert decode_file_meta((GOLDEN.data + DATA_SET)[: len(GOLDEN.data) + size]) == (VALUE, len(GOLDEN.data))
 
 
-def test_a_data_set_that_begins_like_more_of_it_is_told_by_the_group_length() -> None:
+def test_the_group_length_ends_the_file_meta() -> None:
     for data in (GOLDEN.data[GROUP + 12 :], GOLDEN.data[GROUP:], bytes.fromhex("02 00 01")):
         assert decode_file_meta(GOLDEN.data + data) == (VALUE, len(GOLDEN.data))
 
@@ -186,7 +186,7 @@ def test_a_missing_group_length_does_not_matter() -> None:
     assert decode_file_meta(data + DATA_SET) == (VALUE, len(data))
 
 
-def test_the_preamble_is_not_looked_at() -> None:
+def test_the_preamble_is_ignored() -> None:
     data = b"II*\0" + b"\xff" * 124 + GOLDEN.data[128:]
     assert decode_file_meta(data + DATA_SET) == (VALUE, len(data))
 
@@ -195,7 +195,7 @@ def test_a_file_without_group_0002_begins_with_its_data_set() -> None:
     assert decode_file_meta(bytes(128) + b"DICM" + DATA_SET) == (FileMeta(), GROUP)
 
 
-def test_of_a_repeated_element_the_first_counts_and_others_are_passed_over() -> None:
+def test_the_first_of_repeated_elements_is_significant() -> None:
     octets = golden(
         """
         00{128} 'DICM'
@@ -211,7 +211,7 @@ def test_of_a_repeated_element_the_first_counts_and_others_are_passed_over() -> 
     assert decode_file_meta(octets.data + DATA_SET) == (FileMeta(transfer_syntax_uid="1.2.3"), len(octets.data))
 
 
-def test_the_vr_says_how_long_the_length_is() -> None:
+def test_the_vr_defines_the_size_of_the_length() -> None:
     for vr in (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"):
         octets = bytes(128) + b"DICM" + b"\2\0\x99\0" + vr + bytes.fromhex("0000 0A000000") + bytes(10)
         assert decode_file_meta(octets + DATA_SET) == (FileMeta(), len(octets))
@@ -222,7 +222,7 @@ def test_the_vr_says_how_long_the_length_is() -> None:
 
 
 @pytest.mark.parametrize("padding", [b"", b"\0", b" ", b"\0\0\0", b"  "])
-def test_padding_is_taken_off(padding: bytes) -> None:
+def test_padding_is_removed(padding: bytes) -> None:
     raw = b"1.2.3" + padding
     octets = bytes(128) + b"DICM" + b"\2\0\x10\0UI" + len(raw).to_bytes(2, "little") + raw
     assert decode_file_meta(octets + DATA_SET)[0].transfer_syntax_uid == "1.2.3"
@@ -253,7 +253,7 @@ def test_a_mebibyte_of_empty_elements_is_read_in_bounded_time() -> None:
     assert decode_file_meta(octets + DATA_SET) == (FileMeta(), len(octets))
 
 
-def test_what_an_element_cannot_hold_is_an_encode_error() -> None:
+def test_a_value_out_of_range_is_an_encode_error() -> None:
     with pytest.raises(EncodeError, match="too long"):
         encode_file_meta(FileMeta(transfer_syntax_uid="1" * 65537))
     with pytest.raises(EncodeError, match="can't contain"):

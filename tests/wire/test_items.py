@@ -54,9 +54,7 @@ def test_each_item_is_the_bytes_of_the_standard(octets: Golden, value: Item) -> 
 
 
 @pytest.mark.parametrize(("octets", "value"), ITEMS.values(), ids=ITEMS)
-def test_an_item_cut_anywhere_or_with_a_wrong_length_is_a_value_or_a_protocol_error(
-    octets: Golden, value: Item
-) -> None:
+def test_a_truncated_item_is_a_value_or_a_protocol_error(octets: Golden, value: Item) -> None:
     for data in octets.truncations():
         with pytest.raises(ProtocolError):
             decode_item(data, type(value))
@@ -106,20 +104,20 @@ def test_an_answer_may_come_without_a_transfer_syntax_or_with_more() -> None:
     assert decode_item(crowded.data, PresentationContextAC) == PresentationContextAC(1, ContextResult.ACCEPTED, "1.2")
 
 
-def test_a_proposal_may_come_without_its_sub_items() -> None:
+def test_a_proposal_may_have_no_sub_items() -> None:
     assert decode_item(golden("20 00 [00 04]  01 00 00 00").data, PresentationContextRQ) == PresentationContextRQ(
         1, "", ()
     )
 
 
-def test_of_a_repeated_abstract_syntax_the_first_counts_and_the_second_is_kept() -> None:
+def test_the_first_of_repeated_abstract_syntaxes_is_significant() -> None:
     octets = golden("20 00 [00 12]  01 00 00 00  30 00 [00 03] '1.2'  30 00 [00 03] '1.3'")
     value = PresentationContextRQ(1, "1.2", (), (UnknownItem(0x30, b"1.3"),))
     assert decode_item(octets.data, PresentationContextRQ) == value
     assert value.encode() == octets.data
 
 
-def test_256_transfer_syntaxes_are_taken_and_257_are_not() -> None:
+def test_256_transfer_syntaxes_are_accepted_and_257_are_not() -> None:
     for kind in (0x40, 0x99):
         sub_item = bytes((kind, 0, 0, 0))
         body = b"\1\0\0\0" + sub_item * 256
@@ -150,7 +148,7 @@ def test_a_user_identity_has_a_limit(fields: tuple[int, int]) -> None:
             UserIdentityRQ.decode(Cursor(longer.encode()[4:], "test", limits=limits))
 
 
-def test_1024_user_items_are_taken_and_1025_are_not() -> None:
+def test_1024_user_items_are_accepted_and_1025_are_not() -> None:
     sub_item = bytes.fromhex("F0 00 0000")
     assert len(UserInformation.decode(Cursor(sub_item * 1024, "test")).unknown) == 1024
     with pytest.raises(ProtocolError, match="1025 user items, the maximum is 1024"):
@@ -219,11 +217,11 @@ def test_sub_items_that_may_repeat_are_all_kept_in_their_order() -> None:
         ("55 00 [00 02] C4 DF", "Äß"),
     ],
 )
-def test_implementation_version_names_of_any_length_are_taken(octets: str, name: str | None) -> None:
+def test_implementation_version_names_of_any_length_are_accepted(octets: str, name: str | None) -> None:
     assert decode_user_information(octets).implementation_version_name == name
 
 
-def test_what_a_later_version_appends_to_57h_is_passed_over() -> None:
+def test_bytes_appended_to_57h_are_ignored() -> None:
     """PS3.7 D.3.3.6: the rest is reserved for later versions of the sub-item."""
     octets = golden("57 00 [00 0D]  [00 03] '1.2'  [00 01] '1'  [00 00]  AA BB CC")
     assert decode_item(octets.data, SOPClassCommonExtendedNegotiation) == SOPClassCommonExtendedNegotiation("1.2", "1")
@@ -311,6 +309,6 @@ TOO_LONG: Final = "1" * 65536
         UserInformation(unknown=(UnknownItem(0xF0, bytes(40000)), UnknownItem(0xF0, bytes(40000)))),
     ],
 )
-def test_what_a_field_cannot_hold_is_an_encode_error(item: Item) -> None:
+def test_a_value_out_of_range_is_an_encode_error(item: Item) -> None:
     with pytest.raises(EncodeError):
         item.encode()

@@ -122,7 +122,7 @@ def test_it_reads_our_acceptance() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in PDUS if name not in READ_ONLY])
-def test_it_reads_what_we_write_and_writes_the_same(name: str) -> None:
+def test_pynetdicom_decodes_and_encodes_our_bytes(name: str) -> None:
     ours = encode(PDUS[name][1])
     theirs = THEIR_PDUS[ours[0]]()
     theirs.decode(ours)

@@ -101,7 +101,7 @@ def test_each_abort_is_its_pair_of_numbers(pair: tuple[int, int]) -> None:
     assert (value.reason.source, value.reason.reason) == pair
 
 
-def test_an_abort_is_the_users_unless_said_otherwise() -> None:
+def test_an_abort_is_the_users_by_default() -> None:
     assert encode(Abort()) == bytes.fromhex("07 00 00000004 00 00 00 00")
 
 
@@ -114,7 +114,7 @@ def test_no_other_reject_or_abort_can_be_built() -> None:
         AbortReason((2, 3))
 
 
-def test_every_reserved_reject_reason_reads_as_its_sources_no_reason() -> None:
+def test_each_reserved_reject_reason_is_its_sources_no_reason() -> None:
     for source, reason in PAIRS:
         notes: Counter[Deviation] = Counter()
         value = decode(bytes((3, 0, 0, 0, 0, 4, 0, 1, source, reason)), notes=notes)
@@ -195,7 +195,7 @@ def test_items_may_come_in_any_order() -> None:
     assert pdu.user_information.maximum_length == 4096
 
 
-def test_of_a_repeated_item_the_first_counts_and_the_second_is_kept() -> None:
+def test_the_first_of_repeated_items_is_significant() -> None:
     items = golden("""
         10 00 [00 03] '1.2'
         50 00 [00 08]  51 00 [00 04] 00 00 10 00
@@ -238,7 +238,7 @@ def test_ae_titles_are_read_leniently(octets: bytes, title: str, *, counted: boo
 
 
 @pytest.mark.parametrize("blank", [b" " * 16, bytes(16), b"\0GARBAGE........"])
-def test_ae_titles_of_nothing_are_counted_but_in_an_answer_where_they_mean_nothing(blank: bytes) -> None:
+def test_blank_ae_titles_of_requests_are_counted(blank: bytes) -> None:
     for called, calling in ((blank, b"OTHER".ljust(16)), (b"OTHER".ljust(16), blank), (blank, blank)):
         notes: Counter[Deviation] = Counter()
         pdu = decode_associate(associate(b"", called=called, calling=calling), notes)
@@ -249,7 +249,7 @@ def test_ae_titles_of_nothing_are_counted_but_in_an_answer_where_they_mean_nothi
         assert Deviation.AE_TITLE_BLANK not in notes
 
 
-def test_padding_of_every_uid_is_taken_off_and_counted() -> None:
+def test_padding_of_each_uid_is_removed_and_counted() -> None:
     items = golden("""
         10 00 [00 04] '1.2' 00
         20 00 [00 16]  01 00 00 00
@@ -329,7 +329,7 @@ def survives(data: bytes) -> None:
         "05 00 FFFFFFFF 00000000",
     ],
 )
-def test_missing_or_left_over_octets_abort_with_invalid_pdu_parameter_value(octets: str) -> None:
+def test_missing_or_additional_bytes_abort_with_an_invalid_parameter(octets: str) -> None:
     with pytest.raises(ProtocolError) as caught:
         decode(bytes.fromhex(octets))
     assert caught.value.reason is AbortReason.INVALID_PDU_PARAMETER_VALUE
@@ -373,19 +373,19 @@ def test_a_p_data_tf_without_pdvs_is_a_value() -> None:
         PDataTF((PresentationDataValue(-1, is_command=True, is_last=True, data=b""),)),
     ],
 )
-def test_what_a_field_cannot_hold_is_an_encode_error(pdu: Pdu) -> None:
+def test_a_value_out_of_range_is_an_encode_error(pdu: Pdu) -> None:
     with pytest.raises(EncodeError):
         encode(pdu)
 
 
-def test_128_contexts_are_taken_and_129_are_not() -> None:
+def test_128_contexts_are_accepted_and_129_are_not() -> None:
     context = golden("20 00 [00 04] 01 00 00 00").data
     assert len(decode_associate(associate(context * 128)).presentation_contexts) == 128
     with pytest.raises(ProtocolError, match="the maximum is"):
         decode(associate(context * 129))
 
 
-def test_1024_unknown_items_are_taken_and_1025_are_not() -> None:
+def test_1024_unknown_items_are_accepted_and_1025_are_not() -> None:
     item = golden("A0 00 [00 00]").data
     assert len(decode_associate(associate(item * 1024)).unknown) == 1024
     with pytest.raises(ProtocolError, match="the maximum is"):

@@ -17,19 +17,19 @@ SAMPLES = [(name, sample) for name, samples in BEGINNINGS.items() for sample in 
 
 
 @pytest.mark.parametrize(("name", "sample"), SAMPLES)
-def test_a_protocol_is_told_by_as_much_of_its_beginning_as_has_come(name: str, sample: bytes) -> None:
+def test_a_protocol_is_recognized_by_its_first_bytes(name: str, sample: bytes) -> None:
     assert {guess_protocol(sample[:size]) for size in range(1, len(sample) + 1)} == {name}
 
 
 @pytest.mark.parametrize(
     ("name", "answer"), [(name, sample) for name, sample in SAMPLES if sample[:1] in (b"\3", b"\7", b"S", b"H")]
 )
-def test_an_answer_is_told_without_its_first_bytes(name: str, answer: bytes) -> None:
+def test_an_answer_is_recognized_without_its_first_bytes(name: str, answer: bytes) -> None:
     assert guess_protocol(answer[5:], missing=5) == name
 
 
 @pytest.mark.parametrize("first", [b"", bytes(20), b"\xff\xff", b"hello", bytes.fromhex("15 00"), b"HTML"])
-def test_what_is_none_of_them_has_no_name(first: bytes) -> None:
+def test_other_protocols_have_no_name(first: bytes) -> None:
     assert guess_protocol(first) == ""
     assert guess_protocol(first, missing=5) == ""
 

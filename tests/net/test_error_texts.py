@@ -13,7 +13,7 @@ from dicomport.wire import AbortReason, AssociateRJ, RejectReason
 
 
 @given(st.text())
-def test_whatever_a_peer_says_is_printed_in_plain_characters_and_nothing_is_lost(text: str) -> None:
+def test_any_text_is_printed_in_ascii_without_loss(text: str) -> None:
     shown = printable(text)
 
     assert shown.isascii()
@@ -21,7 +21,7 @@ def test_whatever_a_peer_says_is_printed_in_plain_characters_and_nothing_is_lost
     assert (shown == text) == all(" " <= char <= "~" for char in text)
 
 
-def test_errors_say_in_words_what_happened() -> None:
+def test_errors_describe_their_causes() -> None:
     rejection = AssociateRJ(RejectReason.LOCAL_LIMIT_EXCEEDED, transient=True)
 
     assert str(RejectedError(rejection)) == "the peer rejected the association (transient): local limit exceeded"
@@ -34,7 +34,7 @@ def test_errors_say_in_words_what_happened() -> None:
     assert str(TimerExpiredError(Timer("dimse", 60.0))) == "the dimse timer expired after 60 s"
 
 
-def test_an_event_is_one_line_with_its_fields_whatever_a_peer_has_put_into_them(
+def test_an_event_is_one_line_with_any_text_of_a_peer(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level("INFO", "dicomport")
@@ -63,7 +63,7 @@ def test_an_exception_keeps_its_traceback(caplog: pytest.LogCaptureFixture) -> N
     assert [record.exc_info and record.exc_info[0] for record in caplog.records] == [ZeroDivisionError] * 2
 
 
-def test_nothing_is_said_until_somebody_wants_to_hear_it(caplog: pytest.LogCaptureFixture) -> None:
+def test_nothing_is_logged_below_the_level(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("WARNING", "dicomport")
 
     get_logger("test").info("nothing")
