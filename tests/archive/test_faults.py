@@ -84,7 +84,7 @@ def in_session(root: Path) -> list[str]:
 
 @pytest.mark.parametrize(("number", "answered"), ERRNOS.values(), ids=ERRNOS)
 @pytest.mark.parametrize("step", STEPS.values(), ids=STEPS)
-def test_f6_f10_a_fault_is_answered_and_leaves_nothing_and_the_next_store_works(
+def test_f6_f10_a_fault_is_answered_leaves_nothing_and_ends(
     received: Receiver,
     monkeypatch: pytest.MonkeyPatch,
     step: tuple[str, str, int],
@@ -115,7 +115,7 @@ def test_f6_f10_a_fault_is_answered_and_leaves_nothing_and_the_next_store_works(
 
 @pytest.mark.parametrize(("number", "answered"), ERRNOS.values(), ids=ERRNOS)
 @pytest.mark.parametrize("step", AFTER_THE_NAME.values(), ids=AFTER_THE_NAME)
-def test_a_folder_that_can_not_be_synced_is_answered_and_the_whole_file_stays(
+def test_a_failed_folder_sync_is_answered_and_keeps_the_complete_file(
     received: Receiver,
     monkeypatch: pytest.MonkeyPatch,
     step: tuple[str, str, int],
@@ -278,9 +278,7 @@ def test_an_index_in_trouble_gets_it_later(tmp_path: Path, monkeypatch: pytest.M
     assert list(tmp_path.glob(".dicomport/sessions/session-*")) == []
 
 
-def test_what_the_index_never_took_is_recovered_at_the_next_open(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unindexed_instances_are_recovered_at_the_next_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patched, receiver(tmp_path) as received:
         Trouble(patched, "database or disk is full", 1_000_000)
         assert received.send(instance(), instance("1.2.3.5")) == [0x0000, 0x0000]
@@ -295,9 +293,7 @@ def test_what_the_index_never_took_is_recovered_at_the_next_open(
     assert list(tmp_path.glob(".dicomport/sessions/session-*")) == []
 
 
-def test_f10_less_room_than_is_to_be_kept_is_refused_before_the_data_set_is_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_f10_too_little_free_space_refuses_before_the_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(storage, "_FREE_SPACE_SECONDS", 0.0)
     with receiver(tmp_path, ArchiveOptions(min_free_bytes=1000)) as received, received.association() as association:
         real = os.statvfs(tmp_path)

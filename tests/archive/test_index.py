@@ -200,7 +200,7 @@ def test_filters(asked: Path, filters: Filters, expected: str) -> None:
     index.close()
 
 
-def test_what_the_index_knows_of_an_instance(asked: Path) -> None:
+def test_the_fields_of_an_instance_in_the_index(asked: Path) -> None:
     index = Index(Paths(asked.resolve()).index)
     [row] = index.find("2.1")
     assert row["path"] == "2/2.1/2.1.dcm"

@@ -60,7 +60,7 @@ def errors(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [entry.getMessage() for entry in caplog.records if entry.levelno >= logging.ERROR]
 
 
-def test_what_was_stored_is_there_at_once(received: Receiver) -> None:
+def test_a_stored_instance_is_found_at_once(received: Receiver) -> None:
     with received.association() as association:
         for number in range(30):
             assert association.c_store(instance(f"1.2.{number}")).status.code == 0x0000
@@ -74,7 +74,7 @@ def test_it_is_there_while_the_index_does_not_know_it(received: Receiver) -> Non
         assert look_up(received.archive, reference(), reference(sop_class=MR)) == [0x0000, 0x0119]
 
 
-def test_what_another_process_has_stored_is_there(received: Receiver) -> None:
+def test_an_instance_stored_by_another_process_is_found(received: Receiver) -> None:
     other = Archive(received.archive.paths.root)
     with contextlib.closing(other), index_locked(other):
         received.send(instance())
@@ -158,9 +158,7 @@ def test_it_is_on_the_disk_before_it_is_answered_for(received: Receiver, monkeyp
     assert look_up(received.archive, reference()) == [0x0110]
 
 
-def test_what_was_on_the_disk_when_it_was_acknowledged_is_not_synced_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_synced_instance_is_not_synced_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with receiver(tmp_path) as received:
         received.send(instance())
         with monkeypatch.context() as patched:
@@ -199,7 +197,7 @@ def test_one_that_took_the_place_of_another_is_answered_for(tmp_path: Path, *, i
             assert look_up(received.archive, reference()) == [0x0000]
 
 
-def test_what_was_accepted_anyway_is_answered_for_and_what_was_refused_is_not(tmp_path: Path) -> None:
+def test_accepted_suspects_are_committed_and_refused_instances_are_not(tmp_path: Path) -> None:
     odd = instance("1.2.1", said_class=MR)
     with receiver(tmp_path / "strict") as received:
         assert received.send(odd) == [0xA900]

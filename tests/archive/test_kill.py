@@ -132,7 +132,7 @@ class Load:
 
 
 @pytest.mark.parametrize("first", range(0, KILLS, KILLS_OF_ONE_ARCHIVE))
-def test_f11_what_was_acknowledged_outlives_kills(
+def test_f11_acknowledged_instances_survive_kills(
     tmp_path: Path, first: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rng = random.Random(f"kills from {first}")

@@ -127,7 +127,7 @@ def test_a_study_is_complete_once_its_senders_are_gone_and_nothing_comes() -> No
     run(scenario)
 
 
-def test_what_comes_in_time_keeps_a_study_open() -> None:
+def test_an_instance_in_time_keeps_a_study_open() -> None:
     async def scenario() -> None:
         heard: Heard[CompleteStudy] = Heard()
         async with Hooks(on_study=heard.hear, study_timeout=SOON) as hooks:
@@ -144,7 +144,7 @@ def test_what_comes_in_time_keeps_a_study_open() -> None:
     run(scenario)
 
 
-def test_what_comes_late_makes_a_study_complete_another_time() -> None:
+def test_a_late_instance_completes_a_study_again() -> None:
     async def scenario() -> None:
         heard: Heard[CompleteStudy] = Heard()
         async with Hooks(on_study=heard.hear, study_timeout=0) as hooks:
@@ -392,7 +392,7 @@ TOLD: Final[dict[str, tuple[ArchiveOptions, tuple[bytes, ...], list[int], list[s
 
 
 @pytest.mark.parametrize(("options", "data_sets", "statuses", "names"), TOLD.values(), ids=TOLD)
-def test_what_was_stored_is_told_and_nothing_else(
+def test_only_stored_instances_are_notified(
     options: ArchiveOptions, data_sets: tuple[bytes, ...], statuses: list[int], names: list[str], tmp_path: Path
 ) -> None:
     async def scenario() -> None:

@@ -360,7 +360,7 @@ def test_d1_a_nested_stream_is_no_data_set() -> None:
     assert problem.kind is ProblemKind.UNDECODABLE
 
 
-def test_d1_what_follows_the_stream_is_flagged_unless_it_is_padding() -> None:
+def test_d1_bytes_after_the_stream_are_flagged_unless_padding() -> None:
     stream = deflate(LITTLE.data)[: -1 if scan(DEFLATED, deflate(LITTLE.data)[:-1]).proven else None]
     for tail, flags in (
         (b"", set()),
@@ -535,7 +535,7 @@ def test_d4_uids_of_more_than_64_characters(size: int, flags: set[ScanFlag]) -> 
 
 
 @pytest.mark.parametrize(("size", "flags"), [(1024, set()), (1026, {ScanFlag.OVER_LONG_VALUE})])
-def test_d4_what_is_kept_of_a_value(size: int, flags: set[ScanFlag]) -> None:
+def test_d4_the_kept_part_of_a_value(size: int, flags: set[ScanFlag]) -> None:
     data = element(EXPLICIT, 0x00081030, "LO", b"x" * size)
     for pieces in ([data], byte_by_byte(data), cut(data, [700]), cut(data, [1033])):
         result = scan_pieces(EXPLICIT, pieces)

@@ -346,7 +346,7 @@ FAILING: Final = {
 
 
 @pytest.mark.parametrize(("check", "what", "status", "offending"), FAILING.values(), ids=FAILING)
-def test_what_fails_a_check_is_refused_and_quarantined_or_accepted_as_suspect(
+def test_a_failed_check_quarantines_or_marks_as_suspect(
     tmp_path: Path, check: Check, what: Instance, status: int, offending: tuple[int, ...]
 ) -> None:
     with receiver(tmp_path / "refusing") as received:
@@ -369,7 +369,7 @@ def test_what_fails_a_check_is_refused_and_quarantined_or_accepted_as_suspect(
     assert findings(tmp_path / "accepting") == []
 
 
-def test_what_belongs_to_no_study_needs_none(received: Receiver) -> None:
+def test_an_instance_outside_studies_needs_no_study(received: Receiver) -> None:
     hanging = sop_classes.find("HangingProtocolStorage")
     assert hanging is not None
     sent = [
@@ -501,7 +501,7 @@ def test_f4_a_link_planted_for_an_instance_is_not_followed(tmp_path: Path, targe
             assert stored_bytes(stored) == bytes_of(instance())
 
 
-def test_f8_data_that_begin_like_a_program_are_quarantined_behind_a_zeroed_preamble(received: Receiver) -> None:
+def test_f8_data_like_a_program_are_quarantined_behind_a_zeroed_preamble(received: Receiver) -> None:
     for start in (b"MZ", b"\x7fELF", b'{"a": 1}'):
         assert send_raw(received, "1.2.3.4", start + bytes(62)) == 0xC210
     paths = sorted(received.archive.paths.quarantine.glob("*.dcm"))

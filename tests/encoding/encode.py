@@ -1,4 +1,4 @@
-"""Data sets for the scanner: an encoder of its own, for the three codings, and ways to feed a scanner."""
+"""Data sets for the scanner: an independent encoder for the three encodings, and ways to feed a scanner."""
 
 import struct
 import zlib
@@ -77,7 +77,7 @@ def _encode(uid: str, each: Element) -> bytes:
 
 
 def deflate(data: bytes) -> bytes:
-    """As PS3.5 A.5 has it: no header, and a NUL where the length would be odd."""
+    """Deflate by PS3.5 A.5: without a header, padded with a NUL to an even length."""
     stream = zlib.compressobj(wbits=-15)
     deflated = stream.compress(data) + stream.flush()
     return deflated + bytes(len(deflated) % 2)

@@ -1,4 +1,4 @@
-"""Element headers: golden bytes, and what was encoded is read as it was."""
+"""Element headers: golden bytes, and decoding inverts encoding."""
 
 import struct
 from typing import Final
@@ -52,7 +52,7 @@ tags = st.integers(0, 0xFFFDFFFF)
 
 
 @given(encoding=st.sampled_from(ENCODINGS), tag=tags, vr=st.sampled_from(sorted(KNOWN_VRS)), data=st.data())
-def test_what_was_encoded_is_read(encoding: Encoding, tag: int, vr: bytes, data: st.DataObject) -> None:
+def test_encoded_headers_are_read(encoding: Encoding, tag: int, vr: bytes, data: st.DataObject) -> None:
     long = vr in LONG_VRS or not encoding.explicit
     length = data.draw(st.integers(0, UNDEFINED_LENGTH if long else 0xFFFF))
     octets = encoding.header(tag, vr, length)

@@ -15,7 +15,7 @@ octets = st.binary(max_size=400).map(lambda raw: raw * 20)
 
 
 @given(data=octets)
-def test_what_was_deflated_is_inflated(data: bytes) -> None:
+def test_deflated_bytes_are_inflated(data: bytes) -> None:
     deflated = deflate(data)
     assert len(deflated) % 2 == 0
     assert inflate(deflated, len(data)) == data
@@ -49,8 +49,8 @@ def test_in_any_split_the_same_is_inflated(data: bytes, cuts: Sequence[int], bou
 
 
 @given(data=octets, good=st.integers(0, 300))
-def test_what_comes_before_an_error_is_inflated(data: bytes, good: int) -> None:
-    """As much as byte by byte."""
+def test_bytes_before_an_error_are_inflated(data: bytes, good: int) -> None:
+    """The result equals that of inflating byte by byte."""
     deflated = deflate(data)[:good] + b"\xff" * 30
 
     def inflated(parts: Sequence[bytes]) -> tuple[bytes, bool]:

@@ -1,7 +1,7 @@
 """One VR table, one element-header reader, one inflate, one match by example, one request/response engine: counted.
 
-A second copy fails here. What looks like one and is not stands below with its reason; a loop that is written out for
-speed stands below with the property test that shows it equal to the one that it repeats.
+A second copy fails here. Code that only resembles a copy is listed below with its reason. A loop that is repeated for
+speed is listed below with the property test that proves it equal to the original.
 """
 
 import ast

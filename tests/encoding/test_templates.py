@@ -1,4 +1,4 @@
-"""A scan by example says what a scan without one says, whatever came before."""
+"""A scan by example has the same result as a scan without one, after any earlier data sets."""
 
 import random
 from typing import Final
@@ -28,7 +28,7 @@ def scan(uid: str, data: bytes, model: SeriesTemplate | None = None, first: int 
 
 
 def series(random_: random.Random) -> list[Element]:
-    """Make a data set like those of a series: some values differ in length, now and then an element more or less."""
+    """Build a data set like those of a series: some values differ in length, and some elements are missing or added."""
     sequence = Items(
         ((Element(0x00080100, "SH", b"A" * (2 * random_.randrange(3))),),), undefined=random_.random() < 0.2
     )
@@ -115,7 +115,7 @@ def test_the_second_one_is_not_walked() -> None:
 
 
 def test_now_and_then_there_is_another_example() -> None:
-    """Or what has differed once would be looked at by itself for ever."""
+    """Otherwise a value that has differed once would be examined separately for ever."""
     model = SeriesTemplate()
     walked = [number for number in range(2005) if passed(model, data_set(b"%d " % (number % 10))) is None]
     assert walked == [0, 1001, 2002]
@@ -140,13 +140,13 @@ def test_values_of_other_lengths_are_passed_over() -> None:
     ],
     ids=["odd length", "longer than is kept", "cut short", "another VR", "another tag"],
 )
-def test_what_the_walk_would_have_to_say_something_of_is_walked(other: bytes) -> None:
+def test_data_sets_with_findings_are_walked(other: bytes) -> None:
     model = SeriesTemplate()
     passed(model, data_set())
     assert passed(model, other) is None
 
 
-def test_what_comes_after_the_pixels_is_walked() -> None:
+def test_elements_after_the_pixels_are_walked() -> None:
     model = SeriesTemplate()
     pixels = encode(EXPLICIT, [Element(0x7FE00010, "OW", bytes(2000))])
     padding = encode(EXPLICIT, [Element(0xFFFCFFFC, "OB", b"")])
@@ -170,7 +170,7 @@ def test_pixels_need_not_be_there_yet(there: int) -> None:
         assert scan(EXPLICIT, other, model, len(begun)) == scan(EXPLICIT, other)
 
 
-def test_values_that_differ_before_pixels_that_are_not_there_yet_are_passed_over() -> None:
+def test_changed_values_before_pending_pixels_are_skipped() -> None:
     model = SeriesTemplate()
     pixels = encode(EXPLICIT, [Element(0x7FE00010, "OW", bytes(100_000))])
     found = [passed(model, data_set(b"%d " % number, more=pixels)[:1000]) for number in range(3)]

@@ -1,4 +1,4 @@
-"""The streaming walker, whose loop over elements is written out for speed, reads what the walker in memory reads."""
+"""The streaming walker, whose loop over elements is repeated for speed, agrees with the walker in memory."""
 
 from collections.abc import Sequence
 from typing import Final

@@ -1,4 +1,4 @@
-"""What was read before changes how fast the next is read, and nothing else."""
+"""Earlier data sets change only the speed of reading the next one, not the result."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator

@@ -37,13 +37,13 @@ def run_three(disk: Disk, work: Callable[[], int]) -> list[int]:
     return asyncio.run(three())
 
 
-def test_what_is_quick_is_done_at_once() -> None:
+def test_fast_work_is_done_at_once() -> None:
     threads = Threads()
     assert run_three(Disk(max_delay=NEVER), threads.work) == [1, 2, 3]
     assert threads.at_once == [True, True, True]
 
 
-def test_what_was_slow_once_is_left_to_threads() -> None:
+def test_slow_work_is_moved_to_threads() -> None:
     threads = Threads()
     assert run_three(Disk(max_delay=0.0, slow_seconds=NEVER), threads.work) == [1, 2, 3]
     assert threads.at_once == [True, False, False]
@@ -55,7 +55,7 @@ def test_after_a_while_it_is_tried_again() -> None:
     assert threads.at_once == [True, True, True]
 
 
-def test_what_fails_slowly_is_slow_too() -> None:
+def test_slow_failures_count_as_slow() -> None:
     threads = Threads()
     disk = Disk(max_delay=0.0, slow_seconds=NEVER)
 
@@ -178,7 +178,7 @@ def fail(_block: Buffer) -> None:
 
 
 @pytest.mark.parametrize("append", [fail, Blocks().append])
-def test_whatever_becomes_of_a_block_it_is_held_no_more(append: Callable[[Buffer], None]) -> None:
+def test_a_block_is_released_in_any_case(append: Callable[[Buffer], None]) -> None:
     memory = MemoryBudget()
     writer = BlockWriter(KIB, memory=memory)
 

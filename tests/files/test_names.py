@@ -149,5 +149,5 @@ def test_the_longest_uid_is_its_own_name() -> None:
         ("1.2\0.3", "1.2_00.3"),
     ],
 )
-def test_what_names_look_like(text: str, name: str) -> None:
+def test_the_form_of_names(text: str, name: str) -> None:
     assert file_name(text) == name

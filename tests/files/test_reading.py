@@ -117,7 +117,7 @@ def test_a_header_that_breaks_off_is_truncated_wherever(tmp_path: Path, at: int)
     "content",
     [b"GIF89a" + bytes(200), bytes(132), b"\x08\x00\x05\x00CS" + bytes(300), bytes(128) + b"dicm" + bytes(300)],
 )
-def test_what_is_no_part_10_file_is_told_from_what_is_a_broken_one(tmp_path: Path, content: bytes) -> None:
+def test_other_files_are_distinguished_from_damaged_part_10_files(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(NotPart10Error):
         read_part10(written(tmp_path, content))
 
@@ -150,7 +150,7 @@ def test_a_header_without_vrs_is_refused(tmp_path: Path) -> None:
 
 @given(st.binary(max_size=300))
 @settings(max_examples=300)
-def test_whatever_is_in_it_there_is_one_kind_of_error(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+def test_fuzzed_files_raise_one_kind_of_error(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "anything"
     path.write_bytes(bytes(128) + b"DICM" + content)
     try:
@@ -161,7 +161,7 @@ def test_whatever_is_in_it_there_is_one_kind_of_error(tmp_path_factory: pytest.T
         assert found.offset + found.size == 132 + len(content)
 
 
-def test_a_file_that_becomes_shorter_is_an_error_and_not_a_shorter_data_set(tmp_path: Path) -> None:
+def test_a_truncated_file_is_an_error_not_a_shorter_data_set(tmp_path: Path) -> None:
     path = written(tmp_path, HEADER + DATA_SET)
     found = read_part10(path)
     chunks = found.chunks(4)

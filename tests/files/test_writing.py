@@ -262,7 +262,7 @@ def test_a_link_planted_at_the_name_is_not_followed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["dangling link", "folder", "FIFO", "empty file", "another file"])
-def test_whatever_is_at_the_name_already_stays_as_it_is(tmp_path: Path, kind: str) -> None:
+def test_an_existing_file_is_unchanged(tmp_path: Path, kind: str) -> None:
     path = tmp_path / NAME
     match kind:
         case "dangling link":

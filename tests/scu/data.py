@@ -42,7 +42,7 @@ def uid(text: str) -> bytes:
 
 
 def bare(sop_class: str = CT, sop_instance: str = "1.2.3.4", *, size: int = 0) -> bytes:
-    """Write a data set in Implicit VR Little Endian with the two UIDs, and pixels that bring it to `size` bytes."""
+    """Encode a data set in Implicit VR Little Endian with the two UIDs, and pixels up to `size` bytes in all."""
     data = element(8, 0x16, uid(sop_class)) + element(8, 0x18, uid(sop_instance)) + element(0x10, 0x20, b"PATIENT ")
     return data + element(0x7FE0, 0x10, bytes(size - len(data) - 8)) if size else data
 
@@ -75,15 +75,15 @@ def part10(
 def instance(
     number: int = 1, *, sop_class: str = CT, syntax: str = EXPLICIT, size: int = 100, data: bytes | None = None
 ) -> Instance:
-    """Make an instance in memory; its bytes are those of no real data set, and tell where they are."""
+    """Build an instance in memory; its bytes are a pattern that shows their offset, not a real data set."""
     return Instance(sop_class, f"1.2.3.{number}", syntax, pattern(size) if data is None else data)
 
 
 def pattern(size: int) -> bytes:
-    """Give bytes of which no stretch is like another for a long while."""
+    """Return bytes without repeated ranges over a long distance."""
     return b"".join(struct.pack("<L", number) for number in range(size // 4 + 1))[:size]
 
 
 def data_set_of(path: Path) -> bytes:
-    """Give the bytes of a Part 10 file's data set."""
+    """Return the bytes of a Part 10 file's data set."""
     return path.read_bytes()[read_part10(path).offset :]

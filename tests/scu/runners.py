@@ -1,4 +1,4 @@
-"""The two public faces of a requestor under one hat, so that each test is one test of both."""
+"""One interface to the asyncio and the blocking requestor, so that each test tests both."""
 
 import asyncio
 import contextlib
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class Association(Protocol):
-    """What `dicomport.ClientAssociation` is."""
+    """The interface of `dicomport.ClientAssociation`."""
 
     outcome: NegotiationResult
     open: bool

@@ -1,4 +1,4 @@
-"""What the sender finds, sorted into what can go and what can't."""
+"""The sender's discovered inputs, divided into sendable and unsendable ones."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""An association of one's own, in both runners: each test is the same for asyncio and for a blocking socket."""
+"""A client association, in both runners: each test is the same for asyncio and for a blocking socket."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -61,7 +61,7 @@ SHORT: Final = 0.2
 
 
 class OursError(Exception):
-    """What the block itself raises."""
+    """Raised by the block itself."""
 
 
 # From its beginning to its end.
@@ -211,7 +211,7 @@ def replying_to_nothing(peer: Peer) -> None:
         pass
 
 
-# What goes wrong with one instance and leaves the association as it was.
+# Failures of one instance that leave the association open.
 
 
 @with_both
@@ -323,7 +323,7 @@ def test_contexts_that_make_no_request_are_refused_at_once(api: Api, count: int)
         api.run(scenario())
 
 
-# What goes wrong with the association.
+# Failures of the association.
 
 
 @with_both
@@ -446,7 +446,7 @@ def test_the_acse_timer_bounds_the_wait_for_the_acceptance(api: Api) -> None:
 @with_both
 @pytest.mark.parametrize("timeouts", [dicomport.Timeouts(acse=SHORT), dicomport.Timeouts(release=SHORT)])
 def test_the_release_timer_bounds_the_wait_for_the_release(api: Api, timeouts: dicomport.Timeouts) -> None:
-    """By default it is the ACSE timer's time."""
+    """The default is the time of the ACSE timer."""
 
     async def scenario(port: int) -> None:
         async with api.associate(HOST, port, contexts=CONTEXTS, timeouts=timeouts):

@@ -41,7 +41,7 @@ Make = Callable[[Path, Members], Path]
 
 
 def file(number: int = 1, data: bytes | None = None, syntax: str = IMPLICIT) -> bytes:
-    """Give the bytes of a Part 10 file."""
+    """Return the bytes of a Part 10 file."""
     meta = FileMeta(
         media_storage_sop_class_uid=CT, media_storage_sop_instance_uid=f"1.2.{number}", transfer_syntax_uid=syntax
     )
@@ -86,7 +86,7 @@ def sent(item: Found, chunk_bytes: int = 1000) -> bytes:
 
 
 def outcome(path: Path) -> dict[str, str]:
-    """Give for each member what is wrong with it, "" for nothing; what is wrong with the archive is below "." ."""
+    """Return the failure of each member, "" for none; the failure of the container has the key "." here."""
     return {
         str(item.path).removeprefix(str(path)).lstrip("/") or ".": "" if isinstance(item, Instance) else item.reason
         for item in find([path])
@@ -94,16 +94,16 @@ def outcome(path: Path) -> dict[str, str]:
 
 
 def copies(folder: Path) -> list[int]:
-    """Give the sizes of the files in a folder that this process has open, with a name or without one."""
+    """Return the sizes of the open files of this process in a folder, named or unnamed."""
     found = []
     for link in Path("/proc/self/fd").iterdir():
-        with contextlib.suppress(FileNotFoundError):  # the one that lists them
+        with contextlib.suppress(FileNotFoundError):  # the descriptor of the listing itself
             if str(link.readlink()).startswith(str(folder)):
                 found.append(link.stat().st_size)
     return found
 
 
-# What is in there.
+# Members.
 
 
 @every_archive
@@ -255,7 +255,7 @@ def test_members_are_found_as_they_are_asked_for(tmp_path: Path, make: Make) -> 
     path = make(tmp_path / "archive", {str(number): file(number, os.urandom(100_000)) for number in range(12)})
     found = find([path])
     assert isinstance(next(found), Instance)
-    # Most of it is gone, but what was found stays found, and the iteration comes to its end.
+    # Most of the container was cut off, but the discovered members remain, and the iteration ends.
     os.truncate(path, 1 << 18)
 
     rest = list(found)
@@ -333,7 +333,7 @@ def test_an_archive_of_more_than_four_gibibytes_is_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("make", [zipped, stored])
 def test_a_damaged_member_does_not_leave_whole(tmp_path: Path, make: Make) -> None:
-    """Its last chunk is kept back, so that no peer can take it for whole."""
+    """The last chunk is not sent: a peer must not treat the instance as complete."""
     data = bare(CT, "1.2.1", size=100_000)
     path = make(tmp_path / "archive", {"1": file(1, data)})
     content = bytearray(path.read_bytes())
@@ -386,7 +386,7 @@ def test_a_zip_bomb_is_not_unpacked(tmp_path: Path) -> None:
 
 
 def test_members_that_share_their_bytes_are_a_bomb_too(tmp_path: Path) -> None:
-    """As in D. Fifield's bombs: each entry of the directory points to the same member."""
+    """Like D. Fifield's bombs: each entry of the directory points to the same member."""
     path = zipped(tmp_path / "archive", {"1": file(1, bytes(1 << 20))})
     content = path.read_bytes()
     at = content.index(b"PK\1\2")
@@ -532,7 +532,7 @@ def test_a_compressed_file_that_is_no_tar_is_refused(tmp_path: Path, compress: C
 
 
 def test_streams_that_follow_one_another_are_one_archive(tmp_path: Path) -> None:
-    """As pigz and pbzip2 write them."""
+    """Several streams in one file, like the output of pigz and pbzip2."""
     content = tarred(tmp_path / "plain", {str(n): file(n) for n in range(40)}).read_bytes()
     for compress in (gzip.compress, bz2.compress, lzma.compress):
         path = tmp_path / "archive"

@@ -103,7 +103,7 @@ def assert_same(before: Dataset, after: Dataset, *, swapped: bool = False, but: 
                 assert_same(item, same, swapped=swapped)
         elif not swapped and isinstance(one, RawDataElement) and isinstance(other, RawDataElement):
             assert one.value == other.value, f"({tag:08X})"
-        else:  # pydicom has looked at it itself
+        else:  # pydicom has examined it
             assert_same_value(before[tag], after[tag])
 
 
@@ -124,7 +124,7 @@ def assert_same_value(before: DataElement, after: DataElement) -> None:
         assert before.value == after.value
 
 
-# What can become what.
+# Possible conversions.
 
 
 def test_plain_encodings_become_one_another_but_never_big_endian() -> None:
@@ -314,7 +314,7 @@ def test_each_vr_survives_implicit_and_private_ones_return_as_un() -> None:
 
 
 def test_text_is_not_looked_into() -> None:
-    """Whatever is wrong with it."""
+    """For each kind of damage."""
     element = b"\x10\0\0\x20LO" + struct.pack("<H", 12) + b"\xff\xfe\\  x \\\x80^^ "
     number = b"\x18\0\x50\0DS" + struct.pack("<H", 8) + b" 1,5x\\  "
     uid = b"\x20\0\x0d\0UI" + struct.pack("<H", 6) + b"1.2 .\0"
@@ -413,13 +413,13 @@ def test_sequences_keep_the_form_of_their_lengths() -> None:
 
     converted = encoded(convert(memory(told + open_), IMPLICIT))
 
-    short = 4  # what each element is shorter by
+    short = 4  # bytes that each element is shorter by
     assert len(converted) == len(told + open_) - 4 * short - 2 * short
     assert converted[4:8] == struct.pack("<L", len(items) - 2 * short)
     assert converted[12:16] == struct.pack("<L", len(element) - short)
 
 
-# What is not converted.
+# Refused conversions.
 
 
 def short(tag: int, vr: bytes, value: bytes, *, order: str = "<") -> bytes:
@@ -553,7 +553,7 @@ LOSSLESS_FILES: Final = [
     item for item in find([FILES]) if isinstance(item, Instance) and item.transfer_syntax_uid in LOSSLESS
 ]
 ODD_ONE: Final = "J2K_pixelrep_mismatch.dcm"
-"""Its samples are signed in the one place and not in the other."""
+"""A file whose data set and codestream disagree about signed samples."""
 
 
 def needs(syntax: str) -> None:
@@ -610,7 +610,7 @@ NATIVE: Final = [
 
 
 def native(name: str, folder: Path) -> Path:
-    """Give a file of an image that is not compressed."""
+    """Return a file of an uncompressed image."""
     if (FILES / name).exists():
         return FILES / name
     dataset = pydicom.dcmread(

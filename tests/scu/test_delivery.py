@@ -38,7 +38,7 @@ class Done:
     err: str
 
     def facts(self, *keys: str) -> list[tuple[Any, ...]]:
-        """Give these facts of each row, in the order of the paths."""
+        """Return these fields of each row, in the order of the paths."""
         return [tuple(row[key] for key in keys) for row in sorted(self.rows, key=lambda row: str(row["path"]))]
 
 
@@ -289,7 +289,7 @@ def test_a_peer_that_closes_on_the_window_item_is_asked_again_without(tmp_path: 
         if asked[-1]:
             return
         peer.accept(request)
-        # The second association of the run: what was learnt is remembered.
+        # The second association of the run uses the result of the first.
         if len(asked) == 2:
             peer.answer(peer.expect(CStoreRQ))
             return
@@ -372,7 +372,7 @@ def test_message_ids_begin_anew_and_pass_over_those_outstanding() -> None:
     assert seen == [0xFFFE, 0xFFFF, 2]
 
 
-# Associations that can't be had.
+# Associations that can't be established.
 
 
 def reject(reason: RejectReason, *, transient: bool = False) -> Callable[[Peer], None]:
@@ -450,7 +450,7 @@ def test_a_rejected_worker_waits_for_the_outcome_of_another(tmp_path: Path, stor
 
 
 def test_a_peer_that_lets_the_second_association_wait_holds_nothing_up(tmp_path: Path, storescu: Storescu) -> None:
-    """Some serve one connection at a time: the other one is accepted by the system, and by nobody else."""
+    """Some peers serve one connection at a time: only the system accepts the second connection."""
     first_over = threading.Event()
 
     def first(peer: Peer) -> None:
@@ -500,7 +500,7 @@ def test_the_next_file_is_read_while_an_answer_is_waited_for(tmp_path: Path, mon
         peer.accept()
         first = peer.expect(CStoreRQ)
         assert [opened.get(timeout=30) for _ in range(2)] == list(map(str, what[:2]))
-        # What was read is not sent where the file is another one by then.
+        # Bytes read from a file are not sent if the file has changed since.
         what[1].unlink()
         peer.answer(first)
         peer.serve()
@@ -617,7 +617,7 @@ def test_results_come_one_by_one_and_what_is_to_be_sent_may_too() -> None:
 
         async def as_they_come() -> AsyncIterator[dicomport.Source]:
             yield instance(1)
-            # Found only once the first has been sent: nobody waits for the end before sending.
+            # Discovered only after the first has been sent: sending starts before discovery ends.
             await answered.wait()
             yield instance(2)
 
@@ -691,7 +691,7 @@ def test_leaving_the_iteration_aborts_the_association() -> None:
 
 
 def test_data_sets_in_memory_are_taken_in_as_others_go() -> None:
-    """What a generator makes is not all kept: here 400 MB in pieces of 4 MB."""
+    """The instances of a generator are not all kept in memory: here 400 MB in pieces of 4 MB."""
     import tracemalloc
 
     data = bytes(4 << 20)

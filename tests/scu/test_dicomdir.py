@@ -33,7 +33,7 @@ def element(tag: int, vr: bytes, value: bytes, syntax: str) -> bytes:
 
 
 def record(file_id: bytes, *, syntax: str = EXPLICIT, in_use: int = 0xFFFF, length: int | None = None) -> bytes:
-    """Write a record, its length told or, with `length`, whatever that says."""
+    """Encode a record with its own length or, if set, with `length`."""
     order = ">" if syntax == BIG_ENDIAN else "<"
     body = element(0x00041400, b"UL", bytes(4), syntax)
     body += element(0x00041410, b"US", struct.pack(f"{order}H", in_use), syntax)

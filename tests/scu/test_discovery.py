@@ -1,4 +1,4 @@
-"""What a caller may name, and that all of it is found lazily, in order, and answered for."""
+"""The inputs that a caller may name: discovered lazily, in order, each with a result."""
 
 import contextlib
 import os
@@ -32,7 +32,7 @@ NO_MATCH: Final = "there is no such file, and nothing matches it as a glob"
 
 
 def names(found: Iterator[Found] | list[Found], root: Path) -> list[str]:
-    """Give the paths below `root`, each of what was refused with its reason."""
+    """Return the paths below `root`, with the reason for each refused one."""
     return [
         str(item.path or "").removeprefix(f"{root}/") + (f": {item.reason}" if isinstance(item, InstanceResult) else "")
         for item in found
@@ -96,7 +96,7 @@ def test_several_threads_read_from_a_slow_disk(tmp_path: Path, monkeypatch: pyte
     together = threading.Barrier(2)
 
     def meeting(path: str) -> Instance:
-        if path.endswith(("/100", "/150")):  # further apart than what one thread is asked for
+        if path.endswith(("/100", "/150")):  # further apart than one request to a thread
             together.wait(30)
         return read_instance(path)
 
@@ -153,7 +153,7 @@ def test_closed_early_it_leaves_no_thread(tmp_path: Path) -> None:
 
 def test_an_instance_found_in_a_file_takes_a_few_hundred_bytes(tmp_path: Path) -> None:
     some(tmp_path, *(f"{number:04}" for number in range(1000)))
-    list(find([tmp_path]))  # what is imported and cached on the way is not counted
+    list(find([tmp_path]))  # imports and caches of the first run are not counted
     tracemalloc.start()
     found = list(find([tmp_path]))
     taken = tracemalloc.get_traced_memory()[0] / len(found)
@@ -180,7 +180,7 @@ def test_folders_thousands_of_levels_deep_are_walked(tmp_path: Path) -> None:
         assert names(find([str(tmp_path / "**/f*")]), tmp_path) == ["d/d/file"]
     finally:
         os.close(root)
-        # What removes the folders of tests calls itself for each level.
+        # pytest's removal of folders is recursive.
         subprocess.run(["rm", "-r", tmp_path / "d"], check=True)
 
 
@@ -222,7 +222,7 @@ def test_a_folder_named_by_a_link_is_walked_and_links_within_are_not(tmp_path: P
     assert names(find([tmp_path / "link"]), tmp_path) == ["link/1"]
 
 
-# What is known of a file.
+# Fields of a file.
 
 
 def test_the_stamp_is_the_file_s_size_and_time(tmp_path: Path) -> None:
@@ -340,7 +340,7 @@ def test_a_glob_that_nothing_matches_is_named(tmp_path: Path, pattern: str) -> N
 
 @contextlib.contextmanager
 def stdin(listing: bytes) -> Iterator[int]:
-    """Make these bytes the standard input, and give its file descriptor."""
+    """Replace the standard input with these bytes, and return its file descriptor."""
     with tempfile.TemporaryFile() as file, pytest.MonkeyPatch.context() as patch:
         file.write(listing)
         file.seek(0)

@@ -1,4 +1,4 @@
-"""Values and UIDs of one's own, for test sends: what is not edited stays as it was, and all agrees."""
+"""Edited values and new UIDs for test sends: other elements are unchanged, and all UIDs agree."""
 
 import io
 import itertools
@@ -156,7 +156,7 @@ def test_classes_and_other_uids_stay() -> None:
     assert after.PixelData == before.PixelData
 
 
-# What can't be.
+# Invalid values.
 
 
 @pytest.mark.parametrize(

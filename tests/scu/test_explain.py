@@ -58,7 +58,7 @@ def names(steps: Collection[Step]) -> list[str]:
 
 
 def why_not(steps: list[Step]) -> Failure:
-    """Give the failure of the last step, and see that it is the only one."""
+    """Return the failure of the last step, and check that it is the only one."""
     assert [step.failure for step in steps[:-1]] == [None] * (len(steps) - 1)
     assert steps[-1].failure is not None
     return steps[-1].failure
@@ -85,7 +85,7 @@ def scp(**options: Any) -> dicomport.StorageSCP:
     return dicomport.StorageSCP(lambda _request: 0, port=0, **options)
 
 
-# What is found out where all goes well.
+# Successful runs.
 
 
 def test_all_steps_are_told_with_their_facts() -> None:
@@ -181,7 +181,7 @@ def test_closing_the_steps_leaves_no_association_open() -> None:
         asyncio.run(scenario(peer.port))
 
 
-# What fails before there is an association.
+# Failures before the association.
 
 
 def test_a_name_that_nobody_knows() -> None:
@@ -301,7 +301,7 @@ def test_an_address_that_no_way_leads_to(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_an_address_that_swallows_everything() -> None:
-    """As a firewall does: here a socket that takes no more connections until somebody accepts those that wait."""
+    """Like a firewall: here a socket with a full backlog, which ignores further connections."""
     with socket.socket() as sock, contextlib.ExitStack() as stack:
         sock.bind(("127.0.0.1", 0))
         sock.listen(0)
@@ -319,7 +319,7 @@ def test_an_address_that_swallows_everything() -> None:
 
 
 def test_plain_to_a_port_that_speaks_tls() -> None:
-    """Whether the server's alert arrives before its reset or not: who drops the request is asked whether it is TLS."""
+    """With or without the server's alert before its reset: a peer that drops the request is probed for TLS."""
     with scp(tls=server(mutual=True)).in_thread() as peer:
         steps = explained(peer.port)
 
@@ -448,7 +448,7 @@ def test_no_cipher_suite_in_common() -> None:
 
 
 def dropping(unless: Callable[[AssociateRQ], bool], *last: Abort) -> Callable[[Peer], None]:
-    """Make the script of a peer that drops what it does not like, also who comes with a TLS handshake."""
+    """Build the script of a peer that drops the requests that fail `unless`, and TLS handshakes too."""
 
     def script(peer: Peer) -> None:
         if peer.socket.recv(1, socket.MSG_PEEK) == b"\x16":
@@ -507,7 +507,7 @@ def test_a_peer_that_closes_before_it_was_asked_anything() -> None:
     assert "let in only addresses that it knows" in steps[-1].failure.advice
 
 
-# What is no use though the association was accepted.
+# Failures after the association was accepted.
 
 
 def accepting(*refused: str) -> Callable[[Peer], None]:

@@ -1,4 +1,4 @@
-"""F9: what a sender finds in a folder may be made to trap it; it names what it can't send, and comes to an end."""
+"""F9: files in a folder may be hostile; the sender names the unsendable ones, and ends."""
 
 import os
 from pathlib import Path
@@ -16,7 +16,7 @@ def take(_: StoreRequest) -> int:
 
 
 def sent(*paths: Path) -> dict[str, str]:
-    """Send, and give for each file's name what became of it, "" for a success."""
+    """Send, and return the reason for each file's name, "" for a success."""
     with StorageSCP(take, port=0).in_thread() as scp:
         report = blocking.send(paths, "127.0.0.1", scp.port)
     return {result.path.name: result.reason for result in report.results if result.path is not None}

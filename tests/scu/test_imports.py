@@ -1,4 +1,4 @@
-"""What sending costs before it begins: storing and forwarding bytes needs no library for data sets or terminals."""
+"""Imports of a send: storing and forwarding bytes needs no library for data sets or terminals."""
 
 import ast
 import os
@@ -19,10 +19,10 @@ LATE: Final = set(_SETTINGS["tool"]["ruff"]["lint"]["flake8-tidy-imports"]["bann
 HEAVY: Final = {"pydicom", "numpy", "rich", "click", "sqlalchemy"}
 
 SELDOM: Final = LATE - {"fcntl", "resource", "termios"} | {"tempfile", "dicomport.archive", "dicomport.scp"}
-"""What no plain send needs, on any platform."""
+"""Modules that a plain send does not import on any platform."""
 
 CLICK: Final = {"click", "datetime"}
-"""click, and what it imports."""
+"""click and its imports."""
 
 PROGRAM: Final = """
 import sys
@@ -43,8 +43,8 @@ except SystemExit as end:
 
 
 def run(program: str, *arguments: str) -> list[Any]:
-    """Run it against a peer that takes everything, and give what it prints."""
-    # Coverage would import modules of its own.
+    """Run the program against a peer that accepts everything, and return its output."""
+    # Coverage would import further modules.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
     with ScriptedSCP(healthy) as scp:
         done = subprocess.run(
@@ -59,7 +59,7 @@ def run(program: str, *arguments: str) -> list[Any]:
 
 
 def imported(*paths: str) -> tuple[set[str], set[str], list[str]]:
-    """Give what was imported after `import dicomport` and after sending these files, and what became of them."""
+    """Return the modules imported by `import dicomport` and by sending these files, and the results."""
     after_import, after_sending, reasons = run(PROGRAM, *paths)
     return HEAVY.intersection(after_import), HEAVY.intersection(after_sending), reasons
 

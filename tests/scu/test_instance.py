@@ -1,4 +1,4 @@
-"""What can be sent, and in people's words why something can't (PS3.10 7, PS3.5 A)."""
+"""Sendable files, and readable reasons for the others (PS3.10 7, PS3.5 A)."""
 
 import gzip
 import os
@@ -34,7 +34,7 @@ from dicomport.files import read_part10
 from dicomport.scu import Instance, NotSendableError, instance_from_dataset, instance_from_path
 from dicomport.wire import FileMeta, encode_file_meta
 
-# pydicom warns of what it finds in files that are not as they should be.
+# pydicom warns about invalid files.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
 
 NOT_DICOM: Final = "not a DICOM file, or a bare data set whose encoding or UIDs can't be told"
@@ -68,7 +68,7 @@ REFUSED: Final = {
     "test_PN.json": NOT_DICOM,
     "zipMR.gz": "an archive, or a compressed file (gzip): it is opened only where it is named itself",
 }
-"""What of pydicom's files can't go: all others do."""
+"""The unsendable ones among pydicom's files: all others are sent."""
 
 BARE: Final = {
     "ExplVR_BigEndNoMeta.dcm": BIG_ENDIAN,
@@ -80,7 +80,7 @@ ALL_FILES: Final = sorted(path for path in FILES.rglob("*") if path.is_file())
 
 
 def sent(instance: Instance, chunk_bytes: int = 1 << 16) -> bytes:
-    """Give what leaves."""
+    """Return the bytes sent."""
     return b"".join(bytes(chunk) for chunk in instance.chunks(chunk_bytes))
 
 
@@ -312,7 +312,7 @@ def test_a_uid_of_more_than_64_characters_is_refused(tmp_path: Path, field: str,
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.data())
 def test_a_fuzzed_file_yields_an_instance_or_a_reason(tmp_path: Path, data: st.DataObject) -> None:
-    """No other error comes out, whatever is done to a file."""
+    """No other error is raised, for any change of a file."""
     name = data.draw(st.sampled_from([*BARE, "CT_small.dcm", "image_dfl.dcm", "no_meta.dcm", "nested_priv_SQ.dcm"]))
     content = bytearray((FILES / name).read_bytes())
     early = st.integers(0, min(700, len(content) - 1))
@@ -379,7 +379,7 @@ def test_a_folder_that_cannot_be_listed_is_named(tmp_path: Path) -> None:
     closed.mkdir(mode=0)
     reader = os.fork() if os.geteuid() == 0 else 0
     if reader == 0:
-        # Root may list anything, so the looking is done by somebody else, who tells by an exit code.
+        # Root may list anything, so a process of another user lists the folder and reports by its exit code.
         good = False
         try:
             if os.geteuid() == 0:

@@ -27,20 +27,20 @@ pytestmark = pytest.mark.timeout(60 + 4 * KILLS)
 
 
 class Receiver:
-    """Counts what arrives, and tells when so many have."""
+    """Counts received instances, and sets events at given counts."""
 
     def __init__(self) -> None:
         self.received: Counter[str] = Counter()
         self.written_down: set[str] = set()
-        """What the journal had when the sender was killed."""
+        """The journal's instances when the sender was killed."""
         self.again: set[str] = set()
-        """What was received though the journal had it."""
+        """Instances received again although the journal had them."""
         self._lock = threading.Lock()
         self._left = 0
         self._reached = threading.Event()
 
     def after(self, count: int) -> threading.Event:
-        """Give an event that is set once `count` more instances have been received."""
+        """Return an event that is set after `count` more received instances."""
         with self._lock:
             self._left = count
             self._reached = threading.Event()
@@ -57,7 +57,7 @@ class Receiver:
 
 
 def accepted(journal: Path) -> set[str]:
-    """Give the instances that a journal has; the last line may be torn."""
+    """Return the instances of a journal; the last line may be incomplete."""
     lines = journal.read_text().splitlines(keepends=True) if journal.exists() else []
     return {json.loads(line)["sop_instance_uid"] for line in lines if line.endswith("}\n")}
 
@@ -95,7 +95,7 @@ def test_a_run_that_is_killed_goes_on_where_it_stood(associations: int, window: 
     assert sorted(row["path"] for row in rows) == sorted(map(str, folder.iterdir()))
     assert all(row["accepted"] for row in rows)
     earlier = sum(row["earlier"] for row in rows)
-    # What was answered and not written down when the process was killed, and nothing else, was sent once more.
+    # Exactly the instances that were answered but not journaled when the process was killed were sent again.
     assert before - again <= earlier <= before
     of_those = f", {earlier} of them in an earlier run" if earlier else ""
     assert done.stderr.startswith(f"{INSTANCES} of {INSTANCES} files accepted{of_those}:")
@@ -137,7 +137,7 @@ def test_another_file_is_never_taken_for_a_journal(content: bytes, complaint: st
 
 
 def test_only_a_regular_file_is_read_as_a_journal(tmp_path: Path) -> None:
-    # /dev/full and /dev/zero never end: whoever reads them to the end of a line has no memory left.
+    # /dev/full and /dev/zero never end: reading a line of them would use all memory.
     done = run_command("storescu", "127.0.0.1", "104", tmp_path, "--journal", "/dev/full")
 
     assert (done.returncode, "cannot use /dev/full as --journal: " in done.stderr) == (2, True)

@@ -1,4 +1,4 @@
-"""What a run was limited by, in the report and in the summary."""
+"""The limiting factor of a run, in the report and in the summary."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Associations that end before their time: each instance is tried once, the rest goes another way (robustness T)."""
+"""Lost associations: each instance is tried once, the others are sent over another association (robustness T)."""
 
 import os
 import struct
@@ -50,7 +50,7 @@ def big(path: Path, number: int = 0) -> Path:
 
 
 def accepting(then: Callable[[Peer], None]) -> Script:
-    """Make the script of a peer that accepts the association and goes on like that."""
+    """Build the script of a peer that accepts the association and then runs `then`."""
 
     def script(peer: Peer) -> None:
         peer.accept()
@@ -202,7 +202,7 @@ def test_an_abort_instead_of_an_answer_is_told_with_its_reason(reason: AbortReas
 
 
 def test_an_abort_inside_an_instance_is_read_while_the_peer_reads_on(tmp_path: Path) -> None:
-    """PS3.8 Table 9-10, AA-6: in Sta13 what still comes is passed over."""
+    """PS3.8 Table 9-10, AA-6: in Sta13 further PDUs are ignored."""
 
     def script(peer: Peer) -> None:
         peer.expect(PDataTF)
@@ -268,7 +268,7 @@ def test_garbage_after_the_acceptance_ends_the_association_and_no_more(garbage: 
 
 
 def test_p_data_without_anything_in_it_is_no_answer() -> None:
-    """Robustness P6: an empty P-DATA-TF is put up with, and the answer still comes."""
+    """Robustness P6: an empty P-DATA-TF is tolerated, and the response is still read."""
 
     def script(peer: Peer) -> None:
         message = peer.expect(CStoreRQ)
@@ -380,7 +380,7 @@ def test_a_send_to_a_peer_that_stops_reading_goes_on_with_the_rest(tmp_path: Pat
 
     def script(peer: Peer) -> None:
         peer.expect(PDataTF)
-        # The association that replaces this one is accepted once this script is over.
+        # The association that replaces this one sends the other instance meanwhile.
         assert over.wait(30)
 
     what = [big(tmp_path), instance(1, syntax=IMPLICIT)]
@@ -421,7 +421,7 @@ def test_a_peer_that_releases_between_two_instances_gets_its_confirmation() -> N
 
 
 def test_a_peer_that_releases_and_resets_is_lost() -> None:
-    """There is nobody left to confirm it to."""
+    """The connection ends before the confirmation."""
 
     def script(peer: Peer) -> None:
         peer.expect(CStoreRQ)

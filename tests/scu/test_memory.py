@@ -16,8 +16,8 @@ from dicomport.testing import Peer, ScriptedSCP
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's account of memory")
 
-MOST: Final = 64 << 20
-"""How much more memory either side may take than before, bytes."""
+MAX_GROWTH: Final = 64 << 20
+"""Limit for the growth of each side's memory, bytes."""
 LONG: Final = 300 << 20
 
 PEAK: Final = """
@@ -87,7 +87,7 @@ def test_a_sender_holds_a_piece_of_a_file_and_not_all_of_it(long_file: Path, pro
         before, after, reasons = measured(program, str(scp.port), str(long_file))
 
     assert (reasons, [sum(store.fragments) for store in scp.stores]) == ([""], [LONG])
-    assert after - before < MOST
+    assert after - before < MAX_GROWTH
 
 
 def test_nor_does_a_peer_that_takes_tiny_pdus_make_it_hold_more(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_nor_does_a_peer_that_takes_tiny_pdus_make_it_hold_more(tmp_path: Path) 
         before, after, reasons = measured(SENDER, str(scp.port), str(path))
 
     assert (reasons, [sum(store.fragments) for store in scp.stores]) == ([""], [1 << 18])
-    assert after - before < MOST
+    assert after - before < MAX_GROWTH
 
 
 def measured(program: str, *arguments: str) -> tuple[int, int, list[str]]:
@@ -110,7 +110,7 @@ def measured(program: str, *arguments: str) -> tuple[int, int, list[str]]:
 
 @contextlib.contextmanager
 def receiver(folder: Path) -> Iterator[tuple[int, list[int]]]:
-    """Run a receiver in a process of its own; afterwards the list has its memory before and at its peak."""
+    """Run a receiver in a separate process; afterwards the list has its initial and its peak memory."""
     memory: list[int] = []
     with subprocess.Popen(
         [sys.executable, "-c", RECEIVER, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -133,4 +133,4 @@ def test_a_receiver_holds_a_piece_of_an_instance_and_not_all_of_it(long_file: Pa
     assert data_set_of(path)[:1000] == data_set_of(long_file)[:1000]
     path.unlink()
     before, after = memory
-    assert after - before < MOST
+    assert after - before < MAX_GROWTH

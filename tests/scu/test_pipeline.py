@@ -1,4 +1,4 @@
-"""`storescu --convert`, `--set` and `--invent-uids`: what arrives, and what is said of it."""
+"""`storescu --convert`, `--set` and `--invent-uids`: received instances and messages."""
 
 from __future__ import annotations
 

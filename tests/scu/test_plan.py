@@ -14,7 +14,7 @@ from dicomport.scu import AssociationPlan, Instance, Plan
 from dicomport.scu.contexts import presentation_contexts
 from dicomport.testing import ScriptedSCP, healthy
 
-MOST: Final = 128
+MAX_CONTEXTS: Final = 128
 
 
 def pairs(*wanted: tuple[str, str]) -> list[Instance]:
@@ -79,25 +79,25 @@ def test_syntaxes_that_need_decoding_have_no_uncompressed_default(syntax: str) -
 
 
 def test_as_many_as_fit_into_one_association_go_into_one() -> None:
-    assert contexts(*many(MOST)) == [tuple(many(MOST))]
-    assert [len(planned) for planned in contexts(*many(MOST + 1))] == [MOST, 1]
-    assert [len(planned) for planned in contexts(*many(MOST // 2, EXPLICIT))] == [MOST]
+    assert contexts(*many(MAX_CONTEXTS)) == [tuple(many(MAX_CONTEXTS))]
+    assert [len(planned) for planned in contexts(*many(MAX_CONTEXTS + 1))] == [MAX_CONTEXTS, 1]
+    assert [len(planned) for planned in contexts(*many(MAX_CONTEXTS // 2, EXPLICIT))] == [MAX_CONTEXTS]
 
 
 def test_a_pair_and_its_default_syntax_are_not_torn_apart() -> None:
-    assert [len(planned) for planned in contexts(*many(MOST - 1), (CT, EXPLICIT))] == [MOST - 1, 2]
+    assert [len(planned) for planned in contexts(*many(MAX_CONTEXTS - 1), (CT, EXPLICIT))] == [MAX_CONTEXTS - 1, 2]
 
 
 def test_200_pairs_take_two_associations() -> None:
-    assert contexts(*many(200)) == [tuple(many(200)[:MOST]), tuple(many(200)[MOST:])]
+    assert contexts(*many(200)) == [tuple(many(200)[:MAX_CONTEXTS]), tuple(many(200)[MAX_CONTEXTS:])]
 
 
 def assert_complete(associations: Iterable[AssociationPlan], instances: list[Instance]) -> None:
-    """Each instance goes once, over an association with its context, in the order in which it was given."""
+    """Each instance is planned once, in an association with its context, in the given order."""
     gone: list[str] = []
     order = {item.sop_instance_uid: number for number, item in enumerate(instances)}
     for one in associations:
-        assert len(one.loads) <= MOST
+        assert len(one.loads) <= MAX_CONTEXTS
         assert {(item.sop_class_uid, item.transfer_syntax_uid) for item in waiting(one)} <= one.loads.keys()
         assert sum(load.instances for load in one.loads.values()) == len(one.waiting)
         assert sum(load.size for load in one.loads.values()) == sum(item.size for item in waiting(one))
@@ -157,15 +157,15 @@ def test_the_work_grows_with_the_instances_and_no_faster() -> None:
 
 
 def test_ids_are_the_odd_numbers_from_1_to_255() -> None:
-    made = presentation_contexts(many(MOST))
+    made = presentation_contexts(many(MAX_CONTEXTS))
 
     assert [context.context_id for context in made] == list(range(1, 256, 2))
     assert [(context.abstract_syntax, context.transfer_syntaxes) for context in made] == [
-        (sop_class, (syntax,)) for sop_class, syntax in many(MOST)
+        (sop_class, (syntax,)) for sop_class, syntax in many(MAX_CONTEXTS)
     ]
 
 
-@pytest.mark.parametrize("count", [0, MOST + 1])
+@pytest.mark.parametrize("count", [0, MAX_CONTEXTS + 1])
 def test_no_request_has_more_contexts_or_none(count: int) -> None:
     with pytest.raises(ValueError, match=f"an association has 1 to 128 presentation contexts, not {count}"):
         presentation_contexts(many(count))
@@ -208,7 +208,7 @@ def test_the_peer_is_asked_for_exactly_that() -> None:
     wanted = [*many(200), (CT, JPEG)]
     assert proposed == [
         [(2 * number + 1, sop_class, (syntax,)) for number, (sop_class, syntax) in enumerate(part)]
-        for part in (wanted[:MOST], wanted[MOST:])
+        for part in (wanted[:MAX_CONTEXTS], wanted[MAX_CONTEXTS:])
     ]
 
 

@@ -1,4 +1,4 @@
-"""`send`: each instance has its fate, told in people's words, whatever the peer does (robustness A8, C10, P13)."""
+"""`send`: each instance has a result with a readable reason, for any peer (robustness A8, C10, P13)."""
 
 import asyncio
 import contextlib
@@ -75,7 +75,7 @@ def reasons(report: SendReport) -> list[str]:
     return [result.reason for result in report.results]
 
 
-# All goes well.
+# Successful sends.
 
 
 @with_both
@@ -228,7 +228,7 @@ def test_a_deflated_data_set_of_odd_length_goes_in_even_fragments() -> None:
     assert all(size % 2 == 0 for message in (file, memory) for size in message.fragments)
 
 
-# What the peer makes of the contexts.
+# Results of the contexts.
 
 
 def test_a_peer_that_refuses_half_of_the_contexts_gets_the_other_half() -> None:
@@ -499,7 +499,7 @@ def test_the_answer_may_come_byte_by_byte() -> None:
 
 @pytest.mark.parametrize("length", [8, 9, 12, 13, 4096, 4097, 16384, 0, 0xFFFFFFFF, None])
 def test_no_pdu_is_longer_than_the_peer_takes(length: int | None) -> None:
-    """PS3.8 D.1 and E.1; 0, or no item, is no limit."""
+    """PS3.8 D.1 and E.1; 0, or a missing item, is unlimited."""
     size = 3000 if length and length < 100 else 800_000
     with scripted(serving(maximum_length=length)) as scp:
         report = send([instance(1, size=size), CT_FILE], scp.port)

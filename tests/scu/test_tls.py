@@ -1,4 +1,4 @@
-"""Sending over TLS, and what is said where one side speaks it and the other does not (robustness T3)."""
+"""Sending over TLS, and the messages if only one side uses TLS (robustness T3)."""
 
 import ssl
 from pathlib import Path
@@ -92,7 +92,7 @@ def test_plain_to_a_receiver_that_speaks_tls_is_told(api: Api) -> None:
 
 @with_both
 def test_an_alert_in_answer_to_a_plain_request_is_a_hint_at_tls(api: Api) -> None:
-    """What a server does that finds no TLS, before it closes: many a one closes too fast for the alert to arrive."""
+    """A server's reply to bytes that are not TLS, before it closes: many servers close before the alert arrives."""
 
     def script(peer: Peer) -> None:
         peer.expect(AssociateRQ)
@@ -125,7 +125,7 @@ def test_a_receiver_that_is_not_trusted_gets_nothing(api: Api) -> None:
 def test_a_sender_without_the_certificate_that_is_asked_for_is_turned_away(
     api: Api, version: ssl.TLSVersion, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """TLS 1.3 lets the client think that all is well, until it reads. Asking again would bring nothing."""
+    """In TLS 1.3 the client notices the rejection only when it reads. A retry would fail again."""
     context = client_context()
     context.minimum_version = context.maximum_version = version
     with dicomport.StorageSCP(lambda _request: 0, port=0, tls=server_context(mutual=True)).in_thread() as scp:
