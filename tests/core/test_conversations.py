@@ -60,7 +60,7 @@ SPLITS: Final[dict[str, tuple[int, ...]]] = {
 
 
 def converse(data: bytes, sizes: Sequence[int]) -> CorePair:
-    """Have a C-ECHO and a C-STORE on one association, and release it."""
+    """Exchange a C-ECHO and a C-STORE on one association, and release it."""
     pair = CorePair(sizes=sizes)
     requestor, acceptor = pair.requestor, pair.acceptor
     pair.associate(REQUEST, POLICY)
@@ -81,7 +81,7 @@ def converse(data: bytes, sizes: Sequence[int]) -> CorePair:
 
 
 def expected(data: bytes) -> dict[Role, list[CoreEvent]]:
-    """Say what each side must hear."""
+    """Return the expected events of each side."""
     negotiation = negotiate(REQUEST, POLICY)
     assert negotiation.outcome is not None
     contexts = negotiation.outcome.accepted
@@ -147,7 +147,7 @@ def test_a_long_data_set_is_the_same_for_any_split(sizes: list[int]) -> None:
 
 
 def test_fragments_of_output_are_views_of_the_data() -> None:
-    """A fragment leaves at once, in as many pieces as it arrived in, whatever comes after it."""
+    """A fragment is sent at once, in as many parts as it was received, regardless of later ones."""
     pair = converse(DATA_SETS["of many PDUs"], ())
     lengths = [len(event.data) for event in pair.events(Role.ACCEPTOR) if isinstance(event, DataReceived)]
     assert lengths == [16378, 16378, 16378, 12]
@@ -218,7 +218,7 @@ def test_an_association_that_is_rejected() -> None:
 
 @pytest.mark.parametrize("size", [1, 20, 16384 + 40])
 def test_a_connection_lost_inside_a_data_set(size: int) -> None:
-    """What arrived was told; that the last of it never came is plain from the events (robustness P17)."""
+    """The received bytes cause events; the events also show that the message is incomplete (robustness P17)."""
     pair = CorePair(sizes=(size,))
     pair.associate(REQUEST, POLICY)
     pair.take(Role.ACCEPTOR)

@@ -1,4 +1,4 @@
-"""Bytes to frames, from outside: what is refused at which byte, what is put up with (PS3.8 9.3.1, 9.3.5)."""
+"""Framing of received bytes: the byte of each rejection, and tolerated deviations (PS3.8 9.3.1, 9.3.5)."""
 
 import itertools
 import tracemalloc
@@ -49,7 +49,7 @@ CLIENT_HELLO: Final = bytes.fromhex("16 03 01 00a5 01 0000a1 0303")
 
 
 def refused(core: Association, *pieces: bytes, answer: bytes = INVALID) -> Aborted:
-    """Feed what must be refused in Sta6; give the abort."""
+    """Receive invalid bytes in Sta6; return the abort."""
     *_, event = feed(core, *pieces)
     assert isinstance(event, Aborted)
     assert output(core) == answer
@@ -59,7 +59,7 @@ def refused(core: Association, *pieces: bytes, answer: bytes = INVALID) -> Abort
     return event
 
 
-# What speaks another protocol is known by its first byte (robustness P1, P2, T3).
+# Another protocol is recognized by its first byte (robustness P1, P2, T3).
 
 
 @pytest.mark.parametrize("sent", [HTTP, SSH, CLIENT_HELLO, b"\x00", b"\x08", b"\xff", b"\r\n"])
@@ -74,7 +74,7 @@ def test_another_protocol_is_refused_at_its_first_byte(sent: bytes, *, whole: bo
     assert core.artim not in {0, before}
     assert core.error is not None
     assert core.error.reason is AbortReason.UNRECOGNIZED_PDU
-    # The rest of it means nothing to anybody.
+    # The remaining bytes are ignored.
     assert feed(core, sent, associate_rq(), USER_ABORT) == []
     assert output(core) == b""
 
@@ -138,7 +138,7 @@ def test_an_unexpected_associate_pdu_is_rejected_at_its_header(kind: int) -> Non
         tracemalloc.stop()
     assert peak < 64 << 10
     assert output(core) == b""
-    # What comes after it is heard: here that the peer has had enough too.
+    # Later PDUs are received: here an abort of the peer.
     assert feed(core, USER_ABORT) == []
     assert core.closing
 
@@ -300,7 +300,7 @@ def test_a_p_data_above_the_limit_is_rejected_at_its_header() -> None:
     feed(core, STORE_PDU)
     most = DEFAULT_PROTOCOL_LIMITS.p_data_pdu_bytes
     assert feed(core, pdu(4, pdv(3, DATA, length=most - 4), length=most), bytes(most - 7)) != []
-    # One byte of that is still to come.
+    # One byte of the body is missing.
     assert [event.data for event in feed(core, b"x") if isinstance(event, DataReceived)] == [b"x"]
     refused(core, pdu(4, length=most + 1))
 

@@ -1,4 +1,4 @@
-"""Anything may come from a peer, at any time; what must hold then is the invariant of the fuzzer's target."""
+"""A peer may send any bytes at any time; the invariants of the fuzzer's target must hold."""
 
 from collections.abc import Callable
 from typing import Final
@@ -85,13 +85,13 @@ def lasting(events: list[CoreEvent]) -> list[CoreEvent]:
 
 @pytest.mark.parametrize("role", list(Role))
 def test_every_end_of_a_conversation(role: Role) -> None:
-    """The connection is lost after each byte: what was whole was told, the loss is told last (robustness P17)."""
+    """The connection is lost after each byte: complete PDUs cause events, then the loss does (robustness P17)."""
     valid = CONVERSATION[role]
     whole = lasting(run(Program(role.value, (valid,))))
     told = 0
     for at in range(len(valid)):
         events = lasting(run(Program(role.value, (valid[:at], "closed"), sizes=(100,))))
-        # Before a request has come there is nobody to tell.
+        # Before a request, there is no user to notify.
         lost = [ConnectionLost()] if role is Role.REQUESTOR or len(events) > 0 else []
         assert events == [*whole[: len(events) - len(lost)], *lost]
         assert told <= len(events)

@@ -1,6 +1,6 @@
 """The state machine from outside, by bytes: every reachable state, every event (PS3.8 9.2).
 
-What is expected is typed here from Tables 9-6 to 9-9; which action it is comes from the grid of `test_states`, which
+The expected effects are typed here from Tables 9-6 to 9-9; the action is read from the grid of `test_states`, which
 is Table 9-10 typed by hand.
 """
 
@@ -76,7 +76,7 @@ from dicomport.wire import AbortReason, Deviation, RejectReason, decode
 
 @dataclass(frozen=True)
 class Effect:
-    """What an action does, as PS3.8 Tables 9-6 to 9-9 say."""
+    """The effects of an action (PS3.8 Tables 9-6 to 9-9)."""
 
     following: str
     sends: str = ""
@@ -124,7 +124,7 @@ EFFECTS: Final = {
 
 @dataclass(frozen=True)
 class Stimulus:
-    """One way to bring an event about, the bytes that it asks for, and what it means to the user."""
+    """A cause of an event, the bytes that it sends, and its event for the user."""
 
     event: str
     apply: Callable[[Association], object]
@@ -196,7 +196,7 @@ STIMULI: Final = {
     "P-DATA too long": peer("Evt19", pdu(4, length=0xFFFFFFFF), reason=INVALID),
 }
 
-# A-ABORT (Evt15) where the table has a blank closes the connection and no more: it has a test of its own below.
+# A-ABORT (Evt15) in a blank of the table only closes the connection: a separate test below checks it.
 
 CASES: Final = [
     pytest.param(where, what, id=f"{where}: {what}")
@@ -208,14 +208,14 @@ CASES: Final = [
 
 
 def resolve_reply(core: Association) -> tuple[int, bool]:
-    """Take what is left over of the way into the state; give the levels."""
+    """Clear the output and events of the setup; return the levels."""
     assert drain(core) == []
     assert output(core) == b""
     return core.artim, core.closing
 
 
 def state(core: Association) -> State:
-    """Look at the state anew: the type checker takes a property for a constant."""
+    """Return the current state: the type checker treats a property as a constant."""
     return core.state
 
 
@@ -276,7 +276,7 @@ def test_an_event_in_a_state(where: str, what: str) -> None:
         assert [type(event) for event in events] == [stimulus.told]
     else:
         assert events == []
-    # The same once more: nothing is left that anybody would hear of.
+    # The same again: there are no more events.
     assert drain(core) == []
     assert output(core) == b""
 
@@ -331,7 +331,7 @@ def test_the_protocol_version_of_an_unexpected_request_is_ignored() -> None:
 
 @pytest.mark.parametrize("first", [associate_ac(), REJECT, RELEASE_RQ, RELEASE_RP, ECHO_PDU], ids=bytes.hex)
 def test_a_request_after_another_pdu_is_unexpected(first: bytes) -> None:
-    """Its header says so: after an abort there is no A-ASSOCIATE-RJ, whatever its version, and ARTIM goes on."""
+    """The header suffices: after an abort no A-ASSOCIATE-RJ is sent for any version, and ARTIM continues."""
     core = opened()
     feed(core, first)
     assert (output(core), core.state) == (USER_ABORT, State.STA13)
@@ -341,7 +341,7 @@ def test_a_request_after_another_pdu_is_unexpected(first: bytes) -> None:
 
 
 def test_an_acceptance_after_an_abort_is_ignored() -> None:
-    """Aborted while the first part of it is there: what its parameters are does not matter any more (AA-6)."""
+    """Abort after the first part of the PDU: its parameters are ignored (AA-6)."""
     core = proposing()
     acceptance = associate_ac(maximum_length=3)
     assert feed(core, acceptance[:20]) == []
@@ -392,14 +392,14 @@ def test_artim_runs_out(setup: Callable[[], Association]) -> None:
     core.artim_expired()
     assert (core.state, core.artim, core.closing, output(core)) == (State.STA1, 0, True, b"")
     assert drain(core) == []
-    # It can't run out twice, and the connection that is now closed is no news.
+    # ARTIM cannot expire twice, and closing the connection is not an event any more.
     core.artim_expired()
     core.transport_closed()
     assert feed(core, associate_rq()) == []
     assert (core.state, core.artim, output(core)) == (State.STA1, 0, b"")
 
 
-# What an abort says (PS3.8 Table 9-26).
+# Source and reason of an abort (PS3.8 Table 9-26).
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""DIMSE messages on the way in (PS3.7 6.3, PS3.8 Annex E): what belongs together, and what breaks the association."""
+"""Assembly of received DIMSE messages, and errors that end the association (PS3.7 6.3, PS3.8 Annex E)."""
 
 from typing import Final
 
@@ -48,7 +48,7 @@ DATA_EVENT: Final = DataReceived(b"data", last=True)
 
 
 def refused(core: Association, data: bytes, *, saying: str) -> None:
-    """Feed what breaks the association: nothing comes of it but the abort, and nothing after it."""
+    """Receive a violation of the protocol: its only event is the abort, and no event follows."""
     [event] = feed(core, data)
     assert isinstance(event, Aborted)
     assert event.reason is AbortReason.INVALID_PDU_PARAMETER_VALUE
@@ -249,7 +249,7 @@ def test_a_malformed_command_is_for_the_user_to_refuse(
     assert malformed.context == core.contexts[3]
     assert (malformed.error.status, malformed.error.offending) == (status, element)
     assert malformed.error.command.message_id == 7
-    # Its data set, if any, comes all the same, and the association lives on.
+    # Its data set, if any, is still received, and the association continues.
     assert rest == ([DATA_EVENT] if data else [])
     assert [type(event) for event in feed(core, ECHO_PDU)] == [CommandReceived]
 

@@ -60,7 +60,7 @@ def accepting(negotiation: Negotiation) -> tuple[AssociateAC, NegotiationResult]
     assert isinstance(negotiation.reply, AssociateAC)
     assert negotiation.outcome is not None
     assert negotiation.reason == ""
-    # What is sent can be sent, and is read as it was meant.
+    # The answer can be encoded, and decodes to the same value.
     assert decode(negotiation.reply.encode()) == negotiation.reply
     return negotiation.reply, negotiation.outcome
 
@@ -463,7 +463,7 @@ def test_a_requestor_without_user_identity_gets_no_response() -> None:
     assert reply.user_information.user_identity_response is None
 
 
-# The requestor's side: what an acceptance means (PS3.8 9.3.3.2, robustness A8).
+# The requestor's side: the outcome of an acceptance (PS3.8 9.3.3.2, robustness A8).
 
 
 def settled(*answers: PresentationContextAC, **user_information: Any) -> tuple[NegotiationResult, Counter[Deviation]]:

@@ -11,12 +11,12 @@ from tests.core.messages import CT, ECHO_PDU, associate_ac, associate_rq
 from dicomport.core import Association, AssociationAccepted, AssociationRequested, Role, StateError, negotiate
 from dicomport.wire import Buffer, CStoreRQ, EncodeError, PDataTF, PresentationDataValue, RawCommand, decode
 
-LONGEST = 1 << 18
-"""What is sent at the most to a peer that names no limit, or a greater one."""
+MAXIMUM = 1 << 18
+"""Maximum bytes sent to a peer with no limit or a higher one."""
 
 
 def facing(maximum_length: int, role: Role) -> Association:
-    """Give a core whose peer announced this maximum length."""
+    """Return a core whose peer announced this maximum length."""
     if role is Role.REQUESTOR:
         core = proposing()
         [event] = feed(core, associate_ac(maximum_length=maximum_length))
@@ -90,11 +90,11 @@ def test_the_bytes_of_an_empty_data_set() -> None:
         (4096, 4096),
         (4097, 4096),
         (16384, 16384),
-        (LONGEST - 2, LONGEST - 2),
-        (LONGEST, LONGEST),
-        (LONGEST + 2, LONGEST),
-        (0xFFFFFFFF, LONGEST),
-        (0, LONGEST),
+        (MAXIMUM - 2, MAXIMUM - 2),
+        (MAXIMUM, MAXIMUM),
+        (MAXIMUM + 2, MAXIMUM),
+        (0xFFFFFFFF, MAXIMUM),
+        (0, MAXIMUM),
     ],
 )
 def test_no_pdu_is_longer_than_the_peer_s_maximum(role: Role, maximum_length: int, longest: int) -> None:

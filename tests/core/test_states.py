@@ -1,4 +1,4 @@
-"""The upper layer's state machine against PS3.8 Table 9-10, typed here a second time and by itself.
+"""The upper layer's state machine against PS3.8 Table 9-10, typed here independently a second time.
 
 The grid stands as the standard prints it: a row for each event, a column for each state, a dot for a
 pair that the standard leaves blank. Nothing in it is taken from the code it judges.
@@ -87,12 +87,12 @@ GRID: Final = read_grid(TABLE_9_10)
 
 
 def member_name(printed: str) -> str:
-    """Name the enum's member for what the standard prints: AE_1 for AE-1, STA1 for Sta1."""
+    """Return the name of the enum member for the standard's spelling: AE_1 for AE-1, STA1 for Sta1."""
     return printed.replace("-", "_").upper()
 
 
 def expected(state: str, event: str) -> tuple[Action, frozenset[State]]:
-    """Look up the action of a pair, and the states that it may lead to."""
+    """Return the action of a pair, and its possible next states."""
     cell = GRID[state, event]
     if cell == ".":
         action = Action.REFUSE if event in LOCAL_PRIMITIVES else Action.IGNORE

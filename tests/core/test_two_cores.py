@@ -1,4 +1,4 @@
-"""Two cores that do what they like, over a link that splits anywhere, breaks at any time, and may lose bytes."""
+"""Two cores that act at random, over a link that splits anywhere, breaks at any time, and may lose bytes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -43,7 +43,7 @@ MAY_SEND: Final = frozenset((State.STA6, State.STA8))
 MAY_CONFIRM: Final = frozenset((State.STA8, State.STA9, State.STA12))
 
 turns: Final = st.integers(0, 1)
-"""Which of the sides that can do a thing does it, where both can."""
+"""The side that acts if both sides can."""
 maximum_lengths: Final = st.sampled_from((0, 8, 50, 127, 16384))
 
 
@@ -57,7 +57,7 @@ class Message:
     complete: bool = True
 
     def begins(self, other: "Message") -> bool:
-        """Whether this may be the other message, of which not all has come."""
+        """Return whether this may be the other message, incomplete."""
         return self == other or (
             not self.complete
             and (self.context_id, self.command) == (other.context_id, other.command)
@@ -67,25 +67,25 @@ class Message:
 
 @dataclass
 class End:
-    """One side: its core, what is on the way to it, and what its user said and heard."""
+    """One side: its core, the bytes in transit to it, and its user's requests and events."""
 
     core: Association
     coming: bytearray = field(default_factory=bytearray)
     closes_then: bool = False
-    """Whether the connection closes after what is on the way."""
+    """Whether the connection closes after the bytes in transit."""
     connected: bool = True
     said: list[Message] = field(default_factory=list)
     heard: list[Message] = field(default_factory=list)
     events: list[CoreEvent] = field(default_factory=list)
     over: bool = False
-    """Whether the association has ended for its user, who is told nothing more."""
+    """Whether the association has ended for its user, who receives no more events."""
 
     @property
     def writing(self) -> bool:
-        """Whether a data set of its own is not complete yet."""
+        """Return whether a data set that it sends is incomplete."""
         return bool(self.said) and not self.said[-1].complete
 
-    # What can be done on this side now.
+    # Conditions of this side's actions.
 
     def can_say(self) -> bool:
         return self.core.state in MAY_SEND and not self.writing
@@ -107,25 +107,25 @@ class End:
 
 
 def when(possible: Callable[[End], bool]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Let a rule apply where it is possible on one side or both."""
+    """Enable a rule if it is possible on one side or both."""
     return precondition(lambda self: any(map(possible, self.ends.values())))
 
 
 def in_trouble(possible: Callable[[End], bool]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Let a rule apply where it is possible, once it is not calm any more."""
+    """Enable a rule if it is possible, after the calm phase."""
     return precondition(lambda self: self.deliveries >= self.calm and any(map(possible, self.ends.values())))
 
 
 class TwoCores(RuleBasedStateMachine):
-    """Whatever the two users do, in whatever order, and however the bytes are cut."""
+    """The two users may act in any order, and the bytes may be split anywhere."""
 
     def __init__(self) -> None:
         super().__init__()
         self.ends = {role: End(Association(role)) for role in Role}
         self.unbroken = True
-        """Whether nobody aborted, no timer expired, and the link did its duty."""
+        """Whether there was no abort, no expired timer, and no fault of the link."""
         self.calm = 0
-        """How many deliveries there are before the trouble, if any."""
+        """The number of deliveries before the first fault, if any."""
         self.deliveries = 0
 
     @initialize(theirs=maximum_lengths, ours=maximum_lengths, steps=st.integers(0, 2), calm=st.integers(0, 12))
@@ -164,7 +164,7 @@ class TwoCores(RuleBasedStateMachine):
     @rule(turn=turns, data=st.binary(max_size=200), last=st.booleans())
     def go_on(self, turn: int, data: bytes, *, last: bool) -> None:
         role, end = self.on_turn(turn, End.can_go_on)
-        # Before the last of a data set, bytes come in pairs (PS3.8 E.1).
+        # Parts of a data set before the last one have an even length (PS3.8 E.1).
         data = data if last else data[: len(data) & ~1]
         message = end.said[-1]
         end.core.send_data(message.context_id, data, last=last)
@@ -227,13 +227,13 @@ class TwoCores(RuleBasedStateMachine):
                 assert not any(isinstance(event, Aborted | ConnectionLost) for event in end.events)
 
     def teardown(self) -> None:
-        """Let everything arrive, both users end what they began, and ARTIM expire: then it is over."""
+        """Deliver all bytes, let both users finish, and let ARTIM expire: then the association has ended."""
         self.drain()
         while self.finish():
             self.drain()
         for role, end in self.ends.items():
             if not (self.unbroken or end.can_expire()):
-                # What was lost is waited for in vain, with no ARTIM for it: the user's own timers end that.
+                # A wait for lost bytes has no ARTIM: the user's timers end it.
                 end.core.abort()
                 self.flush(role)
         self.drain()
@@ -259,7 +259,7 @@ class TwoCores(RuleBasedStateMachine):
         self.flush(Role.ACCEPTOR)
 
     def finish(self) -> bool:
-        """Do what is next for users who want an end; say whether there was anything to do."""
+        """Perform the next step towards the end; return whether there was one."""
         ends = self.ends.values()
         if self.ends[Role.ACCEPTOR].core.state is State.STA3:
             self.accept()
@@ -297,7 +297,7 @@ class TwoCores(RuleBasedStateMachine):
                 end.heard[-1].complete = event.last
 
     def flush(self, role: Role) -> None:
-        """Put what a core wants to send on its way, and close after it where the core says so."""
+        """Transmit the output of a core, and close afterwards if the core is closing."""
         end, other = self.ends[role], self.ends[OTHER[role]]
         data = b"".join(end.core.take_output())
         if other.connected and not other.closes_then:
@@ -306,7 +306,7 @@ class TwoCores(RuleBasedStateMachine):
             self.close(role)
 
     def close(self, role: Role) -> None:
-        """Close this side's end: what it has sent still arrives, what was on the way to it does not."""
+        """Close this side's end: its sent bytes still arrive, bytes in transit to it are lost."""
         end = self.ends[role]
         end.connected = False
         end.coming.clear()
@@ -318,7 +318,7 @@ class TwoCores(RuleBasedStateMachine):
 
 
 class TwoCoresInTrouble(TwoCores):
-    """And whatever the link and the timers do besides, after a while."""
+    """The same, after a while with faults of the link and expired timers."""
 
     @in_trouble(lambda end: end.core.state is State.STA3)
     @rule()
@@ -338,7 +338,7 @@ class TwoCoresInTrouble(TwoCores):
     @in_trouble(lambda end: end.connected)
     @rule(turn=turns, kept=st.integers(0, 2000))
     def cut(self, turn: int, kept: int) -> None:
-        """Break the connection: of what is on the way some arrives at one side, and nothing at the other."""
+        """Break the connection: some of the bytes in transit arrive at one side, none at the other."""
         role, end = self.on_turn(turn, lambda end: end.connected)
         self.unbroken = False
         del end.coming[kept:]

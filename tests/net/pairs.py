@@ -10,9 +10,9 @@ from dicomport.net import Stream, Timer
 from dicomport.net.buffers import Buffers
 
 PATIENT: Final = Timer("patient", 30.0)
-"""For what comes: a test that waits in vain fails instead of hanging."""
+"""Timer of expected events: a test without the event fails instead of hanging."""
 SHORT: Final = Timer("short", 0.05)
-"""For what never comes."""
+"""Timer of events that do not happen."""
 
 
 @contextlib.contextmanager
@@ -71,13 +71,13 @@ class _Lent(Buffers):
 
 
 async def receive_into(stream: Stream, buffer: memoryview, timer: Timer) -> int:
-    """Have the next bytes put into a buffer; give how many there are, 0 at the end of the stream."""
+    """Receive the next bytes into a buffer; return their number, 0 at the end of the stream."""
     stream._buffers = _Lent(buffer)
     return len(await stream.receive(timer))
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Let the event loop turn until something is so."""
+    """Run the event loop until the condition is true."""
     loop = asyncio.get_running_loop()
     while not condition():
         turned = loop.create_future()

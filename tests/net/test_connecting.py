@@ -1,4 +1,4 @@
-"""Connecting, and what is said where that fails: the same words from asyncio and from a blocking socket."""
+"""Connecting, and its errors: the same texts with asyncio and with a blocking socket."""
 
 import asyncio
 import contextlib
@@ -72,7 +72,7 @@ def test_ipv6_is_spoken(dial: Callable[..., None]) -> None:
 
 @with_both
 def test_the_next_address_of_a_name_is_tried(dial: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A name with an IPv6 address on which nobody listens, and an IPv4 address on which somebody does."""
+    """A name with an IPv6 address without a listener, and an IPv4 address with one."""
     resolve = socket.getaddrinfo
 
     def both(_host: str, port: int, *_args: int, **_kwargs: int) -> list[object]:
@@ -109,7 +109,7 @@ def test_an_unknown_host_name_is_reported(dial: Callable[..., None], host: str) 
 
 @with_both
 def test_a_silent_peer_is_reported_when_the_timer_expires(dial: Callable[..., None]) -> None:
-    """The black hole is a socket that takes no more connections until somebody accepts those that wait."""
+    """The black hole is a socket whose queue of unaccepted connections is full."""
     with listening() as sock, contextlib.ExitStack() as stack:
         while True:
             waiting = stack.enter_context(socket.socket())
@@ -139,7 +139,7 @@ def test_any_other_error_has_the_text_of_the_system(dial: Callable[..., None], m
 
 @pytest.mark.parametrize("port", [-1, 0, 65536, 77104, 1 << 40])
 def test_an_address_needs_a_valid_port(port: int) -> None:
-    """The system would take the lower 16 bits: data for 77104 would go to whoever listens on 11568."""
+    """The system would use the lower 16 bits: data for port 77104 would reach the listener on 11568."""
     with pytest.raises(ValueError, match=f"port {port} is not between 1 and 65535"):
         Address("127.0.0.1", port)
 
@@ -153,7 +153,7 @@ def test_an_address_is_written_as_people_write_it() -> None:
 
 
 def test_a_cancelled_connect_leaves_no_socket_behind() -> None:
-    """An open one would be told by a ResourceWarning, which fails the tests."""
+    """An open socket would cause a ResourceWarning, which fails the tests."""
 
     async def scenario(address: Address) -> None:
         task = asyncio.create_task(connect(address, PATIENT))

@@ -1,4 +1,4 @@
-"""One core on one stream: what bounds the waits for the peer, what ends them from here, and what is counted."""
+"""One core on one stream: limits of the waits for the peer, interrupts, and counters."""
 
 import asyncio
 import socket
@@ -16,7 +16,7 @@ from dicomport.net.timers import ARTIM
 
 
 class StopError(Exception):
-    """What the waits end with."""
+    """The error that ends the waits."""
 
 
 @asynccontextmanager

@@ -1,4 +1,4 @@
-"""Steps without any socket: what is waited for, and what errors of the transport connection and timers mean."""
+"""Step generators without a socket: their waits, and errors of the transport connection and timers."""
 
 from collections.abc import Iterable
 from typing import Final
@@ -17,11 +17,11 @@ TIMER: Final = Timer("dimse", 60.0)
 RECEIVE: Final = Receive(TIMER)
 
 Happening = bytes | BaseException | None
-"""What ends a wait: bytes for the core, an error, or nothing but success."""
+"""The result of a wait: bytes for the core, an error, or None for success."""
 
 
 def run(core: Association, happenings: Iterable[Happening]) -> tuple[list[Wait], CoreEvent | None]:
-    """Run `next_event` with these endings of its waits, and give the waits and the event."""
+    """Run `next_event` with these results of its waits, and return the waits and the event."""
     steps: Steps[CoreEvent | None] = next_event(core, TIMER)
     waits: list[Wait] = []
     endings = iter(happenings)
@@ -132,14 +132,14 @@ def test_progress_is_so_many_bytes_in_each_window_of_waiting() -> None:
     progress = Progress(10.0, 100)
 
     for _ in range(50):
-        # Just fast enough, and as slow as it gets: a window's last byte comes with its last second.
+        # Just fast enough: a window's last byte arrives in its last second.
         progress.record_wait(5.0, 1)
         assert progress.left == 5.0
         progress.record_wait(5.0, 999)
         assert progress.left == 10.0
     progress.record_wait(9.0, 999)
     assert progress.left == 1.0
-    # What comes at once takes no time that was waited for.
+    # Bytes that arrive at once need no wait.
     progress.record_wait(0.0, 1)
     assert progress.left == 10.0
 

@@ -1,4 +1,4 @@
-"""A handshake with what is no TLS, byte for byte as the socket has it."""
+"""A handshake with a peer that does not use TLS."""
 
 import socket
 import ssl
@@ -10,7 +10,7 @@ from dicomport.net.tls.handshake import Handshake, NotTLSError
 
 @pytest.mark.parametrize("request_line", [b"GET / HTTP/1.1\r\n\r\n", b"CONNECT example:443 HTTP/1.1\r\n\r\n"])
 def test_http_that_arrives_after_the_peek_is_recognized(monkeypatch: pytest.MonkeyPatch, request_line: bytes) -> None:
-    """It may come in the moment between the look at what there is, when there was nothing, and the handshake."""
+    """The request may arrive between the peek, which found no bytes, and the handshake."""
     monkeypatch.setattr(Handshake, "_peek", lambda _: b"")
     ours, theirs = socket.socketpair()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -1,4 +1,4 @@
-"""Listening: on every address of a name, on one port, with no peer that holds up another (robustness T)."""
+"""Listening: on all addresses of a name, on one port, and no peer delays another (robustness T)."""
 
 import asyncio
 import contextlib
@@ -25,7 +25,7 @@ TIMEOUTS: Final = Timeouts(tls=30)
 
 
 async def echo(stream: Stream, _slot: ConnectionSlot) -> None:
-    """Send back what comes, until the peer closes."""
+    """Send received bytes back until the peer closes."""
     buffer = memoryview(bytearray(1 << 16))
     while count := await receive_into(stream, buffer, PATIENT):
         await stream.send([buffer[:count]], PATIENT)
@@ -54,7 +54,7 @@ def dial(port: int) -> socket.socket:
 
 
 async def answer(sock: socket.socket, data: bytes = b"ping") -> bytes:
-    """Say something to the echo and give what comes back."""
+    """Send bytes to the echo and return its answer."""
     sock.sendall(data)
     return await read(sock, len(data))
 
@@ -99,7 +99,7 @@ def test_all_addresses_of_a_name_use_the_same_port(monkeypatch: pytest.MonkeyPat
         assert [sock.family for sock in sockets] == [socket.AF_INET6, socket.AF_INET]
         [number] = {sock.getsockname()[1] for sock in sockets}
         assert wanted in (0, number)
-        # Else one on every IPv6 address would take the IPv4 addresses too, whose own socket could not be bound.
+        # Otherwise the IPv6 socket would include the IPv4 addresses, whose socket could not be bound.
         assert sockets[0].getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) == 1
         monkeypatch.undo()
         for host in ("::1", "127.0.0.1"):
@@ -109,7 +109,7 @@ def test_all_addresses_of_a_name_use_the_same_port(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_port_in_use_is_an_os_error_without_leaks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second address is the one that is taken: the socket of the first is closed, else a ResourceWarning tells."""
+    """The second address is in use: the socket of the first must be closed, or a ResourceWarning fails the test."""
     resolve = socket.getaddrinfo
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -305,7 +305,7 @@ def test_a_listener_out_of_descriptors_retries_after_a_while(
                 assert await answer(sock) == b"ping"
 
     asyncio.run(scenario())
-    # What a peer does before it is accepted is nobody's concern.
+    # Errors of a peer before it is accepted are ignored.
     assert caplog.text.count("accept_failed") == 4
 
 
@@ -452,7 +452,7 @@ def test_a_fast_sender_lets_other_tasks_run() -> None:
                 for sock in slow:
                     before = received
                     assert await answer(sock) == b"ping"
-                    # And the fast one was not held up by the others either.
+                    # The other connections did not delay the fast one either.
                     await until(lambda before=before: received > before)  # type: ignore[misc]
             fast.shutdown(socket.SHUT_RDWR)
             await flooding

@@ -1,4 +1,4 @@
-"""The log's two formats: one line for each event, whatever is in it, and nothing that an exception quotes."""
+"""The two formats of the log: one line for each event with any text, and no values quoted by exceptions."""
 
 import io
 import json
@@ -18,7 +18,7 @@ HOSTILE: Final = 'A\n2026-01-01T00:00:00Z ERROR forged key="x" \x1b[2J\x7f\x9b31
 
 
 class Log:
-    """What a handler with one of the formatters writes."""
+    """The output of a handler with one of the formatters."""
 
     def __init__(self, formatter: logging.Formatter) -> None:
         self.stream = io.StringIO()

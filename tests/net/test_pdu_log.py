@@ -1,4 +1,4 @@
-"""PDUs in the log: what was said, in lines of a bounded length, and neither secrets nor what was stored."""
+"""PDUs in the log: lines of limited length, without secrets and without data sets."""
 
 import logging
 from dataclasses import replace
@@ -44,7 +44,7 @@ ITEMS: Final = UserInformation(
 
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
-    """Give the fields of what was logged; the number of the connection is any."""
+    """Return the fields of the log records without the number of the connection."""
     found = [dict(record.fields) for record in caplog.records if record.name == "dicomport.pdu"]  # type: ignore[attr-defined]
     for fields in found:
         assert isinstance(fields.pop("connection"), int)

@@ -1,4 +1,4 @@
-"""What a slow peer has not taken yet: while it takes it, neither a write nor a response is late."""
+"""The send queue: while a slow peer receives, neither a write nor a response times out."""
 
 import asyncio
 import contextlib
@@ -28,7 +28,7 @@ def read(sock: socket.socket, theirs: socket.socket, size: int) -> None:
 
 
 class SlowReader:
-    """Reads some bytes each time that somebody asks whether it does, and after so many times no more."""
+    """Reads some bytes at each check of the queue, a limited number of times."""
 
     def __init__(self, ours: socket.socket, theirs: socket.socket, times: int) -> None:
         self._ours = ours
@@ -45,7 +45,7 @@ class SlowReader:
 
 @pytest.fixture
 def readers(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[SlowReader]]:
-    """Have readers read just before it is looked at how much is left."""
+    """Run the readers just before each check of the queue."""
     found: list[SlowReader] = []
     drained = SendQueue.drained
 
@@ -109,7 +109,7 @@ def test_a_started_timer_limits_it_nevertheless(readers: list[SlowReader]) -> No
 
 
 def sending(core: Association, size: int) -> Steps[None]:
-    """Send a data set, and wait for the response, which never comes."""
+    """Send a data set, and wait for a response that the peer does not send."""
     core.send_data(3, bytes(size), last=True)
     yield from next_event(core, SHORT.started())
 

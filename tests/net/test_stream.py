@@ -22,7 +22,7 @@ PATTERN: Final = b"".join(struct.pack("<L", number) for number in range(1 << 19)
 
 
 class OursError(Exception):
-    """What `interrupt` is given."""
+    """The error of `interrupt`."""
 
 
 # Sending.
@@ -54,7 +54,7 @@ def test_a_gather_list_may_need_several_system_calls(count: int) -> None:
 
 
 def test_the_buffers_are_not_copied() -> None:
-    """What changes before it leaves, leaves changed: so `Part10File.chunks` may reuse its buffer only afterwards."""
+    """Buffers are not copied: `Part10File.chunks` may reuse its buffer only after sending."""
     with tcp_pair() as (ours, theirs):
         data = bytearray(b"before")
         gather = GatherList([data], ours)
@@ -64,7 +64,7 @@ def test_the_buffers_are_not_copied() -> None:
 
 
 class Sipping:
-    """A socket that takes as many bytes at a time as it is told, and no more."""
+    """A socket that accepts a limited number of bytes at a time."""
 
     def __init__(self, sizes: list[int]) -> None:
         self._sizes = itertools.chain(sizes, itertools.repeat(1 << 20))
@@ -103,7 +103,7 @@ def test_a_peer_that_does_not_read_expires_the_timer() -> None:
 
 
 def test_the_timer_bounds_each_wait_and_not_all_of_it() -> None:
-    """Twenty waits, each of them begun anew by the peer's reading, on a clock that the test turns."""
+    """Twenty waits, each restarted because the peer reads, on a clock that the test controls."""
     clock = Clock()
     expired: list[TimerExpiredError] = []
     expiry = _Expiry(cast("asyncio.AbstractEventLoop", clock))
@@ -326,7 +326,7 @@ def test_a_stream_may_be_closed_twice_and_during_a_wait() -> None:
 
 
 class Clock:
-    """As much of an event loop as a timer needs, at a time that the test says."""
+    """The part of an event loop that a timer needs, at a time that the test sets."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -352,7 +352,7 @@ class Clock:
 
 
 class Handle:
-    """What `call_at` gives."""
+    """The result of `call_at`."""
 
     def __init__(self, at: float, callback: Callable[[], None]) -> None:
         self.at = at
@@ -411,7 +411,7 @@ def test_a_timer_expires_when_it_should_and_not_otherwise(steps: list[tuple[str,
 
 
 def test_buffered_bytes_are_read_at_once_but_other_tasks_run() -> None:
-    """How many reads of a byte each there are until whatever else is ready is called."""
+    """Count the reads of one byte each before another ready callback runs."""
 
     async def scenario() -> None:
         async with stream_pair() as (stream, peer):

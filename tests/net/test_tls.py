@@ -1,4 +1,4 @@
-"""TLS: what goes over it arrives, and what keeps a connection from being had is said in words (robustness T3)."""
+"""TLS: bytes arrive, and errors of the connection are described (robustness T3)."""
 
 import asyncio
 import contextlib
@@ -50,7 +50,7 @@ def client_context(*, trusting: trustme.CA = CA, showing: trustme.CA | None = No
 
 @contextlib.contextmanager
 def serving(serve: Callable[[socket.socket], None]) -> Iterator[int]:
-    """Have one connection served in a thread; errors of its socket are the peer's own."""
+    """Serve one connection in a thread; ignore errors of its socket."""
 
     def script(peer: Peer) -> None:
         with contextlib.suppress(OSError):
@@ -95,7 +95,7 @@ def why_not(
     host: str = "127.0.0.1",
     timeouts: Timeouts = TIMEOUTS,
 ) -> str:
-    """Give the reason, with the address taken out."""
+    """Return the reason, with the address replaced."""
     with serving(serve) as port:
         with pytest.raises(ConnectError) as error:
             dial(Address(host, port, context), timeouts)
@@ -207,7 +207,7 @@ def test_a_handshake_that_never_ends_is_given_up(dial: Callable[[Address, Timeou
 
 
 class AtOnce(ssl.SSLSocket):
-    """The socket of a client whose peer answers before anybody can look: its first attempt is its last."""
+    """The socket of a client whose peer answers at once: its first attempt is its last."""
 
     def do_handshake(self, block: bool = False) -> None:  # as it is there
         timeout = self.gettimeout()
@@ -228,7 +228,7 @@ def test_a_handshake_may_end_at_its_first_attempt(
         dial(Address("127.0.0.1", port, context), Timeouts(tls=5.0))
 
 
-# What goes over it.
+# Bytes over TLS.
 
 
 @contextlib.asynccontextmanager
@@ -290,7 +290,7 @@ def test_bytes_that_tls_has_decrypted_are_read_at_once() -> None:
 
 @pytest.mark.parametrize("how", ["properly", "without a word"])
 def test_the_end_of_a_tls_connection_is_the_end_of_the_stream(how: str) -> None:
-    """Many a peer closes without a close_notify: what a message is, DICOM itself can tell."""
+    """Many peers close without a close_notify: DICOM itself detects an incomplete message."""
 
     def serve(sock: socket.socket) -> None:
         assert isinstance(sock, ssl.SSLSocket)
@@ -335,7 +335,7 @@ def test_a_tls_peer_that_does_not_read_expires_the_timer() -> None:
 @pytest.mark.parametrize("runner", ["asyncio", "blocking"])
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 def test_a_client_without_a_certificate_is_turned_away(runner: str, version: ssl.TLSVersion) -> None:
-    """In TLS 1.3 the client learns of it only with the first read: an end of the connection like any other."""
+    """In TLS 1.3 the client sees the rejection only with its first read, as an end of the connection."""
     context = server_context(mutual=True)
     context.minimum_version = context.maximum_version = version
     timeouts = Timeouts()

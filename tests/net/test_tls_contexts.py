@@ -1,4 +1,4 @@
-"""TLS contexts from files: what they agree on, whom they trust, and what is said of files that are wrong."""
+"""TLS contexts from files: their profiles, the trusted peers, and the errors for invalid files."""
 
 import datetime as dt
 import logging
@@ -44,7 +44,7 @@ def modality(hospital: Files) -> Identity:
 def shake_hands(
     client: ssl.SSLContext, server: ssl.SSLContext, *, host: str = "pacs.example"
 ) -> tuple[ssl.SSLObject, ssl.SSLObject]:
-    """Shake hands in memory; what goes wrong on either side is raised."""
+    """Do a handshake in memory; raise the error of either side."""
     to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
     ours = client.wrap_bio(to_client, to_server, server_hostname=host)
     theirs = server.wrap_bio(to_server, to_client, server_side=True)
@@ -66,7 +66,7 @@ def names(certificate: object) -> object:
     return certificate["subjectAltName"]
 
 
-# What the two sides agree on.
+# Negotiated versions and cipher suites.
 
 
 @pytest.mark.parametrize("profile", dicomport.TLSProfile)
@@ -147,7 +147,7 @@ def test_an_unknown_profile_is_refused() -> None:
         dicomport.tls_client_context(profile="bcp196")
 
 
-# Whom they trust.
+# Trusted peers.
 
 
 def test_a_client_without_a_certificate_is_refused_unless_it_is_allowed(hospital: Files, pacs: Identity) -> None:
@@ -203,7 +203,7 @@ def test_the_name_is_checked_unless_it_is_not_to_be(hospital: Files, pacs: Ident
 
 
 def test_a_peer_s_own_certificate_can_be_trusted_by_itself(hospital: Files, pacs: Identity, modality: Identity) -> None:
-    """As peers do that have exchanged certificates: another one of the same authority is not trusted by that."""
+    """For peers that exchanged certificates: another certificate of the same authority is not trusted."""
     server = dicomport.tls_server_context(pacs.certificate, pacs.key, authorities=modality.certificate)
     client = dicomport.tls_client_context(
         certificate=modality.certificate, key=modality.key, authorities=pacs.certificate

@@ -73,7 +73,7 @@ def test_each_direction_has_the_delay() -> None:
 
 
 def test_the_delay_is_no_stop_and_wait() -> None:
-    """Far more is under way than has arrived: the sender is through before the first byte comes out."""
+    """The link holds many bytes in transit: the sender has finished before the first byte arrives."""
     with linked(delay=0.5) as (near, far):
         far.setblocking(False)
         for _ in range(8):

@@ -1,4 +1,4 @@
-"""Scripted peers: what they are told is what goes over the wire, and what went wrong is said."""
+"""Scripted peers: they send exactly the script's bytes, and report errors."""
 
 import asyncio
 import contextlib
@@ -261,7 +261,7 @@ def test_a_stalled_peer_with_a_small_window_stops_the_sender() -> None:
 
 
 def fills(peer: Peer) -> int:
-    """Give the number of bytes that leave before the other side's window is full."""
+    """Return the number of bytes sent before the other side's window is full."""
     peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     peer.socket.settimeout(0.05)
     count = 0

@@ -93,7 +93,7 @@ WRITTEN: Final[dict[str, tuple[str, Golden, CommitmentRequest | CommitmentResult
         RESULT,
     ),
 }
-"""What this side writes, with its transfer syntax and its value."""
+"""The bytes that this side encodes, with transfer syntax and value."""
 
 READ: Final[dict[str, tuple[str, Golden, CommitmentRequest | CommitmentResult]]] = {
     "request with undefined lengths and what nobody asked for": (
@@ -157,4 +157,4 @@ READ: Final[dict[str, tuple[str, Golden, CommitmentRequest | CommitmentResult]]]
         ),
     ),
 }
-"""What peers write as well."""
+"""Other encodings of peers."""

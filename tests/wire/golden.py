@@ -58,5 +58,5 @@ def golden(text: str, order: Literal["big", "little"] = "big") -> Golden:
 
 
 def with_pdu_length(data: bytes) -> bytes:
-    """Give a PDU that was cut or grown the length that it has now, so that its inside is looked at."""
+    """Return a shortened or extended PDU with its new length, so that its body is decoded."""
     return data[:2] + max(0, len(data) - 6).to_bytes(4, "big") + data[6:]

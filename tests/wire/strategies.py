@@ -46,7 +46,7 @@ from dicomport.wire import (
 T = TypeVar("T")
 
 SUB_ITEM_KINDS: Final = frozenset(range(0x51, 0x5A))
-"""The sub-items of the user information that have a class or a field of their own."""
+"""The sub-items of the user information that have a class or a field."""
 
 u8: Final = st.integers(0, 0xFF)
 u16: Final = st.integers(0, 0xFFFF)

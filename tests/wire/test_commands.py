@@ -33,7 +33,7 @@ from dicomport.wire import (
 STORE: Final = COMMANDS["C-STORE-RQ without what is optional"][0].data
 STORE_VALUE: Final = COMMANDS["C-STORE-RQ without what is optional"][1]
 NO_GROUP_LENGTH: Final = 12
-"""Where the first element after the group length begins."""
+"""The offset of the first element after the group length."""
 
 
 def command_set(*elements: tuple[int, bytes], length: int | None = None) -> bytes:
@@ -43,7 +43,7 @@ def command_set(*elements: tuple[int, bytes], length: int | None = None) -> byte
 
 
 def elements_of(data: bytes) -> list[tuple[int, bytes]]:
-    """Take a right command set apart, its group length left out."""
+    """Return the elements of a valid command set without the group length."""
     elements: list[tuple[int, bytes]] = []
     at = NO_GROUP_LENGTH
     while at < len(data):
@@ -54,7 +54,7 @@ def elements_of(data: bytes) -> list[tuple[int, bytes]]:
 
 
 def with_element(data: bytes, number: int, value: bytes | None) -> bytes:
-    """Give one element another value, or take it out."""
+    """Replace or remove one element."""
     changed = [(n, v if n != number else value) for n, v in elements_of(data)]
     return command_set(*((n, v) for n, v in changed if v is not None))
 
@@ -122,7 +122,7 @@ MANDATORY: Final = [
     ("N-ACTION-RQ", 0x1008, 0x0212, "00 00 08 10"),
 ]
 _UIDS: Final = {0x0002: 0x0002, 0x0003: 0x0002, 0x1000: 0x1000, 0x1001: 0x1000}
-"""Where the UIDs of a request go in its response (PS3.7 10.3.4.2)."""
+"""The elements of a request's UIDs in its response (PS3.7 10.3.4.2)."""
 
 
 @pytest.mark.parametrize(("name", "element", "status", "offending"), MANDATORY)
@@ -210,7 +210,7 @@ def test_a_command_error_is_a_protocol_error_with_an_abort_reason() -> None:
 @pytest.mark.parametrize("element", [0x0100, 0x0110, 0x0800])
 @pytest.mark.parametrize("value", [None, b"", b"\1", b"\1\0\0", b"\1\0\0\0"])
 def test_without_field_id_or_data_set_type_the_association_ends(name: str, element: int, value: bytes | None) -> None:
-    if name == "C-CANCEL-RQ" and element == 0x0110:  # what a C-CANCEL has instead of a Message ID
+    if name == "C-CANCEL-RQ" and element == 0x0110:  # the Message ID of a C-CANCEL
         element = 0x0120
     with pytest.raises(ProtocolError) as caught:
         decode_command(with_element(COMMANDS[name][0].data, element, value))

@@ -1,4 +1,4 @@
-"""The data sets of storage commitment: golden bytes, any value, pydicom's reading, and bytes that are none."""
+"""The data sets of storage commitment: golden bytes, any value, pydicom's decoding, and invalid bytes."""
 
 import io
 import zlib
@@ -28,9 +28,9 @@ from dicomport.standard import Status
 from dicomport.wire import FileMeta, encode_file_meta
 from dicomport.wire.commitment import CommitmentDataSetError, CommitmentRequest, CommitmentResult, SOPReference
 
-MOST: Final = 1 << 20
+MAX_BYTES: Final = 1 << 20
 SYNTAXES: Final = (IMPLICIT, EXPLICIT, BIG_ENDIAN, DEFLATED, JPEG, "1.2.3.4")
-"""The last is of nobody: whatever it is, it differs from Explicit VR Little Endian in pixel data alone."""
+"""The last is unknown: any such syntax differs from Explicit VR Little Endian only in pixel data."""
 
 uids: Final = st.text("0123456789.", min_size=1, max_size=64)
 references: Final = st.builds(SOPReference, uids, uids)
@@ -44,8 +44,8 @@ results: Final = st.builds(
 )
 
 
-def refused(data: bytes, syntax: str = EXPLICIT, most: int = MOST) -> int:
-    """Give the status that a request is refused with."""
+def refused(data: bytes, syntax: str = EXPLICIT, most: int = MAX_BYTES) -> int:
+    """Return the status of a request's refusal."""
     with pytest.raises(CommitmentDataSetError) as refusal:
         CommitmentRequest.decode(data, syntax, most)
     assert len(refusal.value.status.comment) > 5
@@ -55,21 +55,21 @@ def refused(data: bytes, syntax: str = EXPLICIT, most: int = MOST) -> int:
 @pytest.mark.parametrize(("syntax", "bytes_", "value"), WRITTEN.values(), ids=WRITTEN)
 def test_golden_bytes(syntax: str, bytes_: Golden, value: CommitmentRequest | CommitmentResult) -> None:
     assert value.encode(syntax) == bytes_.data
-    assert type(value).decode(bytes_.data, syntax, MOST) == value
+    assert type(value).decode(bytes_.data, syntax, MAX_BYTES) == value
 
 
 @pytest.mark.parametrize(("syntax", "bytes_", "value"), READ.values(), ids=READ)
 def test_data_sets_of_other_implementations_are_decoded(
     syntax: str, bytes_: Golden, value: CommitmentRequest | CommitmentResult
 ) -> None:
-    assert type(value).decode(bytes_.data, syntax, MOST) == value
+    assert type(value).decode(bytes_.data, syntax, MAX_BYTES) == value
 
 
 @given(requests | results, st.sampled_from(SYNTAXES))
 def test_any_value_is_read_as_it_was_written(value: CommitmentRequest | CommitmentResult, syntax: str) -> None:
     data = value.encode(syntax)
     assert len(data) % 2 == 0
-    assert type(value).decode(data, syntax, MOST) == value
+    assert type(value).decode(data, syntax, MAX_BYTES) == value
 
 
 # pydicom as the oracle, in both directions.
@@ -113,10 +113,10 @@ def test_data_sets_of_pydicom_are_decoded(syntax: str, *, undefined: bool) -> No
     dataset["ReferencedSOPSequence"].is_undefined_length = undefined
     written = io.BytesIO()
     dataset.save_as(written, implicit_vr=syntax == IMPLICIT, little_endian=syntax != BIG_ENDIAN)
-    assert CommitmentRequest.decode(written.getvalue(), syntax, MOST) == REQUEST
+    assert CommitmentRequest.decode(written.getvalue(), syntax, MAX_BYTES) == REQUEST
 
 
-# What is no request.
+# Invalid requests.
 
 
 def explicit(text: str) -> bytes:
@@ -197,7 +197,7 @@ def test_spoiled_lengths_and_early_ends_are_refused_or_read() -> None:
     outcomes = set()
     for syntax, decode, data in spoiled():
         try:
-            decode(data, syntax, MOST)
+            decode(data, syntax, MAX_BYTES)
         except CommitmentDataSetError as error:
             outcomes.add(error.status.code)
         else:
@@ -209,10 +209,10 @@ def test_spoiled_lengths_and_early_ends_are_refused_or_read() -> None:
 def test_no_bytes_do_any_harm(data: bytes, syntax: str) -> None:
     for kind in (CommitmentRequest, CommitmentResult):
         try:
-            value = kind.decode(data, syntax, MOST)
+            value = kind.decode(data, syntax, MAX_BYTES)
         except CommitmentDataSetError:
             continue
-        assert kind.decode(value.encode(syntax), syntax, MOST) == value
+        assert kind.decode(value.encode(syntax), syntax, MAX_BYTES) == value
 
 
 def test_a_big_request_is_read_in_one_pass() -> None:

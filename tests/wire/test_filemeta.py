@@ -53,7 +53,7 @@ VALUE: Final = FileMeta(
 )
 DATA_SET: Final = golden("08 00 18 00 'UI' [08 00] '1.2.3.4' 00", "little").data
 GROUP: Final = 132
-"""Where group 0002 begins."""
+"""The offset of group 0002."""
 
 KEYWORDS: Final = {
     "media_storage_sop_class_uid": "MediaStorageSOPClassUID",
@@ -137,7 +137,7 @@ def test_pydicoms_package_has_files() -> None:
 
 def test_cut_anywhere_more_is_asked_for() -> None:
     for size in range(len(GOLDEN.data) + 1):
-        # What is shorter than preamble and prefix shows no sign of being a DICOM file.
+        # A file shorter than preamble and prefix is not recognized as a DICOM file.
         with pytest.raises(TruncatedFileMetaError if size >= 132 else NotPart10Error):
             decode_file_meta((GOLDEN.data + DATA_SET)[:size])
     for size in range(1, 9):

@@ -1,4 +1,4 @@
-"""pynetdicom as an independent oracle: it reads what we write, and we read what it writes."""
+"""pynetdicom as an independent oracle: each side decodes the bytes of the other."""
 
 from dataclasses import replace
 from typing import Any, Final
@@ -171,7 +171,7 @@ def test_we_read_its_acceptance_of_each_result() -> None:
 
 
 def their_bytes(message: Any) -> bytes:
-    """Take the one command set fragment that pynetdicom sends for a message."""
+    """Return the one command set fragment that pynetdicom sends for a message."""
     first = next(iter(message.encode_msg(1, 0)))
     ((_, fragment),) = first.presentation_data_value_list
     assert fragment[0] == 0x03

@@ -163,7 +163,7 @@ def test_reserved_bits_of_the_message_control_header_are_not_tested() -> None:
 
 
 def test_every_bit_of_the_protocol_version_is_kept() -> None:
-    """PS3.8 9.3.2: whoever tests it tests bit 0 alone."""
+    """PS3.8 9.3.2: only bit 0 is tested."""
     data = bytearray(associate(b""))
     data[6:8] = b"\x80\x03"
     assert decode_associate(bytes(data)).protocol_version == 0x8003

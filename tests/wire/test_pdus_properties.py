@@ -1,4 +1,4 @@
-"""Reading what was written gives it back; reading anything else gives a value or the room's own errors."""
+"""Decoding encoded bytes returns the value; any other bytes are a value or raise the package's errors."""
 
 from collections import Counter
 from typing import Final
@@ -31,7 +31,7 @@ from dicomport.wire.cursor import Cursor
 
 quick: Final = settings(max_examples=100, deadline=None)
 
-# Where a flip, a cut or a graft falls; taken modulo the length.
+# The position of a change, modulo the length.
 places: Final = st.integers(0, 1 << 16)
 damages: Final = st.lists(
     st.tuples(st.sampled_from(["flip", "cut", "graft", "repeat"]), places, st.binary(min_size=1, max_size=6)),
