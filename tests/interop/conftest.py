@@ -82,7 +82,7 @@ def contexts_for(instances: Iterable[Instance]) -> list[tuple[str, str]]:
     for instance in instances:
         plan.add(instance)
     [planned] = plan.associations
-    return list(planned.loads)
+    return list(planned.contexts)
 
 
 def paths(instances: Iterable[Instance]) -> list[Path]:

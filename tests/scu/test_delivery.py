@@ -604,7 +604,7 @@ def test_a_second_ctrl_c_aborts(tmp_path: Path) -> None:
 
     assert process.returncode == 130
     [row] = map(json.loads, report.read_text().splitlines())
-    assert row["reason"] == "interrupted: whether the peer has it is not known"
+    assert row["reason"] == "interrupted: it is unknown whether the peer has stored it"
 
 
 # The same through the library.

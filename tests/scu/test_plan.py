@@ -34,7 +34,7 @@ def waiting(association: AssociationPlan) -> list[Instance]:
 
 
 def contexts(*wanted: tuple[str, str]) -> list[tuple[tuple[str, str], ...]]:
-    return [tuple(one.loads) for one in planned(pairs(*wanted))]
+    return [tuple(one.contexts) for one in planned(pairs(*wanted))]
 
 
 def many(count: int, syntax: str = JPEG) -> list[tuple[str, str]]:
@@ -97,10 +97,10 @@ def assert_complete(associations: Iterable[AssociationPlan], instances: list[Ins
     gone: list[str] = []
     order = {item.sop_instance_uid: number for number, item in enumerate(instances)}
     for one in associations:
-        assert len(one.loads) <= MAX_CONTEXTS
-        assert {(item.sop_class_uid, item.transfer_syntax_uid) for item in waiting(one)} <= one.loads.keys()
-        assert sum(load.instances for load in one.loads.values()) == len(one.waiting)
-        assert sum(load.size for load in one.loads.values()) == sum(item.size for item in waiting(one))
+        assert len(one.contexts) <= MAX_CONTEXTS
+        assert {(item.sop_class_uid, item.transfer_syntax_uid) for item in waiting(one)} <= one.contexts.keys()
+        assert sum(load.instances for load in one.contexts.values()) == len(one.waiting)
+        assert sum(load.size for load in one.contexts.values()) == sum(item.size for item in waiting(one))
         numbers = [order[item.sop_instance_uid] for item in waiting(one)]
         assert numbers == sorted(numbers)
         gone += [item.sop_instance_uid for item in waiting(one)]
@@ -123,7 +123,7 @@ def test_alternating_pairs_have_their_contexts_in_one_association_each() -> None
 
     assert len(associations) == 3
     assert_complete(associations, instances)
-    assert sum(len(one.loads) for one in associations) == 300
+    assert sum(len(one.contexts) for one in associations) == 300
 
 
 def test_mixed_syntaxes_are_complete_too() -> None:

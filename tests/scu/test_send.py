@@ -646,7 +646,7 @@ def test_a_cancelled_send_leaves_no_association_behind() -> None:
         with contextlib.suppress(asyncio.CancelledError):
             await task
         assert task.cancelled()
-        assert [result.reason for result in told] == ["", "interrupted: whether the peer has it is not known"]
+        assert [result.reason for result in told] == ["", "interrupted: it is unknown whether the peer has stored it"]
 
     def script(peer: Peer) -> None:
         peer.accept()

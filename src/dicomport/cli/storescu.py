@@ -112,7 +112,7 @@ def storescu(
             window=window,
             retry=retry,
             fail_fast=fail_fast,
-            preparation=transform,
+            transform=transform,
             journal=files.enter_context(_journal(journal, address, called_ae_title)) if journal else None,
             maximum_length=maximum_length,
             on_result=written.add,

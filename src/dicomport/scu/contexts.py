@@ -1,4 +1,4 @@
-"""Presentation Contexts and A-ASSOCIATE-RQs as a caller asks for them."""
+"""Presentation contexts and A-ASSOCIATE-RQ from a caller's arguments."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 MAX_CONTEXTS: Final = 128
-"""Presentation Contexts in one association: their ids are the odd numbers from 1 to 255 (PS3.8 9.3.2.2)."""
+"""Presentation contexts in one association: their IDs are the odd numbers from 1 to 255 (PS3.8 9.3.2.2)."""
 
 _DEFAULT_SYNTAXES: Final = (EXPLICIT_VR_LITTLE_ENDIAN.uid, IMPLICIT_VR_LITTLE_ENDIAN.uid)
 
@@ -43,12 +43,12 @@ _AbstractSyntax: TypeAlias = SOPClass | str
 _TransferSyntax: TypeAlias = TransferSyntax | str
 
 ContextLike: TypeAlias = _AbstractSyntax | tuple[_AbstractSyntax, _TransferSyntax | Sequence[_TransferSyntax]]
-"""A SOP Class or its UID, proposed in Explicit and Implicit VR Little Endian; or a pair of it and its transfer syntaxes
+"""A SOP Class or its UID, proposed in Explicit and Implicit VR Little Endian; or a pair of it and its transfer syntaxes,
 in the order of preference."""
 
 
 def presentation_contexts(wanted: Iterable[ContextLike]) -> tuple[PresentationContextRQ, ...]:
-    """Give the contexts that a caller wants their ids, in order. Raises `ValueError` for none, or more than 128."""
+    """Number the contexts in order. Raises `ValueError` unless there are 1 to 128."""
     contexts: list[PresentationContextRQ] = []
     for number, item in enumerate(wanted):
         abstract_syntax, syntaxes = item if isinstance(item, tuple) else (item, _DEFAULT_SYNTAXES)
@@ -66,12 +66,12 @@ def uncompressed_default(transfer_syntax_uid: str) -> tuple[str, ...]:
     return (IMPLICIT_VR_LITTLE_ENDIAN.uid,) if syntax is not None and syntax.uncompressed else ()
 
 
-def _uid(what: SOPClass | TransferSyntax | str) -> str:
-    return what if isinstance(what, str) else what.uid
+def _uid(uid: SOPClass | TransferSyntax | str) -> str:
+    return uid if isinstance(uid, str) else uid.uid
 
 
 class NegotiationItems(TypedDict, total=False):
-    """What a requestor may negotiate beside its contexts (PS3.7 D.3.3), by the name of its `UserInformation` field."""
+    """Optional items of an association request (PS3.7 D.3.3), named as the fields of `UserInformation`."""
 
     maximum_length: int
     operations_window: AsynchronousOperationsWindow
@@ -84,7 +84,7 @@ class NegotiationItems(TypedDict, total=False):
 def association_request(
     contexts: Iterable[ContextLike], *, ae_title: str, called_ae_title: str, **negotiation: Unpack[NegotiationItems]
 ) -> AssociateRQ:
-    """Build an A-ASSOCIATE-RQ (PS3.8 9.3.2). Raises `ValueError` for AE titles or contexts that make none."""
+    """Build an A-ASSOCIATE-RQ (PS3.8 9.3.2). Raises `ValueError` for invalid AE titles or contexts."""
     items: NegotiationItems = {"maximum_length": DEFAULT_MAXIMUM_LENGTH, **negotiation}
     return AssociateRQ(
         called_ae_title=check_ae_title(called_ae_title),

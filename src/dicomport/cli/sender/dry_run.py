@@ -37,10 +37,10 @@ def _print(plan: Plan, refused: list[InstanceResult]) -> None:
             amount(load.size) if load.instances else "",
         )
         for number, planned in enumerate(plan.associations, 1)
-        for (sop_class, syntax), load in planned.loads.items()
+        for (sop_class, syntax), load in planned.contexts.items()
     ]
     print_table(("Association", "SOP Class", "Transfer syntax", ">Instances", ">Size"), rows)
-    loads = [load for planned in plan.associations for load in planned.loads.values()]
+    loads = [load for planned in plan.associations for load in planned.contexts.values()]
     print_message(
         f"{count(sum(load.instances for load in loads), 'instance')}, {amount(sum(load.size for load in loads))}, "
         f"in at least {count(len(plan.associations), 'association')}; nothing was sent"
@@ -51,7 +51,7 @@ def _print(plan: Plan, refused: list[InstanceResult]) -> None:
 
 def _print_json(plan: Plan, refused: list[InstanceResult]) -> None:
     for number, planned in enumerate(plan.associations, 1):
-        for (sop_class, syntax), load in planned.loads.items():
+        for (sop_class, syntax), load in planned.contexts.items():
             facts = {
                 "association": number,
                 "sop_class_uid": sop_class,

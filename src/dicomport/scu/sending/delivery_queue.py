@@ -1,4 +1,4 @@
-"""Where instances wait for an association, come back to when they failed, and have their fate written down."""
+"""Queue of instances to send, with their results."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ OnResult: TypeAlias = Callable[[InstanceResult], object]
 """Called with each result as soon as it is known."""
 
 _MAX_MEMORY: Final = 64 << 20
-"""Data sets in memory and in temporary files, bytes, with which no more are taken in until some have gone."""
+"""Limit for queued data sets in memory and in temporary files, bytes; above it, no more are added."""
 
 _LINGER_SECONDS: Final = 2.0
-"""How long an association with nothing to do is kept for what may still be found, or tried again."""
+"""Time that an idle association waits for instances that are still being found or retried."""
 
 log = get_logger("scu")
 
 
 class DeliveryQueue:
-    """The instances of one run. It knows no network: associations fetch their deliveries here, and report back."""
+    """The instances of one run. It knows no network: workers take instances from it and report their results to it."""
 
     def __init__(
         self,
@@ -48,106 +48,108 @@ class DeliveryQueue:
     ) -> None:
         self.results: list[InstanceResult] = []
         self.found = 0
-        """Instances and refused files that were found so far."""
+        """Number of instances and unsendable files that were found so far."""
         self.found_bytes = 0
-        """Length of the instances among them."""
-        self.unsettled = 0
-        """Instances whose fate is open."""
+        """Total length of these instances, bytes."""
+        self.pending = 0
+        """Number of instances without a result."""
         self.journal_error = ""
-        """Why the journal lacks some of what was accepted; empty where it has all."""
+        """The reason why the journal lacks accepted instances; empty if it is complete."""
         self._plan = plan
         self._retry = retry
         self._journal = journal
         self._on_result = on_result
         self._fail_fast = fail_fast
-        self._complete = False
+        self._input_ended = False
         self._stopped = False
         self._delayed = 0
+        """Number of instances that wait for the delay before a retry."""
         self._memory = 0
         self._changed = asyncio.Event()
-        self._until_over: set[asyncio.Timeout] = set()
+        self._until_finished: set[asyncio.Timeout] = set()
 
-    # What is found.
+    # Input.
 
     def add(self, batch: Sequence[Found]) -> None:
-        """Take in what was found: instances, and the results of files that hold none."""
+        """Add instances, and the results of files that hold none."""
         for one in batch:
             self._add(one)
-        self._pulse()
+        self._notify()
 
     def _add(self, one: Found) -> None:
         self.found += 1
         if isinstance(one, InstanceResult):
-            self._tell(one)
+            self._report(one)
             return
         self.found_bytes += one.sent_size
         status = self._journal.status_of(one) if self._journal else None
         if status is not None:
-            self._tell(result_of(one, status=status, reason="accepted in an earlier run", earlier=True))
+            self._report(result_of(one, status=status, reason="accepted in an earlier run", earlier=True))
             return
-        self.unsettled += 1
+        self.pending += 1
         self._memory += one.held_bytes
         self._plan.add(one)
 
     async def wait_for_room(self) -> None:
-        """Wait until more may be taken in: files wait on disk, data sets in memory do not."""
-        while self._memory > _MAX_MEMORY and not self.over:
+        """Wait until more instances may be added. Only those in memory and in temporary files are limited."""
+        while self._memory > _MAX_MEMORY and not self.finished:
             await self._changed.wait()
 
-    def complete(self) -> None:
-        """Take note that nothing more will be found."""
-        self._complete = True
-        self._pulse()
+    def end_input(self) -> None:
+        """Note that no more instances will be added."""
+        self._input_ended = True
+        self._notify()
 
     def stop(self) -> None:
-        """Give out nothing more."""
+        """Start no more requests; requests in flight are completed."""
         self._stopped = True
-        self._pulse()
+        self._notify()
 
     @property
-    def over(self) -> bool:
-        """Whether nothing more is to be sent."""
-        return self._stopped or (self._complete and not self.unsettled)
+    def finished(self) -> bool:
+        """Whether no more requests will be started."""
+        return self._stopped or (self._input_ended and not self.pending)
 
-    # What waits.
+    # Output.
 
-    async def next_planned(self, worth_another: int) -> AssociationPlan | None:
-        """Wait until an association is needed; None is the end.
+    async def next_plan(self, min_waiting: int) -> AssociationPlan | None:
+        """Wait until an association is needed, and return its plan; None at the end of the run.
 
-        One that has others open already is needed where `worth_another` instances wait for each of them.
+        If associations with the same contexts are open already, another one is needed only if at least `min_waiting`
+        instances wait for each of them.
         """
-        while not self.over:
-            planned = self._needed(worth_another)
-            if planned is not None:
-                planned.sealed = True
-                return planned
+        while not self.finished:
+            plan = self._needed(min_waiting)
+            if plan is not None:
+                plan.proposed = True
+                return plan
             await self._changed.wait()
         return None
 
-    def _needed(self, worth_another: int) -> AssociationPlan | None:
-        for planned in self._plan.associations:
-            if planned.waiting and len(planned.waiting) >= planned.open * worth_another:
-                return planned
+    def _needed(self, min_waiting: int) -> AssociationPlan | None:
+        for plan in self._plan.associations:
+            if plan.waiting and len(plan.waiting) >= plan.open * min_waiting:
+                return plan
         return None
 
-    def take(self, planned: AssociationPlan, *, alone: bool, early: bool = False) -> QueuedInstance | None:
-        """Give the next instance for an association, if one waits.
+    def next_instance(self, plan: AssociationPlan, *, alone: bool, early: bool = False) -> QueuedInstance | None:
+        """Return the next instance for an association; None if none may be sent now.
 
-        One with which an association was lost goes `alone`: should it be the cause, it takes no other with it. Who
-        can't send it yet is too `early` where it would be missing elsewhere.
+        After a lost association, each instance that was in flight is sent `alone`: if it is the cause, no other
+        instance is affected. A worker that can't send it yet is `early`: it gets none that another association needs.
         """
-        if self._stopped or not planned.waiting or (planned.waiting[0].lost and not alone):
+        if self._stopped or not plan.waiting or (plan.waiting[0].lost and not alone):
             return None
-        if early and len(planned.waiting) < planned.open:
+        if early and len(plan.waiting) < plan.open:
             return None
-        return planned.waiting.popleft()
+        return plan.waiting.popleft()
 
-    async def wait_for_more(self, planned: AssociationPlan) -> bool:
-        """Wait a while until something waits for this association; False where it had better be released."""
+    async def wait_for_more(self, plan: AssociationPlan) -> bool:
+        """Wait up to `_LINGER_SECONDS` for instances for this association; return whether to keep it open."""
         try:
             async with asyncio.timeout(_LINGER_SECONDS):
-                while not planned.waiting:
-                    if self.over or (self._complete and not self._delayed) or self._needed(1) is not None:
+                while not plan.waiting:
+                    if self.finished or (self._input_ended and not self._delayed) or self._needed(1) is not None:
                         return False
                     await self._changed.wait()
         except TimeoutError:
@@ -155,77 +157,77 @@ class DeliveryQueue:
         return not self._stopped
 
     @contextlib.asynccontextmanager
-    async def until_over(self) -> AsyncIterator[None]:
-        """Raise `TimeoutError` in the `async with` block as soon as nothing more is to be sent."""
-        async with asyncio.timeout(0 if self.over else None) as scope:
-            self._until_over.add(scope)
+    async def until_finished(self) -> AsyncIterator[None]:
+        """Raise `TimeoutError` in the `async with` block as soon as no more requests will be started."""
+        async with asyncio.timeout(0 if self.finished else None) as scope:
+            self._until_finished.add(scope)
             try:
                 yield
             finally:
-                self._until_over.discard(scope)
+                self._until_finished.discard(scope)
 
     async def pause(self, seconds: float) -> None:
-        """Wait so long, or until nothing more is to be sent."""
+        """Wait for this time, or until no more requests will be started."""
         try:
             async with asyncio.timeout(seconds):
-                while not self.over:
+                while not self.finished:
                     await self._changed.wait()
         except TimeoutError:
             return
 
-    def _pulse(self) -> None:
-        """Wake all who wait for a change."""
+    def _notify(self) -> None:
+        """Wake all tasks that wait for a change."""
         self._changed.set()
         self._changed.clear()
-        if self.over:
-            for scope in self._until_over:
+        if self.finished:
+            for scope in self._until_finished:
                 scope.reschedule(0.0)
 
-    # What comes back.
+    # Results.
 
-    def settle(self, delivery: QueuedInstance, result: InstanceResult, *, may_pass: bool) -> None:
-        """Write down the fate of an instance; where a failure `may_pass`, it waits for another try while it has one."""
-        elapsed = time.monotonic() - delivery.since
-        if may_pass and not self._stopped and self._retry.allows(delivery.attempts, elapsed):
+    def finish(self, queued: QueuedInstance, result: InstanceResult, *, transient: bool) -> None:
+        """Record the result of an instance, or schedule a retry if the failure is `transient` and retries are left."""
+        elapsed = time.monotonic() - queued.since
+        if transient and not self._stopped and self._retry.allows(queued.attempts, elapsed):
             log.info(
                 "instance_retry_scheduled",
                 sop_instance_uid=result.sop_instance_uid,
-                attempts=delivery.attempts,
+                attempts=queued.attempts,
                 reason=result.reason,
             )
             self._delayed += 1
-            asyncio.get_running_loop().call_later(self._retry.delay(delivery.attempts), self._put_back_late, delivery)
+            asyncio.get_running_loop().call_later(self._retry.delay(queued.attempts), self._requeue_delayed, queued)
             return
-        self.unsettled -= 1
-        self._memory -= delivery.instance.held_bytes
+        self.pending -= 1
+        self._memory -= queued.instance.held_bytes
         if result.accepted:
-            self._remember(delivery.instance, result)
+            self._add_to_journal(queued.instance, result)
         elif self._fail_fast:
             self._stopped = True
-        self._tell(result)
-        self._pulse()
+        self._report(result)
+        self._notify()
 
-    def put_back(self, delivery: QueuedInstance) -> None:
-        """Let an instance be the next to go."""
-        self._plan.put_back(delivery)
-        self._pulse()
+    def requeue(self, queued: QueuedInstance) -> None:
+        """Queue an instance again, as the next one to send."""
+        self._plan.requeue(queued)
+        self._notify()
 
-    def _put_back_late(self, delivery: QueuedInstance) -> None:
+    def _requeue_delayed(self, queued: QueuedInstance) -> None:
         self._delayed -= 1
-        self.put_back(delivery)
+        self.requeue(queued)
 
-    def _remember(self, instance: Instance, result: InstanceResult) -> None:
+    def _add_to_journal(self, instance: Instance, result: InstanceResult) -> None:
         if self._journal is None or result.status is None:
             return
         try:
             self._journal.add(instance, result.status)
         except OSError as error:
-            # The peer has it all the same; at worst it is sent once more.
+            # The peer has accepted it nevertheless; at worst, the next run sends it again.
             if not self.journal_error:
                 log.warning("journal_failed", sop_instance_uid=result.sop_instance_uid, reason=reason_of(error))
             self.journal_error = error.strerror or str(error)
 
-    def _tell(self, result: InstanceResult) -> None:
+    def _report(self, result: InstanceResult) -> None:
         if log.isEnabledFor(logging.INFO):
             _log(result)
         self.results.append(result)
@@ -242,7 +244,7 @@ def _log(result: InstanceResult) -> None:
         transfer_syntax_uid=result.transfer_syntax_uid,
         size=result.size,
         attempts=result.attempts,
-        # Not the reason, which the report has: it may be pydicom's, and quote values.
+        # The reason is only in the report: it may be a message of pydicom that quotes values.
         status=None if result.status is None else str(result.status),
     )
 
@@ -250,7 +252,7 @@ def _log(result: InstanceResult) -> None:
 def result_of(
     instance: Instance, *, status: Status | None = None, reason: str, **facts: Unpack[_Facts]
 ) -> InstanceResult:
-    """Make the result of an instance."""
+    """Return the result of an instance."""
     return InstanceResult(
         name=instance.name,
         sop_class_uid=instance.sop_class_uid,

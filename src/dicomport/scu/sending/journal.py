@@ -1,4 +1,4 @@
-"""What a peer has accepted, kept on disk, so that a run that was cut short goes on where it stood."""
+"""Journal of accepted instances on disk, so that the next run continues after an interrupted one."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from dicomport.standard import Status
 __all__ = ["Journal", "JournalError"]
 
 _MAX_LINE: Final = 1 << 20
-"""More than any path takes, bytes: what has no line's end within that is not collected in memory."""
+"""Maximum length of a line, bytes: more than any path needs, so a file without line ends takes little memory."""
 
 
 class JournalError(DicomportError):
-    """A file can't be a journal; the message says why, for a person."""
+    """The file can't be used as a journal, for the reason in the message."""
 
 
 class Journal:
-    """A file to which a line is added for each instance that the peer has accepted.
+    """A file with one line (JSON) for each instance that a peer has accepted.
 
-    An instance is known by the file that it came from, with its size and the time of its last change, so a file that
-    has changed is sent again; and by the peer: the same journal can serve several. A line reaches the system before
-    the next instance is answered for, so a process that is killed loses none; one that was torn by the power supply is
-    passed over, and its instance sent again.
+    Instances are identified by the path, size and modification time of their file, so that a changed file is sent
+    again, and by the peer: one journal can serve several. A line is written to the operating system before the result
+    is reported, so no line is lost if the process is killed. A line that is incomplete after a power failure is
+    ignored, and its instance sent again.
     """
 
     def __init__(self, path: Path, address: Address, called_ae_title: str) -> None:
-        """Open a journal, or begin one. Raises `JournalError` for another kind of file, or one in use; `OSError`."""
+        """Open or create a journal. Raises `JournalError` if the file is not one or is in use, and `OSError`."""
         self._peer = f"{called_ae_title}@{address}"
         self._accepted: dict[bytes, int] = {}
         self._descriptor = system.open_descriptor(path, system.CREATE | system.APPEND, 0o666)
@@ -46,20 +46,20 @@ class Journal:
             try:
                 system.lock(self._descriptor, wait=False)
             except BlockingIOError:
-                raise JournalError("another run has it open") from None
+                raise JournalError("in use by another run") from None
             self._load()
         except BaseException:
             system.close(self._descriptor)
             raise
 
     def status_of(self, instance: Instance) -> Status | None:
-        """Give the status with which this peer has accepted an instance in an earlier run, if it has."""
+        """Return the status with which this peer accepted an instance in an earlier run; None if it did not."""
         key = _key(instance)
         code = None if key is None else self._accepted.get(_digest(self._peer, *key))
         return None if code is None else Status.of(code)
 
     def add(self, instance: Instance, status: Status) -> None:
-        """Note that the peer has accepted an instance. Raises `OSError`."""
+        """Record that the peer has accepted an instance. Raises `OSError`."""
         key = _key(instance)
         if key is not None:
             path, uid, size, changed = key
@@ -101,7 +101,7 @@ class Journal:
                     self._accepted[_digest(*key)] = int(entry["status"])
                 except (ValueError, KeyError, TypeError):
                     if not line.startswith(b"{"):
-                        raise JournalError("it holds something else than a journal") from None
+                        raise JournalError("not a journal: a line is not a JSON object") from None
         if not line.endswith(b"\n"):
             system.write(self._descriptor, b"\n")
 
@@ -113,5 +113,5 @@ def _key(instance: Instance) -> tuple[str, str, int, int] | None:
 
 
 def _digest(*key: Any) -> bytes:
-    """Stand for an entry in memory: a million of them are kept."""
+    """Return a short key for an entry, to keep a million of them in memory."""
     return hashlib.blake2b(json.dumps(key).encode(), digest_size=16).digest()

@@ -11,48 +11,49 @@ __all__ = ["SendReport"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SendReport:
-    """The fate of everything that was to be sent."""
+    """The results of all instances, and of the run as a whole."""
 
     results: tuple[InstanceResult, ...] = field(repr=False)
     associations: int
-    """How many associations were established."""
+    """Number of associations that were established."""
     error: str = ""
-    """Why the last association could not be had; empty where that did not happen."""
+    """The reason why the last association could not be established; empty if all were."""
     journal_error: str = ""
-    """Why the journal lacks some of what was accepted, which would be sent once more; empty where it has all."""
+    """The reason why the journal lacks accepted instances, which the next run would send again; empty if complete."""
     untried: int = 0
-    """Instances that were found and not sent, as the run was stopped before."""
+    """Number of instances that were found but have no result, because the run was stopped."""
     seconds: float
-    """From the first connection to the end of the last one."""
+    """Time from the first connection to the end of the last association."""
     round_trip: float = 0.0
-    """Seconds that the peer took for the fastest answer to an association request; 0 without an association."""
+    """Time of the fastest response to an association request, seconds; 0 without an association."""
     timing: Timing
-    """Where the associations' time went."""
+    """Time that the associations spent on each step."""
 
     @property
     def accepted(self) -> tuple[InstanceResult, ...]:
-        """What the peer took."""
+        """The results of the instances that the peer accepted."""
         return tuple(result for result in self.results if result.accepted)
 
     @property
     def failed(self) -> tuple[InstanceResult, ...]:
-        """What it did not take, and what could not be sent."""
+        """The results of the other instances, and of the files that could not be sent."""
         return tuple(result for result in self.results if not result.accepted)
 
     @property
     def accepted_bytes(self) -> int:
-        """Length of the accepted data sets together, without those of earlier runs."""
+        """Total length of the accepted data sets, without those of earlier runs, bytes."""
         return sum(result.size for result in self.results if result.accepted and not result.earlier)
 
     @property
     def limit(self) -> str:
-        """What the run was limited by: "disk", "network", "latency" or "peer"; empty where nothing was sent."""
-        timing, answers = self.timing, sum(result.status is not None and not result.earlier for result in self.results)
-        if not answers:
+        """The bottleneck of the run: "disk", "network", "latency" or "peer"; empty if nothing was sent."""
+        timing = self.timing
+        responses = sum(result.status is not None and not result.earlier for result in self.results)
+        if not responses:
             return ""
         if timing.reading >= max(timing.sending, timing.waiting):
             return "disk"
         if timing.sending >= timing.waiting:
             return "network"
-        # A peer that answers an instance about as fast as it answers an association request is not what takes time.
-        return "latency" if timing.waiting < 2 * self.round_trip * answers else "peer"
+        # A peer that responds to instances nearly as fast as to association requests is not the bottleneck.
+        return "latency" if timing.waiting < 2 * self.round_trip * responses else "peer"

@@ -1,4 +1,4 @@
-"""What is tried again, how often, and after how long."""
+"""Retries of transient failures: their number and their delays."""
 
 from __future__ import annotations
 
@@ -8,34 +8,34 @@ from typing import Final
 from dicomport.net import AbortedError, AssociationError, ConnectionLostError, RejectedError, TimerExpiredError
 from dicomport.standard import Status
 
-__all__ = ["RetryPolicy", "may_pass"]
+__all__ = ["RetryPolicy", "is_transient"]
 
 _OUT_OF_RESOURCES: Final = 0xA7
-"""The upper byte of the statuses with which a peer says that it has no room now (PS3.4 B.2.3)."""
+"""The upper byte of the statuses "Refused: Out of resources" (PS3.4 B.2.3)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
-    """How often and for how long a failure that may pass is tried again."""
+    """Number of retries of a transient failure, and their delays."""
 
     retries: int = 3
-    """Further tries at most: of each instance, and of an association that can't be had."""
+    """Maximum retries of each instance, and of an association that could not be established."""
     seconds: float = 300.0
-    """How long after the first failure another try may begin."""
+    """No retry begins later than this after the first failure."""
     first_delay: float = 1.0
-    """Seconds to the second try, on average."""
+    """Average delay before the first retry, seconds."""
     max_delay: float = 60.0
-    """Seconds that no delay exceeds, on average."""
+    """Maximum of the average delay before a retry, seconds."""
 
     def allows(self, failures: int, elapsed: float) -> bool:
-        """Tell whether another try is due after so many failures in a row, the first of them so many seconds ago."""
+        """Return whether to retry after so many failures in a row, the first of them `elapsed` seconds ago."""
         return failures <= self.retries and elapsed <= self.seconds
 
     def delay(self, failures: int) -> float:
-        """Give the seconds to wait after so many failures in a row.
+        """Return the delay after so many failures in a row, seconds.
 
-        Each delay is twice the one before, give or take a half: those who were turned away together do not come back
-        together.
+        Each delay is twice the previous one, randomly changed by up to a half: senders that failed at the same time do
+        not retry at the same time.
         """
         import random
 
@@ -43,11 +43,11 @@ class RetryPolicy:
         return average * random.uniform(0.5, 1.5)  # noqa: S311  # it spreads load and guards no secret
 
 
-def may_pass(failure: Status | AssociationError) -> bool:
-    """Tell whether the same request may be taken later.
+def is_transient(failure: Status | AssociationError) -> bool:
+    """Return whether the same request may succeed later.
 
-    So it is with a peer out of resources (0xA7xx), a transient rejection, a lost association and an expired timer; not
-    with an instance that the peer refuses for what it is, a permanent rejection, or a peer that isn't there.
+    True for a peer that is out of resources (0xA7xx), a transient rejection, a lost association and an expired timer.
+    False for any other status, a permanent rejection, and a peer that could not be reached.
     """
     if isinstance(failure, Status):
         return failure.code >> 8 == _OUT_OF_RESOURCES

@@ -1,4 +1,4 @@
-"""`send`: files, folders, archives and data sets go to a peer, and the fate of each is told."""
+"""`send`: send files, folders, archives and data sets to a peer, and return the result of each."""
 
 from __future__ import annotations
 
@@ -38,47 +38,47 @@ class SendOptions(NegotiationItems, total=False):
     window: int
     retry: RetryPolicy | None
     fail_fast: bool
-    preparation: Transform | None
+    transform: Transform | None
     journal: Journal | None
     on_result: OnResult | None
 
 
 class Sending(Coroutine[Any, Any, SendReport]):
-    """A run of `send`: await it for the report, as any coroutine, or iterate over it for the results as they come."""
+    """A run of `send`: await it for the report, like any coroutine, or iterate over it for the results."""
 
-    def __init__(self, what: Sources, address: Address, settings: Settings, on_result: OnResult | None) -> None:
-        self._what = what
+    def __init__(self, sources: Sources, address: Address, settings: Settings, on_result: OnResult | None) -> None:
+        self._sources = sources
         self._on_result = on_result
         self._arrived: asyncio.Queue[InstanceResult | None] | None = None
-        """Where results wait that are iterated over."""
-        self._sender = Sender(address, settings, self._tell)
+        """Results for the iterator over this run; None without one."""
+        self._sender = Sender(address, settings, self._report)
         self._running: Coroutine[Any, Any, SendReport] | None = None
 
     @property
     def found(self) -> int:
-        """How many instances, and files that hold none, were found so far."""
-        return self._sender.desk.found
+        """Number of instances and unsendable files that were found so far."""
+        return self._sender.queue.found
 
     @property
     def found_bytes(self) -> int:
-        """The length of those instances, bytes."""
-        return self._sender.desk.found_bytes
+        """Total length of these instances, bytes."""
+        return self._sender.queue.found_bytes
 
     def stop(self) -> None:
-        """Let what is in flight come to its end, and send nothing more."""
-        self._sender.desk.stop()
+        """Complete the requests in flight, then end the run."""
+        self._sender.queue.stop()
 
     def report(self) -> SendReport:
-        """Tell what has become of what was sent so far."""
+        """Return the results so far."""
         return self._sender.report()
 
     def __await__(self) -> Generator[Any, None, SendReport]:
         return self._coroutine().__await__()
 
-    # The rest of a coroutine: `asyncio.run` and `create_task` take nothing less.
+    # The other methods of a coroutine, which `asyncio.run` and `create_task` require.
 
     def send(self, value: Any, /) -> Any:
-        """Go on until the next wait."""
+        """Resume the coroutine until its next wait."""
         return self._coroutine().send(value)
 
     def throw(
@@ -88,11 +88,11 @@ class Sending(Coroutine[Any, Any, SendReport]):
         trace: TracebackType | None = None,
         /,
     ) -> Any:
-        """Go on with an exception, such as a cancellation."""
+        """Raise an exception in the coroutine, such as a cancellation."""
         return self._coroutine().throw(value if isinstance(value, BaseException) else kind)
 
     def close(self) -> None:
-        """End it where it stands."""
+        """Close the coroutine."""
         if self._running is not None:
             self._running.close()
 
@@ -105,7 +105,7 @@ class Sending(Coroutine[Any, Any, SendReport]):
         return self.results()
 
     async def results(self) -> AsyncGenerator[InstanceResult, None]:
-        """Send, and give the results as they come; closing the generator before its end aborts the associations."""
+        """Send, and yield the results as they arrive. Closing the generator early aborts the associations."""
         arrived = self._arrived = asyncio.Queue()
         running = asyncio.create_task(self._run())
         running.add_done_callback(lambda _: arrived.put_nowait(None))
@@ -118,10 +118,10 @@ class Sending(Coroutine[Any, Any, SendReport]):
             await asyncio.gather(running, return_exceptions=True)
 
     async def _run(self) -> SendReport:
-        await self._sender.run(feed(self._what))
+        await self._sender.run(feed(self._sources))
         return self._sender.report()
 
-    def _tell(self, result: InstanceResult) -> None:
+    def _report(self, result: InstanceResult) -> None:
         if self._arrived is not None:
             self._arrived.put_nowait(result)
         if self._on_result is not None:
@@ -129,7 +129,7 @@ class Sending(Coroutine[Any, Any, SendReport]):
 
 
 def send(
-    what: Sources,
+    sources: Sources,
     host: str,
     port: int,
     *,
@@ -142,29 +142,31 @@ def send(
     window: int = 16,
     retry: RetryPolicy | None = None,
     fail_fast: bool = False,
-    preparation: Transform | None = None,
+    transform: Transform | None = None,
     journal: Journal | None = None,
     on_result: OnResult | None = None,
     **negotiation: Unpack[NegotiationItems],
 ) -> Sending:
-    """Send files, whole folders and data sets, and tell the fate of each. A failure of one never stops the others.
+    """Send instances to a peer, and return the result of each. A failure of one never stops the others.
 
-    What it returns is awaited for the report (`report = await send(...)`), or iterated over for the results as they
-    come (`async for result in send(...)`). Cancelling either aborts the associations; `stop()` lets what is in flight
-    end.
+    Await the returned object for the report (`report = await send(...)`), or iterate over it for the results as they
+    arrive (`async for result in send(...)`). Cancelling either aborts the associations; `stop()` completes the requests
+    in flight.
 
-    Only the file meta is read to plan; sending begins while a large folder is still walked. The contexts proposed are
-    those that the instances need, in as many associations as that takes, `associations` of them at once at most, each
-    with up to `window` operations outstanding where the peer grants them (PS3.7 D.3.3.3; 1 negotiates none). Data sets
-    are streamed as they are; `preparation` may convert or edit them. What may pass is tried again as `retry` says.
-    With a `journal`, what the peer has accepted in an earlier run is not sent again. `fail_fast` ends the run with the
-    first failure that is final.
-
-    Nothing is raised for what happens on the way: it is in the report. Raises `ValueError` for arguments that make no
+    `sources` are paths of files, folders, DICOMDIRs and archives, globs, data sets and instances, as `Source` lists.
+    Only their headers are read before they are sent, and sending begins while large folders are still being read. The
+    proposed contexts are those that the instances need, on as many associations as that takes: at most `associations`
+    at once (default 2), each with up to `window` outstanding operations if the peer grants them (default 16; 1
+    negotiates no window, PS3.7 D.3.3.3). Data sets are streamed byte for byte, unless `transform` converts or edits
+    them. Transient failures are retried as `retry` allows. Instances that a `journal` lists as accepted are not sent
+    again. `fail_fast` ends the run with the first final failure. `negotiation` holds further items of the association
     request.
+
+    Failures of files, associations and instances are not raised but reported. Raises `ValueError` for arguments that
+    make no valid request.
     """
     if associations < 1 or window < 1:
-        raise ValueError("there is at least one association, and one operation outstanding on it")
+        raise ValueError(f"associations and window must be at least 1, not {associations} and {window}")
     settings = Settings(
         ae_title=check_ae_title(ae_title),
         called_ae_title=check_ae_title(called_ae_title),
@@ -174,8 +176,8 @@ def send(
         window=window,
         retry=retry or RetryPolicy(),
         fail_fast=fail_fast,
-        preparation=preparation or Transform(),
+        transform=transform or Transform(),
         journal=journal,
         negotiation=negotiation,
     )
-    return Sending(what, Address(host, port, tls), settings, on_result)
+    return Sending(sources, Address(host, port, tls), settings, on_result)
