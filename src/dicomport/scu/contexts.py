@@ -43,12 +43,12 @@ _AbstractSyntax: TypeAlias = SOPClass | str
 _TransferSyntax: TypeAlias = TransferSyntax | str
 
 ContextLike: TypeAlias = _AbstractSyntax | tuple[_AbstractSyntax, _TransferSyntax | Sequence[_TransferSyntax]]
-"""A SOP Class or its UID, proposed in Explicit and Implicit VR Little Endian; or a pair of it and its transfer syntaxes,
-in the order of preference."""
+"""A SOP Class or its UID, proposed in Explicit and Implicit VR Little Endian; or a pair: it and its transfer syntaxes, in
+the order of preference."""
 
 
 def presentation_contexts(wanted: Iterable[ContextLike]) -> tuple[PresentationContextRQ, ...]:
-    """Number the contexts in order. Raises `ValueError` unless there are 1 to 128."""
+    """Return the contexts with their IDs, in order. Raises `ValueError` unless there are 1 to 128."""
     contexts: list[PresentationContextRQ] = []
     for number, item in enumerate(wanted):
         abstract_syntax, syntaxes = item if isinstance(item, tuple) else (item, _DEFAULT_SYNTAXES)
@@ -66,8 +66,8 @@ def uncompressed_default(transfer_syntax_uid: str) -> tuple[str, ...]:
     return (IMPLICIT_VR_LITTLE_ENDIAN.uid,) if syntax is not None and syntax.uncompressed else ()
 
 
-def _uid(uid: SOPClass | TransferSyntax | str) -> str:
-    return uid if isinstance(uid, str) else uid.uid
+def _uid(item: SOPClass | TransferSyntax | str) -> str:
+    return item if isinstance(item, str) else item.uid
 
 
 class NegotiationItems(TypedDict, total=False):

@@ -60,7 +60,7 @@ class InstanceResult:
     association: int = 0
     """Number of the association that sent the instance last, counted from 1 in each run; 0 if none did."""
     context_id: int = 0
-    """Its presentation context ID on that association."""
+    """Presentation context ID of the instance on that association."""
     attempts: int = 0
     """Number of times that the instance was sent."""
     seconds: float = 0.0
