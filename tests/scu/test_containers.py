@@ -32,9 +32,9 @@ from dicomport.scu.inputs.temporary import SpooledRegion
 from dicomport.scu.sending import delivery_queue
 from dicomport.wire import FileMeta, FileMetaError, encode_file_meta
 
-NO_HEADER: Final = "not a DICOM file, or one without a header, which is not looked for here"
-NESTED: Final = "an archive within an archive, or a compressed file: it is not opened"
-TOO_MUCH: Final = "it unpacks to so much more than it is that the rest of it is left out"
+NO_HEADER: Final = "not a DICOM file, or one without the File Meta Information required in an archive"
+NESTED: Final = "an archive in an archive, or a compressed file: not opened"
+TOO_MUCH: Final = "its decompressed size exceeds the limit: the rest is not read"
 
 Members = dict[str, bytes]
 Make = Callable[[Path, Members], Path]
@@ -200,7 +200,7 @@ def test_members_that_are_not_instances_are_named(tmp_path: Path, make: Make) ->
         "empty": NO_HEADER,
         "inner": NESTED,
         "bare": NO_HEADER,
-        "DICOMDIR": "a DICOMDIR: it lists instances and is none itself",
+        "DICOMDIR": "a DICOMDIR: it lists instances, but is not one",
         "cut": "not a readable DICOM file: ends inside a header",
         "no data": "not a readable DICOM file: ends with group 0002, without a data set",
         "odd": "the data set is of odd length: it is truncated or damaged",
@@ -217,7 +217,7 @@ def test_met_in_a_folder_an_archive_is_named_and_not_opened(tmp_path: Path, make
 
     assert isinstance(refused, InstanceResult)
     assert refused.reason.startswith("an archive, or a compressed file (")
-    assert refused.reason.endswith("): it is opened only where it is named itself")
+    assert refused.reason.endswith("): only opened if its own path is given")
 
 
 @every_archive
@@ -230,7 +230,7 @@ def test_names_outside_the_container_are_refused_and_nothing_is_written(tmp_path
 
     assert [item for item in found if isinstance(item, Instance)] == []
     assert [item.reason for item in found if isinstance(item, InstanceResult)] == [
-        f"the name of its member {name!r} leads out of it" for name in names
+        f"its member {name!r} leads outside the archive" for name in names
     ]
     assert {item.path for item in found} == {path}
     assert sorted(tmp_path.rglob("*")) == [tmp_path / "in", path]
@@ -286,13 +286,13 @@ def test_an_encrypted_member_is_refused(tmp_path: Path) -> None:
     content[6] |= 1
     path.write_bytes(content)
 
-    assert outcome(path) == {"1": "it is encrypted", "2": ""}
+    assert outcome(path) == {"1": "encrypted members are not supported", "2": ""}
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 def test_other_methods_are_refused(tmp_path: Path, method: int) -> None:
     assert outcome(zipped(tmp_path / "archive", {"1": file(1)}, method)) == {
-        "1": f"it is compressed by a method that is not read here ({method})"
+        "1": f"its compression method is not supported ({method})"
     }
 
 
@@ -356,7 +356,7 @@ def test_a_member_that_is_not_where_the_directory_says_is_refused(tmp_path: Path
     content[entry + 42 : entry + 46] = struct.pack("<L", 7)
     path.write_bytes(content)
 
-    assert outcome(path) == {"1": "the archive is damaged: the member is not where its directory says", "2": ""}
+    assert outcome(path) == {"1": "the archive is damaged: there is no member at the offset in its directory", "2": ""}
 
 
 @pytest.mark.parametrize("field", [20, 24])
@@ -472,13 +472,13 @@ def test_links_and_devices_are_named_and_folders_are_not(tmp_path: Path, mode: s
         info.size = len(file(1))
         archive.addfile(info, io.BytesIO(file(1)))
 
-    link, other = "a link: it is not followed", "not a regular file"
+    link, other = "a link: not followed", "not a regular file"
     expected = {"symbolic": link, "hard": link, "fifo": other, "character": other, "block": other, "1": ""}
     assert outcome(path) == expected
 
 
-@pytest.mark.parametrize("form", ["gnu", "posix"])
-def test_a_sparse_member_is_refused_and_what_follows_is_found(tmp_path: Path, form: str) -> None:
+def sparse_archive(tmp_path: Path, form: str) -> Path:
+    """Make an archive of one sparse and one whole file."""
     with (tmp_path / "sparse").open("wb") as sparse:
         sparse.write(file(1))
         for stretch in range(1, 40):  # more than the header has room for
@@ -489,11 +489,20 @@ def test_a_sparse_member_is_refused_and_what_follows_is_found(tmp_path: Path, fo
     command = ["tar", "--sparse", f"--format={form}", "-cf", str(path), "-C", str(tmp_path), "sparse", "whole"]
     subprocess.run(command, check=True)
     assert path.stat().st_size < 4 << 20
+    return path
 
-    found = outcome(path)
+
+def test_a_sparse_member_is_refused_and_what_follows_is_found(tmp_path: Path) -> None:
+    found = outcome(sparse_archive(tmp_path, "posix"))
 
     assert found.pop("whole") == ""
     assert list(found.values()) == ["not a regular file"]
+
+
+def test_a_sparse_member_in_gnu_s_old_format_ends_the_archive_with_a_reason(tmp_path: Path) -> None:
+    [reason] = outcome(sparse_archive(tmp_path, "gnu")).values()
+
+    assert reason.startswith("not a readable tar archive: it has a sparse member; create it without --sparse")
 
 
 @pytest.mark.parametrize("make", [tarred, *COMPRESSED])
@@ -568,7 +577,7 @@ def test_the_copies_have_no_name_and_are_gone_with_the_instances(
 def test_their_room_is_free_again_before_the_archive_has_been_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tar, "_SPOOL_BYTES", 100_000)
+    monkeypatch.setattr(tar, "_MAX_SPOOL_BYTES", 100_000)
     folder = tmp_path / "copies"
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
@@ -587,7 +596,7 @@ def test_an_archive_is_not_unpacked_faster_than_it_is_sent(tmp_path: Path, monke
     folder = tmp_path / "copies"
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    monkeypatch.setattr(tar, "_SPOOL_BYTES", 1 << 20)
+    monkeypatch.setattr(tar, "_MAX_SPOOL_BYTES", 1 << 20)
     monkeypatch.setattr(delivery_queue, "_MAX_MEMORY", 1 << 20)
     path = MAKE["tar.gz"](tmp_path / "archive", {str(n): file(n, bytes(200_000)) for n in range(80)})
     taken: list[int] = []
@@ -605,7 +614,7 @@ def test_an_archive_is_not_unpacked_faster_than_it_is_sent(tmp_path: Path, monke
 
 @pytest.mark.parametrize("make", COMPRESSED)
 def test_a_tar_bomb_is_not_unpacked_to_its_end(tmp_path: Path, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(containers, "_ALWAYS_UNPACKED", 1 << 20)
+    monkeypatch.setattr(containers, "_ALWAYS_DECOMPRESSED", 1 << 20)
     members = {"1": file(1), "2": bytes(8 << 20), "3": file(3)}
     path = make(tmp_path / "archive", members)
 

@@ -506,7 +506,7 @@ def test_a_damaged_deflated_one_is_refused(data: bytes, reason: str) -> None:
 def test_a_bomb_is_not_inflated(monkeypatch: pytest.MonkeyPatch) -> None:
     from dicomport.scu.inputs import containers
 
-    monkeypatch.setattr(containers, "_ALWAYS_UNPACKED", 1 << 20)
+    monkeypatch.setattr(containers, "_ALWAYS_DECOMPRESSED", 1 << 20)
 
     reason = why_not(memory(deflated(bytes(8 << 20)), DEFLATED), EXPLICIT)
     assert reason == "its data set would be so much longer than it is that it is not inflated"

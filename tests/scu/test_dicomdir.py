@@ -19,7 +19,7 @@ from dicomport.wire import FileMeta, encode_file_meta
 
 FOLDER: Final = FILES / "dicomdirtests"
 DICOMDIR: Final = "1.2.840.10008.1.3.10"
-OUTSIDE: Final = "the DICOMDIR refers to it, but links lead to a file that is not below its folder"
+OUTSIDE: Final = "the DICOMDIR refers to it, but a link leads outside its folder"
 MISSING: Final = "the DICOMDIR refers to it, but there is no such file"
 
 
@@ -102,7 +102,7 @@ def test_met_in_a_folder_it_is_named_and_the_folder_s_files_go_once(tmp_path: Pa
     part10(tmp_path / "A")
     dicomdir(tmp_path, [record(b"A")])
 
-    assert outcome(find([tmp_path]), tmp_path) == ["A", "DICOMDIR: a DICOMDIR: it lists instances and is none itself"]
+    assert outcome(find([tmp_path]), tmp_path) == ["A", "DICOMDIR: a DICOMDIR: it lists instances, but is not one"]
 
 
 @pytest.mark.parametrize("syntax", [EXPLICIT, IMPLICIT, BIG_ENDIAN])
@@ -176,7 +176,7 @@ def test_f9_a_reference_outside_the_folder_is_refused(tmp_path: Path, name: byte
     assert isinstance(first, InstanceResult)
     assert first.path == path
     assert first.reason.startswith("it refers to '")
-    assert first.reason.endswith("', which is no file below its folder")
+    assert first.reason.endswith("', which is not a file below its folder")
     assert second.path == inner / "B"
 
 
@@ -217,9 +217,9 @@ def test_references_to_itself_to_folders_and_archives_are_not_followed(tmp_path:
     path = dicomdir(tmp_path, map(record, (b"DICOMDIR", b"FOLDER", b"ARCHIVE.zip")))
 
     assert outcome(find([path]), tmp_path) == [
-        "DICOMDIR: a DICOMDIR: it lists instances and is none itself",
+        "DICOMDIR: a DICOMDIR: it lists instances, but is not one",
         "FOLDER: not a readable DICOM file: not a regular file",
-        "ARCHIVE.zip: an archive, or a compressed file (zip): it is opened only where it is named itself",
+        "ARCHIVE.zip: an archive, or a compressed file (zip): only opened if its own path is given",
     ]
 
 
@@ -227,7 +227,7 @@ def test_references_to_itself_to_folders_and_archives_are_not_followed(tmp_path:
     ("records", "reason"),
     [
         ([record(b"A"), record(b"A")[:-4]], "DICOMDIR: not a readable DICOMDIR: "),
-        ([record(b"A"), b"\xfe\xff\x00\xe0"], "DICOMDIR: not a readable DICOMDIR: it ends within its records"),
+        ([record(b"A"), b"\xfe\xff\x00\xe0"], "DICOMDIR: not a readable DICOMDIR: the file ends within its records"),
         ([record(b"A"), element(0x00041500, b"CS", b"A ", EXPLICIT)], "DICOMDIR: not a readable DICOMDIR: something"),
     ],
 )

@@ -26,9 +26,9 @@ from dicomport.wire import FileMetaError
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
 
-NOT_DICOM: Final = "not a DICOM file, or a bare data set whose encoding or UIDs can't be told"
+NOT_DICOM: Final = "not a DICOM file, or a bare data set with unknown encoding or UIDs"
 NO_FILE: Final = "can't be read: No such file or directory"
-NO_MATCH: Final = "there is no such file, and nothing matches it as a glob"
+NO_MATCH: Final = "no such file, and no file matches it as a glob"
 
 
 def names(found: Iterator[Found] | list[Found], root: Path) -> list[str]:
@@ -401,7 +401,7 @@ def test_an_invalid_list_is_read_up_to_a_limit() -> None:
 
         assert isinstance(found, InstanceResult)
         assert found.path == Path("-")
-        assert found.reason.startswith("it is no list of paths")
+        assert found.reason.startswith("not a list of paths")
         assert os.lseek(endless, 0, os.SEEK_CUR) < 1 << 18
 
 

@@ -24,7 +24,7 @@ def sent(*paths: Path) -> dict[str, str]:
 
 def test_f9_a_dicomdir_in_a_folder_is_named_and_not_followed(tmp_path: Path) -> None:
     (tmp_path / "DICOMDIR").write_bytes(next(FILES.rglob("DICOMDIR")).read_bytes())
-    assert sent(tmp_path) == {"DICOMDIR": "a DICOMDIR: it lists instances and is none itself"}
+    assert sent(tmp_path) == {"DICOMDIR": "a DICOMDIR: it lists instances, but is not one"}
 
 
 def test_f9_a_loop_of_links_between_folders_is_not_walked(tmp_path: Path) -> None:
@@ -83,4 +83,4 @@ def test_f9_ten_thousand_files_that_are_no_instances_are_all_named(tmp_path: Pat
         (tmp_path / str(number)).touch()
     results = sent(tmp_path)
     assert len(results) == 10_000
-    assert set(results.values()) == {"not a DICOM file, or a bare data set whose encoding or UIDs can't be told"}
+    assert set(results.values()) == {"not a DICOM file, or a bare data set with unknown encoding or UIDs"}

@@ -37,10 +37,10 @@ from dicomport.wire import FileMeta, encode_file_meta
 # pydicom warns about invalid files.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
 
-NOT_DICOM: Final = "not a DICOM file, or a bare data set whose encoding or UIDs can't be told"
-A_DICOMDIR: Final = "a DICOMDIR: it lists instances and is none itself"
+NOT_DICOM: Final = "not a DICOM file, or a bare data set with unknown encoding or UIDs"
+A_DICOMDIR: Final = "a DICOMDIR: it lists instances, but is not one"
 NO_UIDS: Final = "neither file meta nor data set has SOP Class UID and SOP Instance UID"
-NO_SYNTAX: Final = "the file does not say its transfer syntax (0002,0010)"
+NO_SYNTAX: Final = "the file has no Transfer Syntax UID (0002,0010)"
 ODD: Final = "the data set is of odd length: it is truncated or damaged"
 NOT_REGULAR: Final = "not a readable DICOM file: not a regular file"
 
@@ -66,7 +66,7 @@ REFUSED: Final = {
     "rtstruct.dump": NOT_DICOM,
     "test1.json": NOT_DICOM,
     "test_PN.json": NOT_DICOM,
-    "zipMR.gz": "an archive, or a compressed file (gzip): it is opened only where it is named itself",
+    "zipMR.gz": "an archive, or a compressed file (gzip): only opened if its own path is given",
 }
 """The unsendable ones among pydicom's files: all others are sent."""
 
@@ -283,12 +283,12 @@ def test_a_deflated_one_of_even_length_is_left_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("sop_class", "reason"),
     [
-        ("1.2.840.10008.1.1", "Verification SOP Class is no storage SOP Class"),
+        ("1.2.840.10008.1.1", "Verification SOP Class is not a storage SOP Class"),
         (
             "1.2.840.10008.5.1.4.1.2.2.1",
-            "Study Root Query/Retrieve Information Model - FIND is no storage SOP Class",
+            "Study Root Query/Retrieve Information Model - FIND is not a storage SOP Class",
         ),
-        ("1.2.840.10008.1.2", "Implicit VR Little Endian is no storage SOP Class"),
+        ("1.2.840.10008.1.2", "Implicit VR Little Endian is not a storage SOP Class"),
     ],
 )
 def test_a_known_class_without_storage_is_refused(tmp_path: Path, sop_class: str, reason: str) -> None:

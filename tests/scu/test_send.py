@@ -90,7 +90,7 @@ def test_files_folders_data_sets_and_instances_go(api: Api, tmp_path: Path) -> N
         report = api.run(_sent(api, what, scp.port))
 
     assert [(result.path, result.accepted, result.reason) for result in report.results] == [
-        (tmp_path / "text", False, "not a DICOM file, or a bare data set whose encoding or UIDs can't be told"),
+        (tmp_path / "text", False, "not a DICOM file, or a bare data set with unknown encoding or UIDs"),
         (tmp_path / "1", True, ""),
         (CT_FILE, True, ""),
         (None, True, ""),

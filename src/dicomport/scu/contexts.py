@@ -43,8 +43,8 @@ _AbstractSyntax: TypeAlias = SOPClass | str
 _TransferSyntax: TypeAlias = TransferSyntax | str
 
 ContextLike: TypeAlias = _AbstractSyntax | tuple[_AbstractSyntax, _TransferSyntax | Sequence[_TransferSyntax]]
-"""A SOP Class or its UID, proposed in Explicit and Implicit VR Little Endian; or a pair: it and its transfer syntaxes, in
-the order of preference."""
+"""A SOP Class or its UID, proposed in Explicit and Implicit VR Little Endian; or a pair of it and its transfer syntaxes
+in the order of preference."""
 
 
 def presentation_contexts(wanted: Iterable[ContextLike]) -> tuple[PresentationContextRQ, ...]:

@@ -1,4 +1,4 @@
-"""From whatever a caller has to instances, found in a thread of their own while others are sent already."""
+"""Find instances in a background thread while the first ones are already sent."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ __all__ = ["Sources", "feed"]
 T = TypeVar("T")
 
 Sources: TypeAlias = "str | Path | Iterable[Source] | AsyncIterable[Source]"
-"""One file or folder, or any number of what can be sent, also as they come."""
+"""One path, or an iterable or asynchronous iterable of sources."""
 
 _AHEAD: Final = 16
-"""Batches of found things that wait to be taken at most."""
+"""Maximum number of batches that wait for the event loop."""
 
 
-async def feed(what: Sources) -> AsyncIterator[Sequence[Found]]:
-    """Find the instances in what a caller has, those of the first while the rest is still looked for."""
-    if isinstance(what, AsyncIterable):
-        async for one in what:
+async def feed(sources: Sources) -> AsyncIterator[Sequence[Found]]:
+    """Yield the instances in batches as they are found."""
+    if isinstance(sources, AsyncIterable):
+        async for one in sources:
             async for found in _in_thread(find_batches((one,))):
                 yield found
     else:
-        async for found in _in_thread(find_batches((what,) if isinstance(what, str | Path) else what)):
+        async for found in _in_thread(find_batches((sources,) if isinstance(sources, str | Path) else sources)):
             yield found
 
 
 async def _in_thread(items: Iterator[T]) -> AsyncIterator[T]:
-    """Iterate in a thread, a little ahead of who takes the items.
+    """Iterate in a thread, up to `_AHEAD` items ahead of the event loop.
 
-    The thread is a daemon: one that waits for a disk, or for somebody to type, can't keep a process from its end.
+    It is a daemon thread: while it waits for a disk or for the standard input, it does not keep the process alive.
     """
     loop = asyncio.get_running_loop()
     arrived: asyncio.Queue[tuple[T] | BaseException | None] = asyncio.Queue()
@@ -51,7 +51,7 @@ async def _in_thread(items: Iterator[T]) -> AsyncIterator[T]:
                 if not wanted:
                     return
                 loop.call_soon_threadsafe(arrived.put_nowait, (item,))
-        except BaseException as error:  # noqa: BLE001  # it is raised where the items are taken
+        except BaseException as error:  # noqa: BLE001  # it is raised in the event loop
             end = error
         if wanted:
             loop.call_soon_threadsafe(arrived.put_nowait, end)

@@ -1,4 +1,4 @@
-"""Decompressing a stretch of a file as it is read, in bounded memory whatever it says of itself."""
+"""Read a part of a file forward, and decompress it in bounded memory, independent of the sizes that it states."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dicomport.files import system
 from dicomport.wire import FileMetaError
 
 __all__ = [
-    "TOO_MUCH",
+    "TOO_LONG",
     "DecompressingReader",
     "Decompressor",
     "RangeReader",
@@ -23,18 +23,18 @@ __all__ = [
     "begin_xz",
 ]
 
-TOO_MUCH: Final = "it unpacks to so much more than it is that the rest of it is left out"
-"""Why an archive is not read to its end."""
+TOO_LONG: Final = "its decompressed size exceeds the limit: the rest is not read"
+"""The reason for not reading an archive to its end."""
 
 _PIECE_BYTES: Final = 1 << 16
-"""What is read, or decompressed, at once, bytes."""
+"""Bytes that are read or decompressed at once."""
 
 _XZ_MEMORY: Final = 256 << 20
-"""What liblzma may take, bytes: its strongest preset has a dictionary of 64 MiB, but a header may ask for 4 GiB."""
+"""Memory limit for liblzma, bytes: its strongest preset has a dictionary of 64 MiB, but a header may state 4 GiB."""
 
 
 class Decompressor(Protocol):
-    """What the decompressors of `bz2` and `lzma` have in common."""
+    """The common interface of the decompressors of `bz2` and `lzma`."""
 
     @property
     def eof(self) -> bool:
@@ -42,72 +42,72 @@ class Decompressor(Protocol):
 
     @property
     def unused_data(self) -> bytes:
-        """What followed that end."""
+        """The bytes after that end."""
 
     @property
     def needs_input(self) -> bool:
-        """Whether there is no more to be had without more input."""
+        """Whether more output needs more input."""
 
     def decompress(self, data: bytes, max_length: int) -> bytes:
-        """Take input and give some output."""
+        """Consume input, and return up to `max_length` bytes of output."""
 
 
 def begin_raw() -> Decompressor:
-    """Begin a deflated stream without a header, as zip archives have them."""
+    """Return a decompressor for a deflated stream without a header, as in zip archives."""
     return Inflater()
 
 
 def begin_gzip() -> Decompressor:
-    """Begin a stream of gzip."""
+    """Return a decompressor for a gzip stream."""
     return Inflater(gzip=True)
 
 
 def begin_bzip2() -> Decompressor:
-    """Begin a stream of bzip2."""
+    """Return a decompressor for a bzip2 stream."""
     return bz2.BZ2Decompressor()
 
 
 def begin_xz() -> Decompressor:
-    """Begin a stream of xz, or of lzma as it was before."""
+    """Return a decompressor for an xz stream, or for the older lzma format."""
     return lzma.LZMADecompressor(memlimit=_XZ_MEMORY)
 
 
 class RangeReader:
-    """Reads forward through a stretch of a file."""
+    """Reads a part of a file forward."""
 
     def __init__(self, descriptor: int, start: int, end: int) -> None:
         self._descriptor = descriptor
         self._end = end
         self._piece = memoryview(b"")
-        """What was had and not taken yet."""
+        """Bytes that were read from the file, but not yet by the caller."""
         self._at = start
         self.position = 0
-        """How much was taken so far, bytes."""
+        """Number of bytes that the caller has read."""
 
     def read(self, size: int) -> bytes:
-        """Take so many bytes, fewer at the end only. Raises `OSError`, and `FileMetaError` for damaged data."""
+        """Read `size` bytes, fewer only at the end. Raises `OSError`, and `FileMetaError` for damaged data."""
         data = bytearray()
-        while len(data) < size and (piece := self._take(size - len(data))):
+        while len(data) < size and (piece := self._some(size - len(data))):
             data += piece
         return bytes(data)
 
     def readinto(self, buffer: memoryview) -> int:
-        """Fill the buffer, less of it at the end only, and tell how much. Raises as `read` does."""
+        """Fill the buffer, except at the end; return the number of bytes. Raises as `read` does."""
         filled = 0
-        while filled < len(buffer) and (piece := self._take(len(buffer) - filled)):
+        while filled < len(buffer) and (piece := self._some(len(buffer) - filled)):
             buffer[filled : filled + len(piece)] = piece
             filled += len(piece)
         return filled
 
     def skip(self, size: int) -> bool:
-        """Pass over so many bytes; False where there are not as many. Raises as `read` does."""
+        """Skip `size` bytes; return False if there are fewer. Raises as `read` does."""
         self.position += size
         self._at += max(size - len(self._piece), 0)
         self._piece = self._piece[size:]
         return self._at <= self._end
 
-    def _take(self, size: int) -> memoryview:
-        """Take at least one byte and at most so many, none at the end."""
+    def _some(self, size: int) -> memoryview:
+        """Return 1 to `size` bytes, none at the end."""
         if not self._piece:
             self._piece = memoryview(self._more())
         piece, self._piece = self._piece[:size], self._piece[size:]
@@ -115,25 +115,25 @@ class RangeReader:
         return piece
 
     def _more(self) -> bytes:
-        """Get at least one byte, none at the end."""
+        """Return at least one byte, none at the end."""
         data = system.pread(self._descriptor, max(min(_PIECE_BYTES, self._end - self._at), 0), self._at)
         self._at += len(data)
         return data
 
 
 class DecompressingReader(RangeReader):
-    """Reads forward through what a stretch of a file was compressed from; streams that follow one another are one."""
+    """Reads the decompressed content of a part of a file forward. Consecutive streams are read as one."""
 
-    def __init__(self, descriptor: int, start: int, end: int, begin: Callable[[], Decompressor], most: int) -> None:
+    def __init__(self, descriptor: int, start: int, end: int, begin: Callable[[], Decompressor], limit: int) -> None:
         super().__init__(descriptor, start, end)
-        self._left = most
-        """How much may still come out of it, bytes."""
+        self._left = limit
+        """Number of bytes that may still be decompressed."""
         self._begin = begin
         self._decompressor = begin()
 
     def skip(self, size: int) -> bool:
-        """Pass over so many bytes by unpacking them; False where there are not as many. Raises as `read` does."""
-        while size and (piece := self._take(size)):
+        """Decompress and skip `size` bytes; return False if there are fewer. Raises as `read` does."""
+        while size and (piece := self._some(size)):
             size -= len(piece)
         return not size
 
@@ -149,11 +149,11 @@ class DecompressingReader(RangeReader):
                 data = super()._more()
                 at_end = not data
             try:
-                unpacked = self._decompressor.decompress(data, _PIECE_BYTES)
+                output = self._decompressor.decompress(data, _PIECE_BYTES)
             except (DataSetError, lzma.LZMAError, OSError) as error:
                 raise FileMetaError(f"the compressed data is damaged: {error}") from None
-            if unpacked or at_end:
-                self._left -= len(unpacked)
+            if output or at_end:
+                self._left -= len(output)
                 if self._left < 0:
-                    raise FileMetaError(TOO_MUCH)
-                return unpacked
+                    raise FileMetaError(TOO_LONG)
+                return output

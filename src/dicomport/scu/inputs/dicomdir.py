@@ -1,4 +1,4 @@
-"""What a DICOMDIR refers to (PS3.10 8.6), without ever leaving its folder."""
+"""Files that a DICOMDIR refers to (PS3.10 8.6), limited to those below its folder."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from dicomport.encoding.headers import (
     UNDEFINED_LENGTH,
 )
 from dicomport.files import BoundedReader, open_regular
-from dicomport.scu.inputs.found import refused
+from dicomport.scu.inputs.found import unsendable
 from dicomport.scu.results import InstanceResult
 from dicomport.standard import DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
 
@@ -34,15 +34,15 @@ _FILE_ID: Final = 0x00041500
 _NOT_IN_USE: Final = b"\0\0"
 
 _SEPARATORS: Final = re.compile(r"[\\/]")
-"""The standard's is the backslash (PS3.10 8.2); some writers know the other one only."""
+"""The standard defines the backslash (PS3.10 8.2); some writers use the slash."""
 
 _NO_NAMES: Final = frozenset(("", ".", ".."))
 _NO_NAME: Final = re.compile(r"[:\0]")
-"""A drive's letter, and what no file system takes."""
+"""A drive letter, or a NUL, which no file system allows."""
 
 
 def references(path: str) -> Iterator[str | InstanceResult]:
-    """Give the files that a DICOMDIR refers to, a record at a time, and what stands in the way of the others."""
+    """Yield the files that a DICOMDIR refers to, and results with the reason for those that can't be sent."""
     folder = os.path.dirname(path)
     root = os.path.realpath(folder)
     try:
@@ -50,12 +50,12 @@ def references(path: str) -> Iterator[str | InstanceResult]:
         with BoundedReader(descriptor) as file:
             for file_id in _file_ids(file):
                 yield _file(path, folder, root, file_id)
-    except Exception as error:  # noqa: BLE001  # pydicom raises whatever its parsing ran into
-        yield refused(path, f"not a readable DICOMDIR: {error}")
+    except Exception as error:  # noqa: BLE001  # pydicom raises exceptions of any type
+        yield unsendable(path, f"not a readable DICOMDIR: {error}")
 
 
 def _file_ids(file: BinaryIO) -> Iterator[bytes]:
-    """Read the Referenced File IDs of the records that are in use; only one record is in memory at a time."""
+    """Yield the Referenced File IDs of the records in use. Only one record is in memory at a time."""
     head = read_partial(file, stop_when=lambda tag, _vr, _length: tag >= _RECORDS)
     implicit, little = head.original_encoding
     if (
@@ -63,14 +63,14 @@ def _file_ids(file: BinaryIO) -> Iterator[bytes]:
         or little is None
         or head.file_meta.get("TransferSyntaxUID") == DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN.uid
     ):
-        raise ValueError("its encoding is none that a DICOMDIR may have")
+        raise ValueError("a DICOMDIR may not have its transfer syntax")
     encoding = IMPLICIT_LITTLE if implicit else EXPLICIT_LITTLE if little else EXPLICIT_BIG
     element = file.read(SHORT_HEADER if implicit else LONG_HEADER)
     if len(element) < SHORT_HEADER:
         return
     header = encoding.read(element, 0, len(element))
     if header is None:
-        raise ValueError("it ends within its records")
+        raise ValueError("the file ends within its records")
     tag, _, length, _ = header
     if tag != _RECORDS:
         return
@@ -79,13 +79,13 @@ def _file_ids(file: BinaryIO) -> Iterator[bytes]:
         start = file.read(SHORT_HEADER)
         item = encoding.read_item(start, 0, len(start))
         if item is None:
-            raise ValueError("it ends within its records")
+            raise ValueError("the file ends within its records")
         tag, length = item
         if tag == SEQUENCE_DELIMITER:
             return
         if tag != ITEM:
-            raise ValueError("something else is where a record belongs")
-        # Told a length, `read_dataset` would look for these tags beyond it.
+            raise ValueError("expected an item with a record, found another tag")
+        # With a length, `read_dataset` would search for these tags beyond it.
         source = file if length == UNDEFINED_LENGTH else io.BytesIO(file.read(length))
         record = read_dataset(source, implicit, little, specific_tags=[_IN_USE, _FILE_ID], at_top_level=False)
         values = {tag: record.get_item(tag).value for tag in (_IN_USE, _FILE_ID) if tag in record}
@@ -94,14 +94,14 @@ def _file_ids(file: BinaryIO) -> Iterator[bytes]:
 
 
 def _file(path: str, folder: str, root: str, file_id: bytes) -> str | InstanceResult:
-    """Find the file, whose name may have become one in lower case on its way from the medium."""
+    """Return the path of the file. Its name may be in lower case, if it was copied from a medium."""
     text = os.fsdecode(file_id.rstrip(b" \0"))
     names = [name.strip() for name in _SEPARATORS.split(text)]
     if any(name in _NO_NAMES or _NO_NAME.search(name) for name in names):
-        return refused(path, f"it refers to {text!r}, which is no file below its folder")
+        return unsendable(path, f"it refers to {text!r}, which is not a file below its folder")
     for file in (os.path.join(folder, *names), os.path.join(folder, *(name.lower() for name in names))):
         if os.path.lexists(file):
             if os.path.commonpath((root, os.path.realpath(file))) != root:
-                return refused(file, "the DICOMDIR refers to it, but links lead to a file that is not below its folder")
+                return unsendable(file, "the DICOMDIR refers to it, but a link leads outside its folder")
             return file
-    return refused(os.path.join(folder, *names), "the DICOMDIR refers to it, but there is no such file")
+    return unsendable(os.path.join(folder, *names), "the DICOMDIR refers to it, but there is no such file")

@@ -1,6 +1,10 @@
-"""From what a caller names to what can be sent: files, folders, DICOMDIRs, archives, globs, lists, as they are found.
+"""Find instances in files, folders, DICOMDIRs, archives, globs and lists.
 
-Nothing is collected but the names of one folder at a time, and what the threads have read ahead.
+Theory of operation: `find_batches` is a generator that runs in its caller's thread; for `send`, that is the thread of
+`background.feed`. It reads the first files of each folder or list itself, and then asks a pool of threads for batches
+of headers. On a fast disk one batch is read ahead, since more threads only compete for the interpreter; after a slow
+batch, up to `_BATCHES_AHEAD`. Batches are yielded in the order in which they were requested, so the order of instances
+does not depend on the disk. Memory holds the names of one folder at each level, and the batches that were read ahead.
 """
 
 from __future__ import annotations
@@ -20,9 +24,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from dicomport.files import open_regular, read_part10, system
 from dicomport.scu.inputs.containers import SNIFFED_BYTES, ArchiveKind, archive_kind
-from dicomport.scu.inputs.found import Found, refused
+from dicomport.scu.inputs.found import Found, unsendable
 from dicomport.scu.inputs.instance import Instance, NotSendableError, instance_of, read_instance
-from dicomport.scu.inputs.paths import is_glob, listed, matches, walk
+from dicomport.scu.inputs.paths import expand_glob, is_glob, read_list, walk
 from dicomport.scu.results import InstanceResult
 from dicomport.standard import MEDIA_STORAGE_DIRECTORY
 
@@ -32,49 +36,49 @@ if TYPE_CHECKING:
 __all__ = ["Source", "find", "find_batches"]
 
 Source: TypeAlias = "str | Path | Instance | pydicom.Dataset"
-"""A path of a file, a folder (walked), a DICOMDIR or an archive, a glob, an instance, or a data set."""
+"""The path of a file, a folder, a DICOMDIR or an archive; a glob; an instance; or a data set."""
 
 _THREADS: Final = 8
-"""How many headers are read at a time from a slow disk, where reading is waiting."""
+"""Headers that are read at once from a slow disk."""
 _BATCH: Final = 32
-"""How many files a thread is asked for at once: on a fast disk, asking costs as much as reading."""
+"""Files in one request to a thread: on a fast disk, the request takes as long as reading a header."""
 _BATCHES_AHEAD: Final = 16
 _SLOW_SECONDS: Final = 0.05
-"""What a batch takes from a slow disk. From a fast one, threads would only take the interpreter from one another."""
+"""Time to wait for a batch above which the disk is slow."""
 
 
-def find(what: Iterable[Source]) -> Iterator[Found]:
-    """Find the instances, in order and as they are asked for, and tell why each of the other files is none.
+def find(sources: Iterable[Source]) -> Iterator[Found]:
+    """Yield the instances in order, and a result with the reason for each file that can't be sent.
 
-    A file is one instance; a folder stands for all files below it, in the order of their names (links to folders are
-    not followed); a DICOMDIR for the files that it refers to; a zip or tar archive (as it is, or compressed by gzip,
-    bzip2 or xz) for its members. A path that does not exist but has a `*`, `?` or `[` in it is a glob, where `**`
-    stands for any number of folders. "-" stands for the paths that the standard input lists: one a line, or each
-    followed by a NUL. DICOMDIRs and archives that are met within folders are not opened.
+    A file is one instance. A folder stands for all files below it, sorted by name (links to folders are not followed);
+    a DICOMDIR for the files that it refers to; a zip or tar archive (plain, or compressed by gzip, bzip2 or xz) for its
+    members. A path that does not exist but contains `*`, `?` or `[` is a glob, where `**` matches any number of
+    folders. "-" stands for the paths that the standard input lists, one a line or each followed by a NUL. DICOMDIRs and
+    archives below a folder are not opened.
 
-    Only headers are read, from a slow disk in several threads and some hundred files ahead of what is asked for;
-    `close` the iterator to end these early. Data sets are encoded when it is their turn. Nothing is raised.
+    Only headers are read, on a slow disk by several threads and some hundred files ahead; `close` the iterator to stop
+    them early. Data sets are encoded when it is their turn. Nothing is raised.
     """
-    with contextlib.closing(find_batches(what)) as batches:
+    with contextlib.closing(find_batches(sources)) as batches:
         for batch in batches:
             yield from batch
 
 
-def find_batches(what: Iterable[Source]) -> Generator[Sequence[Found], None, None]:
-    """Find the same, as many at a time as were read together."""
+def find_batches(sources: Iterable[Source]) -> Generator[Sequence[Found], None, None]:
+    """Yield the same as `find`, in the batches in which they were read."""
     with ThreadPoolExecutor(_THREADS, "dicomport-find") as pool:
         finder = _Finder(pool)
-        # Whoever makes the items one after another may wait for what becomes of each.
-        together = (what,) if isinstance(what, list | tuple) else ((item,) for item in what)
+        # A generator may wait for the result of one source before it yields the next.
+        groups = (sources,) if isinstance(sources, list | tuple) else ((source,) for source in sources)
         try:
-            for items in together:
+            for items in groups:
                 yield from finder.find(items)
         finally:
             pool.shutdown(cancel_futures=True)
 
 
 class _Kind(enum.Enum):
-    """What a path may stand for, besides an archive."""
+    """Kinds of paths that stand for several instances, besides archives."""
 
     FOLDER = "folder"
     DICOMDIR = "DICOMDIR"
@@ -82,76 +86,78 @@ class _Kind(enum.Enum):
 
 
 class _Container(NamedTuple):
-    """A path that stands for more than one instance."""
+    """A path that stands for several instances."""
 
     path: str
     kind: _Kind | ArchiveKind
 
 
-_Look: TypeAlias = Callable[[str], Found | _Container]
+_Identify: TypeAlias = Callable[[str], Found | _Container]
 
 
 class _Finder:
-    """Looks at what was named, and reads ahead."""
+    """Finds instances, and reads ahead."""
 
     def __init__(self, pool: ThreadPoolExecutor) -> None:
         self._pool = pool
 
     def find(self, items: Iterable[Source]) -> Iterator[Sequence[Found]]:
-        """Find what is meant by what the caller has given."""
-        for find, group in itertools.groupby(items, self._way):
+        """Yield the instances that the sources stand for."""
+        for find, group in itertools.groupby(items, self._finder_of):
             yield from find(group)
 
-    def _way(self, item: Source) -> Callable[[Iterable[Any]], Iterator[Sequence[Found]]]:
+    def _finder_of(self, item: Source) -> Callable[[Iterable[Any]], Iterator[Sequence[Found]]]:
         if not isinstance(item, str | Path):
-            return self._made
-        return self._listed if str(item) == "-" else self._named
+            return self._in_memory
+        return self._from_lists if str(item) == "-" else self._from_paths
 
-    def _made(self, items: Iterable[Instance | pydicom.Dataset]) -> Iterator[Sequence[Found]]:
+    def _in_memory(self, items: Iterable[Instance | pydicom.Dataset]) -> Iterator[Sequence[Found]]:
         for item in items:
             try:
                 yield (instance_of(item),)
             except NotSendableError as error:
-                yield (refused("", str(error)),)
+                yield (unsendable("", str(error)),)
 
-    def _listed(self, items: Iterable[str | Path]) -> Iterator[Sequence[Found]]:
+    def _from_lists(self, items: Iterable[str | Path]) -> Iterator[Sequence[Found]]:
         for item in items:
             try:
-                for paths in listed(sys.stdin.fileno()):
-                    yield from self._read(paths, _look_at_named)
+                for paths in read_list(sys.stdin.fileno()):
+                    yield from self._read(paths, _identify_given)
             except (OSError, ValueError) as error:
-                yield (refused(str(item), str(error)),)
+                yield (unsendable(str(item), str(error)),)
 
-    def _named(self, items: Iterable[str | Path]) -> Iterator[Sequence[Found]]:
-        return self._read((str(item) for item in items), _look_at_named)
+    def _from_paths(self, items: Iterable[str | Path]) -> Iterator[Sequence[Found]]:
+        return self._read((str(item) for item in items), _identify_given)
 
-    def _read(self, paths: Iterable[str | InstanceResult], look: _Look) -> Iterator[Sequence[Found]]:
-        """Look at files in order, and at what they stand for."""
-        for batch in self._read_ahead(iter(paths), look):
+    def _read(self, paths: Iterable[str | InstanceResult], identify: _Identify) -> Iterator[Sequence[Found]]:
+        """Yield the instances of these paths, in order."""
+        for batch in self._read_ahead(iter(paths), identify):
             found: list[Found] = []
-            for seen in batch:
-                if isinstance(seen, _Container):
+            for one in batch:
+                if isinstance(one, _Container):
                     yield found
                     found = []
-                    yield from self._contents(seen)
+                    yield from self._contents(one)
                 else:
-                    found.append(seen)
+                    found.append(one)
             yield found
 
-    def _read_ahead(self, paths: Iterator[str | InstanceResult], look: _Look) -> Iterator[list[Found | _Container]]:
-        # The first ones are wanted at once, and often they are all.
+    def _read_ahead(
+        self, paths: Iterator[str | InstanceResult], identify: _Identify
+    ) -> Iterator[list[Found | _Container]]:
+        # The caller needs the first ones at once, and often there are no others.
         for path in itertools.islice(paths, _BATCH):
-            yield [_look_at(path, look)]
+            yield [_identify(path, identify)]
         ahead: deque[Future[list[Found | _Container]]] = deque()
         max_ahead = 1
         while batch := list(itertools.islice(paths, _BATCH)):
-            ahead.append(self._pool.submit(lambda batch: [_look_at(path, look) for path in batch], batch))
+            ahead.append(self._pool.submit(lambda batch: [_identify(path, identify) for path in batch], batch))
             while ahead and (ahead[0].done() or len(ahead) >= max_ahead):
-                began = time.monotonic()
-                seen = ahead.popleft().result()
-                if time.monotonic() - began > _SLOW_SECONDS:
+                started = time.monotonic()
+                batch_read = ahead.popleft().result()
+                if time.monotonic() - started > _SLOW_SECONDS:
                     max_ahead = _BATCHES_AHEAD
-                yield seen
+                yield batch_read
         while ahead:
             yield ahead.popleft().result()
 
@@ -159,15 +165,15 @@ class _Finder:
         path = container.path
         match container.kind:
             case _Kind.FOLDER:
-                yield from self._read(walk(path), _look_at_found)
+                yield from self._read(walk(path), _identify_found)
             case _Kind.DICOMDIR:
                 from dicomport.scu.inputs.dicomdir import references
 
-                yield from self._read(references(path), _look_at_found)
+                yield from self._read(references(path), _identify_found)
             case _Kind.GLOB:
-                nothing = refused(path, "there is no such file, and nothing matches it as a glob")
-                first = next(paths := matches(path), nothing)
-                yield from self._read(itertools.chain((first,), paths), _look_at_named)
+                no_match = unsendable(path, "no such file, and no file matches it as a glob")
+                first = next(paths := expand_glob(path), no_match)
+                yield from self._read(itertools.chain((first,), paths), _identify_given)
             case ArchiveKind.ZIP:
                 from dicomport.scu.inputs.zip import zip_members
 
@@ -178,32 +184,32 @@ class _Finder:
                 yield from ((member,) for member in tar_members(path, kind))
 
 
-def _look_at(path: str | InstanceResult, look: _Look) -> Found | _Container:
-    return look(path) if isinstance(path, str) else path
+def _identify(path: str | InstanceResult, identify: _Identify) -> Found | _Container:
+    return identify(path) if isinstance(path, str) else path
 
 
-def _look_at_named(path: str) -> Found | _Container:
-    """Look at something that the caller has named, which may be more than one file."""
+def _identify_given(path: str) -> Found | _Container:
+    """Identify a path that the caller has given, which may stand for several instances."""
     try:
         return read_instance(path)
     except NotSendableError as error:
         kind = _kind(path)
-        return refused(path, str(error)) if kind is None else _Container(path, kind)
+        return unsendable(path, str(error)) if kind is None else _Container(path, kind)
 
 
-def _look_at_found(path: str) -> Found:
-    """Look at a file that was found on the way."""
+def _identify_found(path: str) -> Found:
+    """Identify a file that was found in a folder or a DICOMDIR."""
     try:
         return read_instance(path)
     except NotSendableError as error:
         reason = str(error)
     if isinstance(kind := _kind(path), ArchiveKind):
-        reason = f"an archive, or a compressed file ({kind.value}): it is opened only where it is named itself"
-    return refused(path, reason)
+        reason = f"an archive, or a compressed file ({kind.value}): only opened if its own path is given"
+    return unsendable(path, reason)
 
 
 def _kind(path: str) -> _Kind | ArchiveKind | None:
-    """Tell what a path stands for that is no instance; None where it is nothing else either."""
+    """Return the kind of a path that is not an instance; None if it stands for no instances."""
     try:
         if stat.S_ISDIR(os.stat(path).st_mode):
             return _Kind.FOLDER
@@ -215,6 +221,6 @@ def _kind(path: str) -> _Kind | ArchiveKind | None:
         if archive is not None:
             return archive
         is_dicomdir = read_part10(path).meta.media_storage_sop_class_uid == MEDIA_STORAGE_DIRECTORY
-    except (OSError, ValueError):  # FileMetaError is one, and so is what a path with a NUL raises
+    except (OSError, ValueError):  # FileMetaError, and the error for a path with a NUL, are ValueErrors
         return _Kind.GLOB if is_glob(path) and not os.path.lexists(path) else None
     return _Kind.DICOMDIR if is_dicomdir else None

@@ -1,4 +1,4 @@
-"""What each thing that is looked at turns out to be: an instance, or the result of one that can't be sent."""
+"""Found files and data sets: an instance, or the result of one that can't be sent."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import TypeAlias
 from dicomport.scu.inputs.instance import Instance
 from dicomport.scu.results import InstanceResult
 
-__all__ = ["Found", "refused"]
+__all__ = ["Found", "unsendable"]
 
 Found: TypeAlias = Instance | InstanceResult
-"""What is to be sent; a result stands for a file that can't be."""
+"""An instance to send, or the result of a file that can't be sent."""
 
 
-def refused(name: str, reason: str) -> InstanceResult:
-    """Say why what has this name can't be sent; the name is as `Instance.name` has it, empty for a data set."""
+def unsendable(name: str, reason: str) -> InstanceResult:
+    """Return the result of a file or member that can't be sent; `name` as in `Instance`."""
     return InstanceResult(name=name, reason=reason)

@@ -1,4 +1,4 @@
-"""Files that do not say what they hold, or not all of it: what the data set itself tells is used, the rest refused."""
+"""Files without File Meta Information, or with incomplete one: the data set provides the missing UIDs."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ _SYNTAXES: Final[dict[tuple[bool | None, bool | None], str]] = {
     (False, False): EXPLICIT_VR_BIG_ENDIAN.uid,
 }
 _DEFERRED_BYTES: Final = 1024
-"""Values longer than this are passed over, not read."""
+"""Longer values are skipped, not read."""
 
 
 def identify(path: str | Path) -> Part10File | None:
-    """Look for a data set without its Part 10 header. None where the file's encoding or its UIDs can't be told."""
+    """Identify a data set without Part 10 header; return None if its encoding or its UIDs are unknown."""
     descriptor, status = open_regular(path)
     try:
         start = system.pread(descriptor, 2, 0)
     finally:
         system.close(descriptor)
-    # An instance's first element is of group 0008, in one byte order or the other; nothing else is worth a closer look.
+    # The first element of an instance has group 0008, in either byte order.
     if start not in (b"\x08\x00", b"\x00\x08"):
         return None
     dataset = _read(path)
@@ -45,27 +45,27 @@ def identify(path: str | Path) -> Part10File | None:
     syntax = _SYNTAXES.get(dataset.original_encoding)
     pixels: Any = dataset.get_item("PixelData", keep_deferred=True)
     if syntax is None or (pixels is not None and pixels.length == UNDEFINED_LENGTH):
-        # Encapsulated pixel data: which codec it was is written nowhere else than in a header.
+        # Encapsulated pixel data: only the missing header would name the codec.
         return None
-    return _named(
+    return _with_uids(
         Part10File(path, FileMeta(transfer_syntax_uid=syntax), 0, status.st_size, status.st_mtime_ns), dataset
     )
 
 
 def complete(found: Part10File) -> Part10File:
-    """Take the UIDs that the file meta leaves out from the data set, where it has them."""
+    """Return the file with its missing UIDs from the data set, if it has them."""
     dataset = _read(found.path)
-    return (dataset is not None and _named(found, dataset)) or found
+    return (dataset is not None and _with_uids(found, dataset)) or found
 
 
 def _read(path: str | Path) -> pydicom.FileDataset | None:
     try:
         return pydicom.dcmread(path, force=True, defer_size=_DEFERRED_BYTES)
-    except Exception:  # noqa: BLE001  # pydicom raises whatever its parsing ran into
+    except Exception:  # noqa: BLE001  # pydicom raises exceptions of any type
         return None
 
 
-def _named(found: Part10File, dataset: pydicom.FileDataset) -> Part10File | None:
+def _with_uids(found: Part10File, dataset: pydicom.FileDataset) -> Part10File | None:
     try:
         sop_class, sop_instance = str(dataset.get("SOPClassUID", "")), str(dataset.get("SOPInstanceUID", ""))
     except Exception:  # noqa: BLE001  # see _read: only now are the values decoded

@@ -1,4 +1,4 @@
-"""What can be sent: instances in files and in memory, known by a few hundred bytes and read only while they leave."""
+"""Instances to send, in files and in memory. Each takes a few hundred bytes: data sets are read while they are sent."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 __all__ = [
     "Instance",
     "NotSendableError",
-    "checked",
-    "encoded",
+    "check_instance",
+    "encode_dataset",
     "instance_from_dataset",
     "instance_from_path",
     "instance_of",
@@ -31,57 +31,55 @@ __all__ = [
 
 
 class NotSendableError(DicomportError):
-    """There is no instance that could be sent; the message says why, for a person."""
+    """The file or data set can't be sent as an instance, for the reason in the message."""
 
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """One SOP Instance and where its encoded data set is."""
+    """One SOP Instance: its UIDs, and the source of its encoded data set."""
 
     sop_class_uid: str
     sop_instance_uid: str
     transfer_syntax_uid: str
     source: Source | bytes
     name: str = ""
-    """Where it was found, as people write it: a file's path, or an archive's path, "/" and the member's name. Empty
-    for a data set in memory."""
+    """The path of its file, or the path of its archive, "/" and the member's name; empty for a data set in memory."""
     converted_from: str = ""
-    """The transfer syntax that it was converted from; empty for an instance as it was found."""
+    """The transfer syntax from which it was converted; empty if it was not converted."""
 
     @property
     def path(self) -> Path | None:
-        """Its name as a path; None for a data set in memory. There is no such file where it lies in an archive."""
+        """The name as a path; None for a data set in memory. In an archive, no such file exists."""
         return Path(self.name) if self.name else None
 
     @property
     def size(self) -> int:
-        """Length of the data set as it is encoded, bytes."""
+        """Length of the encoded data set, bytes."""
         return len(self.source) if isinstance(self.source, bytes) else self.source.size
 
     @property
     def stamp(self) -> FileStamp | None:
-        """Size and modification time (ns) of the file that it lies in, when it was found; None for one in memory."""
+        """Size and modification time (ns) of its file when it was found; None for a data set in memory."""
         return None if isinstance(self.source, bytes) else self.source.stamp
 
     @property
     def held_bytes(self) -> int:
-        """What it takes of memory, or of the room for temporary files, as long as it is there; 0 for one in a file."""
+        """Bytes that it occupies in memory or in a temporary file; 0 for one in a file on disk."""
         return len(self.source) if isinstance(self.source, bytes) else self.source.held_bytes
 
     @property
     def sent_size(self) -> int:
         """Length of the data set as it is sent, bytes.
 
-        Fragments are of even length (PS3.8 E.1): a deflated stream that is not gets one NUL at its end (PS3.5 A.5).
+        Fragments have an even length (PS3.8 E.1): a deflated stream of odd length gets one NUL at its end (PS3.5 A.5).
         """
         size = self.size
         return size + size % 2
 
     def chunks(self, chunk_bytes: int) -> Iterator[memoryview]:
-        """Give the data set as it is sent, a piece at a time; a piece is dead once the next is asked for.
+        """Yield the data set as it is sent, in chunks; each chunk is valid until the next one is read.
 
-        It may be asked for any number of times. Raises `OSError` and `FileMetaError` when the file can't be read, or
-        is not what it was.
+        Each call reads it again. Raises `OSError` if the file can't be read, and `FileMetaError` if it has changed.
         """
         source = InMemory(self.source) if isinstance(self.source, bytes) else self.source
         chunks = source.chunks(chunk_bytes)
@@ -91,26 +89,26 @@ class Instance:
 def _padded(chunks: Iterator[memoryview], size: int) -> Iterator[memoryview]:
     for chunk in chunks:
         size -= len(chunk)
-        # The NUL goes with the last chunk: alone, it would leave a fragment of odd length before it.
+        # The NUL is part of the last chunk: the chunk without it would be a fragment of odd length.
         yield chunk if size else memoryview(b"".join((chunk, b"\0")))
 
 
-def instance_of(what: Instance | str | Path | pydicom.Dataset) -> Instance:
-    """Make an instance of whatever a caller has. Raises `NotSendableError`."""
-    if isinstance(what, Instance):
-        return what
-    if isinstance(what, str | Path):
-        return instance_from_path(Path(what))
-    return instance_from_dataset(what)
+def instance_of(source: Instance | str | Path | pydicom.Dataset) -> Instance:
+    """Return the instance of a file or data set. Raises `NotSendableError`."""
+    if isinstance(source, Instance):
+        return source
+    if isinstance(source, str | Path):
+        return instance_from_path(Path(source))
+    return instance_from_dataset(source)
 
 
 def instance_from_path(path: Path) -> Instance:
-    """Read what identifies the instance in a file, and nothing more of it. Raises `NotSendableError`."""
+    """Return the instance in a file, of which only the header is read. Raises `NotSendableError`."""
     return read_instance(str(path))
 
 
 def read_instance(path: str) -> Instance:
-    """Do the same for a path as the operating system has it."""
+    """Return the instance in a file, as `instance_from_path` does."""
     try:
         found = _found(path)
     except FileMetaError as error:
@@ -120,9 +118,9 @@ def read_instance(path: str) -> Instance:
     except ValueError as error:  # a path with a NUL
         raise NotSendableError(f"can't be read: {error}") from None
     if found is None:
-        raise NotSendableError("not a DICOM file, or a bare data set whose encoding or UIDs can't be told")
+        raise NotSendableError("not a DICOM file, or a bare data set with unknown encoding or UIDs")
     stamp = found.offset + found.size, found.mtime_ns
-    return checked(found.meta, FileRegion(path, found.offset, found.size, stamp), path)
+    return check_instance(found.meta, FileRegion(path, found.offset, found.size, stamp), path)
 
 
 def _found(path: str) -> Part10File | None:
@@ -141,17 +139,17 @@ def _found(path: str) -> Part10File | None:
 
 def instance_from_dataset(dataset: pydicom.Dataset) -> Instance:
     """Encode a data set in the transfer syntax that its file meta names. Raises `NotSendableError`."""
-    meta, data = encoded(dataset)
-    return checked(meta, InMemory(data), "")
+    meta, data = encode_dataset(dataset)
+    return check_instance(meta, InMemory(data), "")
 
 
-def encoded(dataset: pydicom.Dataset) -> tuple[FileMeta, bytes]:
-    """Let pydicom encode a data set, and tell what it is then. Raises `NotSendableError`."""
+def encode_dataset(dataset: pydicom.Dataset) -> tuple[FileMeta, bytes]:
+    """Encode a data set with pydicom; return its file meta and its bytes. Raises `NotSendableError`."""
     buffer = io.BytesIO()
     try:
         dataset.save_as(buffer, enforce_file_format=True)
-    except Exception as error:  # pydicom raises whatever its encoding ran into
-        # The first line: some have a traceback in their text.
+    except Exception as error:  # pydicom raises exceptions of any type
+        # Only the first line: some messages contain a traceback.
         reason = next(iter(str(error).splitlines()), "")
         raise NotSendableError(f"pydicom can't encode the data set: {reason}") from error
     data = buffer.getvalue()
@@ -162,10 +160,10 @@ def encoded(dataset: pydicom.Dataset) -> tuple[FileMeta, bytes]:
     return meta, data[offset:]
 
 
-def checked(meta: FileMeta, source: Source, name: str) -> Instance:
-    """Make an instance of what was found, where it is one that may be sent. Raises `NotSendableError`."""
+def check_instance(meta: FileMeta, source: Source, name: str) -> Instance:
+    """Return an instance if it may be sent. Raises `NotSendableError`."""
     instance = Instance(
-        # The same for so many instances that one string of each is enough.
+        # Many instances share these UIDs: keep one string of each in memory.
         sys.intern(meta.media_storage_sop_class_uid),
         meta.media_storage_sop_instance_uid,
         sys.intern(meta.transfer_syntax_uid),
@@ -173,16 +171,16 @@ def checked(meta: FileMeta, source: Source, name: str) -> Instance:
         name,
     )
     if not instance.transfer_syntax_uid:
-        raise NotSendableError("the file does not say its transfer syntax (0002,0010)")
+        raise NotSendableError("the file has no Transfer Syntax UID (0002,0010)")
     if not instance.sop_class_uid or not instance.sop_instance_uid:
         raise NotSendableError("neither file meta nor data set has SOP Class UID and SOP Instance UID")
     for uid in (instance.sop_class_uid, instance.sop_instance_uid, instance.transfer_syntax_uid):
         if len(uid) > MAX_UID_LENGTH:
             raise NotSendableError(f"a UID of {len(uid)} characters; {MAX_UID_LENGTH} is the maximum (PS3.5 9.1)")
     if instance.sop_class_uid == MEDIA_STORAGE_DIRECTORY:
-        raise NotSendableError("a DICOMDIR: it lists instances and is none itself")
+        raise NotSendableError("a DICOMDIR: it lists instances, but is not one")
     if not sop_classes.is_storage(instance.sop_class_uid) and sop_classes.known_as_other(instance.sop_class_uid):
-        raise NotSendableError(f"{describe(instance.sop_class_uid)} is no storage SOP Class")
+        raise NotSendableError(f"{describe(instance.sop_class_uid)} is not a storage SOP Class")
     if source.size == 0:
         raise NotSendableError("the data set is empty")
     syntax = find_transfer_syntax(instance.transfer_syntax_uid)

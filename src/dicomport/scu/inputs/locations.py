@@ -1,4 +1,4 @@
-"""Where an instance's encoded data set lies: each kind of place gives it a piece at a time, as often as it is asked."""
+"""Sources of encoded data sets: memory, a file, or a part of a file. Each can be read several times, in chunks."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from dicomport.wire import FileMetaError
 __all__ = ["FileRegion", "FileStamp", "InMemory", "Source", "UnchangedFile", "stamp_of"]
 
 FileStamp = tuple[int, int]
-"""Size and modification time (ns) of the file on disk: of an archive, for what is in it."""
+"""Size and modification time (ns) of the file on disk; for a member of an archive, of the archive."""
 
 
 def stamp_of(status: os.stat_result) -> FileStamp:
-    """Tell by what a file is known to be the same again."""
+    """Return the stamp of a file."""
     return status.st_size, status.st_mtime_ns
 
 
 class Source(Protocol):
-    """A data set's place."""
+    """The source of an encoded data set."""
 
     @property
     def size(self) -> int:
@@ -29,16 +29,16 @@ class Source(Protocol):
 
     @property
     def stamp(self) -> FileStamp | None:
-        """What the file on disk was like when the instance was found; None for what is in no file."""
+        """The stamp of the file on disk when the instance was found; None if it is not in a file."""
 
     @property
     def held_bytes(self) -> int:
-        """What it takes of memory, or of the room for temporary files, as long as it is there."""
+        """Bytes that it occupies in memory or in a temporary file."""
 
     def chunks(self, chunk_bytes: int) -> Iterator[memoryview]:
-        """Give the data set in chunks of `chunk_bytes`, the last one shorter; one is dead once the next is asked for.
+        """Yield the data set in chunks of `chunk_bytes`, the last one shorter; each is valid until the next is read.
 
-        Raises `OSError`, and `FileMetaError` where the place does not hold any more what it held when it was found.
+        Raises `OSError`, and `FileMetaError` if the file has changed since it was found.
         """
 
 
@@ -47,7 +47,7 @@ class InMemory(NamedTuple):
 
     data: bytes
     stamp: FileStamp | None = None
-    """Of the file that the data came from, where it did."""
+    """Stamp of the file that the data was read from, if any."""
 
     @property
     def size(self) -> int:
@@ -56,39 +56,39 @@ class InMemory(NamedTuple):
 
     @property
     def held_bytes(self) -> int:
-        """All of it."""
+        """All bytes of the data set."""
         return len(self.data)
 
     def chunks(self, chunk_bytes: int) -> Iterator[memoryview]:
-        """Give the data set in pieces."""
+        """Yield the data set in chunks."""
         view = memoryview(self.data)
         return (view[start : start + chunk_bytes] for start in range(0, len(view), chunk_bytes))
 
 
 class FileRegion(NamedTuple):
-    """A data set in a file: the end of it, or of a member of a tar archive."""
+    """A data set in a file: the end of the file, or of a member of a tar archive."""
 
     path: str
     offset: int
-    """Where the data set begins, bytes."""
+    """Offset of the data set in the file, bytes."""
     size: int
     stamp: FileStamp
 
     @property
     def held_bytes(self) -> int:
-        """Nothing: it is where it was."""
+        """0: the data set stays in its file."""
         return 0
 
     @property
     def unchanged(self) -> bool:
-        """Whether the file is there and still what it was when the instance was found."""
+        """Whether the file still exists and has not changed since the instance was found."""
         try:
             return stamp_of(os.stat(self.path)) == self.stamp
         except OSError:
             return False
 
     def chunks(self, chunk_bytes: int) -> Iterator[memoryview]:
-        """Read the data set, unless the file has changed since it was found, or does so meanwhile."""
+        """Yield the data set in chunks. Raises `FileMetaError` if the file has changed, or changes meanwhile."""
         with UnchangedFile(self.path, self.stamp) as file:
             left = self.size
             for chunk in read_range(file.descriptor, self.offset, left, chunk_bytes):
@@ -99,7 +99,7 @@ class FileRegion(NamedTuple):
 
 
 class UnchangedFile:
-    """A file that is open for reading and is still what its stamp says."""
+    """A file open for reading that has not changed since its stamp was taken."""
 
     def __init__(self, path: str, stamp: FileStamp) -> None:
         self._stamp = stamp
@@ -117,7 +117,7 @@ class UnchangedFile:
         system.close(self.descriptor)
 
     def check(self) -> None:
-        """Raise `FileMetaError` where the file has changed."""
+        """Raise `FileMetaError` if the file has changed."""
         self._compare(system.fstat(self.descriptor))
 
     def _compare(self, status: os.stat_result) -> None:

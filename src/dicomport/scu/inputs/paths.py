@@ -1,4 +1,8 @@
-"""Paths: below a folder, of a glob, from a list; a few at a time, however many there are."""
+"""Paths below a folder, of a glob, and from a list, a few at a time.
+
+`os.walk` lists one folder at a time here: on Python 3.11 it is recursive, and a folder thousands of levels deep exceeds
+the recursion limit. `glob` is not used, because its `**` follows links, in circles too, and its order is not sorted.
+"""
 
 from __future__ import annotations
 
@@ -8,81 +12,66 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
-__all__ = ["is_glob", "listed", "matches", "walk"]
+__all__ = ["expand_glob", "is_glob", "read_list", "walk"]
 
 _BLOCK_BYTES: Final = 1 << 16
 _MAX_PATH: Final = 1 << 16
-"""More than any file system takes, bytes."""
+"""More than any file system allows, bytes."""
 _SEPARATOR: Final = re.compile(rb"[\n\0]")
 _MAGIC: Final = re.compile(r"[*?[]")
 
 
 def walk(folder: str) -> Iterator[str]:
-    """Give all files below a folder in the order of their names, files first; links to folders are not followed.
+    """Yield all files below a folder, sorted by name, files before folders. Links to folders are not followed.
 
-    Folders that can't be listed come last: reading them will say why.
+    Folders that can't be listed come last: reading them reports the reason.
     """
     unlisted: list[str] = []
-    for at in _folders(folder, lambda _: True, unlisted.append):
-        prefix = os.path.join(at.path, "")
-        for name in at.files:
+    for found in _folders(folder, lambda _: True, unlisted.append):
+        prefix = os.path.join(found.path, "")
+        for name in found.files:
             yield prefix + name
     yield from unlisted
 
 
 class _Folder(NamedTuple):
-    """What is in a folder, in the order of names."""
+    """The content of a folder, sorted by name."""
 
     path: str
-    files: list[str]
     folders: list[str]
-    links: list[str]
-    """To folders."""
+    """Links to folders included."""
+    files: list[str]
 
 
-def _list(folder: str) -> _Folder:
-    """List a folder; an empty path is the working directory. Raises `OSError`."""
-    found = _Folder(folder, [], [], [])
-    with os.scandir(folder or os.curdir) as entries:
-        for entry in entries:
-            names = found.files if not _is_folder(entry) else found.links if entry.is_symlink() else found.folders
-            names.append(entry.name)
-    for names in (found.files, found.folders, found.links):
-        names.sort()
-    return found
+def _list(folder: str) -> _Folder | None:
+    """List a folder, the working directory for an empty path; return None if it can't be listed."""
+    _, folders, files = next(os.walk(folder or os.curdir), (folder, None, []))
+    return None if folders is None else _Folder(folder, sorted(folders), sorted(files))
 
 
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link to itself; reading it will say so
-        return False
-
-
-def _folders(folder: str, into: Callable[[str], bool], unlisted: Callable[[str], object]) -> Iterator[_Folder]:
-    """Give a folder and all below it, but for those into whose name one is not to go."""
+def _folders(folder: str, enters: Callable[[str], bool], on_error: Callable[[str], object]) -> Iterator[_Folder]:
+    """Yield a folder and all below it whose names `enters` accepts, without links."""
     waiting = [folder]
     while waiting:
-        at = waiting.pop()
-        try:
-            found = _list(at)
-        except OSError:
-            unlisted(at)
+        found = _list(path := waiting.pop())
+        if found is None:
+            on_error(path)
             continue
         yield found
-        waiting += [os.path.join(at, name) for name in reversed(found.folders) if into(name)]
+        below = (os.path.join(path, name) for name in reversed(found.folders) if enters(name))
+        waiting += (path for path in below if not os.path.islink(path))
 
 
 def is_glob(path: str) -> bool:
-    """Whether a path has something in it that stands for other characters."""
+    """Return whether a path contains a wildcard."""
     return _MAGIC.search(path) is not None
 
 
-def matches(pattern: str) -> Iterator[str]:
-    """Give the files and folders that match a glob, in the order of names.
+def expand_glob(pattern: str) -> Iterator[str]:
+    """Yield the files and folders that match a glob, sorted by name.
 
-    As in a shell, a name that begins with a dot is matched only by a pattern that does, and `**` stands for any number
-    of folders, none of which is hidden or a link.
+    As in a shell, wildcards match a name that begins with a dot only if the pattern begins with one too, and `**`
+    matches any number of folders, without hidden ones and links.
     """
     parts = [part for part in pattern.split(os.sep) if part]
     return _below(os.sep if pattern.startswith(os.sep) else "", parts)
@@ -94,38 +83,31 @@ def _below(folder: str, parts: list[str]) -> Iterator[str]:
         return
     part, *rest = parts
     if part == "**" and rest:
-        # A folder that matches is given as a whole.
-        given = rest[0] if len(rest) == 1 else ""
-        for at in _folders(folder, lambda name: not (name[0] == "." or _matches(name, given)), lambda _: None):
-            yield from _below(at.path, rest)
+        # A folder that matches the last part is yielded as a whole, not entered.
+        last = rest[0] if len(rest) == 1 else ""
+        for found in _folders(folder, lambda name: not (name[0] == "." or _matches(name, last)), lambda _: None):
+            yield from _below(found.path, rest)
     elif part == "**":
         yield folder or os.curdir
     elif is_glob(part):
-        yield from _matching(folder, part, rest)
+        found_here = _list(folder)
+        if found_here is not None:
+            for name in sorted((*found_here.folders, *(() if rest else found_here.files))):
+                if _matches(name, part):
+                    yield from _below(os.path.join(folder, name), rest)
     elif os.path.lexists(path := os.path.join(folder, part)):
         yield from _below(path, rest)
-
-
-def _matching(folder: str, part: str, rest: list[str]) -> Iterator[str]:
-    try:
-        found = _list(folder)
-    except OSError:
-        return
-    for name in sorted((*found.folders, *found.links) if rest else (*found.files, *found.folders, *found.links)):
-        if _matches(name, part):
-            yield from _below(os.path.join(folder, name), rest)
 
 
 def _matches(name: str, pattern: str) -> bool:
     return fnmatch.fnmatchcase(name, pattern) and (name[0] != "." or pattern[0] == ".")
 
 
-def listed(descriptor: int) -> Iterator[list[str]]:
-    """Read the paths of a list, as many as have come at a time: one a line, or each followed by a NUL.
+def read_list(descriptor: int) -> Iterator[list[str]]:
+    """Read the paths of a list, as many as have arrived at a time: one a line, or each followed by a NUL.
 
-    Which of the two it is, the first of either says. It is read where the operating system has it, since a thread
-    that waits in Python's own stream keeps a process from its end. Raises `OSError`, and `ValueError` for what is no
-    list of paths.
+    The first of the two separators decides. The list is read from the file descriptor, because a thread that waits in
+    Python's own stream keeps the process from ending. Raises `OSError`, and `ValueError` if it is not a list of paths.
     """
     rest = separator = b""
     while True:
@@ -135,10 +117,10 @@ def listed(descriptor: int) -> Iterator[list[str]]:
             separator = first[0]
         *paths, rest = rest.split(separator) if separator else (rest,)
         if len(rest) > _MAX_PATH:
-            raise ValueError(f"it is no list of paths: {len(rest)} bytes without a line's end")
+            raise ValueError(f"not a list of paths: {len(rest)} bytes without a line end")
         if not block:
             paths.append(rest)
-        # Lists made on another system end their lines in another way.
+        # Lists from Windows end their lines with CR LF.
         yield [os.fsdecode(path.removesuffix(b"\r") if separator == b"\n" else path) for path in paths if path.strip()]
         if not block:
             return

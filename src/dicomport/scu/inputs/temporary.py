@@ -1,4 +1,4 @@
-"""Data sets that lie in temporary files for as long as somebody may want to send them."""
+"""Data sets in temporary files, which exist as long as one of their instances is referenced."""
 
 from __future__ import annotations
 
@@ -9,34 +9,34 @@ from typing import Final
 from dicomport.files.spool import Spool
 from dicomport.scu.inputs.locations import FileStamp, InMemory, Source
 
-__all__ = ["SpooledRegion", "held"]
+__all__ = ["SpooledRegion", "spooled"]
 
 _MAX_IN_MEMORY: Final = 8 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class SpooledRegion:
-    """A data set in a temporary file, which is there as long as an instance lies in it."""
+    """A data set in a temporary file."""
 
     spool: Spool
     offset: int
     size: int
     stamp: FileStamp | None
-    """Of the file that it came from."""
+    """Stamp of the file that it was read from."""
 
     @property
     def held_bytes(self) -> int:
-        """All of it."""
+        """All bytes of the data set."""
         return self.size
 
     def chunks(self, chunk_bytes: int) -> Iterator[memoryview]:
-        """Read the data set."""
-        # A generator of its own: it holds the file while it is read.
+        """Yield the data set in chunks."""
+        # A generator: it references the file while it is read.
         yield from self.spool.chunks(self.offset, self.size, chunk_bytes)
 
 
-def held(data: bytes, stamp: FileStamp | None) -> Source:
-    """Keep a data set that was made here: in memory, a long one in a temporary file."""
+def spooled(data: bytes, stamp: FileStamp | None) -> Source:
+    """Return the source of a data set: in memory, or if it is long, in a temporary file."""
     if len(data) <= _MAX_IN_MEMORY:
         return InMemory(data, stamp)
     spool = Spool()

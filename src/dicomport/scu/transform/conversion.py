@@ -7,9 +7,9 @@ from typing import Final
 
 from dicomport.encoding.errors import DataSetError, DataSetTooLongError
 from dicomport.encoding.inflate import deflate, inflate
-from dicomport.scu.inputs.containers import max_unpacked
+from dicomport.scu.inputs.containers import max_decompressed
 from dicomport.scu.inputs.instance import Instance, NotSendableError
-from dicomport.scu.inputs.temporary import held
+from dicomport.scu.inputs.temporary import spooled
 from dicomport.standard import (
     DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
     EXPLICIT_VR_LITTLE_ENDIAN,
@@ -79,7 +79,7 @@ def convert(instance: Instance, to: str) -> Instance:
     return dataclasses.replace(
         instance,
         transfer_syntax_uid=to,
-        source=held(deflate(converted) if target.deflated else converted, instance.stamp),
+        source=spooled(deflate(converted) if target.deflated else converted, instance.stamp),
         converted_from=instance.converted_from or instance.transfer_syntax_uid,
     )
 
@@ -106,7 +106,7 @@ def _without_compression(syntax: TransferSyntax) -> TransferSyntax:
 def _inflated(data: bytes) -> bytes:
     """Undo PS3.5 A.5."""
     try:
-        return inflate(data, max_unpacked(len(data)))
+        return inflate(data, max_decompressed(len(data)))
     except DataSetTooLongError:
         raise NotSendableError("its data set would be so much longer than it is that it is not inflated") from None
     except DataSetError as error:

@@ -18,8 +18,8 @@ from pydicom.datadict import dictionary_has_tag, dictionary_VR, keyword_dict
 from pydicom.dataelem import DataElement
 from pydicom.tag import BaseTag
 
-from dicomport.scu.inputs.instance import Instance, NotSendableError, checked, encoded
-from dicomport.scu.inputs.temporary import held
+from dicomport.scu.inputs.instance import Instance, NotSendableError, check_instance, encode_dataset
+from dicomport.scu.inputs.temporary import spooled
 from dicomport.wire import FileMeta, FileMetaError, encode_file_meta
 
 __all__ = ["Editor"]
@@ -78,9 +78,9 @@ class Editor:
             raise
         except Exception as error:  # pydicom raises whatever its parsing ran into
             raise NotSendableError(f"pydicom can't read the data set: {error}") from error
-        edited, data = encoded(dataset)
+        edited, data = encode_dataset(dataset)
         return dataclasses.replace(
-            checked(edited, held(data, instance.stamp), instance.name), converted_from=instance.converted_from
+            check_instance(edited, spooled(data, instance.stamp), instance.name), converted_from=instance.converted_from
         )
 
     def _edit(self, dataset: Dataset) -> None:

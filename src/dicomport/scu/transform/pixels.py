@@ -14,7 +14,7 @@ from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID, JPEG2000TransferSyntaxes, RLELossless
 
 from dicomport.encoding.headers import PIXEL_DATA
-from dicomport.scu.inputs.containers import max_unpacked
+from dicomport.scu.inputs.containers import max_decompressed
 from dicomport.scu.inputs.instance import NotSendableError
 from dicomport.scu.transform.codestreams import jpeg_2000_size, jpeg_size, rle_lengths
 from dicomport.scu.transform.transcoding import Replacements
@@ -72,7 +72,7 @@ def _native(dataset: FileDataset) -> Replacements:
     after = _INTERPRETATIONS[before]
     samples, frames = int(dataset.SamplesPerPixel), int(dataset.get("NumberOfFrames") or 1)
     frame_bytes = int(dataset.Rows) * int(dataset.Columns) * samples * bits // 8
-    if frame_bytes * frames > min(_MAX_VALUE, max_unpacked(len(dataset.PixelData))):
+    if frame_bytes * frames > min(_MAX_VALUE, max_decompressed(len(dataset.PixelData))):
         raise NotSendableError("its pixels would be so much longer than they are that it is not tried")
     _check_frames(dataset, bits // 8, frames)
     pixels = list(_frames(dataset, after, bits // 8))
