@@ -96,7 +96,7 @@ def test_explain_tells_which_contexts_were_refused_and_why() -> None:
     advice = [line.removeprefix("advice: ") for line in lines if line.startswith("advice: ")]
     assert advice == [
         "CT Image Storage: propose other transfer syntaxes (--context CLASS:SYNTAX,...), as storescu --convert does",
-        "MR Image Storage: have it configured at the peer",
+        "MR Image Storage: configure it at the peer",
     ]
 
 
@@ -110,7 +110,7 @@ def test_explain_tells_the_cause_and_what_to_do_in_any_case() -> None:
         done = dicomport("echoscu", "--explain", "-q", "--json", "-aec", "PACS", "localhost", str(peer.port))
     assert done.returncode == 3
     failure = json.loads(done.stdout.splitlines()[-1])["failure"]
-    assert failure["cause"] == "rejected permanently (1/1/7): the peer is not called PACS"
+    assert failure["cause"] == "rejected permanently (1/1/7): the peer's AE title is not PACS"
     assert f"  cause: {failure['cause']}\n  advice: {failure['advice']}\n" in done.stderr
 
 

@@ -1,4 +1,4 @@
-"""An association opened step by step, each told as it is done: where it fails, why, and what to do."""
+"""Open an association step by step: yield each step with its result, or its failure with cause and advice."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ __all__ = ["explain"]
 _CERTIFICATE_REQUEST: Final = 13
 """The handshake message by which a server asks for a certificate (RFC 8446 4.3.2)."""
 
-_LOOK_SECONDS: Final = 3.0
-"""How long a peer is waited for that may speak TLS: one that does answers at once, one that does not perhaps never."""
+_PROBE_SECONDS: Final = 3.0
+"""Time limit for finding out whether a peer uses TLS, seconds: one that does not may never respond."""
 
 
 def explain(
@@ -55,12 +55,12 @@ def explain(
     repeat: int = 1,
     **negotiation: Unpack[NegotiationItems],
 ) -> AsyncGenerator[Step, None]:
-    """Open an association, verify it by `repeat` C-ECHOs and release it; give each step once it is done.
+    """Open an association, verify it by `repeat` C-ECHOs and release it; yield each step once it is done.
 
-    Verification is proposed with `contexts`; what else is negotiated goes into the request, as with `associate`. A step
-    that fails is the last one, with two exceptions: a peer that drops the connection instead of answering is asked
-    again with less and less proposed, to find out what it can't stand; and an association is always released. Nothing
-    else is raised than `ValueError`, for arguments that make no request.
+    Verification is proposed in addition to `contexts`; `negotiation` holds further items of the request, as for
+    `associate`. A failed step is the last one, with two exceptions: if the peer closes the connection instead of
+    responding, the request is repeated with fewer and fewer items, to find the item that causes it; and an association
+    is always released. Raises only `ValueError`, for arguments that make no valid request.
     """
     request = association_request(
         [VERIFICATION, *contexts], ae_title=ae_title, called_ae_title=called_ae_title, **negotiation
@@ -139,7 +139,7 @@ class _Call:
         return self._requestor.core.established
 
     async def secure(self, context: ssl.SSLContext) -> Secured:
-        """Put TLS on the connection."""
+        """Negotiate TLS on the connection."""
         with _certificate_requests(context) as asked, _Timed() as timed:
             await secure(self._stream, self._address, context, self._timeouts.timer("tls").started())
         if timed.error is not None:
@@ -147,8 +147,8 @@ class _Call:
             return Secured(
                 seconds=timed.seconds,
                 failure=diagnose(timed.error, self._address),
-                # TLS keeps a certificate that it does not trust to itself, just when somebody wants to see it.
-                certificate=await self._look_at_certificate() if untrusted else None,
+                # After a failed handshake, `ssl` does not return the certificate, although the user needs to see it.
+                certificate=await self._fetch_certificate() if untrusted else None,
                 certificate_asked=bool(asked),
             )
         tls = self._stream.tls
@@ -162,7 +162,7 @@ class _Call:
         )
 
     async def associate(self, left: list[Proposal]) -> Associated:
-        """Ask for the association; `left` is what will be proposed if the peer drops this."""
+        """Request the association; `left` are the next proposals if the peer closes the connection."""
         outcome: NegotiationResult | None = None
         with _Timed() as timed:
             outcome = await self._connection.run(self._requestor.establish())
@@ -211,7 +211,7 @@ class _Call:
         finally:
             self._connection.close()
 
-    async def _look_at_certificate(self) -> Certificate | None:
+    async def _fetch_certificate(self) -> Certificate | None:
         with contextlib.suppress(ConnectError):
             async with self._unverified() as stream:
                 return _certificate(stream)
@@ -222,16 +222,16 @@ class _Call:
             async with self._unverified():
                 return True
         except ConnectError as error:
-            # An alert is as good an answer as any, so long as it is one in TLS.
+            # A TLS alert also shows that the peer uses TLS.
             return isinstance(error.__cause__, ssl.SSLError) and not isinstance(error.__cause__, ssl.SSLEOFError)
 
     @contextlib.asynccontextmanager
     async def _unverified(self) -> AsyncGenerator[Stream, None]:
-        """Shake hands with whoever it is, on a connection of its own, over which nothing is ever sent."""
+        """Negotiate TLS without verification, on a separate connection over which no data is sent."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-        timer = Timer("look", _LOOK_SECONDS).started()
+        timer = Timer("probe", _PROBE_SECONDS).started()
         stream = await reach(self._address, (self._endpoint,), timer, [])
         try:
             await secure(stream, self._address, context, timer)
@@ -260,14 +260,14 @@ class _Timed:
 
 
 def _dropped(error: AssociationError | NoContextError | None) -> bool:
-    """Tell whether the peer did away with the connection, for no reason that TLS would have given."""
+    """Return whether the peer closed the connection, and TLS is not the reason."""
     if isinstance(error, AbortedError):
         return error.aborted.by_peer
     return isinstance(error, ConnectionLostError) and error.__cause__ is None
 
 
 def _certificate(stream: Stream) -> Certificate | None:
-    """Give the certificate that the peer has shown, if it is one that can be read."""
+    """Return the peer's certificate; None without one, or if it can't be decoded."""
     der = stream.tls.getpeercert(binary_form=True) if stream.tls is not None else None
     try:
         return None if der is None else Certificate.decode(der)
@@ -277,7 +277,7 @@ def _certificate(stream: Stream) -> Certificate | None:
 
 @contextlib.contextmanager
 def _certificate_requests(context: ssl.SSLContext) -> Iterator[list[object]]:
-    """Collect the server's requests for a certificate of ours. Nothing but Python's debugging hook knows of them."""
+    """Collect the server's requests for a client certificate, which only Python's debugging hook shows."""
     hooked: Any = context
     requests: list[object] = []
 

@@ -1,4 +1,4 @@
-"""What is proposed to a peer to find out what it takes, and how it is asked again where it won't even answer."""
+"""Association requests that explore a peer: the full one, and smaller ones if the peer does not respond to it."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ _OTHERS: Final = (
 
 
 def _each(classes: Iterable[SOPClass], syntaxes: Sequence[TransferSyntax]) -> list[ContextLike]:
-    # A context of its own for each syntax: of several in one context the peer names the one that it chooses, no more.
+    # A separate context for each syntax: of several in one context, the peer accepts only one.
     return [(sop_class, syntax) for sop_class in classes for syntax in syntaxes]
 
 
@@ -70,15 +70,15 @@ USUAL_CONTEXTS: Final[tuple[ContextLike, ...]] = (
     *_each(_IMAGES, (*_PLAIN, *(syntax for syntax in transfer_syntaxes if syntax.keyword in _COMPRESSED))),
     *_each(_OTHERS, _PLAIN),
 )
-"""The storage classes that are used most, each in its usual transfer syntaxes; with Verification one association takes
-them all."""
+"""The most used storage SOP Classes, each in its usual transfer syntaxes: with Verification, they fit into one
+association."""
 
 _SCU_ONLY: Final = bytes((3, 0, 0, 0, 2, 0))
-"""The Service Class Application Information of a requestor that stores nothing itself (PS3.4 B.3.1.1)."""
+"""Service Class Application Information of a requestor that is only an SCU (PS3.4 B.3.1.1)."""
 
 
 def with_optional_items(request: AssociateRQ) -> AssociateRQ:
-    """Add the optional items whose answers tell something: a window, the roles and extended negotiation of storage."""
+    """Add the optional items whose responses are shown: a window, the roles and extended negotiation of storage."""
     classes = dict.fromkeys(
         context.abstract_syntax
         for context in request.presentation_contexts
@@ -95,14 +95,14 @@ def with_optional_items(request: AssociateRQ) -> AssociateRQ:
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """A request, and in words what was left out of the full one."""
+    """A request, and a description of the items that it lacks."""
 
     request: AssociateRQ
     left_out: str = ""
 
 
 def proposals(request: AssociateRQ) -> list[Proposal]:
-    """Give the request, and what is left of it as things are left out that some peers drop a connection for."""
+    """Return the request, then smaller ones without the items on which some peers close the connection."""
     found = [Proposal(request)]
     information = request.user_information
     windowless = dataclasses.replace(information, operations_window=None)

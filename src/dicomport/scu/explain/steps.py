@@ -1,4 +1,4 @@
-"""The steps of an association that is explained, as values: what was found out, how long it took, and what failed."""
+"""The steps of an explained association: their facts, times and failures."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Associated", "Connected", "Echoed", "Failure", "Released", "Resolved
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a step failed, and what to do about it, in words for a person. A peer's own text in it is not escaped."""
+    """The cause of a failed step, and advice, as text. A peer's own text in it is not escaped."""
 
     cause: str
     advice: str
@@ -28,12 +28,12 @@ class _Step:
 
     seconds: float
     failure: Failure | None = None
-    """None where the step was done."""
+    """None if the step succeeded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resolved(_Step):
-    """The name was looked up."""
+    """The host name was resolved."""
 
     NAME: ClassVar = "resolve"
 
@@ -42,54 +42,54 @@ class Resolved(_Step):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connected(_Step):
-    """TCP."""
+    """The TCP connection was opened."""
 
     NAME: ClassVar = "connect"
 
     failed: tuple[FailedAttempt, ...]
-    """The endpoints that were tried before the one that answered, or in vain."""
+    """The endpoints that failed."""
     endpoint: Endpoint | None
-    """The one that answered."""
+    """The endpoint that is connected; None if all failed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Secured(_Step):
-    """TLS."""
+    """TLS was negotiated."""
 
     NAME: ClassVar = "tls"
 
     version: str = ""
     cipher: str = ""
     certificate: Certificate | None = None
-    """The peer's; also one that is not trusted, where it could be had."""
+    """The peer's certificate, also an untrusted one if the peer sent it."""
     certificate_asked: bool = False
-    """Whether the peer asked for a certificate of ours."""
+    """Whether the peer requested a client certificate."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Associated(_Step):
-    """The association was asked for."""
+    """The association was requested."""
 
     NAME: ClassVar = "associate"
 
     request: AssociateRQ
     left_out: str = ""
-    """What this request does not propose any more, after the peer had dropped the one that did."""
+    """The items that this request lacks, after the peer has closed the connection on a request with them."""
     outcome: NegotiationResult | None = None
     dropped: bool = False
-    """Whether the peer ended the connection instead of answering."""
+    """Whether the peer closed the connection instead of responding."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Echoed(_Step):
-    """C-ECHO, as often as was asked for."""
+    """The association was verified by C-ECHO."""
 
     NAME: ClassVar = "echo"
 
     round_trips: tuple[float, ...] = ()
-    """Seconds of each."""
+    """Time of each C-ECHO, seconds."""
     status: Status | None = None
-    """The last one."""
+    """The last status."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,4 +100,4 @@ class Released(_Step):
 
 
 Step: TypeAlias = Resolved | Connected | Secured | Associated | Echoed | Released
-"""Any of them."""
+"""Any step."""
