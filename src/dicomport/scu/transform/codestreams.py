@@ -1,4 +1,4 @@
-"""What compressed frames say of themselves: decoders cut off what does not fit, and nobody would know."""
+"""Sizes in the headers of compressed frames, which decoders do not compare with the data set: they crop silently."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _CODESTREAM: Final = b"\xff\x4f\xff\x51"
 
 
 def rle_lengths(frame: bytes) -> list[int]:
-    """Tell to how many bytes each segment of an RLE frame decodes (PS3.5 G). Raises `ValueError`."""
+    """Return the decoded length of each segment of an RLE frame (PS3.5 G). Raises `ValueError`."""
     if len(frame) < 64:
-        raise ValueError("it is shorter than a header")
+        raise ValueError("shorter than an RLE header")
     count, *offsets = struct.unpack_from("<16L", frame)
     bounds = [*offsets[:count], len(frame)]
     return [_rle_length(frame, start, end) for start, end in itertools.pairwise(bounds)]
@@ -29,7 +29,7 @@ def _rle_length(frame: bytes, at: int, end: int) -> int:
         first = frame[at]
         if first < 128:
             if at + 2 + first > end:
-                # PS3.5 G.3.1: a segment of odd length is padded, by a byte that looks like the start of a run.
+                # PS3.5 G.3.1: a segment of odd length is padded with a byte that could be the start of a run.
                 return length
             at, length = at + 2 + first, length + 1 + first
         elif first > 128:
@@ -40,7 +40,7 @@ def _rle_length(frame: bytes, at: int, end: int) -> int:
 
 
 def jpeg_size(frame: bytes) -> tuple[int, int, int]:
-    """Tell rows, columns and components of a JPEG or JPEG-LS frame, from its frame header. Raises `ValueError`."""
+    """Return rows, columns and components from the header of a JPEG or JPEG-LS frame. Raises `ValueError`."""
     at = 2
     while at + 10 <= len(frame) and frame[at] == 0xFF:
         marker, length = frame[at + 1], int.from_bytes(frame[at + 2 : at + 4])
@@ -48,14 +48,14 @@ def jpeg_size(frame: bytes) -> tuple[int, int, int]:
             rows, columns, components = struct.unpack_from(">HHB", frame, at + 5)
             return rows, columns, components
         at += 1 if marker == 0xFF else 2 + length
-    raise ValueError("it has no frame header")
+    raise ValueError("without a frame header")
 
 
 def jpeg_2000_size(frame: bytes) -> tuple[int, int, int]:
-    """Tell rows, columns and components of a JPEG 2000 frame, of high throughput or not. Raises `ValueError`."""
+    """Return rows, columns and components of a JPEG 2000 or High-Throughput JPEG 2000 frame. Raises `ValueError`."""
     at = frame.find(_CODESTREAM)
     if at < 0 or at + 42 > len(frame):
-        raise ValueError("it has no image size")
+        raise ValueError("without an image size")
     right, bottom, left, top = struct.unpack_from(">4L", frame, at + 8)
     (components,) = struct.unpack_from(">H", frame, at + 40)
     return bottom - top, right - left, components

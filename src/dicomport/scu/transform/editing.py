@@ -1,4 +1,4 @@
-"""Instances with other values than they were found with, for test sends."""
+"""Edit the values and UIDs of instances, for test sends."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ __all__ = ["Editor"]
 
 _CHUNK_BYTES: Final = 1 << 20
 _FIRST_GROUP: Final = 0x0008
-"""Below it are commands, file headers and directories."""
+"""Lower groups are those of commands, file meta and directories."""
 _FIXED: Final = frozenset((keyword_dict["SOPClassUID"], keyword_dict["SpecificCharacterSet"]))
-"""The one is negotiated before, and the other would change what all text means."""
+"""The SOP Class is already negotiated, and another character set would change the meaning of all text."""
 _INVENTED: Final = frozenset(
     keyword_dict[keyword]
     for keyword in ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "ReferencedSOPInstanceUID")
@@ -43,24 +43,24 @@ _TEXTS: Final = frozenset(
 
 
 class Editor:
-    """What is done to each instance of a run: some elements get a value, and UIDs new ones.
+    """Sets elements of each instance of a run, and replaces UIDs.
 
-    New UIDs come of the old ones and of a secret of the editor's own. So what was one study or one series still is,
-    references among what is sent still lead to it, and an instance that is edited again gets the same UIDs again.
+    A new UID is a keyed hash of the old one, with a random key for each editor. So studies and series stay together,
+    references between sent instances stay valid, and an instance that is edited again gets the same UIDs.
     """
 
     def __init__(self, values: Mapping[str, str], *, invent_uids: bool = False) -> None:
-        """Take a value for each keyword (PS3.6), several of them with backslashes between.
+        """Set these values by keyword (PS3.6); a backslash separates multiple values.
 
-        Raises `ValueError` for what is no keyword, or no value for its element.
+        Raises `ValueError` for an unknown keyword or an invalid value.
         """
         self._elements = [_element(keyword, text) for keyword, text in values.items()]
         self._secret = secrets.token_bytes(16) if invent_uids else None
 
     def edit(self, instance: Instance) -> Instance:
-        """Give the instance as it is to be sent, in its transfer syntax. Raises `NotSendableError`.
+        """Return the edited instance, in its transfer syntax. Raises `NotSendableError`.
 
-        What is not edited stays byte for byte as it is. It takes two to three times its length in memory.
+        Other elements stay byte for byte. It needs memory of two to three times the length of the data set.
         """
         meta = FileMeta(
             media_storage_sop_class_uid=instance.sop_class_uid,
@@ -76,7 +76,7 @@ class Editor:
             self._edit(dataset)
         except NotSendableError:
             raise
-        except Exception as error:  # pydicom raises whatever its parsing ran into
+        except Exception as error:  # pydicom raises exceptions of any type
             raise NotSendableError(f"pydicom can't read the data set: {error}") from error
         edited, data = encode_dataset(dataset)
         return dataclasses.replace(
@@ -90,17 +90,17 @@ class Editor:
         for element in self._elements:
             text = str(element.value)
             if not any(_can_encode(text, codec) for codec in codecs):
-                raise NotSendableError(f"its Specific Character Set (0008,0005) has no characters for {text!r}")
-            # A copy: a name remembers how it was encoded.
+                raise NotSendableError(f"its Specific Character Set (0008,0005) can't encode {text!r}")
+            # A copy: a person name keeps its encoding.
             dataset[element.tag] = copy.deepcopy(element)
 
 
 def _element(keyword: str, text: str) -> DataElement:
-    """Make an element. Raises `ValueError`."""
+    """Return an element. Raises `ValueError`."""
     tag = keyword_dict.get(keyword)
     if tag is None or not keyword:
         near = difflib.get_close_matches(keyword, keyword_dict, 1)
-        raise ValueError(f"{keyword!r} is no keyword of an element" + (f": is {near[0]} meant?" if near else ""))
+        raise ValueError(f"unknown keyword {keyword!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
     vr = dictionary_VR(tag)
     if tag >> 16 < _FIRST_GROUP or tag in _FIXED or not (vr in _TEXTS or vr in _NUMBERS):
         raise ValueError(f"{keyword} can't be set")
@@ -108,12 +108,12 @@ def _element(keyword: str, text: str) -> DataElement:
         value: Any = [_NUMBERS[vr](one) for one in text.split("\\")] if vr in _NUMBERS and text else text
         return DataElement(tag, vr, value, validation_mode=RAISE)
     except (ValueError, OverflowError) as error:
-        raise ValueError(f"{text!r} is no value of {keyword} ({vr}): {error}") from None
+        raise ValueError(f"invalid value {text!r} of {keyword} ({vr}): {error}") from None
 
 
 def _can_encode(text: str, codec: str) -> bool:
     try:
-        # pydicom is more liberal with the default repertoire, which is no more than this (PS3.5 6.1.2.1).
+        # The default repertoire is ASCII (PS3.5 6.1.2.1), but pydicom also accepts other characters.
         text.encode("ascii" if codec == default_encoding else codec)
     except UnicodeEncodeError:
         return False
@@ -121,7 +121,7 @@ def _can_encode(text: str, codec: str) -> bool:
 
 
 def _replace_uids(dataset: Dataset, secret: bytes) -> None:
-    """Replace the UIDs at each level; what is neither a UID nor a sequence is not decoded."""
+    """Replace the UIDs at each level. Only UIDs and sequences are decoded."""
     for tag in list(dataset.keys()):
         if tag in _INVENTED:
             old = str(dataset[tag].value or "")
@@ -133,11 +133,11 @@ def _replace_uids(dataset: Dataset, secret: bytes) -> None:
 
 
 def _vr(dataset: Dataset, tag: BaseTag) -> str:
-    """Tell a VR without decoding the value."""
+    """Return a VR without decoding the value."""
     vr = dataset.get_item(tag).VR
     return vr or (dictionary_VR(tag) if dictionary_has_tag(tag) else "")
 
 
 def _number(old: str, secret: bytes) -> int:
-    """Make up the number of a UID (PS3.5 B.2)."""
+    """Return the number of a new UID (PS3.5 B.2)."""
     return int.from_bytes(hashlib.blake2b(old.encode(), key=secret, digest_size=16).digest())

@@ -1,4 +1,4 @@
-"""What instances go through before they are sent, where the sender was asked for it."""
+"""Transforms instances before they are sent."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ __all__ = ["Transform"]
 
 
 class Transform:
-    """Says what becomes of each instance on its way; by default nothing.
+    """Conversion and editing of each instance; by default neither.
 
-    With `convert`, one whose transfer syntax the peer refuses goes in another one that the peer takes and that loses
-    nothing: explicit or implicit VR, little endian for big, deflated or not, decompressed where it was compressed
-    without loss. `values` (by keyword, see PS3.6) are put into each data set. With `invent_uids` studies, series and
-    instances get new UIDs, for test sends. Raises `ValueError` for a keyword or a value that is none.
+    With `convert`, an instance whose transfer syntax the peer rejects is converted without loss to one that it accepts:
+    explicit or implicit VR, big to little endian, deflated or inflated, decompressed if it was compressed without loss.
+    `values` (by keyword, PS3.6) replace those of each data set. With `invent_uids`, studies, series and instances get
+    new UIDs, for test sends. Raises `ValueError` for an unknown keyword or an invalid value.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class Transform:
             self._editor = Editor(values or {}, invent_uids=invent_uids)
 
     def alternatives(self, transfer_syntax_uid: str) -> tuple[str, ...]:
-        """Give the transfer syntaxes that are proposed beside an instance's own, in the order of preference."""
+        """Return the transfer syntaxes to propose in addition to an instance's own, in the order of preference."""
         default = uncompressed_default(transfer_syntax_uid)
         if not self._converts:
             return default
@@ -45,20 +45,20 @@ class Transform:
         return tuple(dict.fromkeys((*alternatives(transfer_syntax_uid), *default)))
 
     async def prepare(self, instance: Instance, association: ClientAssociation) -> Instance:
-        """Give what is to be sent in an instance's place over an association. Raises `NotSendableError`."""
+        """Return the instance to send over an association in place of this one. Raises `NotSendableError`."""
         if self._editor is not None:
             instance = await asyncio.to_thread(self._editor.edit, instance)
-        if self._converts and not _is_taken(association, instance, instance.transfer_syntax_uid):
+        if self._converts and not _is_accepted(association, instance, instance.transfer_syntax_uid):
             from dicomport.scu.transform.conversion import alternatives, convert
 
             for syntax in alternatives(instance.transfer_syntax_uid):
-                if _is_taken(association, instance, syntax):
+                if _is_accepted(association, instance, syntax):
                     return await asyncio.to_thread(convert, instance, syntax)
-            instead = association.describe_accepted_syntaxes(instance)
-            if instead:
-                raise NotSendableError(f"{instead}: it can't be converted to that here without the risk of a loss")
+            accepted = association.describe_accepted_syntaxes(instance)
+            if accepted:
+                raise NotSendableError(f"{accepted}: it can't be converted to these without the risk of a loss")
         return instance
 
 
-def _is_taken(association: ClientAssociation, instance: Instance, transfer_syntax_uid: str) -> bool:
+def _is_accepted(association: ClientAssociation, instance: Instance, transfer_syntax_uid: str) -> bool:
     return association.context_for(instance.sop_class_uid, transfer_syntax_uid) is not None
