@@ -151,7 +151,7 @@ def test_text_of_a_peer_is_escaped_for_the_terminal() -> None:
     with ScriptedSCP(script) as peer:
         done = dicomport("echoscu", "--explain", "localhost", str(peer.port))
     assert done.returncode == 3
-    assert r"speaks SSH: SSH-2.0-\x1b[2J\x07" in done.stderr
+    assert r"does not speak DICOM, but SSH: SSH-2.0-\x1b[2J\x07" in done.stderr
 
 
 @pytest.mark.parametrize(

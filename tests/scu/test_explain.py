@@ -520,7 +520,7 @@ def accepting(*refused: str) -> Callable[[Peer], None]:
 
 @pytest.mark.parametrize(
     ("refused", "advice"),
-    [((VERIFICATION, CT.uid), "configured at the peer"), ((EXPLICIT, IMPLICIT), "Propose other transfer syntaxes")],
+    [((VERIFICATION, CT.uid), "Configure the SOP Classes"), ((EXPLICIT, IMPLICIT), "Propose other transfer syntaxes")],
 )
 def test_no_context_in_common(refused: tuple[str, ...], advice: str) -> None:
     with ScriptedSCP(accepting(*refused)) as peer:
