@@ -228,7 +228,10 @@ def test_references_to_itself_to_folders_and_archives_are_not_followed(tmp_path:
     [
         ([record(b"A"), record(b"A")[:-4]], "DICOMDIR: not a readable DICOMDIR: "),
         ([record(b"A"), b"\xfe\xff\x00\xe0"], "DICOMDIR: not a readable DICOMDIR: the file ends within its records"),
-        ([record(b"A"), element(0x00041500, b"CS", b"A ", EXPLICIT)], "DICOMDIR: not a readable DICOMDIR: expected an item"),
+        (
+            [record(b"A"), element(0x00041500, b"CS", b"A ", EXPLICIT)],
+            "DICOMDIR: not a readable DICOMDIR: expected an item",
+        ),
     ],
 )
 def test_a_damaged_one_gives_what_can_be_read(tmp_path: Path, records: list[bytes], reason: str) -> None:
