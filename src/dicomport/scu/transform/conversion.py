@@ -1,4 +1,4 @@
-"""Instances in another transfer syntax than they were found in: only when asked for, and only without any loss."""
+"""Convert instances to another transfer syntax, without loss."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ _LOSSLESS: Final = frozenset(
         "1.2.840.10008.1.2.5",  # RLE
     )
 )
-"""What compresses without loss, whoever did it. Syntaxes that may do either are none of them: decompressing what was
-compressed with loss loses nothing more, but would hide from the next one that it was (PS3.3 C.7.6.1.1.5)."""
+"""Transfer syntaxes that are always lossless. Those that may be lossy are not converted: decompression loses nothing
+more, but hides the lossy compression from the recipient (PS3.3 C.7.6.1.1.5)."""
 
 _CHUNK_BYTES: Final = 1 << 20
 _UNCOMPRESSED: Final = (EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN, DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN)
 
 
 def alternatives(transfer_syntax_uid: str) -> tuple[str, ...]:
-    """Give the transfer syntaxes that an instance in this one can be converted to without loss, the best first.
+    """Return the transfer syntaxes to which an instance in this one can be converted without loss, the best first.
 
-    Uncompressed and deflated ones convert into each other, but none into big endian. What was compressed by a lossless
-    syntax is decompressed where pydicom finds a decoder installed.
+    Uncompressed and deflated ones are converted into each other, but not to big endian. Losslessly compressed ones are
+    decompressed if pydicom finds an installed decoder.
     """
     syntax = find_transfer_syntax(transfer_syntax_uid)
     if syntax is None:
@@ -60,11 +60,11 @@ def alternatives(transfer_syntax_uid: str) -> tuple[str, ...]:
 
 
 def convert(instance: Instance, to: str) -> Instance:
-    """Give the instance in another transfer syntax, with the same UIDs, as nothing of it is lost.
+    """Return the instance in another transfer syntax, with the same UIDs.
 
-    Values stay byte for byte what they are, but for big endian and for pixels that are decompressed; sequences get
-    other lengths, and those of groups are left out. In memory it needs two to three times the length of the data set.
-    Raises `NotSendableError` for what can't be converted, or can't be read.
+    Values stay byte for byte, except big endian numbers and compressed pixels. Lengths of sequences change, and group
+    lengths are omitted. It needs memory of two to three times the length of the data set. Raises `NotSendableError` if
+    the instance can't be read or converted.
     """
     source, target = find_transfer_syntax(instance.transfer_syntax_uid), find_transfer_syntax(to)
     if source is None or target is None or to not in alternatives(instance.transfer_syntax_uid):
@@ -85,7 +85,7 @@ def convert(instance: Instance, to: str) -> Instance:
 
 
 def _converted(data: bytes, source: TransferSyntax, target: TransferSyntax) -> bytes:
-    """Convert what is inflated already to what is still to be deflated."""
+    """Convert an inflated data set; the result is not deflated yet."""
     before, after = _without_compression(source), _without_compression(target)
     if before == after and not source.encapsulated:
         return data
@@ -99,15 +99,15 @@ def _converted(data: bytes, source: TransferSyntax, target: TransferSyntax) -> b
 
 
 def _without_compression(syntax: TransferSyntax) -> TransferSyntax:
-    """Tell how the elements are encoded (PS3.5 A.4, A.5)."""
+    """Return the transfer syntax of the elements themselves (PS3.5 A.4, A.5)."""
     return EXPLICIT_VR_LITTLE_ENDIAN if syntax.deflated or syntax.encapsulated else syntax
 
 
 def _inflated(data: bytes) -> bytes:
-    """Undo PS3.5 A.5."""
+    """Inflate a data set (PS3.5 A.5). Raises `NotSendableError`."""
     try:
         return inflate(data, max_decompressed(len(data)))
     except DataSetTooLongError:
-        raise NotSendableError("its data set would be so much longer than it is that it is not inflated") from None
+        raise NotSendableError("its inflated data set exceeds the limit") from None
     except DataSetError as error:
         raise NotSendableError(f"its deflated data set is damaged: {error}") from None

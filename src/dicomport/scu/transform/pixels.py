@@ -1,4 +1,4 @@
-"""Images that were compressed without loss, as they were before: by the decoders that pydicom finds installed."""
+"""Decompress losslessly compressed images, with the decoders that pydicom finds installed."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ from dicomport.wire import FileMeta, encode_file_meta
 __all__ = ["can_decompress", "decompressed"]
 
 _EXTENDED_OFFSETS: Final = (0x7FE00001, 0x7FE00002)
-"""They say where the frames are among fragments (PS3.3 C.7.6.3.1.8)."""
+"""The offsets and lengths of frames in fragments (PS3.3 C.7.6.3.1.8)."""
 _PHOTOMETRIC_INTERPRETATION: Final = 0x00280004
 _PLANAR_CONFIGURATION: Final = 0x00280006
 _COLOUR_BY_PIXEL: Final = b"\0\0"
 _MAX_VALUE: Final = 0xFFFFFFFE
-"""Of what has a length (PS3.5 7.1.2), bytes."""
+"""Maximum length of a value with a defined length (PS3.5 7.1.2), bytes."""
 _WHOLE_BYTES: Final = frozenset((8, 16, 32))
-"""Bits Allocated."""
+"""Supported Bits Allocated."""
 
 _INTERPRETATIONS: Final = {
     **{name: name for name in ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", "RGB", "YBR_FULL")},
     "YBR_RCT": "RGB",
 }
-"""Photometric Interpretations, and what each is once decompressed. YBR_RCT is a reversible step within JPEG 2000 (PS3.5
-8.2.4) and nothing outside of it; the others describe the samples that went in."""
+"""Photometric Interpretations, and those after decompression. YBR_RCT is a reversible transform inside JPEG 2000
+(PS3.5 8.2.4); the others describe the samples before compression."""
 
 
 @functools.cache
 def can_decompress(transfer_syntax_uid: str) -> bool:
-    """Whether there is a decoder here, and numpy, without which pydicom hands over no samples."""
+    """Return whether a decoder is installed, and numpy, without which pydicom returns no samples."""
     try:
         available = bool(get_decoder(UID(transfer_syntax_uid)).is_available)
     except NotImplementedError:
@@ -52,32 +52,34 @@ def can_decompress(transfer_syntax_uid: str) -> bool:
 
 
 def decompressed(data: bytes, syntax: TransferSyntax) -> Replacements:
-    """Give the elements that take the place of those of a compressed data set, none where there are no pixels.
+    """Return the elements that replace those of a compressed data set; none if it has no pixels.
 
-    Raises `NotSendableError` for what can't be decompressed, or not so that each sample is surely what it was.
+    Raises `NotSendableError` if it can't be decompressed, or if samples might change.
     """
     try:
         dataset = dcmread(io.BytesIO(encode_file_meta(FileMeta(transfer_syntax_uid=syntax.uid)) + data))
         return _native(dataset) if PIXEL_DATA in dataset else {}
     except (NotSendableError, KeyboardInterrupt, SystemExit):
         raise
-    except BaseException as error:  # pydicom raises whatever it ran into, and decoders in Rust panic beside `Exception`
+    except (
+        BaseException
+    ) as error:  # pydicom raises exceptions of any type; panics of decoders in Rust are not `Exception`s
         raise NotSendableError(f"its pixels can't be decompressed: {' '.join(str(error).split())}") from error
 
 
 def _native(dataset: FileDataset) -> Replacements:
     before, bits = str(dataset.PhotometricInterpretation), int(dataset.BitsAllocated)
     if before not in _INTERPRETATIONS or bits not in _WHOLE_BYTES:
-        raise NotSendableError(f"{before} pixels of {bits} bits are not decompressed here")
+        raise NotSendableError(f"{before} pixels of {bits} bits are not supported")
     after = _INTERPRETATIONS[before]
     samples, frames = int(dataset.SamplesPerPixel), int(dataset.get("NumberOfFrames") or 1)
     frame_bytes = int(dataset.Rows) * int(dataset.Columns) * samples * bits // 8
     if frame_bytes * frames > min(_MAX_VALUE, max_decompressed(len(dataset.PixelData))):
-        raise NotSendableError("its pixels would be so much longer than they are that it is not tried")
+        raise NotSendableError("its decompressed pixels exceed the limit")
     _check_frames(dataset, bits // 8, frames)
     pixels = list(_frames(dataset, after, bits // 8))
     if [len(frame) for frame in pixels] != [frame_bytes] * frames:
-        raise NotSendableError("its frames were not decompressed to what they should be")
+        raise NotSendableError("its decompressed frames have a wrong length")
     pixels.append(bytes(frame_bytes * frames % 2))
     replacements: dict[int, tuple[bytes, bytes] | None] = {
         **dict.fromkeys(_EXTENDED_OFFSETS),
@@ -91,7 +93,7 @@ def _native(dataset: FileDataset) -> Replacements:
 
 
 def _check_frames(dataset: FileDataset, sample_bytes: int, frames: int) -> None:
-    """See that what is compressed is as large as the data set says: decoders cut off what does not fit."""
+    """Compare the size of each compressed frame with that of the data set: decoders crop silently."""
     rows, columns, samples = int(dataset.Rows), int(dataset.Columns), int(dataset.SamplesPerPixel)
     syntax = dataset.file_meta.TransferSyntaxUID
     expected: object = (rows, columns, samples)
@@ -106,28 +108,30 @@ def _check_frames(dataset: FileDataset, sample_bytes: int, frames: int) -> None:
     for frame in compressed:
         count += 1
         if (found := look(frame)) != expected:
-            raise NotSendableError(f"its compressed frame {count} is of {found}, the data set of {expected}")
+            raise NotSendableError(f"the size of its compressed frame {count} is {found}, expected {expected}")
     if count != frames:
-        raise NotSendableError(f"it has {count} compressed frames, and says that there are {frames}")
+        raise NotSendableError(f"it has {count} compressed frames, expected {frames}")
 
 
 def _frames(dataset: FileDataset, interpretation: str, sample_bytes: int) -> Iterator[bytes]:
-    """Decompress frame by frame, colour by pixel, into samples of so many bytes."""
+    """Yield each decompressed frame, colour by pixel, in samples of `sample_bytes`."""
     syntax, signed = dataset.file_meta.TransferSyntaxUID, bool(dataset.PixelRepresentation)
-    # RLE gives back each bit; of what the others encode, the bits that hold no sample are not always a part.
-    whole = syntax == RLELossless
-    if not whole and _has_embedded_overlay(dataset):
+    # RLE keeps each bit; the others do not always keep the unused bits of pixels.
+    keeps_bits = syntax == RLELossless
+    if not keeps_bits and _has_embedded_overlay(dataset):
         raise NotSendableError("it has overlays in the unused bits of its pixels")
     decoder = get_decoder(syntax)
-    for samples, found in decoder.iter_array(dataset, raw=True, as_rgb=False, correct_unused_bits=signed and not whole):
+    for samples, found in decoder.iter_array(
+        dataset, raw=True, as_rgb=False, correct_unused_bits=signed and not keeps_bits
+    ):
         if (other := found["photometric_interpretation"]) != interpretation:
-            raise NotSendableError(f"its compressed pixels are {other}, not {interpretation}")
+            raise NotSendableError(f"its compressed pixels are {other}, expected {interpretation}")
         if samples.dtype.itemsize > sample_bytes:
             raise NotSendableError(f"its compressed samples have more than {8 * sample_bytes} bits")
         yield samples.astype(f"<{'ui'[signed]}{sample_bytes}", copy=False).tobytes()
 
 
 def _has_embedded_overlay(dataset: FileDataset) -> bool:
-    """Whether an overlay is in the unused bits of pixels, as it was done once (PS3.5 8.1.2)."""
+    """Return whether an overlay is in the unused bits of pixels, which is retired (PS3.5 8.1.2)."""
     bit_positions = (group << 16 | 0x0102 for group in range(0x6000, 0x6020, 2))
     return any(dataset[tag].value for tag in bit_positions if tag in dataset)

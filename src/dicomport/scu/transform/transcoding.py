@@ -1,8 +1,7 @@
-"""A data set from one of the plain encodings to another: values stay as they are, but for the order of their bytes.
+"""Convert a data set between uncompressed encodings: values stay byte for byte, except their byte order.
 
-pydicom would decode each value and encode it again, and text that is not in its character set, or a number that is
-not written as it should be, would come out as something else. Here no value is looked into. What has to be known for
-that is which VR an element has, and the dictionary says it where the encoding does not.
+pydicom would decode and encode each value: text outside its character set, or a number in an invalid format, would
+change. Here values are not decoded. Only the VR of each element is needed: from the encoding, or from the dictionary.
 """
 
 from __future__ import annotations
@@ -67,18 +66,18 @@ def transcode(
 
 @dataclass(slots=True)
 class _Written:
-    """What was written of a data set, or of a sequence."""
+    """The encoded part of a data set or sequence."""
 
     parts: list[bytes | bytearray | memoryview] = field(default_factory=list)
     size: int = 0
     ambiguous: list[bytearray] = field(default_factory=list)
-    """Where US is written and SS is meant should pixels be signed, which may be known only later."""
+    """Positions of VR US that become SS if Pixel Representation, which may follow later, is signed."""
 
     def write(self, *parts: bytes | bytearray | memoryview) -> None:
         self.parts += parts
         self.size += sum(map(len, parts))
 
-    def take(self, other: _Written) -> None:
+    def append(self, other: _Written) -> None:
         self.parts += other.parts
         self.size += other.size
         self.ambiguous += other.ambiguous
@@ -186,7 +185,7 @@ class _Transcoder:
         items = self._items(end if delimited else walker.end_of(length, end), delimited=delimited, depth=depth + 1)
         walker.encoding, self._target = source, target
         written.write(self._header(tag, vr, UNDEFINED_LENGTH if delimited else items.size))
-        written.take(items)
+        written.append(items)
         if delimited:
             written.write(target.item(SEQUENCE_DELIMITER, 0))
 
@@ -197,12 +196,12 @@ class _Transcoder:
         while (length := walker.item(end, delimited=delimited)) is not None:
             if length == UNDEFINED_LENGTH:
                 written.write(target.item(ITEM, UNDEFINED_LENGTH))
-                written.take(self.data_set(end, delimited=True, depth=depth))
+                written.append(self.data_set(end, delimited=True, depth=depth))
                 written.write(target.item(ITEM_DELIMITER, 0))
             else:
                 item = self.data_set(walker.end_of(length, end), depth=depth)
                 written.write(target.item(ITEM, item.size))
-                written.take(item)
+                written.append(item)
         return written
 
 
