@@ -42,7 +42,7 @@ class Journal:
         self._descriptor = system.open_descriptor(path, system.CREATE | system.APPEND, 0o666)
         try:
             if not stat.S_ISREG(system.fstat(self._descriptor).st_mode):
-                raise JournalError("it is no regular file")
+                raise JournalError("not a regular file")
             try:
                 system.lock(self._descriptor, wait=False)
             except BlockingIOError:
@@ -76,7 +76,7 @@ class Journal:
     def _write(self, line: bytes) -> None:
         written = system.write(self._descriptor, line)
         if written < len(line):
-            # Half a line would spoil the next one, for which there may be room again.
+            # Part of a line would make the next line invalid.
             system.ftruncate(self._descriptor, system.fstat(self._descriptor).st_size - written)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
