@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.certificates import Files, Identity
 from tests.cli.commands import FILES, dicomport, receiver
-from tests.commitment.asking import MOST, SCU
+from tests.commitment.asking import MAX_BYTES, SCU
 from tests.ports import unused_port
 
 from dicomport import Address, SOPReference, blocking, tls_client_context, tls_server_context
@@ -68,7 +68,7 @@ class Listener:
             assert isinstance(message.command, NEventReportRQ)
             peer.answer(message)
             self.results.put(
-                CommitmentResult.decode(message.data, peer.contexts[message.context_id].transfer_syntax, MOST)
+                CommitmentResult.decode(message.data, peer.contexts[message.context_id].transfer_syntax, MAX_BYTES)
             )
 
 

@@ -1,4 +1,4 @@
-"""An SCU of storage commitment that does what a test says, and a custody that does too."""
+"""A scripted SCU of storage commitment, and a scripted check of integrity."""
 
 import asyncio
 import contextlib
@@ -22,7 +22,7 @@ from dicomport.wire.commitment import CommitmentRequest, CommitmentResult
 COMMITMENT: Final = "1.2.840.10008.1.20.1"
 INSTANCE: Final = "1.2.840.10008.1.20.1.1"
 CT: Final = "1.2.840.10008.5.1.4.1.1.2"
-MOST: Final = 1 << 24
+MAX_BYTES: Final = 1 << 24
 PATIENCE: Final = 30.0
 
 
@@ -32,10 +32,10 @@ def references(*uids: str) -> tuple[SOPReference, ...]:
 
 @dataclass
 class Keeper:
-    """A custody that has what it is told to have, and looks it up once it may."""
+    """A check with configured statuses, which waits for `may_look`."""
 
     lost: Mapping[str, int] = field(default_factory=dict)
-    """Statuses by SOP Instance UID; whatever is not in it is committed."""
+    """Statuses by SOP Instance UID; other instances are committed."""
     may_look: threading.Event = field(default_factory=threading.Event)
     asked: list[tuple[str, ...]] = field(default_factory=list)
     error: Exception | None = None
@@ -68,7 +68,7 @@ class Serving:
 
 
 class Log(logging.Handler):
-    """What is logged of commitments, to be waited for."""
+    """Collects the log events of commitments, and waits for them."""
 
     def __init__(self) -> None:
         super().__init__(logging.INFO)
@@ -130,7 +130,7 @@ class SCU(ScriptedSCU):
         self.context: AcceptedContext = next(iter(self.contexts.values()))
 
     def act(self, data: bytes, **changed: Any) -> int:
-        """Send an N-ACTION with any data set, and give the status of the answer."""
+        """Send an N-ACTION with any data set, and return the status of the response."""
         values: dict[str, Any] = {
             "has_data_set": True,
             "message_id": 1,
@@ -142,13 +142,13 @@ class SCU(ScriptedSCU):
         return self.expect(NActionRSP).command.status
 
     def ask(self, transaction: str, *uids: str) -> int:
-        """Ask for the commitment of CT images, and give the status of the answer."""
+        """Request the commitment of CT images, and return the status of the response."""
         request = CommitmentRequest(transaction, references(*uids))
         return self.act(request.encode(self.context.transfer_syntax))
 
 
 def expect_report(peer: Peer, status: int = 0) -> tuple[int, CommitmentResult]:
-    """Read a report and answer it; give its event type and what it says."""
+    """Read a report and answer it; return its event type and its content."""
     report = peer.expect(NEventReportRQ)
     peer.answer(report, status)
     return said(peer, report)
@@ -157,7 +157,7 @@ def expect_report(peer: Peer, status: int = 0) -> tuple[int, CommitmentResult]:
 def said(peer: Peer, report: Message[NEventReportRQ]) -> tuple[int, CommitmentResult]:
     """Read a report's data set."""
     syntax = peer.contexts[report.context_id].transfer_syntax
-    return report.command.event_type_id, CommitmentResult.decode(report.data, syntax, MOST)
+    return report.command.event_type_id, CommitmentResult.decode(report.data, syntax, MAX_BYTES)
 
 
 def result(transaction: str, *committed: str, **failed: int) -> CommitmentResult:

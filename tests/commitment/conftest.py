@@ -1,4 +1,4 @@
-"""What is logged of commitments."""
+"""Collect the log events of commitments."""
 
 import logging
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Our SCU and our SCP with an archive behind it: what is stored is committed, whichever way the report comes."""
+"""Our SCU and our SCP with an archive: stored instances are committed, with reports over either association."""
 
 import contextlib
 import ssl
@@ -98,7 +98,7 @@ def test_over_the_association_that_asks(tmp_path: Path, tls: TLS, log: Log, *, e
         report = served.commit(*references)
         assert [one.reference for one in report.committed] == list(references)
         assert report.failed == ()
-        # Both sides say so.
+        # Both sides log it.
         log.await_event("commitment_reported", 2)
     assert served.kept() == []
 
@@ -145,7 +145,7 @@ def test_many_are_committed(tmp_path: Path) -> None:
         assert tuple(one.reference for one in report.commitments) == wanted
 
 
-def test_who_has_let_go_and_has_no_address_is_told_nothing(tmp_path: Path, log: Log) -> None:
+def test_an_scu_without_association_and_address_gets_no_report(tmp_path: Path, log: Log) -> None:
     with running(tmp_path, Address("127.0.0.1", unused_port())) as served:
         references = served.store("1.2.1")
         report = served.commit(*references, ae_title="STRANGER", wait=86400)

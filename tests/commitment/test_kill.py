@@ -12,7 +12,7 @@ from typing import Final
 
 import pytest
 from tests.cli.commands import FILES, Receiver, receiver
-from tests.commitment.asking import CT, MOST, SCU
+from tests.commitment.asking import CT, MAX_BYTES, SCU
 
 from dicomport import SOPReference, blocking
 from dicomport.scu import instance_from_path
@@ -32,7 +32,7 @@ class Listener:
     def __init__(self) -> None:
         self.answering = True
         self.reported: Counter[str] = Counter()
-        """How often each transaction was reported, and the report answered."""
+        """Number of answered reports of each transaction."""
         self._changed = threading.Condition()
         self._results: list[CommitmentResult] = []
 
@@ -40,7 +40,7 @@ class Listener:
         peer.accept()
         for message in peer.requests():
             assert isinstance(message.command, NEventReportRQ)
-            result = CommitmentResult.decode(message.data, peer.contexts[message.context_id].transfer_syntax, MOST)
+            result = CommitmentResult.decode(message.data, peer.contexts[message.context_id].transfer_syntax, MAX_BYTES)
             with self._changed:
                 self._results.append(result)
                 self._changed.notify_all()
@@ -89,7 +89,7 @@ def store(found: Receiver) -> None:
 
 
 def ask(found: Receiver, transaction: str) -> None:
-    """Ask, have an answer, and be gone."""
+    """Send a request, read the response, and disconnect."""
     with SCU(int(found.port)) as scu:
         assert scu.act(CommitmentRequest(transaction, REFERENCES).encode(scu.context.transfer_syntax)) == 0x0000
         scu.send(Abort(AbortReason.SERVICE_USER))

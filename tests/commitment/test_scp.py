@@ -1,4 +1,4 @@
-"""The SCP of storage commitment: what is asked is kept, looked up, and reported on until it is answered (PS3.4 J.3)."""
+"""The SCP of storage commitment: requests are saved, checked, and reported until the SCU answers (PS3.4 J.3)."""
 
 import dataclasses
 import errno
@@ -145,7 +145,7 @@ def test_a_custody_that_fails_commits_nothing(tmp_path: Path, error: Exception |
     assert "lookup_failed" in log.events
 
 
-def test_who_waits_in_silence_is_not_idle(tmp_path: Path) -> None:
+def test_a_silent_wait_for_a_report_is_not_idle(tmp_path: Path) -> None:
     keeper = Keeper()
     keeper.may_look.clear()
     with serving(keeper, tmp_path, timeouts=Timeouts(idle=0.05)) as served, SCU(served.port) as scu:
@@ -179,7 +179,7 @@ REFUSED: Final[dict[str, tuple[bytes, dict[str, Any], int]]] = {
 
 
 @pytest.mark.parametrize(("data", "changed", "status"), REFUSED.values(), ids=REFUSED)
-def test_what_is_no_request_is_refused(tmp_path: Path, data: bytes, changed: dict[str, Any], status: int) -> None:
+def test_an_invalid_request_is_refused(tmp_path: Path, data: bytes, changed: dict[str, Any], status: int) -> None:
     keeper = Keeper()
     limits = Limits(normalized_bytes=100_000)
     with serving(keeper, tmp_path, limits=limits) as served, SCU(served.port, transfer_syntaxes=[EXPLICIT]) as scu:
@@ -281,7 +281,7 @@ def test_others_may_have_the_same_uid(tmp_path: Path) -> None:
         assert expect_report(other) == (1, result("1.2.3", "1.2.2"))
 
 
-# On associations of its own.
+# Reports over separate associations.
 
 
 @pytest.fixture(autouse=True)
@@ -290,7 +290,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dicomport.commitment.delivery._RETRY", RetryPolicy(first_delay=0.01, max_delay=3600.0))
 
 
-def test_who_is_gone_is_told_where_it_listens(tmp_path: Path) -> None:
+def test_a_disconnected_scu_gets_the_report_at_its_address(tmp_path: Path) -> None:
     keeper, listener = Keeper(lost={"1.2.2": 0x0112}), Listener()
     keeper.may_look.clear()
     with ScriptedSCP(listener) as peer, serving(keeper, tmp_path, port=peer.port) as served:
@@ -321,7 +321,7 @@ def ended(how: str, scu: SCU) -> None:
 
 
 @pytest.mark.parametrize("how", ["release", "abort", "loss"])
-def test_who_goes_without_an_answer_is_told_where_it_listens(tmp_path: Path, how: str) -> None:
+def test_an_scu_that_ends_without_an_answer_gets_the_report_at_its_address(tmp_path: Path, how: str) -> None:
     listener = Listener()
     with ScriptedSCP(listener) as peer, serving(Keeper(), tmp_path, port=peer.port) as served, SCU(served.port) as scu:
         assert scu.ask("1.2.3", "1.2.1") == 0x0000
@@ -329,7 +329,7 @@ def test_who_goes_without_an_answer_is_told_where_it_listens(tmp_path: Path, how
         assert listener.next() == (1, result("1.2.3", "1.2.1"))
 
 
-def test_who_refuses_reports_over_its_own_association_is_told_where_it_listens(tmp_path: Path) -> None:
+def test_an_scu_that_refuses_the_report_gets_it_at_its_address(tmp_path: Path) -> None:
     listener = Listener()
     with ScriptedSCP(listener) as peer, serving(Keeper(), tmp_path, port=peer.port) as served, SCU(served.port) as scu:
         assert scu.ask("1.2.3", "1.2.1") == 0x0000
@@ -337,7 +337,7 @@ def test_who_refuses_reports_over_its_own_association_is_told_where_it_listens(t
         assert listener.next() == (1, result("1.2.3", "1.2.1"))
 
 
-def test_who_does_not_answer_is_told_where_it_listens(tmp_path: Path) -> None:
+def test_an_scu_that_does_not_answer_gets_the_report_at_its_address(tmp_path: Path) -> None:
     listener = Listener()
     timeouts = Timeouts(dimse=0.05)
     with (
@@ -351,7 +351,7 @@ def test_who_does_not_answer_is_told_where_it_listens(tmp_path: Path) -> None:
 
 
 def ask_and_go(port: int, transaction: str, *uids: str) -> None:
-    """Ask for something, and go before there is a report."""
+    """Send a request, and disconnect before the report."""
     with SCU(port) as scu:
         assert scu.ask(transaction, *uids) == 0x0000
         scu.send(Abort(AbortReason.SERVICE_USER))
@@ -527,7 +527,7 @@ def test_a_duplicate_stays_one(tmp_path: Path) -> None:
         assert listener.next() == (2, result("1.2.3", _1_2_1=0x0131))
 
 
-def test_what_can_not_be_read_holds_up_nothing(tmp_path: Path, log: Log) -> None:
+def test_an_unreadable_transaction_blocks_nothing(tmp_path: Path, log: Log) -> None:
     listener = Listener()
     left(tmp_path, transaction("1.2.3", "1.2.1"), transaction("1.2.4", "1.2.1"))
     [damaged, _] = sorted(tmp_path.rglob("*.json"), key=lambda path: path.stat().st_mtime_ns)
@@ -546,7 +546,7 @@ def test_after_a_time_it_is_given_up(tmp_path: Path, log: Log) -> None:
     assert log.events.count("report_expired") == 1
 
 
-def test_what_is_tried_in_vain_is_given_up(tmp_path: Path, log: Log) -> None:
+def test_repeated_failures_end_the_delivery(tmp_path: Path, log: Log) -> None:
     with (
         ScriptedSCP(lambda peer: peer.close()) as peer,
         serving(Keeper(), tmp_path, port=peer.port, retry_for=0.2) as served,
@@ -556,7 +556,7 @@ def test_what_is_tried_in_vain_is_given_up(tmp_path: Path, log: Log) -> None:
     assert served.kept() == []
 
 
-def test_what_nobody_could_be_told_makes_room_for_others(tmp_path: Path, log: Log) -> None:
+def test_undeliverable_reports_make_room_for_others(tmp_path: Path, log: Log) -> None:
     limits = CommitmentLimits(pending_commitments=1)
     keeper = Keeper()
     with serving(keeper, tmp_path, commitment_limits=limits, retry_for=0.3) as served:

@@ -1,4 +1,4 @@
-"""The SCU of storage commitment: what it asks, and what it makes of whatever comes back (PS3.4 J.3)."""
+"""The SCU of storage commitment: its requests, and its handling of responses and reports (PS3.4 J.3)."""
 
 import asyncio
 import dataclasses
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 import pytest
-from tests.commitment.asking import COMMITMENT, CT, INSTANCE, MOST, references
+from tests.commitment.asking import COMMITMENT, CT, INSTANCE, MAX_BYTES, references
 from tests.ports import unused_port
 
 import dicomport
@@ -48,7 +48,7 @@ def commit(wanted: Iterable[SOPReference], port: int, **options: Any) -> Commitm
 
 
 def asked(peer: Peer) -> tuple[int, CommitmentRequest]:
-    """Read an N-ACTION and say yes; give its context and what it asks for."""
+    """Read an N-ACTION and answer success; return its context and its request."""
     message = peer.expect(NActionRQ)
     assert message.command == NActionRQ(
         has_data_set=True,
@@ -62,7 +62,7 @@ def asked(peer: Peer) -> tuple[int, CommitmentRequest]:
 
 
 def decoded(peer: Peer, message: Message[NActionRQ]) -> CommitmentRequest:
-    return CommitmentRequest.decode(message.data, peer.contexts[message.context_id].transfer_syntax, MOST)
+    return CommitmentRequest.decode(message.data, peer.contexts[message.context_id].transfer_syntax, MAX_BYTES)
 
 
 def report(message_id: int = 1, event_type: int = 1, **changed: Any) -> NEventReportRQ:
@@ -77,7 +77,7 @@ def report(message_id: int = 1, event_type: int = 1, **changed: Any) -> NEventRe
 
 
 def send_report(peer: Peer, result: CommitmentResult | bytes, **changed: Any) -> int:
-    """Report, and give the status of the answer."""
+    """Send a report, and return the status of the response."""
     [context] = peer.contexts.values()
     data = result if isinstance(result, bytes) else result.encode(context.transfer_syntax)
     peer.send_message(context.context_id, report(**changed), data)
@@ -85,7 +85,7 @@ def send_report(peer: Peer, result: CommitmentResult | bytes, **changed: Any) ->
 
 
 def released(peer: Peer) -> None:
-    """See the association released."""
+    """Expect the release of the association."""
     peer.expect(ReleaseRQ)
     peer.send(ReleaseRP())
     peer.expect_close()
@@ -133,7 +133,7 @@ def test_some_fail() -> None:
     assert told.error == ""
 
 
-def test_what_is_said_twice_has_failed_and_what_was_not_asked_is_nothing() -> None:
+def test_contradictory_references_fail_and_unknown_ones_are_ignored() -> None:
     with ScriptedSCP(telling(ONE, THREE, failed=((ONE, 0x0110),))) as peer:
         told = commit([ONE, TWO], peer.port)
     assert [(one.reference, one.committed, one.reason) for one in told.commitments] == [
@@ -205,7 +205,7 @@ def test_a_request_that_is_refused_waits_for_nothing() -> None:
     assert told.commitments[0].reason == "the request was refused: 0x0213 Failure: Resource limitation"
 
 
-def test_what_is_not_reported_in_time_is_not_committed() -> None:
+def test_a_late_report_means_not_committed() -> None:
     def script(peer: Peer) -> None:
         peer.accept()
         asked(peer)
@@ -217,7 +217,7 @@ def test_what_is_not_reported_in_time_is_not_committed() -> None:
     assert told.error == "nothing was reported within 0.05 s"
 
 
-# Reports that are none.
+# Invalid reports.
 
 GARBAGE: Final[dict[str, tuple[bytes | None, dict[str, Any], int]]] = {
     "another SOP Class": (None, {"affected_sop_class_uid": CT}, 0x0118),
@@ -232,7 +232,7 @@ GARBAGE: Final[dict[str, tuple[bytes | None, dict[str, Any], int]]] = {
 
 
 @pytest.mark.parametrize(("data", "changed", "status"), GARBAGE.values(), ids=GARBAGE)
-def test_what_is_no_report_is_refused(data: bytes | None, changed: dict[str, Any], status: int) -> None:
+def test_an_invalid_report_is_refused(data: bytes | None, changed: dict[str, Any], status: int) -> None:
     def script(peer: Peer) -> None:
         peer.accept()
         _, request = asked(peer)
@@ -245,13 +245,13 @@ def test_what_is_no_report_is_refused(data: bytes | None, changed: dict[str, Any
         assert len(commit([ONE], peer.port).committed) == 1
 
 
-def test_what_is_asked_of_it_is_refused() -> None:
+def test_requests_to_the_scu_are_refused() -> None:
     def script(peer: Peer) -> None:
         peer.accept()
         context_id, request = asked(peer)
         peer.send_message(context_id, CEchoRQ(message_id=9, affected_sop_class_uid="1.2.840.10008.1.1"))
         assert peer.expect(CEchoRSP).command.status == 0x0211
-        # An N-EVENT-REPORT without an event type, with a data set; and a response that nobody waits for.
+        # An N-EVENT-REPORT without an event type, with a data set; and an unexpected response.
         lacking = RawCommand({**report().to_raw().elements})
         lacking = RawCommand({number: value for number, value in lacking.elements.items() if number != 0x1002})
         peer.send_message(context_id, lacking, bytes(100))
@@ -264,7 +264,7 @@ def test_what_is_asked_of_it_is_refused() -> None:
         assert len(commit([ONE], peer.port).committed) == 1
 
 
-# Associations that are none, or not for long.
+# Rejected, aborted and lost associations.
 
 
 def rejecting(peer: Peer) -> None:
@@ -347,7 +347,7 @@ def test_titles_are_checked() -> None:
 
 
 def reporting(port: int, *results: CommitmentResult, **changed: Any) -> list[int]:
-    """Open an association to a listener, as the SCP, and report; give the statuses of the answers."""
+    """Open an association to a listener, as the SCP, and report; return the statuses of the responses."""
     request = association_request(COMMITMENT, calling="ARCHIVE", called="DICOMPORT")
     roles = (RoleSelection(COMMITMENT, scu=False, scp=True),)
     items = dataclasses.replace(request.user_information, roles=roles)

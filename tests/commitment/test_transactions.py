@@ -1,4 +1,4 @@
-"""Transactions on the disk: they are whole or not there, and go over to whoever comes after a process that died."""
+"""Transactions on the disk: complete or absent, and taken over by the next process after a crash."""
 
 import errno
 import json
@@ -61,7 +61,7 @@ def test_any_transaction_is_read_as_it_was_written(transaction: Transaction) -> 
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", "null", "7", '{"references": 5}', ONE.to_json()[:-9]])
-def test_what_is_no_transaction_is_told(text: str) -> None:
+def test_an_invalid_transaction_raises(text: str) -> None:
     with pytest.raises(ValueError, match=r"not a valid transaction|Expecting|Unterminated|delimiter"):
         Transaction.from_json(text)
 
@@ -76,7 +76,7 @@ def test_they_are_kept_and_removed(tmp_path: Path) -> None:
     transactions.close()
 
 
-def test_what_is_left_goes_over_to_the_next(tmp_path: Path) -> None:
+def test_remaining_transactions_are_taken_over(tmp_path: Path) -> None:
     first = Transactions(tmp_path)
     for one in (ONE, OTHER):
         first.add(one)

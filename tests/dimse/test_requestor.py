@@ -59,7 +59,7 @@ def raw(field: int, message_id: int, *, data_set: bool = False, sop_class: str =
 
 
 def statuses(peer: Peer) -> list[tuple[int, int, int]]:
-    """Give command field, message id and status of each refusal that the peer got."""
+    """Return command field, message id and status of each refusal that the peer received."""
     commands = [message.command for message in messages(peer)]
     responses = [command if isinstance(command, RawCommand) else command.to_raw() for command in commands]
 
@@ -97,7 +97,7 @@ def test_the_dimse_timer_is_not_started_anew_by_what_is_no_answer() -> None:
 
 @with_both
 def test_message_ids_wrap_from_65535_to_1(api: Api) -> None:
-    """0 is no Message ID that every peer knows (robustness C11)."""
+    """Some peers reject the Message ID 0 (robustness C11)."""
     with scripted(serving()) as scp:
 
         async def scenario() -> None:
@@ -115,7 +115,7 @@ def test_message_ids_wrap_from_65535_to_1(api: Api) -> None:
     assert [message.command.message_id for message in messages(scp.peers[0])] == [1, 65534, 65535, 1, 2]
 
 
-# What the peer asks while it owes an answer.
+# Requests of the peer before its response.
 
 
 async def _echo(api: Api, port: int, timeouts: dicomport.Timeouts | None = None) -> dicomport.Status:
@@ -125,7 +125,7 @@ async def _echo(api: Api, port: int, timeouts: dicomport.Timeouts | None = None)
 
 
 def interrupted(*pdus: bytes, status: int = 0xB000) -> Any:
-    """Make the script of a peer that says something else before it answers."""
+    """Build the script of a peer that sends these PDUs before its response."""
 
     def script(peer: Peer) -> None:
         peer.accept()
@@ -307,7 +307,7 @@ def test_a_peer_that_releases_instead_of_answering_is_told(api: Api) -> None:
 
 @with_both
 def test_a_peer_that_releases_and_goes_is_told_likewise(api: Api) -> None:
-    """There is nobody left to confirm it to; the RST may even take the request with it."""
+    """The connection ends before the confirmation; the RST may even discard the request."""
 
     def script(peer: Peer) -> None:
         peer.accept()

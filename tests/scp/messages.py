@@ -40,7 +40,7 @@ def request(
     called: str = "DICOMPORT",
     items: UserInformation | None = None,
 ) -> AssociateRQ:
-    """Ask for an association, by default for Verification and CT Image Storage."""
+    """Build a request for an association, by default for Verification and CT Image Storage."""
     return AssociateRQ(
         called_ae_title=called,
         calling_ae_title=calling,
@@ -64,7 +64,7 @@ def store_elements(message_id: int = 1, sop_instance: str = "1.2.3.4", sop_class
 def store_command(
     message_id: int = 1, sop_instance: str = "1.2.3.4", *, sop_class: str = CT, context_id: int = STORE
 ) -> bytes:
-    """Put the P-DATA-TF of a C-STORE-RQ together."""
+    """Build the P-DATA-TF of a C-STORE-RQ."""
     return p_data(pdv(context_id, LAST_COMMAND, command_set(store_elements(message_id, sop_instance, sop_class))))
 
 
@@ -76,13 +76,13 @@ def store(
     sop_class: str = CT,
     context_id: int = STORE,
 ) -> bytes:
-    """Put a C-STORE-RQ and its data set together."""
+    """Build the P-DATA-TFs of a C-STORE-RQ and of its data set."""
     command = store_command(message_id, sop_instance, sop_class=sop_class, context_id=context_id)
     return command + p_data(pdv(context_id, LAST_DATA, data))
 
 
 def in_fragments(context_id: int, data: bytes, size: int) -> bytes:
-    """Put the P-DATA-TFs of a data set together, one for each fragment of `size` bytes."""
+    """Build the P-DATA-TFs of a data set, one for each fragment of `size` bytes."""
     parts = [data[at : at + size] for at in range(0, len(data), size)]
     return b"".join(
         p_data(pdv(context_id, LAST_DATA if part_number == len(parts) else 0, part))
@@ -91,6 +91,6 @@ def in_fragments(context_id: int, data: bytes, size: int) -> bytes:
 
 
 def command_fragments(context_id: int, elements: dict[int, bytes]) -> bytes:
-    """Put the P-DATA-TF of a command set together, in two fragments."""
+    """Build the P-DATA-TF of a command set in two fragments."""
     data = command_set(elements)
     return p_data(pdv(context_id, COMMAND, data[:20]), pdv(context_id, LAST_COMMAND, data[20:]))

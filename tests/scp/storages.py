@@ -1,4 +1,4 @@
-"""Storages that remember what they were asked, and fail where they are told to."""
+"""Storages that record their calls, and fail in the configured method."""
 
 from dataclasses import dataclass, field
 
@@ -11,7 +11,7 @@ __all__ = ["Recorder"]
 
 @dataclass
 class Recorder:
-    """Keeps each data set in memory and what was called for it; `fails` names the method that raises."""
+    """Keeps each data set and the calls for it in memory; `fails` names the method that raises."""
 
     fails: str = ""
     error: Exception = field(default_factory=lambda: OSError("nothing"))
@@ -20,7 +20,7 @@ class Recorder:
     """In order: "begin", "write" (once for each run of them), "commit", "discard"."""
     operations: list[StoreOperation] = field(default_factory=list)
     data: dict[str, bytes] = field(default_factory=dict)
-    """What was committed, by SOP Instance UID."""
+    """Committed data sets by SOP Instance UID."""
 
     async def begin(self, operation: StoreOperation) -> Sink | Status:
         self.called("begin")

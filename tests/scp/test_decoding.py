@@ -1,4 +1,4 @@
-"""`StoreRequest.dataset`: a data set that ends too early is never taken for a whole one."""
+"""`StoreRequest.dataset`: a truncated data set always raises."""
 
 import contextlib
 import io

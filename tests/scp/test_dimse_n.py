@@ -1,4 +1,4 @@
-"""DIMSE-N beside storage: requests are performed, and notifications go back while nothing else goes on (PS3.7 10)."""
+"""DIMSE-N beside storage: requests are performed, and notifications are sent between operations (PS3.7 10)."""
 
 import asyncio
 import contextlib
@@ -83,7 +83,7 @@ def succeed(_operation: NormalizedOperation) -> Status:
 
 
 class Announcing(Recorder):
-    """Tells when an instance begins."""
+    """Sets an event at the beginning of an instance."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -124,7 +124,7 @@ def action(message_id: int = 7, **changed: Any) -> NActionRQ:
 
 
 def act(peer: ScriptedSCU, service: Service) -> NormalizedOperation:
-    """Ask for an action, and give the operation once it is answered."""
+    """Request an action, and return the operation after its response."""
     peer.send_message(NORMALIZED, action(), DATA)
     assert peer.expect(NActionRSP).command.status == 0x0000
     return service.operations.get(timeout=PATIENCE)

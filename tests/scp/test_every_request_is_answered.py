@@ -1,4 +1,4 @@
-"""Every request is answered, whatever it is, and the next C-STORE on the association works (PS3.7 9.1, Annex C)."""
+"""Each request of any kind is answered, and the next C-STORE on the association works (PS3.7 9.1, Annex C)."""
 
 import logging
 from collections.abc import Iterator
@@ -81,7 +81,7 @@ def port(storage: Recorder) -> Iterator[int]:
 
 
 def statuses(answer: Command | RawCommand) -> tuple[int, int, int, tuple[int, ...]]:
-    """Give Command Field, the Message ID answered, Status and Offending Element, whatever response it is."""
+    """Return Command Field, the answered Message ID, Status and Offending Element of any response."""
     raw = answer if isinstance(answer, RawCommand) else answer.to_raw()
     tags = raw.elements.get(0x0901, b"")
     return (
@@ -283,7 +283,7 @@ def test_tolerated_deviations_are_counted(caplog: pytest.LogCaptureFixture, sent
 
 
 def deviations(caplog: pytest.LogCaptureFixture) -> dict[Deviation, int]:
-    """Read the count of the one association that is over."""
+    """Return the counts of the only association after its end."""
     [record] = [record for record in caplog.records if record.getMessage().startswith("association_ended")]
     counted: dict[Deviation, int] = vars(record)["fields"]["deviations"]
     return counted
@@ -327,7 +327,7 @@ def test_responses_and_cancels_are_never_answered(
     ):
         peer.associate()
         peer.send(sent)
-        # The one answer that comes is to this.
+        # Only this request has a response.
         assert peer.store("1.2.3.4", DATA_SET, message_id=42).message_id_being_responded_to == 42
         peer.release()
     assert deviations(caplog) == counted

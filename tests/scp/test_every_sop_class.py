@@ -39,7 +39,7 @@ def scp() -> Iterator[Running]:
 
 
 def send(scp: Running, sop_class: str, transfer_syntax: str = EXPLICIT) -> None:
-    """Send an instance of a class, and see that it arrived as what it is, bit by bit."""
+    """Send an instance of a class, and check that it arrived under that class, byte for byte."""
     instance_uid = f"2.25.{len(scp.storage.operations) + 1}"
     contexts = [(sop_class, transfer_syntax)]
     with blocking.associate("127.0.0.1", scp.port, contexts=contexts) as association:

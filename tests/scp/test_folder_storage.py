@@ -48,7 +48,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def peer(folder: Path) -> Iterator[ScriptedSCU]:
-    """Give a peer with an association to a server that fills the folder."""
+    """Yield a peer with an association to a server that fills the folder."""
     with StorageSCP(FolderStorage(folder), port=0).in_thread() as scp, ScriptedSCU("127.0.0.1", scp.port) as connected:
         connected.associate(request=request())
         yield connected
@@ -103,7 +103,7 @@ def test_a_file_sent_is_the_file_stored_but_for_its_header(folder: Path, name: s
     assert found.meta.sending_ae_title == "SENDER"
 
 
-# Text that can come over the wire as a UID: a NUL or space at an end is padding.
+# Text that a peer can send as a UID: a NUL or space at an end is padding.
 ON_THE_WIRE: Final = [
     text for text in HOSTILE if text.strip("\0 ") == text and text and all(ord(char) < 256 for char in text)
 ]

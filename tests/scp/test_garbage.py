@@ -1,6 +1,6 @@
-"""However a connection ends, it leaves nothing to the garbage collector: a hostile peer decides how many there are.
+"""No end of a connection leaves work for the garbage collector: a hostile peer decides how many connections end.
 
-What refers to itself in a circle stays until a collection of the oldest generation, its buffers too.
+Objects in a reference cycle stay until a collection of the oldest generation, with their buffers.
 """
 
 import asyncio
@@ -141,7 +141,7 @@ def connect(port: int, how: Callable[[ScriptedSCU], None], times: int) -> None:
 
 
 def garbage() -> Counter[str]:
-    """Collect what refers to itself in a circle, and count what of it is ours, or holds on to what is ours."""
+    """Collect reference cycles, and count the objects in them that are ours or refer to ours."""
     gc.set_debug(gc.DEBUG_SAVEALL)
     gc.collect()
     gc.set_debug(0)
@@ -159,7 +159,7 @@ def test_nothing_is_left_to_the_garbage_collector(
 
     async def serve() -> Counter[str]:
         async with StorageSCP(storage, port=0, timeouts=SHORT, limits=LIMITS) as scp:
-            # What is made once may have its circles.
+            # Objects that are created once may form cycles.
             await asyncio.to_thread(connect, scp.port, how, 1)
             await asyncio.to_thread(connect, scp.port, released, 2)
             gc.collect()

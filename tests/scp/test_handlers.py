@@ -1,6 +1,6 @@
-"""What a handler returns or raises is answered, and the association carries the next C-STORE (PS3.4 B.2.3).
+"""Each return value and exception of a handler is answered, and the next C-STORE works (PS3.4 B.2.3).
 
-The codes of the SCP's own are 0xC001, 0xC002, 0xC210 and 0xC211.
+The SCP's own codes are 0xC001, 0xC002, 0xC210 and 0xC211.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from dicomport.testing import ScriptedSCU
 from dicomport.wire import CStoreRSP
 
 ODD: Final = "1.2.3.1"
-"""The instance that a handler under test has something to say of; every other one is a success."""
+"""The instance with the tested result; all others are a success."""
 
 FINE: Final = "1.2.3.2"
 SECRET: Final = "password=hunter2"
@@ -34,7 +34,7 @@ def status_data_set(**elements: object) -> pydicom.Dataset:
 
 
 def answers(handler: Handler, data: bytes = DATA_SET) -> CStoreRSP:
-    """Have `handler` asked about an instance, and see that it is asked about the next one too."""
+    """Send an instance to `handler`, and check that the next instance reaches it too."""
     with StorageSCP(handler, port=0).in_thread() as scp, ScriptedSCU("127.0.0.1", scp.port) as peer:
         peer.associate()
         response = peer.store(ODD, data, message_id=7)
@@ -48,7 +48,7 @@ def answers(handler: Handler, data: bytes = DATA_SET) -> CStoreRSP:
 
 
 def verdict_for(odd: Callable[[StoreRequest], Any]) -> dict[str, Handler]:
-    """Make handlers of every kind that do something for one instance, and give 0 for any other."""
+    """Build handlers of each kind that act on one instance, and return 0 for all others."""
 
     def function(request: StoreRequest) -> Any:
         return odd(request) if request.sop_instance_uid == ODD else 0x0000
@@ -172,7 +172,7 @@ def test_an_exception_of_a_handler_is_c211_and_its_text_stays_here(
         affected_sop_instance_uid=ODD,
         status=0xC211,
     )
-    # But whoever wrote the handler finds it, with its traceback.
+    # But the log has it, with its traceback, for the handler's author.
     [record] = [record for record in caplog.records if record.getMessage().startswith("handler_raised")]
     assert record.exc_info is not None
     assert SECRET in caplog.text

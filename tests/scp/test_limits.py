@@ -1,6 +1,6 @@
-"""What peers may ask of the server: how many there may be, how long an instance may be, how little it may bring.
+"""Limits of the server: number of associations, length of an instance, minimum rate.
 
-Each limit that is met is counted, and hurts nobody but who has met it.
+Each limit reached is counted, and affects only the peer that reached it.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ NO_MORE: Final = AssociateRJ(RejectReason.LOCAL_LIMIT_EXCEEDED, transient=True)
 
 @pytest.fixture(autouse=True)
 def _no_errors_in_the_log(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Whatever a peer does is no error of the server's, and no traceback."""
+    """Check that no action of a peer logs an error or a traceback."""
     with caplog.at_level(logging.DEBUG, "dicomport"):
         yield
     assert [record.getMessage() for record in caplog.get_records("call") if record.levelno >= logging.ERROR] == []
@@ -41,7 +41,7 @@ def serving(*, storage: FolderStorage | Recorder | None = None, **limits: int) -
 
 
 def serves(scp: StorageSCP, *, tls: ssl.SSLContext | None = None) -> bool:
-    """Whether a well-behaved peer is served."""
+    """Return whether a correct peer is served."""
     with ScriptedSCU("127.0.0.1", scp.port, tls=tls) as peer:
         peer.associate()
         status = peer.store("1.2.3.4", DATA_SET).status
@@ -151,7 +151,7 @@ def test_idle_connections_keep_no_sender_out(caplog: pytest.LogCaptureFixture) -
         assert serves(scp)
         for peer in idle[:50]:
             assert peer.receive() is None
-        # The one that was served has made room for itself when it came, and is gone.
+        # The served connection displaced an idle one, and has ended.
         assert peer_count(idle[50:]) >= 18
         assert scp.counters["limit.half_open"] in (50, 51, 52)
     assert "connection_evicted address=127.0.0.1 port=" in caplog.text
@@ -264,7 +264,7 @@ def test_a_data_set_rejected_at_once_is_not_read_for_ever() -> None:
     assert scp.counters == {"limit.drained_bytes": 1}
 
 
-# What is longer, or brings less, than it may.
+# Too long and too slow instances.
 
 ASSOCIATED: Final = {
     "P7, fragments without a byte": (store_command() + p_data(pdv(STORE, 0)) * 1025, "idle_fragments"),
@@ -304,7 +304,7 @@ def test_a_request_that_asks_for_too_much_is_aborted(sent: bytes, limit: str) ->
 
 
 def test_fragments_of_a_byte_keep_nobody_from_their_turn() -> None:
-    """Robustness P7: what one read brings is as many events as it likes, and others are served between them."""
+    """Robustness P7: one read may contain any number of events, and other peers are served between them."""
     storage = Recorder()
     bytes_of_one = p_data(*[pdv(STORE, 0, b"1")] * 30_000)
     with serving(storage=storage) as scp, ScriptedSCU("127.0.0.1", scp.port) as peer:

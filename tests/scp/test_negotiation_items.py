@@ -1,4 +1,4 @@
-"""What a requestor may negotiate beside its contexts, as the SCP answers it (PS3.7 D.3.3, PS3.4 B.3.1)."""
+"""The SCP's answers to negotiation items beside the contexts (PS3.7 D.3.3, PS3.4 B.3.1)."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -47,7 +47,7 @@ def ask(
     common: tuple[SOPClassCommonExtendedNegotiation, ...] = (),
     identity: UserIdentityRQ | None = None,
 ) -> AssociateAC:
-    """Propose Verification, CT and more with some items, and see that a C-STORE works then."""
+    """Propose Verification, CT and more with these items, and check that a C-STORE works."""
     items = UserInformation(
         maximum_length=16384,
         operations_window=window,
@@ -139,7 +139,7 @@ def test_a_class_may_say_of_what_kind_it_is(scp: StorageSCP) -> None:
     assert results(ask(scp, common=(SOPClassCommonExtendedNegotiation(PRIVATE, STORAGE_SERVICE_CLASS),))) == taken
     reply = ask(scp, common=(SOPClassCommonExtendedNegotiation(PRIVATE, QUERY_SERVICE_CLASS, (CT,)),))
     assert results(reply)[2] is ContextResult.ABSTRACT_SYNTAX_NOT_SUPPORTED
-    # What the registry knows is storage, whatever a peer says of it.
+    # Classes of the registry are storage, for any service class that a peer names.
     reply = ask(scp, common=(SOPClassCommonExtendedNegotiation(CT, QUERY_SERVICE_CLASS),))
     assert results(reply) == taken
 

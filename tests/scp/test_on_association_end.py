@@ -22,13 +22,13 @@ SOON: Final = 0.2
 
 
 def patient(**short: float) -> Timeouts:
-    """Give timeouts of which only those named can expire while a test runs."""
+    """Return timeouts of which only the named ones can expire during a test."""
     return Timeouts(**{"connect": HOUR, "acse": HOUR, "dimse": HOUR, "network": HOUR} | short)
 
 
 @dataclass
 class Told:
-    """What was told; `over` is set with it."""
+    """The recorded ends of associations; `over` is set with each."""
 
     associations: list[AssociationInfo] = field(default_factory=list)
     over: threading.Event = field(default_factory=threading.Event)

@@ -1,4 +1,4 @@
-"""Who may connect: rules by calling AE title, address and certificate, and what each lets in (PS3.8 9.3.4)."""
+"""Rules for peers by calling AE title, address and certificate, and the contexts that each accepts (PS3.8 9.3.4)."""
 
 import ipaddress
 import logging
@@ -101,7 +101,7 @@ def test_addresses_of_either_version_are_told_apart(address: str) -> None:
 def test_a_wrong_address_learns_nothing_of_the_ae_titles_that_would_do() -> None:
     peers = [PeerRule.parse("CT1@192.0.2.0/24"), PeerRule.parse("MR1@198.51.100.0/24")]
     assert {reason(peers, title, "203.0.113.9") for title in ("CT1", "OTHER")} == {RejectReason.USER_NO_REASON}
-    # MR1 is as unknown there as a title that nobody has.
+    # MR1 is as unknown there as an unused title.
     assert {reason(peers, title, "192.0.2.7") for title in ("MR1", "OTHER")} == {
         RejectReason.CALLING_AE_TITLE_NOT_RECOGNIZED
     }
@@ -192,7 +192,7 @@ def test_a_name_is_not_mistaken_for_a_fingerprint() -> None:
 
 
 def ask(scp: StorageSCP, calling: str, source: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> bytes:
-    """Ask for an association and give the answer; after it nothing but the end of the connection comes."""
+    """Request an association and return the reply; after a rejection only the end of the connection follows."""
     with ScriptedSCU("127.0.0.1", scp.port, source=source, tls=tls) as peer:
         peer.send(request(calling=calling))
         reply = peer.receive()
@@ -352,5 +352,5 @@ def test_a_rule_on_storage_classes_leaves_storage_commitment_alone() -> None:
     )
     narrowed = PeerRule(sop_classes={CT, MR}).policy(policy).abstract_syntaxes
     taken = [uid for uid in (CT, MR, VERIFICATION, push_model, "1.2.3.4", STUDY_ROOT_FIND) if narrowed(uid, None)]
-    # What a query is answered with is up to the server's own policy, which here takes all but MR.
+    # The result of a query depends on the server's own policy, which here accepts all classes but MR.
     assert taken == [CT, VERIFICATION, push_model, STUDY_ROOT_FIND]

@@ -1,4 +1,4 @@
-"""The server: who may connect, what it makes of peers that say something else or nothing, and how it starts."""
+"""The server: accepted peers, invalid and silent peers, and start."""
 
 import asyncio
 import logging
@@ -33,13 +33,13 @@ SOON: Final = 0.2
 
 
 def patient(**short: float) -> Timeouts:
-    """Give timeouts of which only those named can expire while a test runs."""
+    """Return timeouts of which only the named ones can expire during a test."""
     return Timeouts(**{"connect": HOUR, "tls": HOUR, "acse": HOUR, "dimse": HOUR, "network": HOUR} | short)
 
 
 @pytest.fixture(autouse=True)
 def _no_errors_in_the_log(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Whatever a peer does is no error of the server's, and no traceback."""
+    """Check that no action of a peer logs an error or a traceback."""
     with caplog.at_level(logging.DEBUG, "dicomport"):
         yield
     assert [record.getMessage() for record in caplog.get_records("call") if record.levelno >= logging.ERROR] == []
@@ -52,7 +52,7 @@ def scp() -> Iterator[StorageSCP]:
 
 
 def serves(scp: StorageSCP) -> bool:
-    """Whether a well-behaved peer is served."""
+    """Return whether a correct peer is served."""
     with ScriptedSCU("127.0.0.1", scp.port) as peer:
         peer.associate()
         status = peer.store("1.2.3.4", DATA_SET).status
@@ -60,7 +60,7 @@ def serves(scp: StorageSCP) -> bool:
     return status == 0x0000
 
 
-# Who may connect.
+# Accepted peers.
 
 
 @pytest.mark.parametrize("host", ["", "0.0.0.0", "::", "192.0.2.7", "2001:db8::7", "pacs.example", "127.0.0.1.example"])
@@ -228,7 +228,7 @@ def test_a_host_name_is_listened_on_at_all_its_addresses() -> None:
                 peer.associate()
 
 
-# Peers that say something else, or nothing.
+# Invalid and silent peers.
 
 
 OTHER_PROTOCOLS: Final = {
@@ -367,7 +367,7 @@ def test_no_descriptor_and_no_task_is_left_of_associations_that_end_anyhow(tmp_p
             for _ in range(3):
                 await asyncio.to_thread(misbehave)
             await scp.stop()
-            # The listening socket is gone, the loop's own descriptors stay.
+            # The listening socket is closed, the loop's own descriptors stay.
             assert open_descriptors() < descriptors
         assert asyncio.all_tasks() == {asyncio.current_task()}
 

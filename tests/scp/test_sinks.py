@@ -1,4 +1,4 @@
-"""Sinks: whatever they do is answered, and of an instance that is not whole nothing is committed."""
+"""Sinks: each failure is answered, and an incomplete instance is never committed."""
 
 import errno
 import threading
@@ -55,7 +55,7 @@ def test_a_sink_that_fails_is_answered_and_the_association_lives(
             assert answer.error_comment == comment
             assert storage.calls == CALLS[method]
         assert storage.data == {}
-        # When there is room again, all goes on.
+        # With free space again, stores succeed.
         storage.fails = ""
         assert peer.store("1.2.3.4", LONG, message_id=3).status == 0x0000
         peer.release()
@@ -127,7 +127,7 @@ def test_a_sink_gets_the_received_bytes_in_order() -> None:
 
 
 def test_requests_sent_without_waiting_are_answered_in_order() -> None:
-    """Nobody negotiated a window for it, but there is no reason to abort: what is not served yet waits (C9)."""
+    """Without a negotiated window pipelined requests are not aborted: unserved ones wait (C9)."""
     storage = Recorder()
     with StorageSCP(storage, port=0).in_thread() as scp, ScriptedSCU("127.0.0.1", scp.port) as peer:
         peer.associate()
@@ -152,7 +152,7 @@ def test_message_ids_may_repeat_and_wrap(message_ids: tuple[int, ...]) -> None:
 
 
 class Watched(Recorder):
-    """Tells when data has come, and when it was discarded."""
+    """Sets events when data arrives and when it is discarded."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -214,7 +214,7 @@ def test_a_peer_that_goes_between_command_and_data_set_leaves_nothing(end: Calla
         peer.associate()
         peer.send(store_command())
         if end is ScriptedSCU.reset:
-            # A reset overtakes what was sent: whether the command was read then is anybody's guess.
+            # A reset may overtake sent bytes: the receiver may or may not have read the command.
             end(peer)
         else:
             end(peer)

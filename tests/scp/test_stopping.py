@@ -1,6 +1,6 @@
-"""How the server stops: nothing new, what is in flight to its end within a deadline, the rest aborted.
+"""Stopping the server: no new work, operations in flight finish within a deadline, the others are aborted.
 
-The order is proved by events: what is held back goes on only when a test lets it.
+Events prove the order: a held operation continues only when the test allows it.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ PATIENCE: Final = 60.0
 
 
 class Held:
-    """A handler that says that it was entered, and returns when it may."""
+    """A handler that sets an event on entry, and waits for another to return."""
 
     def __init__(self) -> None:
         self.entered = threading.Event()
@@ -60,7 +60,7 @@ async def connected(scp: StorageSCP, *, associated: bool = True) -> AsyncIterato
 
 
 def run(scenario: Callable[[StorageSCP], Awaitable[None]], to: Handler | Storage) -> None:
-    """Run a scenario with a server that never loses patience by itself, and see that no task is left of it."""
+    """Run a scenario with a server without timeouts, and check that no task is left."""
     timeouts = Timeouts(connect=LONG_ENOUGH, acse=LONG_ENOUGH, dimse=LONG_ENOUGH, network=LONG_ENOUGH)
 
     async def main() -> None:
@@ -88,7 +88,7 @@ def test_stop_aborts_idle_associations_and_completes_operations(kind: str) -> No
             stopping = asyncio.create_task(stop(scp))
             assert encode(await do(idle.expect, Abort)) == USER_ABORT
             assert await do(idle.receive) is None
-            # Nobody has asked for an association yet, so there is none to abort.
+            # Without a request for an association there is none to abort.
             assert await do(silent.receive) is None
             with pytest.raises(ConnectionRefusedError):
                 await do(ScriptedSCU, "127.0.0.1", scp.port)
@@ -110,7 +110,7 @@ def test_a_data_set_that_has_begun_is_taken_to_its_end() -> None:
         async with connected(scp) as busy, connected(scp) as idle:
             whole = store_command(7) + in_fragments(STORE, DATA_SET, 10)
             await do(busy.send, whole[:-1])
-            # That the command has been read is known from an answer on the other association only if it came later.
+            # A later answer on the other association proves that the command has been read.
             await do(idle.store, "1.2.9", DATA_SET)
             stopping = asyncio.create_task(stop(scp))
             await do(idle.expect, Abort)

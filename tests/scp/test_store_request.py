@@ -1,4 +1,4 @@
-"""What a handler gets: who sends, what is sent, and the data set's bytes, from memory or from a temporary file."""
+"""The request for a handler: sender, instance, and the data set's bytes, from memory or a temporary file."""
 
 import asyncio
 import os
@@ -66,7 +66,7 @@ def spool_files(folder: Path) -> list[str]:
         try:
             name = str(descriptor.readlink())
         except FileNotFoundError:
-            continue  # The one that this listing itself had open.
+            continue  # The descriptor of this listing itself.
         if name.startswith(f"{folder}/"):
             found.append(name)
     return found
@@ -191,7 +191,7 @@ def test_the_data_set_decoded_is_that_of_the_file(name: str, spool_bytes: int) -
         assert decoded.file_meta.SourceApplicationEntityTitle == "MODALITY"
         assert decoded.PixelData == expected.PixelData
     else:
-        # The context says how it is encoded, and nothing checks that it is: the bytes are what counts.
+        # The context names the encoding, and the data set is not checked against it: only the bytes count.
         assert ask(lambda request_: request_.encoded(), data=data, spool_bytes=spool_bytes) == data
 
 
@@ -255,7 +255,7 @@ def test_reading_a_request_after_its_handler_has_returned_raises(tmp_path: Path)
 
 
 def test_a_handler_that_a_shutdown_interrupts_saves_no_empty_file(tmp_path: Path) -> None:
-    """A thread can't be ended: it finds that its request is over."""
+    """A thread can't be stopped: its request raises after the end."""
     entered, over = threading.Event(), threading.Event()
     raised: list[BaseException] = []
     done = threading.Event()
@@ -287,7 +287,7 @@ def test_a_handler_that_a_shutdown_interrupts_saves_no_empty_file(tmp_path: Path
 
 
 def test_a_large_instance_is_not_held_in_memory(tmp_path: Path) -> None:
-    """The pieces that come out of the spool are bounded, whatever the instance's length."""
+    """The pieces read from the spool are bounded for an instance of any length."""
     size = 5 << 20
     data = os.urandom(1 << 10) * (size >> 10)
     storage_sizes: list[int] = []

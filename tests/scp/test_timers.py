@@ -1,4 +1,4 @@
-"""Each timer of the acceptor's: what expires it is seen by the peer, named in the log, and counted (robustness T)."""
+"""The acceptor's timers: the peer sees each expiry, the log names it, and it is counted (robustness T)."""
 
 import asyncio
 import contextlib
@@ -25,7 +25,7 @@ SOON: Final = 0.2
 
 
 def patient(**short: float) -> Timeouts:
-    """Give timeouts of which only those named can expire while a test runs."""
+    """Return timeouts of which only the named ones can expire during a test."""
     return Timeouts(**{"connect": HOUR, "tls": HOUR, "acse": HOUR, "dimse": HOUR, "network": HOUR} | short)
 
 
@@ -36,7 +36,7 @@ def tls_context() -> ssl.SSLContext:
 
 
 def trickle(peer: ScriptedSCU, data: bytes) -> None:
-    """Send a byte every now and then, until the peer has something to say or the bytes are at their end."""
+    """Send a byte occasionally, until the peer sends something or the bytes end."""
     for byte in data:
         if select.select([peer.socket], [], [], 0.02)[0]:
             return
@@ -44,7 +44,7 @@ def trickle(peer: ScriptedSCU, data: bytes) -> None:
 
 
 def said(what: bytes) -> Callable[[ScriptedSCU], None]:
-    """Say something and nothing after it, and be cut off."""
+    """Send these bytes and nothing more, and expect the end of the connection."""
 
     def scenario(peer: ScriptedSCU) -> None:
         peer.send(what)
@@ -137,7 +137,7 @@ def test_a_peer_that_does_not_read_its_answers_expires_the_write_timer(caplog: p
         sock.settimeout(60)
         sock.connect(("127.0.0.1", scp.port))
         sock.sendall(encode(request()))
-        # What the request is refused for goes back with the answer: long answers fill the window soon.
+        # The response repeats the offending value: long responses fill the window soon.
         message = store(sop_instance="1" * 60_000)
         with contextlib.suppress(ConnectionResetError, BrokenPipeError):
             while True:

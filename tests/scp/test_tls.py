@@ -1,4 +1,4 @@
-"""TLS: the certificate that a peer shows is given to the handler, and what goes wrong is that peer's trouble alone."""
+"""TLS: the handler receives the peer's certificate, and a failed handshake affects only its peer."""
 
 import contextlib
 import hashlib
@@ -40,11 +40,11 @@ class Contexts:
     anonymous: ssl.SSLContext
     """It has no certificate."""
     stranger: ssl.SSLContext
-    """Its certificate is of an authority that nobody here knows."""
+    """A client whose certificate has an unknown authority."""
     suspicious: ssl.SSLContext
     """It does not trust the server's certificate."""
     fingerprint: str
-    """Of the client's certificate."""
+    """Fingerprint of the client's certificate."""
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def storage() -> Recorder:
 
 @pytest.fixture
 def scp(tls: Contexts, storage: Recorder, caplog: pytest.LogCaptureFixture) -> Iterator[StorageSCP]:
-    """Give a server that asks for certificates, and see that it logs no error."""
+    """Yield a server that requires certificates, and check that it logs no error."""
     with (
         caplog.at_level(logging.INFO, "dicomport"),
         StorageSCP(storage, port=0, tls=tls.server, timeouts=PATIENT).in_thread() as running,

@@ -1,4 +1,4 @@
-"""User identities: who is let in, what is answered, and that no secret gets anywhere (PS3.7 D.3.3.7)."""
+"""User identities: acceptance, responses, and no leak of secrets (PS3.7 D.3.3.7)."""
 
 import asyncio
 import base64
@@ -32,7 +32,7 @@ def identity(
 
 
 def asked(scp: StorageSCP, given: UserIdentityRQ | None, calling: str = "MODALITY") -> UserInformation | bytes:
-    """Ask for an association: give what the acceptance says, or the rejection's bytes."""
+    """Request an association: return the user information of the acceptance, or the rejection's bytes."""
     items = UserInformation(maximum_length=16384, implementation_class_uid="1.2.3.5", user_identity=given)
     with ScriptedSCU("127.0.0.1", scp.port) as peer:
         peer.send(request(calling=calling, items=items))
