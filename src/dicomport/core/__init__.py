@@ -3,21 +3,10 @@
 The package imports no socket, clock, thread or file. Its interface is `Association`.
 """
 
-from dicomport.core.association import Association, Role
+from dicomport.core import association, events, states
+from dicomport.core.association import *
 from dicomport.core.errors import StateError
-from dicomport.core.events import (
-    Aborted,
-    AssociationAccepted,
-    AssociationRejected,
-    AssociationRequested,
-    CommandMalformed,
-    CommandReceived,
-    ConnectionLost,
-    CoreEvent,
-    DataReceived,
-    ReleaseConfirmed,
-    ReleaseRequested,
-)
+from dicomport.core.events import *
 from dicomport.core.negotiation import (
     DEFAULT_MAXIMUM_LENGTH,
     IMPLEMENTATION,
@@ -30,35 +19,21 @@ from dicomport.core.negotiation import (
     negotiate,
     resolve_reply,
 )
-from dicomport.core.states import TRANSITIONS, Action, Event, State
+from dicomport.core.states import *
 
 __all__ = [
     "DEFAULT_MAXIMUM_LENGTH",
     "IMPLEMENTATION",
-    "TRANSITIONS",
-    "Aborted",
     "AcceptedContext",
     "AcceptorPolicy",
-    "Action",
-    "Association",
-    "AssociationAccepted",
-    "AssociationRejected",
-    "AssociationRequested",
-    "CommandMalformed",
-    "CommandReceived",
-    "ConnectionLost",
     "ContextOutcome",
-    "CoreEvent",
-    "DataReceived",
-    "Event",
     "ImplementationInfo",
     "Negotiation",
     "NegotiationResult",
-    "ReleaseConfirmed",
-    "ReleaseRequested",
-    "Role",
-    "State",
     "StateError",
     "negotiate",
     "resolve_reply",
 ]
+__all__ += events.__all__
+__all__ += states.__all__
+__all__ += association.__all__
