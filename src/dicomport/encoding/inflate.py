@@ -78,10 +78,10 @@ class BoundedInflater(Inflater):
             more = True
             while more and not self.exceeded:
                 # The byte above the bound distinguishes a stream that ends at the bound from a longer one.
-                most = min(_INFLATED_PIECE, self._max_bytes + 1 - self.inflated)
+                max_length = min(_INFLATED_PIECE, self._max_bytes + 1 - self.inflated)
                 before = self._zlib.copy() if len(rest) > 1 else self._zlib
                 try:
-                    piece = self._zlib.decompress(rest, most)
+                    piece = self._zlib.decompress(rest, max_length)
                 except zlib.error as error:
                     if before is self._zlib:
                         raise DataSetError(f"not a deflated stream: {error}") from None
@@ -94,7 +94,7 @@ class BoundedInflater(Inflater):
                 rest = self._zlib.unconsumed_tail
                 self.inflated += len(piece)
                 yield piece
-                more = not self._zlib.eof and (len(rest) > 0 or len(piece) == most)
+                more = not self._zlib.eof and (len(rest) > 0 or len(piece) == max_length)
             self.tail = self._zlib.unused_data[:2]
 
 

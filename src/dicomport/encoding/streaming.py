@@ -302,15 +302,15 @@ class StreamWalker:
             self.flags.add(ScanFlag.REPEATED_ELEMENT)
             return
         # The byte above the limit distinguishes a value that was cut from one of exactly that length.
-        most = self._limits.value_bytes + 1
-        if size >= most:
+        max_bytes = self._limits.value_bytes + 1
+        if size >= max_bytes:
             self.flags.add(ScanFlag.OVER_LONG_VALUE)
         if len(there) == size:
-            self.values[tag] = vr, bytes(there[:most])
+            self.values[tag] = vr, bytes(there[:max_bytes])
         else:
             self._taking = tag, vr
-            self._kept[:] = there[:most]
-            self._room = most - len(self._kept)
+            self._kept[:] = there[:max_bytes]
+            self._room = max_bytes - len(self._kept)
 
     def _count(self) -> None:
         self._walked += 1

@@ -135,21 +135,21 @@ class SeriesTemplate:
         self._parts: list[_Part] = []
         self._followed = 0
 
-    def match(self, encoding: Encoding, view: memoryview, wanted: Collection[int], most: int) -> Matched | None:
+    def match(self, encoding: Encoding, view: memoryview, wanted: Collection[int], max_bytes: int) -> Matched | None:
         """Return the first elements of a data set, or None if it does not match: then it becomes the example.
 
-        The last value may end beyond `view`. A wanted value has at most `most` bytes.
+        The last value may end beyond `view`. A wanted value has at most `max_bytes` bytes.
         """
         self._followed += 1
-        found = self._follow(encoding, view, most) if self._parts and self._followed <= _MAX_FOLLOWED else None
+        found = self._follow(encoding, view, max_bytes) if self._parts and self._followed <= _MAX_FOLLOWED else None
         if found is None:
             self._followed = 0
-            elements = _first_elements(encoding, view, wanted, most)
+            elements = _first_elements(encoding, view, wanted, max_bytes)
             if elements:
                 self._parts = [Template(elements)]
         return found
 
-    def _follow(self, encoding: Encoding, view: memoryview, most: int) -> Matched | None:
+    def _follow(self, encoding: Encoding, view: memoryview, max_bytes: int) -> Matched | None:
         at = number = last = index = splits = 0
         values: dict[int, Value] = {}
         while index < len(self._parts) and at < len(view):
@@ -176,7 +176,7 @@ class SeriesTemplate:
                     return None
                 number += 1
                 if part.wanted:
-                    if at > len(view) or at - body > most:
+                    if at > len(view) or at - body > max_bytes:
                         return None
                     values[last] = vr, bytes(view[body:at])
             index += 1
@@ -220,13 +220,13 @@ class SeriesTemplates:
         return template
 
 
-def _first_elements(encoding: Encoding, view: memoryview, wanted: Collection[int], most: int) -> list[_Element]:
+def _first_elements(encoding: Encoding, view: memoryview, wanted: Collection[int], max_bytes: int) -> list[_Element]:
     """Return the first elements of a data set; none if `view` ends among them, as the next data set may show more."""
     elements: list[_Element] = []
     at, last = 0, -1
     while (element := _plain_element(encoding, view, at)) is not None:
         tag, vr, body, end = element
-        if tag <= last or (tag in wanted and end - body > most):
+        if tag <= last or (tag in wanted and end - body > max_bytes):
             break
         if tag < _PIXELS and end > min(len(view), _MAX_BYTES):
             break
