@@ -52,6 +52,7 @@ check-fast: .venv/installed-for-tests
 	$(BIN)/python tools/draw_state_machine.py --check
 	$(BIN)/python tools/list_limits.py --check
 	$(BIN)/python -m tools.draw_rooms --check
+	$(BIN)/python tools/check_english.py
 	$(BIN)/python -m fuzz.seeds --check
 
 bench: .venv/installed

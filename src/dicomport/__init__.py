@@ -1,13 +1,13 @@
 """The DICOM Storage Service for Python (PS3.4 Annex B): send and receive instances by C-STORE, byte for byte.
 
-StorageSCP      receive: calls a handler for each instance, or fills a folder
-send            send files, folders and data sets, and learn the fate of each
-associate       an association of one's own, for C-STORE and C-ECHO
-commit          ask for storage commitment, and learn the fate of each instance
-CommitmentSCP   give it, from an archive
+StorageSCP      receive instances: call a handler for each, or store them in a folder
+send            send files, folders and data sets; the report has the result of each instance
+associate       open an association for C-STORE and C-ECHO
+commit          request storage commitment (PS3.4 Annex J); the report has the result of each instance
+CommitmentSCP   serve storage commitment from an archive
 blocking        `associate`, `send` and `commit` for programs without asyncio
 sop_classes     the storage SOP Classes, by keyword or UID
-Status          what a C-STORE is answered with
+Status          the status of a C-STORE response
 wire            PDUs, command sets and file meta as values: `wire.decode`, `wire.encode`
 """
 

@@ -499,7 +499,7 @@ def test_a_sparse_member_is_refused_and_what_follows_is_found(tmp_path: Path) ->
     assert list(found.values()) == ["not a regular file"]
 
 
-def test_a_sparse_member_in_gnu_s_old_format_ends_the_archive_with_a_reason(tmp_path: Path) -> None:
+def test_an_old_gnu_sparse_member_ends_the_archive_with_a_reason(tmp_path: Path) -> None:
     [reason] = outcome(sparse_archive(tmp_path, "gnu")).values()
 
     assert reason.startswith("not a readable tar archive: it has a sparse member; create it without --sparse")
