@@ -73,7 +73,7 @@ class Timeouts:
     connect: float = 15.0
     """Resolving the host name and connecting by TCP, for all addresses together."""
     tls: float = 15.0
-    """The whole TLS handshake, on either side: a peer that stops in the middle holds its connection no longer."""
+    """The whole TLS handshake, on either side: a peer that stops in the middle is closed after this time."""
     acse: float = 30.0
     """The answer to an A-ASSOCIATE-RQ. The default of `artim` and `release`."""
     artim: float | None = None
