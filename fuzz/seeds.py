@@ -32,14 +32,17 @@ from tests.core.messages import (
     pdv,
     store_elements,
 )
-from tests.encoding.encode import BIG, Element, Items
-from tests.encoding.encode import encode as encode_data_set
+from tests.encoding.encode import BIG, Element, Items, encode as encode_data_set
 from tests.wire.command_goldens import COMMANDS
-from tests.wire.commitment_goldens import DEFLATED, EXPLICIT, READ, WRITTEN
-from tests.wire.commitment_goldens import REQUEST as COMMITMENT_REQUEST
-from tests.wire.commitment_goldens import RESULT as COMMITMENT_RESULT
-from tests.wire.pdu_goldens import ITEMS as ITEM_GOLDENS
-from tests.wire.pdu_goldens import PDUS
+from tests.wire.commitment_goldens import (
+    DEFLATED,
+    EXPLICIT,
+    READ,
+    REQUEST as COMMITMENT_REQUEST,
+    RESULT as COMMITMENT_RESULT,
+    WRITTEN,
+)
+from tests.wire.pdu_goldens import ITEMS as ITEM_GOLDENS, PDUS
 
 from dicomport.core import Role, negotiate
 from dicomport.wire import FileMeta, encode, encode_command, encode_file_meta

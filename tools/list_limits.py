@@ -13,8 +13,7 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from dicomport.cli.options import limit as limit_options
-from dicomport.cli.options import timeout as timeout_options
+from dicomport.cli.options import limit as limit_options, timeout as timeout_options
 from dicomport.commitment import CommitmentLimits
 from dicomport.net import Timeouts
 from dicomport.scp import Limits

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from dicomport.commitment import CommitmentReport, CommitOptions
     from dicomport.wire.commitment import SOPReference
 
-__all__ = ["BlockingAssociation", "associate", "commit", "send"]
 
 T = TypeVar("T")
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["DicomportError"]
-
 
 class DicomportError(Exception):
     """Base of all exceptions that dicomport raises on purpose.

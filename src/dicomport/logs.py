@@ -17,8 +17,6 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from itertools import islice
 from typing import Any, Final
 
-__all__ = ["JsonFormatter", "Logger", "TextFormatter", "get_logger", "prepare", "printable", "reason_of"]
-
 _MAX_CHARACTERS: Final = 400
 """Length of a value: a peer may send 64 KiB as a UID."""
 

@@ -5,7 +5,7 @@ from typing import Final
 from tests.encoding.encode import BIG, DEFLATED, EXPLICIT, IMPLICIT, JPEG, deflate
 from tests.wire.golden import Golden, golden
 
-from dicomport.archive.scan.scanner import InstanceFacts
+from dicomport.archive.scan.attributes import InstanceFacts
 
 CT: Final = "1.2.840.10008.5.1.4.1.1.2"
 

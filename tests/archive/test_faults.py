@@ -18,8 +18,7 @@ from dicomport import Durability
 from dicomport.archive import Archive, ArchiveOptions, Duplicates, Index, quarantined, storage
 from dicomport.archive.commit import indexer
 from dicomport.archive.records import Record
-from dicomport.files import Disk as QuickDisk
-from dicomport.files import system
+from dicomport.files import Disk as QuickDisk, system
 from dicomport.standard import VERIFICATION
 
 NO_SPACE: Final = (0xA700, "no space left to store the instance")

@@ -11,8 +11,7 @@ from collections.abc import Iterator
 from typing import Final
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from tests.archive.goldens import (
     BIG_ENDIAN,
     ENCAPSULATED,
@@ -49,9 +48,10 @@ from tests.encoding.encode import (
 )
 from tests.wire.golden import Golden
 
-from dicomport.archive.scan.scanner import InstanceFacts, ProblemKind, Scan, ScanFlag, ScanLimits, Scanner, ScanProblem
+from dicomport.archive.scan.attributes import InstanceFacts
+from dicomport.archive.scan.scanner import Scan, Scanner
 from dicomport.encoding.headers import EXPLICIT_LITTLE
-from dicomport.encoding.streaming import StreamWalker
+from dicomport.encoding.streaming import ProblemKind, ScanFlag, ScanLimits, ScanProblem, StreamWalker
 from dicomport.standard import transfer_syntaxes
 
 any_golden = pytest.mark.parametrize(("uid", "data_set"), [each[:2] for each in GOLDENS.values()], ids=GOLDENS)

@@ -9,13 +9,13 @@ from typing import Any, Final
 
 import pydicom
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from pydicom.dataelem import RawDataElement
 from pydicom.multival import MultiValue
 from tests.encoding.encode import EXPLICIT, IMPLICIT, LONG_VRS, byte_by_byte, cut, scan, scan_pieces
 
-from dicomport.archive.scan.scanner import InstanceFacts, ProblemKind, ScanFlag
+from dicomport.archive.scan.attributes import InstanceFacts
+from dicomport.encoding.streaming import ProblemKind, ScanFlag
 from dicomport.files import read_part10
 from dicomport.wire import FileMetaError
 

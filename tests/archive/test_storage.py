@@ -40,8 +40,7 @@ from tests.files.test_names import HOSTILE
 from tests.scp.messages import context, in_fragments, request, store_elements
 
 from dicomport import NotSendableError, blocking, sop_classes
-from dicomport.archive import ArchiveOptions, Check, Checks, Duplicates, Layout, Policy
-from dicomport.archive import quarantined as entries
+from dicomport.archive import ArchiveOptions, Check, Checks, Duplicates, Layout, Policy, quarantined as entries
 from dicomport.files import Durability, read_part10
 from dicomport.scu import Instance, instance_from_path
 from dicomport.testing import ScriptedSCU

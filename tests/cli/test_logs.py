@@ -8,8 +8,7 @@ from typing import Any, Final
 
 import pytest
 from tests.cli.commands import FILES, dicomport, receiver
-from tests.core.messages import CT as CT_CLASS
-from tests.core.messages import VERIFICATION, command_set, number, p_data, pdv, uid
+from tests.core.messages import CT as CT_CLASS, VERIFICATION, command_set, number, p_data, pdv, uid
 from tests.scp.messages import DATA_SET, context, request
 
 from dicomport import testing

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from tests.core.associations import POLICY, REQUEST, policy_with_another_title
 from tests.core.messages import CT, VERIFICATION
 

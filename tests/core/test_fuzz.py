@@ -5,8 +5,7 @@ from typing import Final
 
 import pytest
 from fuzz.association import CANNED, CONVERSATION, LOCAL, STARTS, Program, Turn, run
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from tests.core.messages import p_data, pdu, pdv
 
 from dicomport.core import ConnectionLost, CoreEvent, DataReceived, Role

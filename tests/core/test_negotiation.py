@@ -5,8 +5,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from tests.core.associations import POLICY, REQUEST, feed, opened, output, proposing
 from tests.core.messages import CT, EXPLICIT, IMPLICIT, INVALID, VERIFICATION, associate_ac
 

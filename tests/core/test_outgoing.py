@@ -3,8 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from tests.core.associations import ECHO, POLICY, established, feed, opened, output, proposing
 from tests.core.messages import CT, ECHO_PDU, associate_ac, associate_rq
 

@@ -1,12 +1,10 @@
 """Two cores that act at random, over a link that splits anywhere, breaks at any time, and may lose bytes."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from dataclasses import replace as changed
+from dataclasses import dataclass, field, replace as changed
 from typing import Final
 
-from hypothesis import settings
-from hypothesis import strategies as st
+from hypothesis import settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from tests.core.associations import ECHO, POLICY, REQUEST, policy_with_another_title
 from tests.core.messages import CT, ECHO_PDU, associate_rq

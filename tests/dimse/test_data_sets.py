@@ -1,8 +1,7 @@
 """Data sets in memory, up to a length."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from dicomport.dimse import DataSetBuffer
 

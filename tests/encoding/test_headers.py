@@ -4,8 +4,7 @@ import struct
 from typing import Final
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from tests.wire.golden import golden
 
 from dicomport.encoding.headers import (

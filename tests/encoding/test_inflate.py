@@ -4,8 +4,7 @@ import zlib
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from tests.encoding.encode import cut
 
 from dicomport.encoding.errors import DataSetError, DataSetTooLongError

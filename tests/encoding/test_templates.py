@@ -4,8 +4,7 @@ import random
 from typing import Final
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from tests.archive.goldens import GOLDENS
 from tests.encoding.encode import CODINGS, EXPLICIT, Element, Items, encode
 from tests.wire.golden import Golden

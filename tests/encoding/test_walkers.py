@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import pytest
-from hypothesis import HealthCheck, event, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, event, given, settings, strategies as st
 from tests.archive.goldens import GOLDENS
 from tests.encoding.encode import DEFLATED, Element, cut, encode, trees
 

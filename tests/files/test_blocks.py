@@ -5,8 +5,7 @@ import threading
 from collections.abc import Callable, Iterable
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from dicomport.files import BlockWriter, Disk, MemoryBudget
 from dicomport.wire import Buffer

@@ -6,8 +6,7 @@ from pathlib import Path, PureWindowsPath
 from typing import Final
 
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
+from hypothesis import example, given, settings, strategies as st
 
 from dicomport.files import file_name
 

@@ -8,8 +8,7 @@ from typing import Final
 
 import pydicom
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from dicomport.files import Part10File, read_part10
 from dicomport.wire import FileMeta, FileMetaError, NotPart10Error, TruncatedFileMetaError, encode_file_meta

@@ -5,8 +5,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from tests.core.associations import POLICY
 from tests.core.messages import CT, EXPLICIT, IMPLICIT, RELEASE_RQ, USER_ABORT, VERIFICATION, p_data, pdv
 from tests.scp.messages import STORE, context, in_fragments, request, store_command

@@ -9,8 +9,7 @@ from collections.abc import Callable
 from typing import Any, Final, cast
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from tests.net.pairs import PATIENT, SHORT, read, receive_into, stream_pair, tcp_pair, until
 
 from dicomport.net import Stream, Timer, TimerExpiredError

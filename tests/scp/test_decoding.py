@@ -9,8 +9,7 @@ from typing import Final
 
 import pydicom
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from dicomport.scp import UndecodableDataSetError
 from dicomport.scp.decoding import decode

@@ -10,8 +10,7 @@ from typing import Final
 
 import pydicom
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 from tests.core.messages import CT, EXPLICIT, LAST_COMMAND, command_set, p_data, pdv
 from tests.files.faults import Disk, Fault
 from tests.files.test_names import HOSTILE

@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 from tests.scu.data import CT, CT_FILE, DEFLATED, FILES, IMPLICIT, bare, data_set_of
 
 from dicomport import StorageSCP, StoreRequest, blocking

@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from tests.cli.commands import dicomport as run_command
-from tests.cli.commands import start
+from tests.cli.commands import dicomport as run_command, start
 from tests.scu.data import CT, IMPLICIT, MR, instance, part10
 
 import dicomport

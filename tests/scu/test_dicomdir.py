@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 from tests.scu.data import BIG_ENDIAN, DEFLATED, EXPLICIT, FILES, IMPLICIT, part10
 
 from dicomport.scu import Instance, InstanceResult

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 from tests.scu.data import CT_FILE, EXPLICIT, FILES, data_set_of, instance, part10
 
 from dicomport.scu import Instance, InstanceResult, NotSendableError, instance_from_path

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from tests.cli.commands import dicomport as run_command
-from tests.cli.commands import start
+from tests.cli.commands import dicomport as run_command, start
 from tests.scu.data import part10
 
 import dicomport

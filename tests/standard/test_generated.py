@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from dicomport import standard
 from tools import generate_standard
 
 
@@ -45,8 +44,3 @@ def test_a_documented_class_that_ps3_6_lacks_is_an_error(tmp_path: Path, monkeyp
 
 def test_a_new_transfer_syntax_is_taken_for_an_encapsulated_one() -> None:
     assert generate_standard.encoding("1.2.840.10008.1.2.4.999") == (True, True, False, False)
-
-
-def test_the_room_exports_what_it_says() -> None:
-    assert len(standard.__all__) == len(set(standard.__all__))
-    assert all(hasattr(standard, name) for name in standard.__all__)

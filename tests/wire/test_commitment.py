@@ -7,8 +7,7 @@ from typing import Any, Final
 
 import pydicom
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from pydicom.sequence import Sequence
 from tests.wire.commitment_goldens import (
     BIG_ENDIAN,

@@ -3,8 +3,7 @@
 from collections import Counter
 from typing import Final
 
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
+from hypothesis import example, given, settings, strategies as st
 from tests.wire import strategies as some
 from tests.wire.command_goldens import COMMANDS
 from tests.wire.golden import with_pdu_length

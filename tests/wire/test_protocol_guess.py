@@ -1,8 +1,7 @@
 """Other protocols told by their first bytes."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from dicomport.wire import Abort, AssociateRJ, RejectReason, encode, guess_protocol
 

@@ -1,50 +1,28 @@
 """The archive: files, an index of them, a quarantine, and functions that list, check, rebuild and export them."""
 
-from dicomport.archive.checks import Check, Checks, Policy
-from dicomport.archive.commit.committer import Duplicates
-from dicomport.archive.commit.recovery import recover
-from dicomport.archive.commit.sink import ArchiveOptions
-from dicomport.archive.export import export
-from dicomport.archive.index import Filters, Index, SchemaError
-from dicomport.archive.notifications import CompleteStudy, HookError, Hooks
-from dicomport.archive.open import open_archive
-from dicomport.archive.path_template import DEFAULT_LAYOUT, Layout
-from dicomport.archive.paths import Paths
-from dicomport.archive.quarantine import Quarantine, QuarantineEntry, quarantined
-from dicomport.archive.records import Record
-from dicomport.archive.scan.scanner import InstanceFacts, Scan, Scanner
-from dicomport.archive.storage import Archive
-from dicomport.archive.verify import Discrepancy, DiscrepancyKind, files_of, reindex, verify
-
-__all__ = [
-    "DEFAULT_LAYOUT",
-    "Archive",
-    "ArchiveOptions",
-    "Check",
-    "Checks",
-    "CompleteStudy",
-    "Discrepancy",
-    "DiscrepancyKind",
-    "Duplicates",
-    "Filters",
-    "HookError",
-    "Hooks",
-    "Index",
-    "InstanceFacts",
-    "Layout",
-    "Paths",
-    "Policy",
-    "Quarantine",
-    "QuarantineEntry",
-    "Record",
-    "Scan",
-    "Scanner",
-    "SchemaError",
-    "export",
-    "files_of",
-    "open_archive",
-    "quarantined",
-    "recover",
-    "reindex",
-    "verify",
-]
+from dicomport.archive.checks import Check as Check, Checks as Checks, Policy as Policy
+from dicomport.archive.commit.committer import Duplicates as Duplicates
+from dicomport.archive.commit.recovery import recover as recover
+from dicomport.archive.commit.sink import ArchiveOptions as ArchiveOptions
+from dicomport.archive.export import export as export
+from dicomport.archive.index import Filters as Filters, Index as Index, SchemaError as SchemaError
+from dicomport.archive.notifications import CompleteStudy as CompleteStudy, HookError as HookError, Hooks as Hooks
+from dicomport.archive.open import open_archive as open_archive
+from dicomport.archive.path_template import DEFAULT_LAYOUT as DEFAULT_LAYOUT, Layout as Layout
+from dicomport.archive.paths import Paths as Paths
+from dicomport.archive.quarantine import (
+    Quarantine as Quarantine,
+    QuarantineEntry as QuarantineEntry,
+    quarantined as quarantined,
+)
+from dicomport.archive.records import Record as Record
+from dicomport.archive.scan.attributes import InstanceFacts as InstanceFacts
+from dicomport.archive.scan.scanner import Scan as Scan, Scanner as Scanner
+from dicomport.archive.storage import Archive as Archive
+from dicomport.archive.verify import (
+    Discrepancy as Discrepancy,
+    DiscrepancyKind as DiscrepancyKind,
+    files_of as files_of,
+    reindex as reindex,
+    verify as verify,
+)

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from dicomport.archive.scan.scanner import InstanceFacts, Scan
+from dicomport.archive.scan.attributes import InstanceFacts
+from dicomport.archive.scan.scanner import Scan
 from dicomport.standard import (
     DATA_SET_DOES_NOT_MATCH,
     DATA_SET_DOES_NOT_MATCH_WARNING,
@@ -19,8 +20,6 @@ from dicomport.standard import (
     looks_like_uid,
     sop_classes,
 )
-
-__all__ = ["Check", "Checks", "Policy", "is_same_class", "with_request_uids"]
 
 
 class Check(enum.StrEnum):

@@ -10,8 +10,6 @@ from pathlib import Path
 from dicomport.archive.index import Filters, Index
 from dicomport.archive.paths import Paths
 
-__all__ = ["export"]
-
 
 def export(paths: Paths, index: Index, study_instance_uid: str, destination: Path) -> Iterator[str]:
     """Copy a study's files unchanged to a new folder, or to a new zip file if the name ends in ".zip".

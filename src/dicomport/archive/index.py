@@ -14,11 +14,9 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 
 from dicomport.archive.records import Record, State
-from dicomport.archive.scan.scanner import InstanceFacts
+from dicomport.archive.scan.attributes import InstanceFacts
 from dicomport.errors import DicomportError
 from dicomport.files.locking import locked
-
-__all__ = ["Filters", "Index", "SchemaError"]
 
 _BUSY_SECONDS: Final = 60.0
 """Time to wait for another process's transaction."""

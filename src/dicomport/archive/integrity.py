@@ -29,8 +29,6 @@ from dicomport.standard import (
 )
 from dicomport.wire import FileMetaError
 
-__all__ = ["CHUNK_BYTES", "Integrity", "data_set_digest", "has_digest"]
-
 CHUNK_BYTES: Final = 1 << 20
 """Bytes of a data set to read at a time."""
 
@@ -46,9 +44,12 @@ class Reference(Protocol):
     """A SOP Instance by its UIDs."""
 
     @property
-    def sop_class_uid(self) -> str: ...
+    def sop_class_uid(self) -> str:
+        """SOP Class UID."""
+
     @property
-    def sop_instance_uid(self) -> str: ...
+    def sop_instance_uid(self) -> str:
+        """SOP Instance UID."""
 
 
 @dataclass(frozen=True, slots=True)

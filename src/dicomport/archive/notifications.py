@@ -19,8 +19,6 @@ from dicomport.archive.records import Record
 from dicomport.errors import DicomportError
 from dicomport.logs import get_logger
 
-__all__ = ["CompleteStudy", "HookError", "Hooks"]
-
 log = get_logger("archive")
 
 _MAX_OPEN: Final = 10_000

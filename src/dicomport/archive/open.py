@@ -10,8 +10,6 @@ from dicomport.archive.commit.recovery import recover
 from dicomport.archive.index import Index
 from dicomport.archive.paths import Paths
 
-__all__ = ["open_archive"]
-
 
 @contextlib.contextmanager
 def open_archive(root: str | Path) -> Iterator[tuple[Paths, Index]]:

@@ -7,10 +7,8 @@ import string
 from collections.abc import Mapping
 from typing import Final
 
-from dicomport.archive.scan.scanner import InstanceFacts
+from dicomport.archive.scan.attributes import InstanceFacts
 from dicomport.files import file_name
-
-__all__ = ["DEFAULT_LAYOUT", "FIELDS", "Layout"]
 
 DEFAULT_LAYOUT: Final = "{study}/{series}/{instance}"
 

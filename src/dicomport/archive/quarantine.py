@@ -11,8 +11,6 @@ from typing import Final
 
 from dicomport.files import Durability, TemporaryFile, file_name, sync
 
-__all__ = ["Quarantine", "QuarantineEntry", "quarantined"]
-
 _DAY: Final = 86400.0
 
 

@@ -13,9 +13,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Final
 
-from dicomport.archive.scan.scanner import InstanceFacts
-
-__all__ = ["Record", "State", "iso_time", "received_at", "status_of_file"]
+from dicomport.archive.scan.attributes import InstanceFacts
 
 
 class State(enum.StrEnum):

@@ -23,8 +23,6 @@ from dicomport.encoding.templates import SeriesTemplates
 from dicomport.files import Disk, make_folder, system
 from dicomport.standard import OUT_OF_RESOURCES, Status
 
-__all__ = ["Archive"]
-
 _FREE_SPACE_SECONDS: Final = 1.0
 """The file system is asked for its free space at most once in this time."""
 

@@ -20,8 +20,6 @@ from dicomport.archive.scan.scanner import Scanner
 from dicomport.files import read_part10
 from dicomport.wire import FileMetaError
 
-__all__ = ["Discrepancy", "DiscrepancyKind", "files_of", "record_of", "reindex", "verify"]
-
 _BATCH: Final = 500
 
 Progress = Callable[[int], object]

@@ -1,5 +1,3 @@
 """The `dicomport` command: demo, storescp, storescu, echoscu."""
 
-from dicomport.cli.main import main
-
-__all__ = ["main"]
+from dicomport.cli.main import main as main

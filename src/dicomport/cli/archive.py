@@ -17,19 +17,18 @@ from dicomport.archive import (
     Index,
     Paths,
     SchemaError,
+    export as export_study,
     files_of,
     open_archive,
     quarantined,
+    reindex as reindex_archive,
+    verify as verify_archive,
 )
-from dicomport.archive import export as export_study
-from dicomport.archive import reindex as reindex_archive
-from dicomport.archive import verify as verify_archive
+from dicomport.cli.console import print_message
 from dicomport.cli.options.common import ExitCode, json_option, log_format_option
-from dicomport.cli.text import amount, count, print_json, print_message, print_table
+from dicomport.cli.text import amount, count, print_json, print_table
 from dicomport.logs import printable
 from dicomport.standard import describe
-
-__all__ = ["archive"]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

@@ -11,8 +11,6 @@ import click
 
 from dicomport.logs import JsonFormatter, TextFormatter, printable
 
-__all__ = ["LogFormat", "log_to_stderr", "print_message", "set_log_format", "show_error"]
-
 
 class LogFormat(enum.StrEnum):
     """Format of stderr."""

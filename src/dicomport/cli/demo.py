@@ -17,8 +17,6 @@ from dicomport.scp import StorageSCP, StoreRequest
 from dicomport.scu import InstanceResult, instance_from_path, send
 from dicomport.standard import describe
 
-__all__ = ["demo"]
-
 _CHUNK_BYTES = 1 << 20
 
 

@@ -7,6 +7,7 @@ import time
 
 import click
 
+from dicomport.cli.console import print_message
 from dicomport.cli.options.common import (
     ExitCode,
     ae_title_option,
@@ -20,13 +21,11 @@ from dicomport.cli.options.contexts import CONTEXT
 from dicomport.cli.options.identity import IdentityItem, user_identity_options
 from dicomport.cli.options.timeout import Side, timeout_options
 from dicomport.cli.options.tls import TLSOptions, tls_context, tls_options
-from dicomport.cli.text import print_json, print_message, round_trip_times
+from dicomport.cli.text import print_json, round_trip_times
 from dicomport.dimse import NoContextError
 from dicomport.net import Address, AssociationError, Timeouts
 from dicomport.scu import ContextLike, associate
 from dicomport.standard import VERIFICATION, Status
-
-__all__ = ["echoscu"]
 
 
 @click.command()

@@ -7,8 +7,9 @@ import os
 from collections.abc import AsyncGenerator, Iterator
 from typing import Final
 
+from dicomport.cli.console import print_message
 from dicomport.cli.options.common import ExitCode
-from dicomport.cli.text import print_json, print_message, round_trip_times
+from dicomport.cli.text import print_json, round_trip_times
 from dicomport.core import NegotiationResult
 from dicomport.net import FailedAttempt
 from dicomport.net.tls.certificates import Certificate
@@ -16,8 +17,6 @@ from dicomport.scu.explain.advice import refused_classes
 from dicomport.scu.explain.steps import Associated, Connected, Echoed, Released, Resolved, Secured, Step
 from dicomport.standard import describe, find_transfer_syntax
 from dicomport.wire import AssociateRQ
-
-__all__ = ["print_steps"]
 
 _TITLES: Final = {
     "resolve": "name",

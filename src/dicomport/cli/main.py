@@ -15,8 +15,6 @@ from dicomport import __version__
 from dicomport.cli.console import show_error
 from dicomport.cli.options.common import ExitCode
 
-__all__ = ["main"]
-
 _COMMANDS: Final = ("demo", "storescp", "storescu", "echoscu", "archive", "password")
 """Modules of this package, each with a command of the same name."""
 

@@ -9,8 +9,6 @@ import click
 from dicomport.cli.options.common import ExitCode, log_format_option
 from dicomport.scp import hash_password
 
-__all__ = ["password"]
-
 
 @click.command()
 @click.argument("name")

@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 
 from dicomport.archive import ArchiveOptions
+from dicomport.cli.console import print_message
 from dicomport.cli.options.access import Access, access_options
 from dicomport.cli.options.archive import archive_policy_options
 from dicomport.cli.options.common import (
@@ -30,12 +31,10 @@ from dicomport.cli.receiver.archives import Archives, opened
 from dicomport.cli.receiver.commitments import Commitments, commit_to_option
 from dicomport.cli.receiver.hooks import command_hooks, hook_options
 from dicomport.cli.receiver.workers import WorkerContext, run_workers
-from dicomport.cli.text import count, print_json, print_message
+from dicomport.cli.text import count, print_json
 from dicomport.net import Address, Timeouts, allow_descriptors
 from dicomport.scp import Limits, StorageSCP, StoreOperation
 from dicomport.standard import Status
-
-__all__ = ["storescp"]
 
 _DESCRIPTORS_PER_ASSOCIATION = 2
 """The connection and the file being written."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from dicomport.cli.console import print_message
 from dicomport.cli.options.common import (
     ExitCode,
     ae_title_option,
@@ -27,15 +28,12 @@ from dicomport.cli.options.tls import TLSOptions, tls_context, tls_options
 from dicomport.cli.sender.commitment import Commitments, Committing, ask, check_port, commit_options, print_commitments
 from dicomport.cli.sender.output import open_results
 from dicomport.cli.sender.summary import progress, summarize
-from dicomport.cli.text import print_message
 from dicomport.net import Address, Timeouts
 from dicomport.scu import Plan, RetryPolicy, Sending, SendReport, Transform, find, send
 from dicomport.wire import Priority
 
 if TYPE_CHECKING:
     from dicomport.scu.sending.journal import Journal
-
-__all__ = ["storescu"]
 
 
 @click.command()

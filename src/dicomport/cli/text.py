@@ -6,10 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import click
 
-from dicomport.cli.console import print_message
 from dicomport.logs import printable
-
-__all__ = ["amount", "count", "print_json", "print_message", "print_table", "round_trip_times"]
 
 _PIPED_WIDTH = 160
 """Width of a table without a terminal, columns."""

@@ -1,16 +1,11 @@
 """Storage commitment (PS3.4 Annex J): requesting an archive to keep instances, and serving such requests."""
 
-from dicomport.commitment.limits import CommitmentLimits
-from dicomport.commitment.scp import CommitmentSCP, Integrity
-from dicomport.commitment.scu import Commitment, CommitmentReport, CommitOptions, commit, listening_host
-
-__all__ = [
-    "CommitOptions",
-    "Commitment",
-    "CommitmentLimits",
-    "CommitmentReport",
-    "CommitmentSCP",
-    "Integrity",
-    "commit",
-    "listening_host",
-]
+from dicomport.commitment.limits import CommitmentLimits as CommitmentLimits
+from dicomport.commitment.scp import CommitmentSCP as CommitmentSCP, Integrity as Integrity
+from dicomport.commitment.scu import (
+    Commitment as Commitment,
+    CommitmentReport as CommitmentReport,
+    CommitOptions as CommitOptions,
+    commit as commit,
+    listening_host as listening_host,
+)

@@ -22,8 +22,6 @@ from dicomport.standard import STORAGE_COMMITMENT, STORAGE_COMMITMENT_INSTANCE, 
 from dicomport.wire import NActionRQ, NEventReportRQ, RoleSelection
 from dicomport.wire.commitment import CommitmentRequest, CommitmentResult
 
-__all__ = ["ALL_COMMITTED", "REQUEST_STORAGE_COMMITMENT", "SOME_FAILED", "CommitmentAssociation"]
-
 REQUEST_STORAGE_COMMITMENT: Final = 1
 """The only Action Type (PS3.4 J.3.2.1.1)."""
 

@@ -31,8 +31,6 @@ from dicomport.scu import RetryPolicy
 from dicomport.standard import PROCESSING_FAILURE, RESOURCE_LIMITATION, Status
 from dicomport.wire.commitment import CommitmentResult
 
-__all__ = ["ReportDelivery", "StoppedError"]
-
 _RETRY: Final = RetryPolicy(first_delay=1.0, max_delay=3600.0)
 """Only its delays are used: each report has its own deadline."""
 

@@ -49,8 +49,6 @@ from dicomport.standard import (
 from dicomport.wire import NActionRQ
 from dicomport.wire.commitment import CommitmentDataSetError, CommitmentRequest, CommitmentResult, SOPReference
 
-__all__ = ["CommitmentSCP", "Integrity"]
-
 _RETRY_FOR: Final = 7 * 86400.0
 
 _DISK_FULL: Final = frozenset((errno.ENOSPC, errno.EDQUOT))

@@ -42,8 +42,6 @@ from dicomport.standard import (
 from dicomport.wire import NEventReportRQ
 from dicomport.wire.commitment import CommitmentDataSetError, CommitmentRequest, CommitmentResult, SOPReference
 
-__all__ = ["CommitOptions", "Commitment", "CommitmentReport", "commit"]
-
 _MAX_REFERENCES: Final = 500
 """Maximum number of instances in a transaction: a request of 30 to 60 KB, a length that all known peers accept."""
 

@@ -12,8 +12,6 @@ from dicomport.files import TEMPORARY_SUFFIX, Durability, make_folder, sync, sys
 from dicomport.files.locking import ProcessFolder, abandoned_folders
 from dicomport.wire.commitment import SOPReference
 
-__all__ = ["Transaction", "Transactions"]
-
 _PREFIX: Final = "process-"
 _SUFFIX: Final = ".json"
 

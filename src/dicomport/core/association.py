@@ -60,8 +60,6 @@ from dicomport.wire import (
     strip_traceback,
 )
 
-__all__ = ["Association", "Role"]
-
 _MAX_SENT = 1 << 18
 """Maximum bytes of a P-DATA-TF body sent to a peer that accepts more or has no limit."""
 

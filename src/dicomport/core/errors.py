@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dicomport.errors import DicomportError
 
-__all__ = ["StateError"]
-
 
 class StateError(DicomportError):
     """The state of the association does not allow the local user's request; nothing was changed."""

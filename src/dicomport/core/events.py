@@ -16,20 +16,6 @@ from dicomport.wire import (
     RawCommand,
 )
 
-__all__ = [
-    "Aborted",
-    "AssociationAccepted",
-    "AssociationRejected",
-    "AssociationRequested",
-    "CommandMalformed",
-    "CommandReceived",
-    "ConnectionLost",
-    "CoreEvent",
-    "DataReceived",
-    "ReleaseConfirmed",
-    "ReleaseRequested",
-]
-
 
 class AssociationRequested(NamedTuple):
     """A peer requests an association: answer with `Association.answer`."""

@@ -36,8 +36,6 @@ from dicomport.wire import (
     guess_protocol,
 )
 
-__all__ = ["ControlPdu", "Fragment", "Frame", "Framer", "PDataHeader"]
-
 _FIXED_LENGTH = 4
 _FIXED = frozenset((AssociateRJ.KIND, ReleaseRQ.KIND, ReleaseRP.KIND, Abort.KIND))
 _ASSOCIATE = frozenset((AssociateRQ.KIND, AssociateAC.KIND))

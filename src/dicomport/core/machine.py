@@ -19,8 +19,6 @@ from dicomport.core.events import Aborted, CoreEvent
 from dicomport.core.states import TRANSITIONS, Action, Event, State
 from dicomport.wire import Abort, AbortReason, Buffer
 
-__all__ = ["Machine", "describe_unexpected"]
-
 
 class _Effect(enum.Enum):
     SEND = enum.auto()

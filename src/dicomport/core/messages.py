@@ -24,8 +24,6 @@ from dicomport.wire import (
     strip_traceback,
 )
 
-__all__ = ["MessageAssembler", "split_into_pdus"]
-
 _PDV_OVERHEAD: Final = 6
 
 

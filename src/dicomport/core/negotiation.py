@@ -30,20 +30,6 @@ from dicomport.wire import (
     UserInformation,
 )
 
-__all__ = [
-    "DEFAULT_MAXIMUM_LENGTH",
-    "IMPLEMENTATION",
-    "MIN_MAXIMUM_LENGTH",
-    "AcceptedContext",
-    "AcceptorPolicy",
-    "ContextOutcome",
-    "ImplementationInfo",
-    "Negotiation",
-    "NegotiationResult",
-    "negotiate",
-    "resolve_reply",
-]
-
 MIN_MAXIMUM_LENGTH: Final = 8
 """Shortest maximum length with room for data: a PDV header has 6 bytes, a fragment an even number (PS3.8 E.1)."""
 

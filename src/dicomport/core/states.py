@@ -15,8 +15,6 @@ import enum
 from collections.abc import Mapping
 from typing import Final
 
-__all__ = ["TRANSITIONS", "Action", "Event", "State"]
-
 
 class _Meant(enum.Enum):
     """A member whose value is its meaning."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dicomport.wire import Buffer
 
-__all__ = ["DataSetBuffer"]
-
 
 class DataSetBuffer:
     """Collects a data set of up to `max_bytes` bytes. The bytes of a longer one are only counted."""

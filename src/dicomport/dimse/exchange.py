@@ -35,8 +35,6 @@ from dicomport.wire import (
     Response,
 )
 
-__all__ = ["Exchange", "Request", "response_to", "sop_instance_of"]
-
 Request: TypeAlias = CStoreRQ | CEchoRQ | NActionRQ | NEventReportRQ
 """The requests that dicomport sends and serves."""
 

@@ -56,8 +56,6 @@ from dicomport.net import (
 from dicomport.standard import Status
 from dicomport.wire import AssociateRQ, Buffer, CommandError, NEventReportRQ, Response
 
-__all__ = ["NoContextError", "OnEventReport", "Requestor"]
-
 OnEventReport: TypeAlias = Callable[[NEventReportRQ, bytes, str], Status]
 """Called with an N-EVENT-REPORT request, its data set and the transfer syntax of that; returns the response's status.
 The data set is empty if the request has none or if it is too long."""

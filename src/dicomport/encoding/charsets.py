@@ -5,8 +5,6 @@ from __future__ import annotations
 import functools
 from typing import Final
 
-__all__ = ["codec_of", "decode_text"]
-
 _DEFAULT: Final = "latin-1"
 """The codec for ISO-IR 6, and for a data set without a known character set: Latin 1 decodes each byte."""
 

@@ -10,8 +10,6 @@ from dicomport.encoding.inflate import deflate, inflate
 from dicomport.encoding.walker import Walker
 from dicomport.standard import find_transfer_syntax
 
-__all__ = ["DataSetReader", "DataSetWriter", "Span"]
-
 
 class Span(NamedTuple):
     """Offsets of a value, an item or a data set; its delimiter is excluded."""

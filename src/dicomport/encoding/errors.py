@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dicomport.errors import DicomportError
 
-__all__ = ["DataSetError", "DataSetTooLongError"]
-
 
 class DataSetError(DicomportError, ValueError):
     """The bytes are not a data set in this transfer syntax."""

@@ -8,25 +8,6 @@ from typing import Final, Literal, TypeAlias
 from dicomport.encoding.vr import LONG_VRS, SHORT_VRS
 from dicomport.standard import TransferSyntax
 
-__all__ = [
-    "DELIMITER_GROUP",
-    "EXPLICIT_BIG",
-    "EXPLICIT_LITTLE",
-    "IMPLICIT_LITTLE",
-    "ITEM",
-    "ITEM_DELIMITER",
-    "LONG_HEADER",
-    "PIXEL_DATA",
-    "SEQUENCE_DELIMITER",
-    "SHORT_HEADER",
-    "UNDEFINED_LENGTH",
-    "ByteOrder",
-    "Encoding",
-    "Header",
-    "encoding_of",
-    "format_tag",
-]
-
 DELIMITER_GROUP: Final = 0xFFFE
 ITEM: Final = 0xFFFEE000
 ITEM_DELIMITER: Final = 0xFFFEE00D

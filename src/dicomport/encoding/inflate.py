@@ -8,8 +8,6 @@ from typing import Final
 
 from dicomport.encoding.errors import DataSetError, DataSetTooLongError
 
-__all__ = ["BoundedInflater", "Inflater", "deflate", "inflate"]
-
 _RAW: Final = -zlib.MAX_WBITS
 """Neither header nor checksum, as in a data set (PS3.5 A.5) and in zip archives."""
 _GZIP: Final = 16 + zlib.MAX_WBITS

@@ -31,18 +31,6 @@ from dicomport.encoding.headers import (
 )
 from dicomport.encoding.vr import FRAGMENT_VRS, KNOWN_VRS, is_vr
 
-__all__ = [
-    "AFTER_FILE_META",
-    "DEFAULT_SCAN_LIMITS",
-    "Matched",
-    "ProblemKind",
-    "ScanFlag",
-    "ScanLimits",
-    "ScanProblem",
-    "StreamWalker",
-    "Value",
-]
-
 _NO_VR: Final = b"??"
 """Some senders write this for an unknown VR; like DCMTK, read a 16-bit length after it."""
 

@@ -23,8 +23,6 @@ from dicomport.encoding.headers import DELIMITER_GROUP, LONG_HEADER, Encoding
 from dicomport.encoding.streaming import AFTER_FILE_META, Matched, Value
 from dicomport.encoding.vr import KNOWN_VRS
 
-__all__ = ["SeriesTemplate", "SeriesTemplates", "Templates"]
-
 _MAX_TEMPLATE_ELEMENTS: Final = 32
 """No command has more, and hardly any File Meta Information."""
 _MAX_TEMPLATES: Final = 128

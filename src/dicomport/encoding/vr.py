@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["FRAGMENT_VRS", "KNOWN_VRS", "LONG_VRS", "SHORT_VRS", "WORD_FORMATS", "is_vr"]
-
 SHORT_VRS: Final = frozenset(
     (
         *(b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FD", b"FL", b"IS", b"LO"),

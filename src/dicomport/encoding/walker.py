@@ -18,8 +18,6 @@ from dicomport.encoding.headers import (
     format_tag,
 )
 
-__all__ = ["MAX_DEPTH", "Walker"]
-
 MAX_DEPTH: Final = 100
 """Sequences of undefined length within one another; real data sets have a handful."""
 

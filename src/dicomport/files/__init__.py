@@ -1,15 +1,28 @@
 """DICOM files on disk (PS3.10): safe names, reading of headers, atomic and durable writing, locks, temporary files."""
 
-from dicomport.files import blocks, names, reading, system, writing
-from dicomport.files.blocks import *
-from dicomport.files.names import *
-from dicomport.files.reading import *
-from dicomport.files.writing import *
-
-__all__ = [
-    "system",
-]
-__all__ += blocks.__all__
-__all__ += names.__all__
-__all__ += reading.__all__
-__all__ += writing.__all__
+from dicomport.files import system as system
+from dicomport.files.blocks import (
+    BLOCK_BYTES as BLOCK_BYTES,
+    DEFAULT_MEMORY_BYTES as DEFAULT_MEMORY_BYTES,
+    BlockWriter as BlockWriter,
+    Disk as Disk,
+    MemoryBudget as MemoryBudget,
+    in_thread as in_thread,
+)
+from dicomport.files.names import file_name as file_name
+from dicomport.files.reading import (
+    BoundedReader as BoundedReader,
+    Part10File as Part10File,
+    find_file_meta as find_file_meta,
+    open_regular as open_regular,
+    read_part10 as read_part10,
+    read_range as read_range,
+)
+from dicomport.files.writing import (
+    TEMPORARY_SUFFIX as TEMPORARY_SUFFIX,
+    Durability as Durability,
+    PartialFile as PartialFile,
+    TemporaryFile as TemporaryFile,
+    make_folder as make_folder,
+    sync as sync,
+)

@@ -9,8 +9,6 @@ from typing import Final, ParamSpec, TypeVar
 
 from dicomport.wire import Buffer
 
-__all__ = ["BLOCK_BYTES", "DEFAULT_MEMORY_BYTES", "BlockWriter", "Disk", "MemoryBudget", "in_thread"]
-
 BLOCK_BYTES: Final = 1 << 20
 """Bytes to collect in memory before a thread writes them: a small instance needs one thread switch."""
 

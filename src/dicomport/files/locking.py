@@ -16,8 +16,6 @@ from pathlib import Path
 
 from dicomport.files import system
 
-__all__ = ["ProcessFolder", "abandoned_folders", "locked"]
-
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:

@@ -6,8 +6,6 @@ import hashlib
 import re
 from typing import Final
 
-__all__ = ["file_name"]
-
 _UNESCAPED: Final = frozenset("0123456789.")
 _VALID_NAME: Final = re.compile(r"[0-9](?:[0-9.]*[0-9])?")
 """Matches every valid UID (PS3.5 9.1), and other texts that are safe names."""

@@ -13,8 +13,6 @@ from typing import Final
 from dicomport.files import system
 from dicomport.wire import FileMeta, FileMetaError, TruncatedFileMetaError, decode_file_meta
 
-__all__ = ["BoundedReader", "Part10File", "find_file_meta", "open_regular", "read_part10", "read_range"]
-
 _FIRST_READ: Final = 4096
 """Bytes to read first: nearly every File Meta Information is smaller than 1 KiB."""
 

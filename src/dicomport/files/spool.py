@@ -11,8 +11,6 @@ from dicomport.files import system
 from dicomport.files.reading import read_range
 from dicomport.wire import Buffer
 
-__all__ = ["Spool"]
-
 
 class Spool:
     """A temporary file without a name: it disappears when it is closed, unreferenced, or the process ends."""

@@ -9,8 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from os import close, fstat, fsync, ftruncate, link, replace, unlink, utime, write
-from os import open as open_descriptor
+from os import close, fstat, fsync, ftruncate, link, open as open_descriptor, replace, unlink, utime, write
 from typing import Final
 
 if sys.platform != "win32":

@@ -22,8 +22,6 @@ from dicomport.files.names import file_name
 from dicomport.files.reading import read_part10
 from dicomport.wire import Buffer, FileMeta, FileMetaError, encode_file_meta
 
-__all__ = ["TEMPORARY_SUFFIX", "Durability", "PartialFile", "TemporaryFile", "make_folder", "sync"]
-
 TEMPORARY_SUFFIX: Final = ".part"
 """Suffix of a file that is being written; after a crash, such a file was never acknowledged."""
 

@@ -15,8 +15,6 @@ from dicomport.net.socket_io import GatherList, prepare, receive_into
 from dicomport.net.timers import ArtimTimer, Deadline, Timeouts, Timer
 from dicomport.net.tls.handshake import Handshake
 
-__all__ = ["BlockingConnection", "connect_blocking"]
-
 _BUFFER_BYTES: Final = 1 << 14
 """Size of the receive buffer: a requestor receives only responses."""
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["Buffers"]
-
 _LARGE_BYTES: Final = 1 << 18
 """Size of a large buffer, the maximum of one read. With smaller ones, the reads cost more than processing the data."""
 

@@ -15,8 +15,6 @@ from dicomport.net.stream import Stream
 from dicomport.net.timers import Timeouts, Timer
 from dicomport.net.tls.handshake import NotTLSError, describe_tls_error
 
-__all__ = ["Address", "Endpoint", "FailedAttempt", "connect", "explain", "reach", "resolve", "secure"]
-
 
 @dataclass(frozen=True, slots=True)
 class Address:

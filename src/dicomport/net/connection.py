@@ -13,8 +13,6 @@ from dicomport.net.limits.counters import Counters
 from dicomport.net.stream import Stream
 from dicomport.net.timers import ArtimTimer, Deadline, Timeouts, Timer
 
-__all__ = ["Connection"]
-
 _EVENTS_IN_A_TURN: Final = 256
 """Events before other tasks run, even if more are buffered: a fragment can be as short as one byte."""
 

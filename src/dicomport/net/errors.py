@@ -7,16 +7,6 @@ from dicomport.errors import DicomportError
 from dicomport.net.timers import Deadline
 from dicomport.wire import AssociateRJ
 
-__all__ = [
-    "AbortedError",
-    "AssociationError",
-    "ConnectError",
-    "ConnectionLostError",
-    "RejectedError",
-    "TimerExpiredError",
-    "check_deadline",
-]
-
 
 class AssociationError(DicomportError):
     """The association could not be established, or has ended; the message says why."""

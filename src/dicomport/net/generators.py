@@ -17,8 +17,6 @@ from dicomport.net.errors import TimerExpiredError
 from dicomport.net.timers import ARTIM, Deadline, Timer
 from dicomport.wire import strip_traceback
 
-__all__ = ["FLUSH", "Flush", "Receive", "Steps", "Wait", "next_event"]
-
 
 class Flush(NamedTuple):
     """Wait until the core's output is sent; `timer`, by default the write timer, bounds each time without progress."""

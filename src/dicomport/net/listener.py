@@ -28,8 +28,6 @@ from dicomport.net.stream import Stream
 from dicomport.net.timers import Timeouts, Timer
 from dicomport.net.tls.handshake import NotTLSError, describe_tls_error
 
-__all__ = ["Listener", "Serve", "listening_sockets"]
-
 Serve: TypeAlias = Callable[[Stream, ConnectionSlot], Awaitable[None]]
 """A function that serves a connection; it owns the stream and the slot until it returns."""
 

@@ -36,8 +36,6 @@ from dicomport.wire import (
     decode_command,
 )
 
-__all__ = ["association"]
-
 _SYNTAXES: Final = 4
 """Transfer syntaxes of a presentation context that are listed by name."""
 

@@ -7,8 +7,6 @@ import struct
 import sys
 from typing import Final
 
-__all__ = ["SendQueue"]
-
 _INT: Final = struct.Struct("i")
 
 _SMALL_BYTES: Final = 1 << 18

@@ -9,8 +9,6 @@ from typing import Final
 
 from dicomport.wire import Buffer
 
-__all__ = ["GatherList", "prepare", "receive_into"]
-
 _MAX_BUFFERS: Final = 512
 """Buffers in one system call; Linux accepts 1024 (IOV_MAX)."""
 

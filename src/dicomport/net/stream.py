@@ -28,8 +28,6 @@ from dicomport.net.timers import Deadline
 from dicomport.net.tls.handshake import Handshake
 from dicomport.wire import Buffer
 
-__all__ = ["Stream"]
-
 _READS_IN_A_TURN: Final = 8
 """Reads without the event loop in between: with a buffer each, they take less than a millisecond."""
 

@@ -8,8 +8,6 @@ from typing import Final, NamedTuple, TypeAlias
 
 from dicomport.core import Association
 
-__all__ = ["ARTIM", "ArtimTimer", "Deadline", "Progress", "Timeouts", "Timer"]
-
 ARTIM: Final = "ARTIM"
 
 

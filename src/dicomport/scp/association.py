@@ -69,8 +69,6 @@ from dicomport.wire import (
     RawCommand,
 )
 
-__all__ = ["AcceptorAssociation"]
-
 _DATA_SET_TOO_LONG = Status(RESOURCE_LIMITATION.code, "the data set is longer than the receiver's limit")
 
 

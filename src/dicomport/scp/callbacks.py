@@ -11,8 +11,6 @@ from typing import TypeAlias
 from dicomport.scp.requests import AssociationInfo, StoreOperation
 from dicomport.standard import Status
 
-__all__ = ["OnAssociationEnd", "OnStored", "call"]
-
 OnStored: TypeAlias = Callable[[StoreOperation, Status, int], object]
 """Called with each C-STORE request before its response is sent, the status, and the length of the data set in bytes."""
 

@@ -12,8 +12,6 @@ from dicomport.encoding.headers import EXPLICIT_BIG, EXPLICIT_LITTLE, UNDEFINED_
 from dicomport.scp.errors import UndecodableDataSetError
 from dicomport.standard import EXPLICIT_VR_BIG_ENDIAN, find_transfer_syntax
 
-__all__ = ["decode"]
-
 _END: Final = 0xFFFFFFFF
 """Tag of an element that is appended to the data set. If the data set is truncated, its last element contains it."""
 

@@ -25,8 +25,6 @@ from dicomport.scp.sinks import Storage
 from dicomport.standard import UNRECOGNIZED_OPERATION, Status
 from dicomport.wire import NActionRQ, NEventReportRQ, NEventReportRSP
 
-__all__ = ["NoDimseN", "NormalizedOperation", "NormalizedService", "Notifications"]
-
 
 @dataclass(frozen=True, slots=True)
 class NormalizedOperation:

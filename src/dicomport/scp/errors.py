@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dicomport.errors import DicomportError
 
-__all__ = ["UndecodableDataSetError"]
-
 
 class UndecodableDataSetError(DicomportError):
     """The received data set can't be decoded. If a handler does not catch this, the response has the status 0xC210."""

@@ -10,8 +10,6 @@ from dicomport.scp.sinks import Sink
 from dicomport.standard import SUCCESS, Status
 from dicomport.wire import Buffer
 
-__all__ = ["FolderSink", "FolderStorage"]
-
 
 class FolderSink:
     """Writes one instance. The file gets its name when it is complete and, by default, on stable storage."""

@@ -28,7 +28,6 @@ from dicomport.wire import Buffer, encode_file_meta
 if TYPE_CHECKING:
     import pydicom
 
-__all__ = ["Handler", "HandlerResult", "HandlerStorage"]
 
 HandlerResult: TypeAlias = "int | Status | pydicom.Dataset"
 """Result of a handler: a status code, a `Status`, or a data set with Status, Error Comment and Offending Element."""

@@ -8,8 +8,6 @@ from typing import Final
 from dicomport.files import DEFAULT_MEMORY_BYTES
 from dicomport.net import ConnectionLimits
 
-__all__ = ["DEFAULT_LIMITS", "Limits"]
-
 
 @dataclass(frozen=True, slots=True)
 class Limits(ConnectionLimits):

@@ -7,8 +7,6 @@ from dicomport.dimse import DataSetBuffer
 from dicomport.net import Connection
 from dicomport.wire import LimitExceededError
 
-__all__ = ["AssociationEnded", "DataSetReceiver"]
-
 
 class AssociationEnded(Exception):  # noqa: N818  # not an error: it ends any wait for the peer
     """The association has ended; `event` is the cause, None if its transport connection was closed in order."""

@@ -17,8 +17,6 @@ from dicomport.wire import CStoreRQ, FileMeta
 if TYPE_CHECKING:
     import pydicom
 
-__all__ = ["AssociationInfo", "StoreOperation", "StoreRequest"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AssociationInfo:

@@ -40,8 +40,6 @@ from dicomport.scp.sinks import Storage
 from dicomport.standard import STORAGE_SERVICE_CLASS, VERIFICATION, check_ae_title, sop_classes
 from dicomport.wire import SOPClassCommonExtendedNegotiation, SOPClassExtendedNegotiation
 
-__all__ = ["StorageSCP", "any_storage_class"]
-
 log = get_logger("scp")
 
 _OPERATIONS_WINDOW: Final = 16

@@ -13,8 +13,6 @@ from dicomport.scp.dimse_n import NormalizedService
 from dicomport.scp.limits import Limits
 from dicomport.scp.sinks import Storage
 
-__all__ = ["ServiceSettings"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceSettings:

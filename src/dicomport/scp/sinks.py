@@ -9,8 +9,6 @@ from dicomport.scp.requests import StoreOperation
 from dicomport.standard import OUT_OF_RESOURCES, PROCESSING_FAILURE, Status
 from dicomport.wire import Buffer
 
-__all__ = ["Sink", "Storage", "status_of", "study_of"]
-
 
 class Sink(Protocol):
     """Stores one instance: `write` is called any number of times, then `commit` or `discard`.

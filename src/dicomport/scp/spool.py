@@ -10,8 +10,6 @@ from dicomport.files import BLOCK_BYTES, BlockWriter, MemoryBudget
 from dicomport.files.spool import Spool
 from dicomport.wire import Buffer
 
-__all__ = ["SpooledDataSet"]
-
 
 class SpooledDataSet:
     """A data set that is held for a handler: in memory up to a threshold, above it in a temporary file."""

@@ -51,9 +51,6 @@ from dicomport.standard import (
 )
 from dicomport.wire import Buffer, CStoreRQ, Element
 
-__all__ = ["WRONG_SOP_CLASS", "StoreCounts", "StoreService"]
-
-
 WRONG_SOP_CLASS: Final = Status(
     SOP_CLASS_NOT_SUPPORTED.code, "the SOP Class differs from that of the presentation context"
 )

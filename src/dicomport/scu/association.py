@@ -20,7 +20,6 @@ from dicomport.wire import AssociateRQ
 if TYPE_CHECKING:
     import pydicom
 
-__all__ = ["ClientAssociation", "associate", "open_association"]
 
 T = TypeVar("T")
 

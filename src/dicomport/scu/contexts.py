@@ -25,15 +25,6 @@ from dicomport.wire import (
     UserInformation,
 )
 
-__all__ = [
-    "MAX_CONTEXTS",
-    "ContextLike",
-    "NegotiationItems",
-    "association_request",
-    "presentation_contexts",
-    "uncompressed_default",
-]
-
 MAX_CONTEXTS: Final = 128
 """Presentation contexts in one association: their IDs are the odd numbers from 1 to 255 (PS3.8 9.3.2.2)."""
 

@@ -26,8 +26,6 @@ from dicomport.scu.results import StoreResponse, Timing
 from dicomport.standard import VERIFICATION, Status, describe
 from dicomport.wire import AssociateRQ, CEchoRQ, CStoreRQ, FileMetaError, Priority
 
-__all__ = ["StorageRequestor", "StoreOptions"]
-
 _CHUNK_BYTES: Final = 1 << 20
 """Number of bytes that are read of an instance and passed to the socket at a time."""
 

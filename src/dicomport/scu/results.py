@@ -8,8 +8,6 @@ from typing import TypeAlias
 
 from dicomport.standard import Category, Status
 
-__all__ = ["Facts", "InstanceResult", "StoreResponse", "Timing"]
-
 Facts: TypeAlias = "dict[str, str | int | float | bool | None]"
 
 

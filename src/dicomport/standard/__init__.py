@@ -1,33 +1,59 @@
 """Tables of the standard as values: SOP classes, transfer syntaxes, statuses, UIDs and AE titles."""
 
-from dicomport.standard import statuses, uids
-from dicomport.standard.ae_titles import check_ae_title
-from dicomport.standard.sop_classes import SOPClass, SOPClasses, describe, sop_classes
-from dicomport.standard.statuses import *
-from dicomport.standard.transfer_syntaxes import (
-    DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
-    EXPLICIT_VR_BIG_ENDIAN,
-    EXPLICIT_VR_LITTLE_ENDIAN,
-    IMPLICIT_VR_LITTLE_ENDIAN,
-    TransferSyntax,
-    find_transfer_syntax,
-    transfer_syntaxes,
+from dicomport.standard.ae_titles import check_ae_title as check_ae_title
+from dicomport.standard.sop_classes import (
+    SOPClass as SOPClass,
+    SOPClasses as SOPClasses,
+    describe as describe,
+    sop_classes as sop_classes,
 )
-from dicomport.standard.uids import *
-
-__all__ = [
-    "DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN",
-    "EXPLICIT_VR_BIG_ENDIAN",
-    "EXPLICIT_VR_LITTLE_ENDIAN",
-    "IMPLICIT_VR_LITTLE_ENDIAN",
-    "SOPClass",
-    "SOPClasses",
-    "TransferSyntax",
-    "check_ae_title",
-    "describe",
-    "find_transfer_syntax",
-    "sop_classes",
-    "transfer_syntaxes",
-]
-__all__ += statuses.__all__
-__all__ += uids.__all__
+from dicomport.standard.statuses import (
+    CANNOT_UNDERSTAND as CANNOT_UNDERSTAND,
+    CLASS_INSTANCE_CONFLICT as CLASS_INSTANCE_CONFLICT,
+    COERCION as COERCION,
+    DATA_SET_DOES_NOT_MATCH as DATA_SET_DOES_NOT_MATCH,
+    DATA_SET_DOES_NOT_MATCH_WARNING as DATA_SET_DOES_NOT_MATCH_WARNING,
+    DUPLICATE_INVOCATION as DUPLICATE_INVOCATION,
+    DUPLICATE_TRANSACTION_UID as DUPLICATE_TRANSACTION_UID,
+    ELEMENTS_DISCARDED as ELEMENTS_DISCARDED,
+    HANDLER_RAISED as HANDLER_RAISED,
+    HANDLER_STATUS_INVALID as HANDLER_STATUS_INVALID,
+    HANDLER_STATUS_MISSING as HANDLER_STATUS_MISSING,
+    INVALID_ARGUMENT_VALUE as INVALID_ARGUMENT_VALUE,
+    INVALID_OBJECT_INSTANCE as INVALID_OBJECT_INSTANCE,
+    MISSING_ATTRIBUTE as MISSING_ATTRIBUTE,
+    MISSING_ATTRIBUTE_VALUE as MISSING_ATTRIBUTE_VALUE,
+    MISTYPED_ARGUMENT as MISTYPED_ARGUMENT,
+    NO_SUCH_ACTION as NO_SUCH_ACTION,
+    NO_SUCH_EVENT_TYPE as NO_SUCH_EVENT_TYPE,
+    NO_SUCH_SOP_CLASS as NO_SUCH_SOP_CLASS,
+    NO_SUCH_SOP_INSTANCE as NO_SUCH_SOP_INSTANCE,
+    NOT_AUTHORIZED as NOT_AUTHORIZED,
+    OUT_OF_RESOURCES as OUT_OF_RESOURCES,
+    PROCESSING_FAILURE as PROCESSING_FAILURE,
+    RESOURCE_LIMITATION as RESOURCE_LIMITATION,
+    SOP_CLASS_NOT_SUPPORTED as SOP_CLASS_NOT_SUPPORTED,
+    SUCCESS as SUCCESS,
+    UNDECODABLE_DATA_SET as UNDECODABLE_DATA_SET,
+    UNRECOGNIZED_OPERATION as UNRECOGNIZED_OPERATION,
+    Category as Category,
+    Status as Status,
+)
+from dicomport.standard.transfer_syntaxes import (
+    DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN as DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
+    EXPLICIT_VR_BIG_ENDIAN as EXPLICIT_VR_BIG_ENDIAN,
+    EXPLICIT_VR_LITTLE_ENDIAN as EXPLICIT_VR_LITTLE_ENDIAN,
+    IMPLICIT_VR_LITTLE_ENDIAN as IMPLICIT_VR_LITTLE_ENDIAN,
+    TransferSyntax as TransferSyntax,
+    find_transfer_syntax as find_transfer_syntax,
+    transfer_syntaxes as transfer_syntaxes,
+)
+from dicomport.standard.uids import (
+    MAX_UID_LENGTH as MAX_UID_LENGTH,
+    MEDIA_STORAGE_DIRECTORY as MEDIA_STORAGE_DIRECTORY,
+    STORAGE_COMMITMENT as STORAGE_COMMITMENT,
+    STORAGE_COMMITMENT_INSTANCE as STORAGE_COMMITMENT_INSTANCE,
+    STORAGE_SERVICE_CLASS as STORAGE_SERVICE_CLASS,
+    VERIFICATION as VERIFICATION,
+    looks_like_uid as looks_like_uid,
+)

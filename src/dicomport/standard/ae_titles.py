@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["check_ae_title"]
-
 
 def check_ae_title(title: str) -> str:
     """Return a valid AE title without its padding.

@@ -11,8 +11,6 @@ from dicomport.standard.uids import MAX_UID_LENGTH
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["SOPClass", "SOPClasses", "describe", "sop_classes"]
-
 
 @dataclass(frozen=True, slots=True)
 class SOPClass:

@@ -6,16 +6,6 @@ from dataclasses import dataclass
 
 from dicomport.standard._tables import TRANSFER_SYNTAXES
 
-__all__ = [
-    "DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN",
-    "EXPLICIT_VR_BIG_ENDIAN",
-    "EXPLICIT_VR_LITTLE_ENDIAN",
-    "IMPLICIT_VR_LITTLE_ENDIAN",
-    "TransferSyntax",
-    "find_transfer_syntax",
-    "transfer_syntaxes",
-]
-
 # PS3.5 A.1 to A.3. Others that are neither encapsulated nor deflated: a JPIP data set has a URL for pixel data, a
 # DICOM-RTV one has it in another stream, and a MIME or XML document is not a data set.
 _UNCOMPRESSED = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"})

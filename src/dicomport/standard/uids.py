@@ -5,16 +5,6 @@ from __future__ import annotations
 import re
 from typing import Final
 
-__all__ = [
-    "MAX_UID_LENGTH",
-    "MEDIA_STORAGE_DIRECTORY",
-    "STORAGE_COMMITMENT",
-    "STORAGE_COMMITMENT_INSTANCE",
-    "STORAGE_SERVICE_CLASS",
-    "VERIFICATION",
-    "looks_like_uid",
-]
-
 MAX_UID_LENGTH: Final = 64
 """Maximum length of a UID, characters (PS3.5 9.1)."""
 

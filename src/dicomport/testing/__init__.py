@@ -6,34 +6,23 @@
 - `joined`: events with the parts of each data set joined, so that two runs can be compared.
 """
 
-from dicomport.testing.errors import GoneError, ScriptError
-from dicomport.testing.faults import Direction, Fault, FaultKind
-from dicomport.testing.incoming import Heard
-from dicomport.testing.link import Link
-from dicomport.testing.messages import Message, acceptance, association_request, encode_message, response
-from dicomport.testing.pair import CorePair, joined
-from dicomport.testing.peer import Peer
-from dicomport.testing.scripted import Script, ScriptedSCP, ScriptedSCU, healthy, in_turn
-
-__all__ = [
-    "CorePair",
-    "Direction",
-    "Fault",
-    "FaultKind",
-    "GoneError",
-    "Heard",
-    "Link",
-    "Message",
-    "Peer",
-    "Script",
-    "ScriptError",
-    "ScriptedSCP",
-    "ScriptedSCU",
-    "acceptance",
-    "association_request",
-    "encode_message",
-    "healthy",
-    "in_turn",
-    "joined",
-    "response",
-]
+from dicomport.testing.errors import GoneError as GoneError, ScriptError as ScriptError
+from dicomport.testing.faults import Direction as Direction, Fault as Fault, FaultKind as FaultKind
+from dicomport.testing.incoming import Heard as Heard
+from dicomport.testing.link import Link as Link
+from dicomport.testing.messages import (
+    Message as Message,
+    acceptance as acceptance,
+    association_request as association_request,
+    encode_message as encode_message,
+    response as response,
+)
+from dicomport.testing.pair import CorePair as CorePair, joined as joined
+from dicomport.testing.peer import Peer as Peer
+from dicomport.testing.scripted import (
+    Script as Script,
+    ScriptedSCP as ScriptedSCP,
+    ScriptedSCU as ScriptedSCU,
+    healthy as healthy,
+    in_turn as in_turn,
+)

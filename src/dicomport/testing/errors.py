@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dicomport.errors import DicomportError
 
-__all__ = ["GoneError", "ScriptError"]
-
 
 class ScriptError(DicomportError, AssertionError):
     """The other side did not behave as the script expects, or not in time."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-__all__ = ["Direction", "Fault", "FaultKind"]
-
 
 class Direction(enum.Enum):
     """A direction of a connection."""

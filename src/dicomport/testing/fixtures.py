@@ -19,7 +19,6 @@ from dicomport.wire import FileMeta, encode_file_meta
 if TYPE_CHECKING:
     import pydicom
 
-__all__ = ["ReceivedInstance", "ReceivingSCP", "dicomport_scp", "dicomport_scp_options"]
 
 PATIENCE: Final = 30.0
 """Default timeout in seconds."""

@@ -10,8 +10,6 @@ from typing import Final, TypeAlias
 from dicomport.testing.messages import AnyCommand, Message
 from dicomport.wire import PDU_HEADER, PDV_HEADER, PDataTF, Pdu, PresentationDataValue, decode, decode_command
 
-__all__ = ["Heard", "Incoming"]
-
 Heard: TypeAlias = Message[AnyCommand] | Pdu
 """A complete message, or a PDU other than P-DATA-TF."""
 

@@ -16,8 +16,6 @@ from typing import Final, Self
 
 from dicomport.testing.faults import Direction, Fault, FaultKind
 
-__all__ = ["Link"]
-
 _PIECE: Final = 1 << 18
 _MAX_IN_TRANSIT: Final = 64 << 20
 """Maximum bytes in transit in one direction; then the source waits: 1.2 GB/s at a delay of 50 ms."""

@@ -30,17 +30,6 @@ from dicomport.wire import (
     encode_command,
 )
 
-__all__ = [
-    "MAXIMUM_LENGTH",
-    "AnyCommand",
-    "Message",
-    "Proposal",
-    "acceptance",
-    "association_request",
-    "encode_message",
-    "response",
-]
-
 AnyCommand: TypeAlias = Command | RawCommand
 
 CommandT_co = TypeVar("CommandT_co", bound=AnyCommand, covariant=True)

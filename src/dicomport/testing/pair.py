@@ -28,8 +28,6 @@ from dicomport.core import (
 )
 from dicomport.wire import DEFAULT_PROTOCOL_LIMITS, AssociateRQ, ProtocolLimits
 
-__all__ = ["CorePair", "joined"]
-
 _OVERWRITTEN = b"\xa5"
 
 

@@ -44,8 +44,6 @@ from dicomport.wire import (
     encode,
 )
 
-__all__ = ["PATIENCE", "Peer"]
-
 PATIENCE: Final = 30.0
 """Default timeout of a script's waits, in seconds."""
 

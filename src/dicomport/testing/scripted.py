@@ -16,8 +16,6 @@ from dicomport.testing.messages import Message
 from dicomport.testing.peer import PATIENCE, Peer
 from dicomport.wire import CStoreRQ
 
-__all__ = ["Script", "ScriptedSCP", "ScriptedSCU", "healthy", "in_turn"]
-
 Script: TypeAlias = Callable[[Peer], None]
 """A function that acts as one side of a connection. When it returns, the connection is closed."""
 

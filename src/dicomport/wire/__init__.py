@@ -4,55 +4,72 @@ The package imports no socket, file or clock. Decoding raises only `ProtocolErro
 of storage commitment are in `commitment`, which a plain sender does not import, to start faster.
 """
 
-from dicomport.wire import commands, errors, filemeta, pdus
-from dicomport.wire.command_sets import CommandError, Element, RawCommand
-from dicomport.wire.commands import *
-from dicomport.wire.cursor import Buffer
-from dicomport.wire.deviations import Deviation
-from dicomport.wire.errors import *
-from dicomport.wire.filemeta import *
-from dicomport.wire.items import (
-    APPLICATION_CONTEXT,
-    AsynchronousOperationsWindow,
-    ContextResult,
-    PresentationContextAC,
-    PresentationContextRQ,
-    RoleSelection,
-    SOPClassCommonExtendedNegotiation,
-    SOPClassExtendedNegotiation,
-    UnknownItem,
-    UserIdentityAC,
-    UserIdentityRQ,
-    UserInformation,
+from dicomport.wire.command_sets import CommandError as CommandError, Element as Element, RawCommand as RawCommand
+from dicomport.wire.commands import (
+    CCancelRQ as CCancelRQ,
+    CEchoRQ as CEchoRQ,
+    CEchoRSP as CEchoRSP,
+    Command as Command,
+    CStoreRQ as CStoreRQ,
+    CStoreRSP as CStoreRSP,
+    NActionRQ as NActionRQ,
+    NActionRSP as NActionRSP,
+    NEventReportRQ as NEventReportRQ,
+    NEventReportRSP as NEventReportRSP,
+    Priority as Priority,
+    Response as Response,
+    decode_command as decode_command,
+    encode_command as encode_command,
 )
-from dicomport.wire.limits import DEFAULT_PROTOCOL_LIMITS, ProtocolLimits
-from dicomport.wire.pdus import *
-from dicomport.wire.protocol_guess import FOREIGN_BYTES, guess_protocol
-
-__all__ = [
-    "APPLICATION_CONTEXT",
-    "DEFAULT_PROTOCOL_LIMITS",
-    "FOREIGN_BYTES",
-    "AsynchronousOperationsWindow",
-    "Buffer",
-    "CommandError",
-    "ContextResult",
-    "Deviation",
-    "Element",
-    "PresentationContextAC",
-    "PresentationContextRQ",
-    "ProtocolLimits",
-    "RawCommand",
-    "RoleSelection",
-    "SOPClassCommonExtendedNegotiation",
-    "SOPClassExtendedNegotiation",
-    "UnknownItem",
-    "UserIdentityAC",
-    "UserIdentityRQ",
-    "UserInformation",
-    "guess_protocol",
-]
-__all__ += commands.__all__
-__all__ += errors.__all__
-__all__ += filemeta.__all__
-__all__ += pdus.__all__
+from dicomport.wire.cursor import Buffer as Buffer
+from dicomport.wire.deviations import Deviation as Deviation
+from dicomport.wire.errors import (
+    AbortReason as AbortReason,
+    EncodeError as EncodeError,
+    LimitExceededError as LimitExceededError,
+    ProtocolError as ProtocolError,
+    strip_traceback as strip_traceback,
+)
+from dicomport.wire.filemeta import (
+    FileMeta as FileMeta,
+    FileMetaError as FileMetaError,
+    NotPart10Error as NotPart10Error,
+    TruncatedFileMetaError as TruncatedFileMetaError,
+    decode_file_meta as decode_file_meta,
+    encode_file_meta as encode_file_meta,
+)
+from dicomport.wire.items import (
+    APPLICATION_CONTEXT as APPLICATION_CONTEXT,
+    AsynchronousOperationsWindow as AsynchronousOperationsWindow,
+    ContextResult as ContextResult,
+    PresentationContextAC as PresentationContextAC,
+    PresentationContextRQ as PresentationContextRQ,
+    RoleSelection as RoleSelection,
+    SOPClassCommonExtendedNegotiation as SOPClassCommonExtendedNegotiation,
+    SOPClassExtendedNegotiation as SOPClassExtendedNegotiation,
+    UnknownItem as UnknownItem,
+    UserIdentityAC as UserIdentityAC,
+    UserIdentityRQ as UserIdentityRQ,
+    UserInformation as UserInformation,
+)
+from dicomport.wire.limits import DEFAULT_PROTOCOL_LIMITS as DEFAULT_PROTOCOL_LIMITS, ProtocolLimits as ProtocolLimits
+from dicomport.wire.pdus import (
+    COMMAND as COMMAND,
+    LAST as LAST,
+    P_DATA_HEADERS as P_DATA_HEADERS,
+    PDU_HEADER as PDU_HEADER,
+    PDV_HEADER as PDV_HEADER,
+    Abort as Abort,
+    AssociateAC as AssociateAC,
+    AssociateRJ as AssociateRJ,
+    AssociateRQ as AssociateRQ,
+    PDataTF as PDataTF,
+    Pdu as Pdu,
+    PresentationDataValue as PresentationDataValue,
+    RejectReason as RejectReason,
+    ReleaseRP as ReleaseRP,
+    ReleaseRQ as ReleaseRQ,
+    decode as decode,
+    encode as encode,
+)
+from dicomport.wire.protocol_guess import FOREIGN_BYTES as FOREIGN_BYTES, guess_protocol as guess_protocol

@@ -15,8 +15,6 @@ from dicomport.encoding.templates import Templates
 from dicomport.wire.deviations import Deviation
 from dicomport.wire.errors import EncodeError, ProtocolError
 
-__all__ = ["RESPONSE", "CommandError", "Element", "RawCommand"]
-
 RESPONSE: Final = 0x8000
 """The bit of the Command Field that is set in a response (PS3.7 E.1)."""
 

@@ -32,23 +32,6 @@ from dicomport.wire.command_sets import (
 from dicomport.wire.deviations import Deviation
 from dicomport.wire.errors import ProtocolError
 
-__all__ = [
-    "CCancelRQ",
-    "CEchoRQ",
-    "CEchoRSP",
-    "CStoreRQ",
-    "CStoreRSP",
-    "Command",
-    "NActionRQ",
-    "NActionRSP",
-    "NEventReportRQ",
-    "NEventReportRSP",
-    "Priority",
-    "Response",
-    "decode_command",
-    "encode_command",
-]
-
 _INVALID_OBJECT_INSTANCE = 0x0117
 _MISTYPED_ARGUMENT = 0x0212
 # Looking up an enum member takes ten times as long as a module's name (Python 3.11).

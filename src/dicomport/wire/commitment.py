@@ -19,8 +19,6 @@ from dicomport.standard import (
     looks_like_uid,
 )
 
-__all__ = ["CommitmentDataSetError", "CommitmentRequest", "CommitmentResult", "SOPReference"]
-
 _REFERENCED_SOP_CLASS_UID: Final = 0x00081150
 _REFERENCED_SOP_INSTANCE_UID: Final = 0x00081155
 _TRANSACTION_UID: Final = 0x00081195

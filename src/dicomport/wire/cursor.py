@@ -10,8 +10,6 @@ from dicomport.wire.deviations import Deviation
 from dicomport.wire.errors import EncodeError, LimitExceededError, ProtocolError
 from dicomport.wire.limits import DEFAULT_PROTOCOL_LIMITS, ProtocolLimits
 
-__all__ = ["Buffer", "Cursor", "pack_ae_title", "pack_bytes16", "pack_text16", "pack_u8", "pack_u16", "pack_u32"]
-
 Buffer: TypeAlias = bytes | bytearray | memoryview
 """Bytes to send or bytes received."""
 

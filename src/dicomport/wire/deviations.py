@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import enum
 
-__all__ = ["Deviation"]
-
 
 class Deviation(enum.StrEnum):
     """A tolerated deviation from the standard; the value is its name in logs and counters."""

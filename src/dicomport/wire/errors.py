@@ -8,7 +8,6 @@ from __future__ import annotations
 import enum
 from typing import TypeVar
 
-__all__ = ["AbortReason", "EncodeError", "LimitExceededError", "ProtocolError", "strip_traceback"]
 from dicomport.errors import DicomportError
 
 ErrorT = TypeVar("ErrorT", bound=Exception)

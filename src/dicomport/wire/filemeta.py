@@ -17,15 +17,6 @@ from dicomport.errors import DicomportError
 from dicomport.wire.command_sets import decode_text, encode_text, encode_uid
 from dicomport.wire.errors import EncodeError
 
-__all__ = [
-    "FileMeta",
-    "FileMetaError",
-    "NotPart10Error",
-    "TruncatedFileMetaError",
-    "decode_file_meta",
-    "encode_file_meta",
-]
-
 _PREAMBLE: Final = bytes(128)
 _PREFIX: Final = b"DICM"
 _START: Final = len(_PREAMBLE) + len(_PREFIX)

@@ -10,23 +10,6 @@ from dicomport.wire.cursor import Cursor, pack_bytes16, pack_text16, pack_u8, pa
 from dicomport.wire.deviations import Deviation
 from dicomport.wire.errors import ProtocolError
 
-__all__ = [
-    "APPLICATION_CONTEXT",
-    "AsynchronousOperationsWindow",
-    "ContextResult",
-    "PresentationContextAC",
-    "PresentationContextRQ",
-    "RoleSelection",
-    "SOPClassCommonExtendedNegotiation",
-    "SOPClassExtendedNegotiation",
-    "UnknownItem",
-    "UserIdentityAC",
-    "UserIdentityRQ",
-    "UserInformation",
-    "pack_item",
-    "pack_text_item",
-]
-
 APPLICATION_CONTEXT: Final = "1.2.840.10008.3.1.1.1"
 """The DICOM Application Context Name (PS3.7 Annex A.2.1)."""
 

@@ -21,26 +21,6 @@ from dicomport.wire.items import (
 )
 from dicomport.wire.limits import DEFAULT_PROTOCOL_LIMITS, ProtocolLimits
 
-__all__ = [
-    "COMMAND",
-    "LAST",
-    "PDU_HEADER",
-    "PDV_HEADER",
-    "P_DATA_HEADERS",
-    "Abort",
-    "AssociateAC",
-    "AssociateRJ",
-    "AssociateRQ",
-    "PDataTF",
-    "Pdu",
-    "PresentationDataValue",
-    "RejectReason",
-    "ReleaseRP",
-    "ReleaseRQ",
-    "decode",
-    "encode",
-]
-
 PDU_HEADER: Final = struct.Struct(">BxL")
 """PDU type, a reserved byte, length of the body (PS3.8 9.3.1)."""
 

@@ -6,8 +6,6 @@ from typing import Final
 
 from dicomport.wire.pdus import PDU_HEADER, Abort, AssociateRJ, AssociateRQ
 
-__all__ = ["FOREIGN_BYTES", "guess_protocol"]
-
 FOREIGN_BYTES: Final = 64
 """Bytes kept of an unknown protocol: enough to recognize it, and to show them to a user."""
 

@@ -42,11 +42,9 @@ from dicomport.archive.commit.sessions import Session
 from dicomport.archive.integrity import has_digest
 from dicomport.archive.path_template import Layout
 from dicomport.archive.records import Record, iso_time
-from dicomport.archive.scan.scanner import InstanceFacts
+from dicomport.archive.scan.attributes import InstanceFacts
 from dicomport.files import BLOCK_BYTES, Disk, Durability, TemporaryFile, make_folder, sync
 from dicomport.standard import SUCCESS, Status
-
-__all__ = ["Committer", "Duplicates", "PendingInstance"]
 
 _MAX_BATCH: Final = 64
 """Limit of instances that share one fdatasync of the journal."""

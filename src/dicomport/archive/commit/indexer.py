@@ -25,8 +25,6 @@ from dicomport.archive.index import Index
 from dicomport.archive.records import Record
 from dicomport.logs import get_logger
 
-__all__ = ["Indexer"]
-
 log = get_logger("archive")
 
 _MAX_WAITING: Final = 10_000

@@ -17,8 +17,6 @@ from dicomport.archive.index import Index
 from dicomport.archive.paths import Paths
 from dicomport.archive.records import Record, received_at, status_of_file
 
-__all__ = ["recover"]
-
 
 def recover(paths: Paths, index: Index) -> int:
     """Add the visible instances of processes that died to the index, and remove their sessions; return the number."""

@@ -16,8 +16,6 @@ from dicomport.archive.records import Record
 from dicomport.files import Durability, sync, system
 from dicomport.files.locking import ProcessFolder, abandoned_folders
 
-__all__ = ["Session", "abandoned", "unindexed"]
-
 _PREFIX: Final = "session-"
 _JOURNAL: Final = "journal-{:08}.jsonl"
 _SEGMENT_BYTES: Final = 1 << 20

@@ -20,16 +20,18 @@ from dicomport.files import BlockWriter, Disk, Durability, MemoryBudget, Tempora
 from dicomport.standard import Status
 from dicomport.wire import Buffer, FileMeta
 
-__all__ = ["ArchiveOptions", "ArchiveSink"]
-
 
 class Sender(Protocol):
     """The association of a request."""
 
     @property
-    def calling_ae_title(self) -> str: ...
+    def calling_ae_title(self) -> str:
+        """Calling AE title of the association."""
+
     @property
-    def host(self) -> str: ...
+    def host(self) -> str:
+        """Address of the peer, without the port."""
+
     def __hash__(self) -> int: ...
 
 
@@ -37,17 +39,28 @@ class Operation(Protocol):
     """A C-STORE request before its data set arrives."""
 
     @property
-    def association(self) -> Sender: ...
+    def association(self) -> Sender:
+        """The association of the request."""
+
     @property
-    def sop_class_uid(self) -> str: ...
+    def sop_class_uid(self) -> str:
+        """Affected SOP Class UID."""
+
     @property
-    def sop_instance_uid(self) -> str: ...
+    def sop_instance_uid(self) -> str:
+        """Affected SOP Instance UID."""
+
     @property
-    def transfer_syntax_uid(self) -> str: ...
+    def transfer_syntax_uid(self) -> str:
+        """Transfer syntax of the data set."""
+
     @property
-    def file_meta(self) -> FileMeta: ...
+    def file_meta(self) -> FileMeta:
+        """File Meta Information for the instance."""
+
     @property
-    def memory(self) -> MemoryBudget: ...
+    def memory(self) -> MemoryBudget:
+        """Memory budget of the receiver."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,8 +13,6 @@ from dicomport.encoding.charsets import codec_of, decode_text
 from dicomport.encoding.headers import ByteOrder
 from dicomport.encoding.streaming import Value
 
-__all__ = ["WANTED", "InstanceFacts", "decode_facts"]
-
 _CHARACTER_SET: Final = 0x00080005
 _MAX_INTEGER_STRING: Final = 12
 _ABSENT: Final[Value] = (b"", b"")

@@ -24,18 +24,6 @@ from dicomport.encoding.templates import SeriesTemplate
 from dicomport.encoding.vr import KNOWN_VRS
 from dicomport.standard import MAX_UID_LENGTH, find_transfer_syntax
 
-__all__ = [
-    "DEFAULT_SCAN_LIMITS",
-    "InstanceFacts",
-    "ProblemKind",
-    "Scan",
-    "ScanFlag",
-    "ScanLimits",
-    "ScanProblem",
-    "Scanner",
-]
-
-
 # PS3.6 Table A-1 lists them as transfer syntaxes, but they do not encode data sets.
 _MIME: Final = "1.2.840.10008.1.2.6.1"
 _XML: Final = "1.2.840.10008.1.2.6.2"

@@ -10,13 +10,11 @@ from typing import Any, Final
 
 import click
 
+from dicomport.cli.console import print_message
 from dicomport.cli.options.common import with_options
 from dicomport.cli.receiver.config import config_option
 from dicomport.cli.receiver.peer_tables import PeerSettings
-from dicomport.cli.text import print_message
 from dicomport.scp import Passwords, PeerRule, UserIdentityCheck, is_loopback
-
-__all__ = ["Access", "access_options"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

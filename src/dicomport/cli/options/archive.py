@@ -12,8 +12,6 @@ from dicomport.archive import DEFAULT_LAYOUT, ArchiveOptions, Check, Checks, Dup
 from dicomport.cli.options.common import with_options
 from dicomport.files import Durability
 
-__all__ = ["SIZE", "archive_policy_options"]
-
 _DEFAULTS: Final = ArchiveOptions()
 _UNITS: Final = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 

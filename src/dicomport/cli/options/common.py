@@ -14,18 +14,6 @@ from dicomport.cli.console import LogFormat, log_to_stderr, set_log_format
 from dicomport.core import DEFAULT_MAXIMUM_LENGTH
 from dicomport.standard import check_ae_title
 
-__all__ = [
-    "ExitCode",
-    "ae_title_option",
-    "called_ae_title_option",
-    "configure_logging",
-    "json_option",
-    "log_format_option",
-    "maximum_length_option",
-    "verbosity_options",
-    "with_options",
-]
-
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 

@@ -9,8 +9,6 @@ import click
 from dicomport.scu import ContextLike
 from dicomport.standard import SOPClass, TransferSyntax, looks_like_uid, sop_classes, transfer_syntaxes
 
-__all__ = ["CONTEXT"]
-
 _SYNTAXES: Final = {syntax.keyword: syntax for syntax in transfer_syntaxes}
 
 

@@ -11,8 +11,6 @@ import click
 from dicomport.cli.options.common import with_options
 from dicomport.wire import UserIdentityRQ
 
-__all__ = ["IdentityItem", "user_identity_options"]
-
 _USER_NAME: Final = 1
 _USER_NAME_AND_PASSCODE: Final = 2
 

@@ -13,8 +13,6 @@ from dicomport.cli.options.archive import SIZE
 from dicomport.cli.options.common import with_options
 from dicomport.scp import DEFAULT_LIMITS, Limits
 
-__all__ = ["FLAGS", "limit_options"]
-
 
 @dataclass(frozen=True, slots=True)
 class _Flag:

@@ -13,8 +13,6 @@ from dicomport.cli.options.common import with_options
 from dicomport.scu import RetryPolicy, Transform
 from dicomport.wire import Priority
 
-__all__ = ["sending_options"]
-
 _RETRY = RetryPolicy()
 
 _OPTIONS = (

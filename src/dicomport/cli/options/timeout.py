@@ -12,8 +12,6 @@ import click
 from dicomport.cli.options.common import with_options
 from dicomport.net import Timeouts
 
-__all__ = ["FLAGS", "Side", "timeout_options"]
-
 _SECONDS: Final = click.FloatRange(0.1, 86400)
 _DEFAULTS: Final = Timeouts()
 

@@ -22,7 +22,6 @@ from dicomport.net import TLSProfile, tls_client_context, tls_server_context
 if TYPE_CHECKING:
     from dicomport.scp import StorageSCP
 
-__all__ = ["TLSOptions", "renewing", "tls_context", "tls_options"]
 
 _PASSPHRASE: Final = "DICOMPORT_TLS_PASSPHRASE"  # noqa: S105  # the variable's name
 

@@ -14,8 +14,6 @@ from dicomport.archive import Archive, ArchiveOptions, Hooks, SchemaError
 from dicomport.cli.receiver.peer_tables import PeerSettings
 from dicomport.scp import AssociationInfo, PeerRule
 
-__all__ = ["Archives", "opened"]
-
 
 @dataclass(frozen=True, slots=True)
 class Archives:

@@ -16,8 +16,6 @@ from dicomport.net import Address, Timeouts
 from dicomport.scp import NormalizedOperation
 from dicomport.standard import Status, check_ae_title
 
-__all__ = ["Commitments", "commit_to_option"]
-
 _FORM: Final = "AE=HOST:PORT, such as CT1=192.0.2.7:104 or CT1=[2001:db8::7]:104"
 
 

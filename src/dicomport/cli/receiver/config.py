@@ -12,8 +12,6 @@ import click
 from dicomport.cli.receiver.peer_tables import PeerSettings, peers_of
 from dicomport.cli.receiver.setting_errors import SettingError, array, flag, unknown, wrong
 
-__all__ = ["config_option"]
-
 _PEERS: Final = "peers"
 _NAME: Final = "configured"
 

@@ -19,8 +19,6 @@ import click
 from dicomport.archive import CompleteStudy, HookError, Hooks, Record
 from dicomport.cli.options.common import with_options
 
-__all__ = ["command_hook", "command_hooks", "hook_options", "split_command"]
-
 Command = TypeVar("Command", bound=Callable[..., Any])
 Argv = tuple[str, ...]
 

@@ -15,8 +15,6 @@ from dicomport.cli.receiver.setting_errors import SettingError, array, flag, mea
 from dicomport.scp import PeerRule, network
 from dicomport.standard import MAX_UID_LENGTH, check_ae_title, sop_classes, transfer_syntaxes
 
-__all__ = ["PeerSettings", "peers_of"]
-
 T = TypeVar("T")
 
 _UID: Final = re.compile(r"[0-9]+(\.[0-9]+)+")

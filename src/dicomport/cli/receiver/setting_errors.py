@@ -7,8 +7,6 @@ from collections.abc import Collection
 
 from dicomport.errors import DicomportError
 
-__all__ = ["SettingError", "array", "flag", "meant", "unknown", "wrong"]
-
 
 class SettingError(DicomportError):
     """An invalid setting; the text has table, key, value and the valid values."""

@@ -26,8 +26,6 @@ from dicomport.cli.options.common import ExitCode
 from dicomport.logs import get_logger
 from dicomport.net import SharedCounts, listening_sockets
 
-__all__ = ["WorkerContext", "run_workers"]
-
 _STARTED_SECONDS: Final = 2.0
 """A worker that fails earlier could not start; a new one would not start either."""
 
@@ -77,6 +75,7 @@ class Supervisor:
         self._alive, self._held = os.pipe()
 
     def run(self) -> int:
+        """Start the workers, wait for their end, and return the exit code."""
         signal.signal(signal.SIGTERM, self._stop)
         signal.signal(signal.SIGINT, self._stop)
         if not _is_ignored(signal.SIGHUP):

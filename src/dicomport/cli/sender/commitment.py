@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 import click
 
+from dicomport.cli.console import print_message
 from dicomport.cli.options.common import with_options
 from dicomport.cli.options.identity import IdentityItem
-from dicomport.cli.text import count, print_message
+from dicomport.cli.text import count
 from dicomport.net import Address, Timeouts, listening_sockets
 from dicomport.scu import InstanceResult
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from dicomport.commitment import Commitment, CommitmentReport
     from dicomport.wire.commitment import SOPReference
 
-__all__ = ["Commitments", "Committing", "ask", "check_port", "commit_options", "describe", "print_commitments"]
 
 Commitments: TypeAlias = "Mapping[SOPReference, Commitment]"
 """The commitments by instance."""

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from dicomport.cli.console import print_message
 from dicomport.cli.options.common import ExitCode
-from dicomport.cli.text import amount, count, print_json, print_message, print_table
+from dicomport.cli.text import amount, count, print_json, print_table
 from dicomport.scu import Instance, InstanceResult, Plan
 from dicomport.standard import describe
-
-__all__ = ["dry_run"]
 
 
 def dry_run(found: Iterable[Instance | InstanceResult], plan: Plan, *, as_json: bool) -> ExitCode:

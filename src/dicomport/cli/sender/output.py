@@ -11,12 +11,10 @@ from typing import Final, TextIO
 
 import click
 
+from dicomport.cli.console import print_message
 from dicomport.cli.sender.commitment import Commitments, describe
 from dicomport.cli.sender.summary import Advance
-from dicomport.cli.text import print_message
 from dicomport.scu import InstanceResult
-
-__all__ = ["ResultWriter", "open_results"]
 
 _BEGINNING: Final = b'{"path": '
 """The first bytes of each report."""

@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, TypeAlias
 
-from dicomport.cli.text import amount, count, print_message
+from dicomport.cli.console import print_message
+from dicomport.cli.text import amount, count
 from dicomport.scu import InstanceResult, Sending, SendReport
-
-__all__ = ["Advance", "progress", "summarize"]
 
 Advance: TypeAlias = Callable[[InstanceResult], object]
 """Called with each result."""

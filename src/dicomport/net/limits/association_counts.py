@@ -6,8 +6,6 @@ import mmap
 from collections import Counter
 from typing import Final, Protocol
 
-__all__ = ["AssociationCounts", "LocalCounts", "SharedCounts"]
-
 
 class AssociationCounts(Protocol):
     """Numbers of associations by kind and value, such as ("associations_per_address", "192.0.2.7")."""

@@ -15,8 +15,6 @@ from dicomport.net.limits.association_counts import AssociationCounts
 from dicomport.net.limits.connection_limits import ConnectionLimits
 from dicomport.net.limits.counters import Counters
 
-__all__ = ["ConnectionLimiter", "ConnectionSlot", "Quota"]
-
 log = get_logger("net")
 
 

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 from dicomport.wire import ProtocolLimits
 
-__all__ = ["ConnectionLimits"]
-
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits(ProtocolLimits):

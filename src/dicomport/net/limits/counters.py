@@ -9,8 +9,6 @@ from types import MappingProxyType
 from dicomport.net.timers import Deadline
 from dicomport.wire import Deviation
 
-__all__ = ["Counters"]
-
 
 class Counters:
     """Counts events by name, such as "timer.idle" and "deviation.uid-padding"."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import sys
 
-__all__ = ["allow_descriptors"]
-
 
 def allow_descriptors(wanted: int) -> int:
     """Raise this process's limit to the wanted number, as far as the system allows; return the limit.

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Self
 
-__all__ = ["Certificate"]
-
 _MAX_LENGTH: Final = 4
 """Maximum bytes of a length in the long form, enough for 4 GiB."""
 

@@ -10,8 +10,6 @@ from typing import Final
 from dicomport.logs import get_logger
 from dicomport.net.tls.handshake import describe_tls_error
 
-__all__ = ["TLSProfile", "tls_client_context", "tls_server_context"]
-
 log = get_logger("net")
 
 

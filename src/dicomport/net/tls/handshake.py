@@ -9,9 +9,6 @@ from typing import Final
 from dicomport.errors import DicomportError
 from dicomport.wire import FOREIGN_BYTES, guess_protocol
 
-__all__ = ["Handshake", "NotTLSError", "describe_tls_error", "tls_error_name"]
-
-
 _RECORD_HEADER_BYTES: Final = 5
 """Bytes that OpenSSL has read when it finds that they are not a TLS record (RFC 8446 5.1)."""
 

@@ -12,8 +12,6 @@ from dicomport.scp.access.user_identity import UserIdentityAuthenticator
 from dicomport.scp.requests import AssociationInfo
 from dicomport.wire import AssociateRJ, AssociateRQ, Deviation, RejectReason, UserIdentityAC, UserIdentityRQ
 
-__all__ = ["AccessControl"]
-
 
 class AccessControl:
     """Accepts and rejects association requests by the rules of a server."""

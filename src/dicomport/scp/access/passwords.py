@@ -16,8 +16,6 @@ from typing import Final, Self
 from dicomport.scp.requests import AssociationInfo
 from dicomport.wire import UserIdentityAC, UserIdentityRQ
 
-__all__ = ["Passwords", "hash_password"]
-
 USER_NAME_AND_PASSCODE: Final = 2
 
 _HASH: Final = re.compile(r"\$scrypt\$ln=(\d{1,2}),r=(\d{1,3}),p=(\d{1,3})\$([A-Za-z0-9+/]+)\$([A-Za-z0-9+/]+)")

@@ -16,8 +16,6 @@ from dicomport.scp.sinks import Storage
 from dicomport.standard import check_ae_title, sop_classes
 from dicomport.wire import AssociateRJ, AssociateRQ, RejectReason, SOPClassCommonExtendedNegotiation
 
-__all__ = ["Network", "PeerRule", "Rejection", "certificate_names", "match_rule", "network", "verified_certificate"]
-
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _ANY: Final = "*"

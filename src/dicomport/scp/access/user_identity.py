@@ -13,8 +13,6 @@ from dicomport.scp.callbacks import call
 from dicomport.scp.requests import AssociationInfo
 from dicomport.wire import RejectReason, UserIdentityAC, UserIdentityRQ
 
-__all__ = ["UserIdentityAuthenticator", "UserIdentityCheck"]
-
 UserIdentityCheck: TypeAlias = Callable[
     [UserIdentityRQ, AssociationInfo], UserIdentityAC | Awaitable[UserIdentityAC | None] | None
 ]

@@ -22,8 +22,6 @@ from dicomport.scu.explain.steps import Failure
 from dicomport.standard import VERIFICATION, Status, describe
 from dicomport.wire import AssociateRJ, AssociateRQ, ContextResult, RejectReason, guess_protocol
 
-__all__ = ["SPEAKS_TLS", "diagnose", "diagnose_outcome", "diagnose_status", "refused_classes"]
-
 SPEAKS_TLS: Final = Failure(
     "the peer expects TLS on this port, but the connection was made without", "Connect with --tls."
 )

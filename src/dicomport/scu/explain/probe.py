@@ -36,8 +36,6 @@ from dicomport.scu.requestor import StorageRequestor
 from dicomport.standard import VERIFICATION, Status
 from dicomport.wire import AssociateRQ
 
-__all__ = ["explain"]
-
 _CERTIFICATE_REQUEST: Final = 13
 """The handshake message by which a server asks for a certificate (RFC 8446 4.3.2)."""
 

@@ -25,8 +25,6 @@ from dicomport.wire import (
     SOPClassExtendedNegotiation,
 )
 
-__all__ = ["USUAL_CONTEXTS", "Proposal", "proposals", "with_optional_items"]
-
 _PLAIN: Final = (EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN)
 _COMPRESSED: Final = frozenset(
     ("JPEGBaseline8Bit", "JPEGLosslessSV1", "JPEGLSLossless", "JPEG2000Lossless", "JPEG2000", "RLELossless")

@@ -11,8 +11,6 @@ from dicomport.net.tls.certificates import Certificate
 from dicomport.standard import Status
 from dicomport.wire import AssociateRQ
 
-__all__ = ["Associated", "Connected", "Echoed", "Failure", "Released", "Resolved", "Secured", "Step"]
-
 
 @dataclass(frozen=True, slots=True)
 class Failure:

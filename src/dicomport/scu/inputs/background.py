@@ -11,8 +11,6 @@ from typing import Final, TypeAlias, TypeVar
 from dicomport.scu.inputs.discovery import Source, find_batches
 from dicomport.scu.inputs.found import Found
 
-__all__ = ["Sources", "feed"]
-
 T = TypeVar("T")
 
 Sources: TypeAlias = "str | Path | Iterable[Source] | AsyncIterable[Source]"

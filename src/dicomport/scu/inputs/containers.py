@@ -13,8 +13,6 @@ from dicomport.scu.inputs.instance import Instance, NotSendableError, check_inst
 from dicomport.scu.inputs.locations import Source
 from dicomport.wire import FileMetaError, NotPart10Error
 
-__all__ = ["SNIFFED_BYTES", "ArchiveKind", "archive_kind", "max_decompressed", "member_instance", "member_name"]
-
 SNIFFED_BYTES: Final = 512
 """Bytes at the start of a file that identify its kind."""
 

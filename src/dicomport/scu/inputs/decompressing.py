@@ -12,17 +12,6 @@ from dicomport.encoding.inflate import Inflater
 from dicomport.files import system
 from dicomport.wire import FileMetaError
 
-__all__ = [
-    "TOO_LONG",
-    "DecompressingReader",
-    "Decompressor",
-    "RangeReader",
-    "begin_bzip2",
-    "begin_gzip",
-    "begin_raw",
-    "begin_xz",
-]
-
 TOO_LONG: Final = "its decompressed size exceeds the limit: the rest is not read"
 """The reason for not reading an archive to its end."""
 

@@ -25,8 +25,6 @@ from dicomport.scu.inputs.found import unsendable
 from dicomport.scu.results import InstanceResult
 from dicomport.standard import DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
 
-__all__ = ["references"]
-
 # PS3.3 Table F.3-3.
 _RECORDS: Final = 0x00041220
 _IN_USE: Final = 0x00041410

@@ -33,7 +33,6 @@ from dicomport.standard import MEDIA_STORAGE_DIRECTORY
 if TYPE_CHECKING:
     import pydicom
 
-__all__ = ["Source", "find", "find_batches"]
 
 Source: TypeAlias = "str | Path | Instance | pydicom.Dataset"
 """The path of a file, a folder, a DICOMDIR or an archive; a glob; an instance; or a data set."""

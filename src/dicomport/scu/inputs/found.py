@@ -7,8 +7,6 @@ from typing import TypeAlias
 from dicomport.scu.inputs.instance import Instance
 from dicomport.scu.results import InstanceResult
 
-__all__ = ["Found", "unsendable"]
-
 Found: TypeAlias = Instance | InstanceResult
 """An instance to send, or the result of a file that can't be sent."""
 

@@ -18,8 +18,6 @@ from dicomport.standard import (
 )
 from dicomport.wire import FileMeta
 
-__all__ = ["complete", "identify"]
-
 _SYNTAXES: Final[dict[tuple[bool | None, bool | None], str]] = {
     (True, True): IMPLICIT_VR_LITTLE_ENDIAN.uid,
     (False, True): EXPLICIT_VR_LITTLE_ENDIAN.uid,

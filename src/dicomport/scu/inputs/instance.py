@@ -18,17 +18,6 @@ from dicomport.wire import FileMeta, FileMetaError, NotPart10Error, decode_file_
 if TYPE_CHECKING:
     import pydicom
 
-__all__ = [
-    "Instance",
-    "NotSendableError",
-    "check_instance",
-    "encode_dataset",
-    "instance_from_dataset",
-    "instance_from_path",
-    "instance_of",
-    "read_instance",
-]
-
 
 class NotSendableError(DicomportError):
     """The file or data set can't be sent as an instance, for the reason in the message."""

@@ -9,8 +9,6 @@ from typing import NamedTuple, Protocol, Self
 from dicomport.files import open_regular, read_range, system
 from dicomport.wire import FileMetaError
 
-__all__ = ["FileRegion", "FileStamp", "InMemory", "Source", "UnchangedFile", "stamp_of"]
-
 FileStamp = tuple[int, int]
 """Size and modification time (ns) of the file on disk; for a member of an archive, of the archive."""
 

@@ -12,8 +12,6 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
-__all__ = ["expand_glob", "is_glob", "read_list", "walk"]
-
 _BLOCK_BYTES: Final = 1 << 16
 _MAX_PATH: Final = 1 << 16
 """More than any file system allows, bytes."""

@@ -28,8 +28,6 @@ from dicomport.scu.inputs.locations import FileRegion, FileStamp, stamp_of
 from dicomport.scu.inputs.temporary import SpooledRegion
 from dicomport.wire import FileMetaError
 
-__all__ = ["tar_members"]
-
 _BEGIN: Final[dict[ArchiveKind, Callable[[], Decompressor]]] = {
     ArchiveKind.GZIP: begin_gzip,
     ArchiveKind.BZIP2: begin_bzip2,

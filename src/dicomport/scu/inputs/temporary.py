@@ -9,8 +9,6 @@ from typing import Final
 from dicomport.files.spool import Spool
 from dicomport.scu.inputs.locations import FileStamp, InMemory, Source
 
-__all__ = ["SpooledRegion", "spooled"]
-
 _MAX_IN_MEMORY: Final = 8 << 20
 
 

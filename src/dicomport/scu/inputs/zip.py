@@ -21,8 +21,6 @@ from dicomport.scu.inputs.instance import NotSendableError
 from dicomport.scu.inputs.locations import FileStamp, UnchangedFile, stamp_of
 from dicomport.wire import FileMetaError
 
-__all__ = ["ZipMember", "zip_members"]
-
 _LOCAL_HEADER: Final = struct.Struct("<26x2H")
 """A member's header; its last two fields are the lengths of the name and of the extra fields."""
 _SIGNATURE: Final = b"PK\3\4"

@@ -18,8 +18,6 @@ from dicomport.scu.transform.pipeline import Transform
 from dicomport.standard import Status
 from dicomport.wire import Priority
 
-__all__ = ["AssociationWorker"]
-
 _BEING_SENT: Final = 0
 """Placeholder for the message ID of the request that is being sent; real ones begin with 1."""
 

@@ -20,7 +20,6 @@ from dicomport.standard import Status
 if TYPE_CHECKING:
     from dicomport.scu.sending.journal import Journal
 
-__all__ = ["DeliveryQueue", "OnResult", "result_of"]
 
 OnResult: TypeAlias = Callable[[InstanceResult], object]
 """Called with each result as soon as it is known."""

@@ -16,8 +16,6 @@ from dicomport.net import Address
 from dicomport.scu.inputs.instance import Instance
 from dicomport.standard import Status
 
-__all__ = ["Journal", "JournalError"]
-
 _MAX_LINE: Final = 1 << 20
 """Maximum length of a line, bytes: more than any path needs, so a file without line ends takes little memory."""
 

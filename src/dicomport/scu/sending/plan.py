@@ -10,8 +10,6 @@ from typing import TypeAlias
 from dicomport.scu.contexts import MAX_CONTEXTS, uncompressed_default
 from dicomport.scu.inputs.instance import Instance
 
-__all__ = ["Alternatives", "AssociationPlan", "ContextLoad", "Plan", "QueuedInstance"]
-
 Pair: TypeAlias = tuple[str, str]
 """A SOP Class UID and a transfer syntax UID."""
 

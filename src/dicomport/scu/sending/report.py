@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 
 from dicomport.scu.results import InstanceResult, Timing
 
-__all__ = ["SendReport"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SendReport:

@@ -8,8 +8,6 @@ from typing import Final
 from dicomport.net import AbortedError, AssociationError, ConnectionLostError, RejectedError, TimerExpiredError
 from dicomport.standard import Status
 
-__all__ = ["RetryPolicy", "is_transient"]
-
 _OUT_OF_RESOURCES: Final = 0xA7
 """The upper byte of the statuses "Refused: Out of resources" (PS3.4 B.2.3)."""
 

@@ -23,8 +23,6 @@ from dicomport.wire import Priority
 if TYPE_CHECKING:
     from dicomport.scu.sending.journal import Journal
 
-__all__ = ["SendOptions", "Sending", "send"]
-
 
 class SendOptions(NegotiationItems, total=False):
     """The keyword arguments of `send`."""

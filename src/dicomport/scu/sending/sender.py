@@ -42,7 +42,6 @@ from dicomport.wire import AssociateRQ, AsynchronousOperationsWindow, Priority
 if TYPE_CHECKING:
     from dicomport.scu.sending.journal import Journal
 
-__all__ = ["Sender", "Settings"]
 
 _HEAD_START_INSTANCES: Final = 500
 _HEAD_START_SECONDS: Final = 0.25
@@ -84,10 +83,12 @@ class ConsecutiveFailures:
         return time.monotonic() - self.since
 
     def add(self) -> None:
+        """Count a failure."""
         self.since = self.since if self.count else time.monotonic()
         self.count += 1
 
     def clear(self) -> None:
+        """Start again at none."""
         self.count = 0
 
 

@@ -6,8 +6,6 @@ import itertools
 import struct
 from typing import Final
 
-__all__ = ["jpeg_2000_size", "jpeg_size", "rle_lengths"]
-
 _FRAME_HEADERS: Final = frozenset((*range(0xC0, 0xD0), 0xF7)) - {0xC4, 0xC8, 0xCC}
 """SOF markers (ISO/IEC 10918-1 Table B.1, ISO/IEC 14495-1 C.1.1)."""
 _CODESTREAM: Final = b"\xff\x4f\xff\x51"

@@ -20,8 +20,6 @@ from dicomport.standard import (
 )
 from dicomport.wire import FileMetaError
 
-__all__ = ["alternatives", "convert"]
-
 _LOSSLESS: Final = frozenset(
     (
         "1.2.840.10008.1.2.4.57",  # JPEG Lossless, Process 14

@@ -22,8 +22,6 @@ from dicomport.scu.inputs.instance import Instance, NotSendableError, check_inst
 from dicomport.scu.inputs.temporary import spooled
 from dicomport.wire import FileMeta, FileMetaError, encode_file_meta
 
-__all__ = ["Editor"]
-
 _CHUNK_BYTES: Final = 1 << 20
 _FIRST_GROUP: Final = 0x0008
 """Lower groups are those of commands, file meta and directories."""

@@ -13,8 +13,6 @@ from dicomport.scu.inputs.instance import Instance, NotSendableError
 if TYPE_CHECKING:
     from dicomport.scu.transform.editing import Editor
 
-__all__ = ["Transform"]
-
 
 class Transform:
     """Conversion and editing of each instance; by default neither.

@@ -21,8 +21,6 @@ from dicomport.scu.transform.transcoding import Replacements
 from dicomport.standard import TransferSyntax
 from dicomport.wire import FileMeta, encode_file_meta
 
-__all__ = ["can_decompress", "decompressed"]
-
 _EXTENDED_OFFSETS: Final = (0x7FE00001, 0x7FE00002)
 """The offsets and lengths of frames in fragments (PS3.3 C.7.6.3.1.8)."""
 _PHOTOMETRIC_INTERPRETATION: Final = 0x00280004

@@ -31,8 +31,6 @@ from dicomport.encoding.walker import MAX_DEPTH, Walker
 from dicomport.scu.inputs.instance import NotSendableError
 from dicomport.standard import TransferSyntax
 
-__all__ = ["Replacements", "transcode"]
-
 _BITS_ALLOCATED: Final = 0x00280100
 _PIXEL_REPRESENTATION: Final = 0x00280103
 _FACTS: Final = frozenset((_BITS_ALLOCATED, _PIXEL_REPRESENTATION))
