@@ -115,7 +115,7 @@ DEFECTS: Final[dict[str, tuple[str, object, str, object]]] = {
     "text with its padding": ("character_set", charsets, "_PADDING", ""),
     "a conversion that fails": ("conversion", transcoding._Transcoder, "_swap", unforeseen),
     "a way out of an archive": ("tar", tar, "member_name", "{}/{}".format),
-    "a name too long": ("name", names, "_LONGEST", 200),
+    "a name too long": ("name", names, "_MAX_BYTES", 200),
     "one name for two texts": ("name", names, "_escaped", lambda _: "_00"),
     "an exception of no room from a core": ("association", Association, "artim_expired", unforeseen),
     "a release whatever the state": (
@@ -123,7 +123,7 @@ DEFECTS: Final[dict[str, tuple[str, object, str, object]]] = {
         lambda core: core._machine.outbox.append(ReleaseRQ().encode()),
     ),
     "a limit that is none": (
-        *("association", MessageAssembler, "take"),
+        *("association", MessageAssembler, "add"),
         lambda assembler, fragment: assembler._command.extend(fragment.data),
     ),
     "a PDU after the end": ("association", Framer, "_count_idle", lambda framer: framer._partial.extend(b"0" * 3000)),
