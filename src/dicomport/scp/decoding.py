@@ -9,7 +9,7 @@ import pydicom
 from pydicom.dataelem import RawDataElement
 
 from dicomport.encoding.headers import EXPLICIT_BIG, EXPLICIT_LITTLE, UNDEFINED_LENGTH, Encoding
-from dicomport.scp.errors import UndecodableDataSetError
+from dicomport.scp.requests import UndecodableDataSetError
 from dicomport.standard import EXPLICIT_VR_BIG_ENDIAN, find_transfer_syntax
 
 _END: Final = 0xFFFFFFFF

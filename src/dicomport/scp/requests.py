@@ -10,12 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dicomport.core import IMPLEMENTATION, AcceptedContext, ImplementationInfo
+from dicomport.errors import DicomportError
 from dicomport.files import Durability, MemoryBudget, PartialFile
 from dicomport.scp.spool import SpooledDataSet
 from dicomport.wire import CStoreRQ, FileMeta
 
 if TYPE_CHECKING:
     import pydicom
+
+
+class UndecodableDataSetError(DicomportError):
+    """The received data set can't be decoded. If a handler does not catch this, the response has the status 0xC210."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
