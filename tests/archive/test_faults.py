@@ -262,7 +262,7 @@ class Trouble:
 
 
 @pytest.mark.parametrize("message", ["database is locked", "database or disk is full", "disk I/O error"])
-def test_an_index_in_trouble_gets_it_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, message: str) -> None:
+def test_a_failed_index_is_updated_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, message: str) -> None:
     monkeypatch.setattr(indexer, "_RETRY_SECONDS", 0.001)
     with receiver(tmp_path) as received:
         trouble = Trouble(monkeypatch, message, 3)
@@ -434,7 +434,7 @@ def test_a_replacement_that_fails_leaves_what_was_there(
     assert findings(tmp_path) == []
 
 
-def test_without_hard_links_a_name_is_taken_all_the_same(received: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_is_claimed_without_hard_links_too(received: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
     disk = ArchiveDisk(received.root, monkeypatch)
     disk.fail(Fault("link", errno.EPERM, ".dcm"))
     assert received.send(instance(), instance(pixels=b"other"), instance()) == [0, 0, 0]
@@ -444,7 +444,7 @@ def test_without_hard_links_a_name_is_taken_all_the_same(received: Receiver, mon
     assert left_over(received.root) == []
 
 
-def test_a_disk_that_has_proved_slow_holds_up_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_disk_does_not_delay_other_peers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without syncing too: requests without an instance are answered meanwhile."""
     monkeypatch.setattr(QuickDisk, "is_fast", False)
     with receiver(tmp_path, ArchiveOptions(durability=Durability.FLUSH)) as received:

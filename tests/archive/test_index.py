@@ -84,7 +84,7 @@ def made_again(root: Path) -> list[list[dict[str, object]]]:
 
 
 @pytest.mark.parametrize("lost", [False, True])
-def test_an_index_made_again_from_the_files_says_the_same(copy: Path, lost: bool) -> None:
+def test_a_rebuilt_index_equals_the_first(copy: Path, lost: bool) -> None:
     before = everything(copy)
     if lost:
         for path in (copy / ".dicomport").glob("index.sqlite*"):
@@ -126,7 +126,7 @@ def test_verify_finds(
     assert [(finding.path, finding.kind) for finding in findings(tmp_path)] == expected
 
 
-def test_reindex_tells_what_it_can_not_read(tmp_path: Path) -> None:
+def test_reindex_reports_unreadable_files(tmp_path: Path) -> None:
     with receiver(tmp_path) as received:
         assert received.send(instance(), instance("1.2.3.5")) == [0, 0]
     (tmp_path / NAME).write_bytes(b"nothing")
@@ -248,7 +248,7 @@ def test_recovery_takes_what_is_there_and_ignores_torn_and_stale_lines(tmp_path:
     assert CT in {row["sop_class_uid"] for row in rows(tmp_path)}
 
 
-def test_a_conflict_is_told_whichever_record_comes_first(tmp_path: Path) -> None:
+def test_a_conflict_is_reported_in_either_order(tmp_path: Path) -> None:
     with receiver(tmp_path) as received:
         assert received.send(instance(), instance("1.2.3.5"), instance("1.2.3.4", b"\1\0")) == [0, 0, 0]
     before = everything(tmp_path)

@@ -81,7 +81,7 @@ def test_an_instance_stored_by_another_process_is_found(received: Receiver) -> N
         assert look_up(other, reference()) == [0x0000]
 
 
-def test_each_is_told_in_order(received: Receiver) -> None:
+def test_results_have_the_order_of_the_references(received: Receiver) -> None:
     received.send(instance("1.2.1"))
     received.send(instance("1.2.2", sop_class=MR))
     wanted = [reference("1.2.2", MR), reference("1.2.9"), reference("1.2.1"), reference("1.2.2"), reference("1.2.1")]
@@ -89,7 +89,7 @@ def test_each_is_told_in_order(received: Receiver) -> None:
     assert look_up(received.archive) == []
 
 
-def test_any_number_is_told(received: Receiver) -> None:
+def test_any_number_of_references_is_checked(received: Receiver) -> None:
     received.send(instance("1.2.700"))
     wanted = [reference(f"1.2.{number}") for number in range(1201)]
     assert look_up(received.archive, *wanted) == [0x0112] * 700 + [0x0000] + [0x0112] * 500

@@ -91,7 +91,7 @@ def _log_everything(caplog: pytest.LogCaptureFixture) -> None:
 # When a study is complete.
 
 
-def test_an_instance_is_told_of_without_anybody_waiting() -> None:
+def test_a_notification_does_not_delay_the_response() -> None:
     async def scenario() -> None:
         heard: Heard[Record] = Heard()
         async with Hooks(on_instance=heard.hear) as hooks:
@@ -102,7 +102,7 @@ def test_an_instance_is_told_of_without_anybody_waiting() -> None:
     run(scenario)
 
 
-def test_a_study_is_complete_once_its_senders_are_gone_and_nothing_comes() -> None:
+def test_a_study_is_complete_after_its_senders_and_a_quiet_time() -> None:
     async def scenario() -> None:
         heard: Heard[CompleteStudy] = Heard()
         async with Hooks(on_study=heard.hear, study_timeout=SOON) as hooks:
@@ -184,7 +184,7 @@ def test_with_too_many_studies_open_the_quietest_is_taken_for_complete(caplog: p
     assert said(caplog) == ["study_completed_early study_instance_uid=1.2 open=2"]
 
 
-def test_closing_completes_what_is_open() -> None:
+def test_closing_completes_the_open_studies() -> None:
     async def scenario() -> None:
         heard: Heard[CompleteStudy] = Heard()
         async with Hooks(on_study=heard.hear, study_timeout=HOUR) as hooks:
@@ -207,7 +207,7 @@ def test_without_callbacks_nothing_is_kept() -> None:
     run(scenario)
 
 
-def test_nothing_is_kept_of_what_is_over() -> None:
+def test_ended_associations_leave_nothing() -> None:
     async def scenario() -> None:
         heard: Heard[CompleteStudy] = Heard()
         async with Hooks(on_study=heard.hear, study_timeout=0) as hooks:

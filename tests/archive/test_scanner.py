@@ -231,7 +231,7 @@ def test_the_character_set_may_come_last() -> None:
 
 
 @golden_data_sets
-def test_every_truncation_is_told_but_those_between_elements(uid: str, data_set: Golden, facts: InstanceFacts) -> None:
+def test_each_truncation_inside_an_element_is_reported(uid: str, data_set: Golden, facts: InstanceFacts) -> None:
     boundaries = _boundaries(uid, data_set.data)
     whole = dataclasses.asdict(facts)
     for size, data in enumerate(data_set.truncations()):
@@ -256,7 +256,7 @@ def _boundaries(uid: str, data: bytes) -> set[int]:
     return {data.find(struct.pack(f"{order}HH", tag >> 16, tag & 0xFFFF)) for tag in top} - {-1, 0}
 
 
-def test_a_cut_between_elements_can_not_be_told() -> None:
+def test_a_cut_between_elements_is_undetectable() -> None:
     assert scan(EXPLICIT, UID).proven
 
 

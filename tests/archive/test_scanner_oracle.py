@@ -161,7 +161,7 @@ def boundaries(file: File) -> set[int]:
 
 
 @cut_files
-def test_truncations_are_told_but_those_between_elements(name: str) -> None:
+def test_truncations_inside_an_element_are_reported(name: str) -> None:
     file = file_to_cut(name)
     between = boundaries(file)
     whole = dataclasses.asdict(scan(file.uid, file.data).facts)

@@ -72,12 +72,12 @@ def test_a_peer_that_knows_no_commitment_fails_the_run(tmp_path: Path) -> None:
     assert "0 of 1 instance committed" in done.stderr
 
 
-def test_a_port_to_listen_on_goes_with_asking() -> None:
+def test_commit_port_needs_commit() -> None:
     done = dicomport("storescu", "localhost", "104", CT, "--commit-port", "11113")
     assert (done.returncode, "--commit-port needs --commit" in done.stderr) == (2, True)
 
 
-def test_a_port_that_is_taken_is_told_before_anything_is_sent(tmp_path: Path) -> None:
+def test_a_port_in_use_is_reported_before_anything_is_sent(tmp_path: Path) -> None:
     with receiver(tmp_path / "archive") as found:
         done = dicomport("storescu", "127.0.0.1", found.port, CT, "--commit", "--commit-port", found.port)
         kept = found.kept()

@@ -51,7 +51,7 @@ def test_an_address_for_reports_is_read(value: str, address: tuple[str, Address]
         ("A" * 17 + "=host:104", "longer than 16 characters"),
     ],
 )
-def test_one_that_is_none_is_told(value: str, told: str) -> None:
+def test_an_invalid_address_is_reported(value: str, told: str) -> None:
     done = dicomport("storescp", "0", "--commit-to", value)
     assert (done.returncode, told in done.stderr.replace("\n", " ")) == (2, True), done.stderr
 

@@ -136,7 +136,7 @@ def test_an_invalid_value_is_reported_with_the_allowed_ones(tmp_path: Path, text
     assert raised.value.message.startswith(str(tmp_path / "storescp.toml"))
 
 
-def test_a_file_that_is_no_text_is_said_to_be_none(tmp_path: Path) -> None:
+def test_a_binary_file_is_reported(tmp_path: Path) -> None:
     file = tmp_path / "storescp.toml"
     file.write_bytes(b"ae-title = '\xff'")
     with pytest.raises(click.UsageError, match="is not valid TOML: 'utf-8' codec can't decode"):

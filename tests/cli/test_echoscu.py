@@ -28,7 +28,7 @@ def test_json_is_one_object_on_stdout(tmp_path: Path) -> None:
     assert done.stderr == ""
 
 
-def test_many_echos_are_told_by_their_median(tmp_path: Path) -> None:
+def test_many_echos_are_summarized_by_their_median(tmp_path: Path) -> None:
     with receiver(tmp_path / "archive") as found:
         done = dicomport("echoscu", "--repeat", "5", "--json", "localhost", found.port)
     assert done.returncode == 0
@@ -36,7 +36,7 @@ def test_many_echos_are_told_by_their_median(tmp_path: Path) -> None:
     assert json.loads(done.stdout)["seconds"] > 0
 
 
-def test_explain_tells_each_step(tmp_path: Path) -> None:
+def test_explain_prints_each_step(tmp_path: Path) -> None:
     with receiver(tmp_path / "archive", "-pdu", "65536") as found:
         done = dicomport("echoscu", "--explain", "--repeat", "3", "localhost", found.port)
     assert done.returncode == 0
@@ -76,7 +76,7 @@ def test_explain_in_json_is_an_object_for_each_step(tmp_path: Path) -> None:
     assert done.stderr == ""
 
 
-def test_explain_tells_which_contexts_were_refused_and_why() -> None:
+def test_explain_prints_rejected_contexts_with_reasons() -> None:
     def script(peer: Peer) -> None:
         peer.accept(refuse=["1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.1.2.4.50"])
         peer.serve()
@@ -100,7 +100,7 @@ def test_explain_tells_which_contexts_were_refused_and_why() -> None:
     ]
 
 
-def test_explain_tells_the_cause_and_what_to_do_in_any_case() -> None:
+def test_explain_prints_cause_and_advice_in_each_case() -> None:
     def script(peer: Peer) -> None:
         peer.expect(AssociateRQ)
         peer.send(AssociateRJ(RejectReason.CALLED_AE_TITLE_NOT_RECOGNIZED))
@@ -114,7 +114,7 @@ def test_explain_tells_the_cause_and_what_to_do_in_any_case() -> None:
     assert f"  cause: {failure['cause']}\n  advice: {failure['advice']}\n" in done.stderr
 
 
-def test_explain_finds_out_what_a_peer_drops_a_request_for() -> None:
+def test_explain_finds_the_item_that_a_peer_drops() -> None:
     def script(peer: Peer) -> None:
         if peer.socket.recv(1, socket.MSG_PEEK) == b"\x16":
             return

@@ -118,7 +118,7 @@ def test_it_need_not_read_its_stdin(size: int) -> None:
     ],
     ids=["exit code", "signal", "not found", "no program"],
 )
-def test_how_it_failed_is_told_without_its_arguments(argv: tuple[str, ...], reason: str) -> None:
+def test_a_failure_is_logged_without_the_arguments(argv: tuple[str, ...], reason: str) -> None:
     async def scenario() -> None:
         with pytest.raises(HookError) as caught:
             await _once(argv)

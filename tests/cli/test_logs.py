@@ -115,7 +115,7 @@ def test_no_peer_can_forge_a_line_of_the_senders_log(log_format: str) -> None:
         assert "forged" not in events_in_text(done.stderr)
 
 
-def test_people_are_told_in_json_too(tmp_path: Path) -> None:
+def test_messages_for_people_exist_in_json_too(tmp_path: Path) -> None:
     with receiver(tmp_path / "archive", "--log-format", "json", "-v") as found:
         sent = dicomport("storescu", "--log-format", "json", "127.0.0.1", found.port, CT)
         wrong = dicomport("storescu", "--log-format", "json", "127.0.0.1", found.port, "-ta", "0", CT)
@@ -186,7 +186,7 @@ def test_the_sender_logs_each_association_and_each_instance(tmp_path: Path) -> N
     ],
     ids=" ".join,
 )
-def test_every_command_tells_in_json_what_is_wrong(arguments: tuple[str, ...], tmp_path: Path) -> None:
+def test_each_command_reports_errors_in_json(arguments: tuple[str, ...], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     done = dicomport(*arguments, "--log-format", "json", cwd=tmp_path, given="x\n")
     assert done.returncode in {1, 2}

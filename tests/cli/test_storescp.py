@@ -51,7 +51,7 @@ def test_an_idle_association_is_aborted_when_it_stops(tmp_path: Path) -> None:
     assert len(found.kept()) == 1
 
 
-def test_json_tells_each_instance_on_stdout(tmp_path: Path) -> None:
+def test_json_prints_each_instance_on_stdout(tmp_path: Path) -> None:
     with receiver(tmp_path / "archive", "--json") as found:
         dicomport("storescu", "-aet", "SCANNER", "localhost", found.port, CT)
         _, out, _ = found.stop()
@@ -96,7 +96,7 @@ def test_an_archive_that_is_a_file_is_wrong_usage(tmp_path: Path) -> None:
     assert "is a file" in done.stderr
 
 
-def test_an_address_for_others_needs_somebody_allowed(tmp_path: Path) -> None:
+def test_a_reachable_address_needs_allowed_peers(tmp_path: Path) -> None:
     done = dicomport("storescp", "0", "-ba", "0.0.0.0", "--archive", tmp_path / "archive")
     assert done.returncode == 2
     assert "--allow-any" in done.stderr

@@ -78,7 +78,7 @@ def test_a_failure_status_is_exit_code_1_and_shown_with_its_meaning() -> None:
     assert "0xA700 Failure: Out of resources" in done.stderr
 
 
-def test_nobody_listening_is_exit_code_3_with_advice(closed_port: str) -> None:
+def test_a_port_without_a_listener_gives_exit_code_3_with_advice(closed_port: str) -> None:
     done = dicomport("storescu", "127.0.0.1", closed_port, CT)
     assert done.returncode == 3
     assert f"nothing listens on 127.0.0.1:{closed_port}: is the port right" in done.stderr
@@ -127,7 +127,7 @@ def test_an_empty_folder_is_nothing_to_send(running: Receiver, tmp_path: Path) -
     assert "nothing to send" in done.stderr
 
 
-def test_quiet_says_nothing_of_success(running: Receiver) -> None:
+def test_quiet_prints_nothing_on_success(running: Receiver) -> None:
     done = dicomport("storescu", "-q", "localhost", running.port, CT)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
@@ -140,7 +140,7 @@ def test_a_file_name_can_not_move_the_terminal(running: Receiver, tmp_path: Path
     assert r"evil\x1b[2J.dcm" in done.stderr
 
 
-def test_ctrl_c_ends_it_with_130_and_says_how_far_it_came() -> None:
+def test_ctrl_c_exits_with_130_and_a_summary() -> None:
     asked = threading.Event()
 
     def silent(peer: Peer) -> None:
@@ -200,7 +200,7 @@ FULL = pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no de
 
 
 @FULL
-def test_a_report_that_can_not_be_written_is_told_and_stops_nothing(running: Receiver) -> None:
+def test_an_unwritable_report_is_reported_and_stops_nothing(running: Receiver) -> None:
     done = dicomport("storescu", "localhost", running.port, CT, MR, "--report", "/dev/full", "--json")
     assert done.returncode == 1
     assert "2 of 2 files accepted" in done.stderr
@@ -211,9 +211,7 @@ def test_a_report_that_can_not_be_written_is_told_and_stops_nothing(running: Rec
 
 @FULL
 @pytest.mark.parametrize("option", ["--json", "--commit"])
-def test_results_that_can_not_be_printed_are_told_and_stop_nothing(
-    option: str, running: Receiver, tmp_path: Path
-) -> None:
+def test_unprintable_results_are_reported_and_stop_nothing(option: str, running: Receiver, tmp_path: Path) -> None:
     report = tmp_path / "report.json"
     arguments = ("storescu", "localhost", running.port, CT, MR, "--json", option, "--report", report)
     with Path("/dev/full").open("w") as full:

@@ -77,7 +77,7 @@ def test_any_tls_option_turns_tls_on(
         assert told in done.stderr
 
 
-def test_explain_tells_tls(server: list[str | Path], client: list[str | Path], tmp_path: Path) -> None:
+def test_explain_recognizes_tls(server: list[str | Path], client: list[str | Path], tmp_path: Path) -> None:
     with receiver(tmp_path / "archive", *server) as found:
         done = dicomport("echoscu", "--explain", "--json", *client, "localhost", found.port)
     steps = [json.loads(line) for line in done.stdout.splitlines()]
@@ -88,14 +88,14 @@ def test_explain_tells_tls(server: list[str | Path], client: list[str | Path], t
     assert "the peer asked for a certificate of ours" in done.stderr
 
 
-def test_explain_tells_who_forgot_tls(server: list[str | Path], tmp_path: Path) -> None:
+def test_explain_recognizes_missing_tls(server: list[str | Path], tmp_path: Path) -> None:
     with receiver(tmp_path / "archive", *server) as found:
         done = dicomport("echoscu", "--explain", "localhost", found.port)
     assert done.returncode == 3
     assert "advice: Connect with --tls." in done.stderr
 
 
-def test_anonymous_clients_are_let_in_where_that_is_said(hospital: Files, tmp_path: Path) -> None:
+def test_anonymous_clients_are_accepted_if_configured(hospital: Files, tmp_path: Path) -> None:
     identity = hospital.issue("localhost")
     files = ("--tls-cert", identity.certificate, "--tls-key", identity.key)
     with receiver(tmp_path / "archive", *files, "--tls-anonymous-clients") as found:

@@ -95,7 +95,7 @@ def test_they_end_with_their_parent(running: Receiver) -> None:
     wait_until(lambda: not any(map(is_alive, children)))
 
 
-def test_where_none_can_start_there_is_no_endless_round(tmp_path: Path) -> None:
+def test_workers_that_can_not_start_are_not_restarted_for_ever(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     done = dicomport("storescp", "0", "--archive", tmp_path / "file" / "archive", "--workers", "2")
     assert done.returncode != 0

@@ -115,7 +115,7 @@ def test_over_one_of_the_archive_s_own(tmp_path: Path, tls: TLS, *, encrypted: b
     assert served.kept() == []
 
 
-def test_each_is_told_its_own_fate(tmp_path: Path) -> None:
+def test_each_instance_has_its_own_result(tmp_path: Path) -> None:
     with running(tmp_path) as served:
         stored = served.store("1.2.1", "1.2.2", "1.2.3")
         while not served.archive.index.find("1.2.3"):

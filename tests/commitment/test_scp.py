@@ -99,7 +99,7 @@ def test_all_is_committed(tmp_path: Path, syntax: str) -> None:
     assert served.kept() == []
 
 
-def test_some_fail_and_each_says_why(tmp_path: Path) -> None:
+def test_failed_references_have_their_reasons(tmp_path: Path) -> None:
     keeper = Keeper(lost={"1.2.2": 0x0112, "1.2.4": 0x0119, "1.2.5": 0x0110, "1.2.6": 0xB000})
     with serving(keeper, tmp_path) as served, SCU(served.port) as scu:
         assert scu.ask("1.2.3", "1.2.1", "1.2.2", "1.2.3", "1.2.4", "1.2.5", "1.2.6") == 0x0000
@@ -484,7 +484,7 @@ def test_it_is_on_the_disk_before_it_is_answered(tmp_path: Path) -> None:
         keeper.may_look.set()
 
 
-def test_the_next_one_takes_up_what_was_left(tmp_path: Path, log: Log) -> None:
+def test_the_next_server_delivers_pending_reports(tmp_path: Path, log: Log) -> None:
     keeper, listener = Keeper(lost={"1.2.2": 0x0119}), Listener()
     keeper.may_look.clear()
     with serving(keeper, tmp_path) as served:
@@ -604,7 +604,7 @@ def test_titles_are_checked(tmp_path: Path) -> None:
             CommitmentSCP(Keeper(), tmp_path, **options)
 
 
-def test_a_folder_that_can_not_be_had_is_told(tmp_path: Path) -> None:
+def test_an_unusable_folder_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match=r"Not a directory|File exists"), serving(Keeper(), tmp_path / "file"):
         pass

@@ -377,7 +377,7 @@ def test_the_report_comes_on_an_association_of_the_peer() -> None:
 
 
 @pytest.mark.parametrize("how", ["release", "abort", "loss"])
-def test_the_report_comes_though_the_association_has_gone(how: str) -> None:
+def test_the_report_arrives_after_the_association_ended(how: str) -> None:
     port = unused_port()
 
     def script(peer: Peer) -> None:
@@ -401,7 +401,7 @@ def test_a_listener_waits_no_longer_than_it_should() -> None:
     assert told.error == "nothing was reported within 0.05 s"
 
 
-def test_a_listener_takes_nothing_else() -> None:
+def test_a_listener_accepts_only_reports() -> None:
     port = unused_port()
 
     def script(peer: Peer) -> None:
@@ -432,7 +432,7 @@ def test_a_listener_takes_nothing_else() -> None:
         assert len(commit([ONE], peer.port, listen_port=port).committed) == 1
 
 
-def test_a_port_that_is_taken_is_told() -> None:
+def test_a_port_in_use_is_reported() -> None:
     with ScriptedSCP(rejecting) as other, pytest.raises(OSError, match="Address already in use"):
         commit([ONE], unused_port(), listen_port=other.port)
 

@@ -198,7 +198,7 @@ def test_a_file_system_without_hard_links_will_do(disk: Disk, number: int) -> No
     assert stat.S_IMODE(first.stat().st_mode) == 0o640
 
 
-def test_a_name_that_was_taken_in_vain_is_given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_name_of_a_failed_write_is_free_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(number: int) -> OSError:
         return OSError(number, os.strerror(number))
 
@@ -216,7 +216,7 @@ def test_a_name_that_was_taken_in_vain_is_given_back(tmp_path: Path, monkeypatch
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_same_data_set_again_is_one_file_whoever_sent_it(tmp_path: Path) -> None:
+def test_the_same_data_set_of_another_sender_is_one_file(tmp_path: Path) -> None:
     first = store(tmp_path)
     content, inode = first.read_bytes(), first.stat().st_ino
     other_sender = FileMeta(

@@ -255,7 +255,7 @@ def test_storescu_takes_a_warning_for_a_success(dcmtk: DCMTK, status: int) -> No
     assert recorder.copies.total() == 2
 
 
-def test_dcmsend_is_told_of_a_failure(dcmtk: DCMTK, tmp_path: Path) -> None:
+def test_dcmsend_receives_a_failure(dcmtk: DCMTK, tmp_path: Path) -> None:
     report = tmp_path / "report.txt"
     with StorageSCP(Recorder(Status(0xC123, "no")), port=0).in_thread() as scp:
         dcmtk.to(scp.port, "dcmsend", "-nh", "+crf", str(report), files=(CT, MR))
@@ -263,7 +263,7 @@ def test_dcmsend_is_told_of_a_failure(dcmtk: DCMTK, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("options", [("-usr", "somebody"), ("-usr", "somebody", "-pwd", "secret")])
-def test_a_user_identity_that_nobody_checks(dcmtk: DCMTK, options: tuple[str, ...]) -> None:
+def test_an_unchecked_user_identity(dcmtk: DCMTK, options: tuple[str, ...]) -> None:
     recorder = Recorder()
     with StorageSCP(recorder, port=0).in_thread() as scp:
         assert dcmtk.to(scp.port, "storescu", "-R", *options, files=(CT,)).returncode == 0

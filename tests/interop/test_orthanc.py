@@ -153,14 +153,14 @@ def commit(orthanc: Orthanc, *references: SOPReference) -> dicomport.CommitmentR
     )
 
 
-def test_orthanc_commits_what_it_has(orthanc: Orthanc) -> None:
+def test_orthanc_commits_its_instances(orthanc: Orthanc) -> None:
     orthanc.send(TEST_FILES / "CT_small.dcm", TEST_FILES / "MR_small.dcm")
     report = commit(orthanc, *REFERENCES)
     assert tuple(one.reference for one in report.committed) == REFERENCES
     assert (report.failed, report.error) == ((), "")
 
 
-def test_orthanc_says_what_it_does_not_have(orthanc: Orthanc) -> None:
+def test_orthanc_reports_missing_instances(orthanc: Orthanc) -> None:
     orthanc.send(TEST_FILES / "CT_small.dcm")
     report = commit(orthanc, REFERENCES[0], MISSING, MISTAKEN)
     assert [(one.committed, one.status) for one in report.commitments] == [
@@ -201,7 +201,7 @@ def ask(orthanc: Orthanc, *references: SOPReference) -> dict[str, Any]:
     return orthanc.await_report(asked["ID"])
 
 
-def test_orthanc_is_told_what_we_have(orthanc: Orthanc) -> None:
+def test_orthanc_gets_commitments_of_stored_instances(orthanc: Orthanc) -> None:
     orthanc.send(TEST_FILES / "CT_small.dcm", TEST_FILES / "MR_small.dcm")
     studies = orthanc.get("/studies")
     stored = orthanc.post(
@@ -213,7 +213,7 @@ def test_orthanc_is_told_what_we_have(orthanc: Orthanc) -> None:
     assert told["Failures"] == []
 
 
-def test_orthanc_is_told_what_we_do_not_have(orthanc: Orthanc) -> None:
+def test_orthanc_gets_failures_of_missing_instances(orthanc: Orthanc) -> None:
     orthanc.send(TEST_FILES / "CT_small.dcm")
     orthanc.post("/modalities/archive/store", {"Resources": orthanc.get("/studies"), "Synchronous": True})
     told = ask(orthanc, REFERENCES[0], MISSING, MISTAKEN)
@@ -222,7 +222,7 @@ def test_orthanc_is_told_what_we_do_not_have(orthanc: Orthanc) -> None:
     assert sorted(said(told["Failures"]), key=str) == sorted([(MISSING, 0x0112), (MISTAKEN, 0x0119)], key=str)
 
 
-def test_orthanc_is_told_of_every_request(orthanc: Orthanc) -> None:
+def test_orthanc_gets_a_report_on_each_request(orthanc: Orthanc) -> None:
     for number in range(20):
         missing = SOPReference(CT.sop_class_uid, f"1.2.{number}")
         assert said(ask(orthanc, missing)["Failures"]) == [(missing, 0x0112)]

@@ -554,7 +554,7 @@ def test_its_rejection_is_named(attributes: dict[str, Any], reason: RejectReason
         assert len(report.accepted) == 1
 
 
-def test_a_peer_that_is_full_says_so() -> None:
+def test_a_full_peer_answers_out_of_resources() -> None:
     with (
         serving((evt.EVT_C_STORE, Received()), maximum_associations=1) as port,
         dicomport.blocking.associate(HOST, port, contexts=CONTEXTS) as association,

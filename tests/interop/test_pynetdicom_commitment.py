@@ -98,7 +98,7 @@ def ask(association: Association) -> int:
     return code
 
 
-def test_pynetdicom_is_told_over_the_association_that_asks(tmp_path: Path) -> None:
+def test_pynetdicom_gets_the_report_over_its_association(tmp_path: Path) -> None:
     reports, asking = Reports(), entity()
     asking.add_requested_context(COMMITMENT)
     commitment = CommitmentSCP(Keeper(), tmp_path)
@@ -111,7 +111,7 @@ def test_pynetdicom_is_told_over_the_association_that_asks(tmp_path: Path) -> No
     assert list(tmp_path.rglob("*.json")) == []
 
 
-def test_pynetdicom_is_told_where_it_listens(tmp_path: Path) -> None:
+def test_pynetdicom_gets_the_report_at_its_address(tmp_path: Path) -> None:
     reports, listening, asking = Reports(), entity(), entity()
     listening.add_supported_context(COMMITMENT, scu_role=False, scp_role=True)
     asking.add_requested_context(COMMITMENT)
@@ -199,7 +199,7 @@ def archive(listener: int | None) -> Iterator[Archive]:
     made.close()
 
 
-def test_pynetdicom_tells_us(archive: Archive, listener: int | None) -> None:
+def test_pynetdicom_reports_to_us(archive: Archive, listener: int | None) -> None:
     report = dicomport.blocking.commit([KEPT, LOST], HOST, archive.port, listen_port=listener, wait=SOON)
     assert [(one.committed, one.status) for one in report.commitments] == [
         (True, Status(0x0000)),

@@ -232,7 +232,7 @@ def test_refusal(storescp: StartStoreSCP) -> None:
 
 
 @pytest.mark.parametrize("option", ["--abort-after", "--abort-during"])
-def test_an_abort_leaves_every_fate_named(storescp: StartStoreSCP, option: str) -> None:
+def test_an_abort_leaves_a_result_for_each_instance(storescp: StartStoreSCP, option: str) -> None:
     peer = storescp("+B", "+xa", option)
     files = [CT, TEST_FILES / "examples_overlay.dcm", TEST_FILES / "MR_small.dcm"]
     report = dicomport.blocking.send(files, HOST, peer.port, **ONE_BY_ONE)
@@ -260,7 +260,7 @@ def test_a_slow_answer_runs_into_the_timer(storescp: StartStoreSCP) -> None:
     assert not association.open
 
 
-def test_a_release_that_nobody_answers(storescp: StartStoreSCP) -> None:
+def test_an_unanswered_release(storescp: StartStoreSCP) -> None:
     peer = storescp("+B", "+xa", "--sleep-after", "30")
     timeouts = Timeouts(acse=0.2)
     with dicomport.blocking.associate(HOST, peer.port, contexts=CONTEXTS, timeouts=timeouts) as association:
@@ -270,14 +270,14 @@ def test_a_release_that_nobody_answers(storescp: StartStoreSCP) -> None:
         assert not association.open
 
 
-def test_a_release_that_nobody_answers_changes_no_fate(storescp: StartStoreSCP) -> None:
+def test_an_unanswered_release_changes_no_result(storescp: StartStoreSCP) -> None:
     peer = storescp("+B", "+xa", "--sleep-after", "30")
     report = dicomport.blocking.send([CT], HOST, peer.port, timeouts=Timeouts(acse=0.2))
     assert len(report.accepted) == 1
     assert peer.copies == copies_of([instance_from_path(CT)])
 
 
-def test_a_receiver_that_has_gone(storescp: StartStoreSCP) -> None:
+def test_a_stopped_receiver(storescp: StartStoreSCP) -> None:
     peer = storescp("+B", "+xa")
     peer.process.kill()
     peer.process.wait()

@@ -255,7 +255,7 @@ def test_a6_another_application_context_is_rejected(attack: Attack, name: bytes)
     assert len(attack.line(peer, "association_rejected")["reason"]) < 500
 
 
-def test_a6_so_is_none_at_all(attack: Attack) -> None:
+def test_a6_a_missing_application_context_is_rejected(attack: Attack) -> None:
     is_rejected(attack, request(application=b""), RejectReason.APPLICATION_CONTEXT_NAME_NOT_SUPPORTED)
 
 
@@ -321,7 +321,7 @@ NOT_TAKEN: Final = "the peer does not accept MR Image Storage in Implicit VR Lit
         (lambda reply: with_one(reply, transfer_syntax="1.2.3"), "chose '1.2.3', which was not proposed"),
     ],
 )
-def test_a8_an_acceptance_is_read_for_what_it_means(
+def test_a8_the_results_of_an_acceptance_are_read(
     tmp_path: Path, spoil: Callable[[AssociateAC], bytes], why: str | None
 ) -> None:
     def script(peer: Peer) -> None:
@@ -336,7 +336,7 @@ def test_a8_an_acceptance_is_read_for_what_it_means(
     assert (why or "") in second.reason
 
 
-def test_a8_the_command_reports_what_was_refused(tmp_path: Path) -> None:
+def test_a8_the_command_reports_rejected_contexts(tmp_path: Path) -> None:
     def script(peer: Peer) -> None:
         peer.send(with_reserved_junk(acceptance(peer.expect(AssociateRQ), refuse=[MR])))
         peer.serve()
@@ -359,12 +359,12 @@ def test_a8_the_command_reports_what_was_refused(tmp_path: Path) -> None:
         LENGTH + item(0x52, b"\xff" * 64) + item(0x55, "\r\n\x1b[2J\xff"),
     ],
 )
-def test_a9_the_implementation_may_call_itself_what_it_likes(attack: Attack, user: bytes) -> None:
+def test_a9_any_implementation_name_is_accepted(attack: Attack, user: bytes) -> None:
     with accepted(attack, request(user=item(0x50, user))):
         pass
 
 
-def test_a9_nor_does_it_have_to_say_anything(attack: Attack) -> None:
+def test_a9_user_information_may_be_missing(attack: Attack) -> None:
     with accepted(attack, request(user=b"")):
         pass
 
@@ -441,7 +441,7 @@ def role(uid: str, scu: int, scp: int) -> bytes:
 
 
 @pytest.mark.parametrize(("scu", "scp"), [(1, 1), (0, 1), (1, 0), (0, 0), (255, 255)])
-def test_a12_of_storage_we_are_the_scp_whatever_role_is_asked_for(attack: Attack, scu: int, scp: int) -> None:
+def test_a12_the_receiver_is_the_scp_of_storage_for_any_proposed_role(attack: Attack, scu: int, scp: int) -> None:
     items = role(CT, scu, scp) + role("1.2.3", 1, 1) + role(CT, 1, 1)
     with accepted(attack, request(user=item(0x50, LENGTH + items))) as (_, reply):
         [answer] = reply.user_information.roles
@@ -453,7 +453,7 @@ def extended(kind: int, uid: str, rest: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("information", [b"", bytes(6), b"\xff" * 60000])
-def test_a12_extended_negotiation_is_answered_with_what_we_keep(attack: Attack, information: bytes) -> None:
+def test_a12_extended_negotiation_is_answered_with_our_level(attack: Attack, information: bytes) -> None:
     """Level 2, all of it (PS3.4 B.3.1.1)."""
     kind = struct.pack(">H", 17) + b"1.2.840.10008.4.2" + struct.pack(">H", 0)
     items = extended(0x56, CT, information), extended(0x57, CT, kind)
@@ -505,11 +505,11 @@ def test_a13_reserved_bytes_mean_nothing(attack: Attack) -> None:
 @pytest.mark.parametrize(
     "more", [item(0x99, "what is this"), USER, APPLICATION], ids=["unknown", "user", "application"]
 )
-def test_a13_items_that_nobody_expects_are_passed_over(attack: Attack, more: bytes) -> None:
+def test_a13_unknown_items_are_ignored(attack: Attack, more: bytes) -> None:
     with accepted(attack, request(user=USER + more)):
         pass
 
 
 @pytest.mark.parametrize("more", [b"\0", bytes(3), b"\x99\0\0\1"])
-def test_a13_bytes_that_are_no_item_end_it(attack: Attack, more: bytes) -> None:
+def test_a13_bytes_that_form_no_item_end_the_association(attack: Attack, more: bytes) -> None:
     is_aborted(attack, request(user=USER + more))

@@ -14,7 +14,7 @@ def run(target: Target, row: Callable[[Attack], None]) -> None:
         row(attack)
 
 
-def test_an_instance_that_nobody_acknowledged_is_seen(target: Target) -> None:
+def test_an_unacknowledged_instance_is_detected(target: Target) -> None:
     def row(attack: Attack) -> None:
         with attack.associated() as peer:
             assert peer.store("1.2.3", data_set("1.2.3")).status == 0

@@ -108,7 +108,7 @@ def length_of(body: bytes, more: int = 0) -> bytes:
         "odd priority",
     ],
 )
-def test_c1_a_command_set_that_says_what_it_has_to_is_taken(
+def test_c1_a_complete_command_set_is_accepted(
     attack: Attack, spoil: Callable[[str], bytes], deviation: str | None
 ) -> None:
     fresh = attack.uid()
@@ -363,7 +363,7 @@ def test_c10_a_response_counts_by_its_message_id_alone(tmp_path: Path) -> None:
     assert (done.code, done.statuses) == (1, [0xA700, 0xB000])
 
 
-def test_c10_a_response_after_its_time_is_nobody_s(tmp_path: Path) -> None:
+def test_c10_a_late_response_is_ignored(tmp_path: Path) -> None:
     """The association is aborted, and the next instance is sent over another one."""
 
     def late(peer: Peer) -> None:

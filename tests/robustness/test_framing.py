@@ -86,7 +86,7 @@ def test_p1_http_is_aborted_at_the_first_byte(attack: Attack, sent_first: bytes)
 
 
 @pytest.mark.parametrize("nonsense", [b"SSH-2.0-x\r\n", b"\0", bytes(range(0xC0, 0x100))], ids=["SSH", "NUL", "noise"])
-def test_p2_nonsense_is_told_off_the_third_time_as_the_first(attack: Attack, nonsense: bytes) -> None:
+def test_p2_nonsense_is_aborted_each_time(attack: Attack, nonsense: bytes) -> None:
     for _ in range(3):
         with attack.connect() as peer:
             peer.send(nonsense)
@@ -310,7 +310,7 @@ def test_p13_responses_are_no_longer_than_the_requestor_takes(attack: Attack, le
 
 
 @pytest.mark.parametrize("length", [1, 6, 7])
-def test_p13_a_requestor_that_takes_no_data_is_rejected(attack: Attack, length: int) -> None:
+def test_p13_a_requestor_without_room_for_data_is_rejected(attack: Attack, length: int) -> None:
     with attack.connect() as peer:
         peer.send(association_request(maximum_length=length))
         assert peer.expect(AssociateRJ).reason is RejectReason.USER_NO_REASON
@@ -318,7 +318,7 @@ def test_p13_a_requestor_that_takes_no_data_is_rejected(attack: Attack, length: 
 
 
 @pytest.mark.parametrize("length", [0, 1, 6, 7, 12, 4096, 0xFFFFFFFF])
-def test_p13_a_sender_sends_what_the_peer_takes_or_says_why_not(tmp_path: Path, length: int) -> None:
+def test_p13_a_sender_keeps_to_the_peer_s_length_or_gives_a_reason(tmp_path: Path, length: int) -> None:
     def script(peer: Peer) -> None:
         peer.accept(maximum_length=length)
         if 0 < length < 8:

@@ -116,7 +116,7 @@ def alive() -> Counter[str]:
     return Counter(type(each).__name__ for each in gc.get_objects() if isinstance(each, kinds))
 
 
-def test_s1_tasks_threads_and_objects_are_what_they_were() -> None:
+def test_s1_tasks_threads_and_objects_are_as_before() -> None:
     async def soak() -> None:
         async with StorageSCP(lambda _: Status(0), port=0) as scp:
             # After one association of each kind all permanent objects exist.
@@ -150,7 +150,7 @@ def test_s1_tasks_threads_and_objects_are_what_they_were() -> None:
 
 
 @pytest.mark.parametrize("senders", SENDERS)
-def test_s3_of_senders_half_of_whom_break_off_every_whole_instance_is_kept(tmp_path: Path, senders: int) -> None:
+def test_s3_each_complete_instance_is_stored_when_half_the_senders_leave(tmp_path: Path, senders: int) -> None:
     with receiver(tmp_path) as target:
         target.max_memory = MAX_AT_WORK
         with Attack(target) as attack:

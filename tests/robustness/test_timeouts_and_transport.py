@@ -169,7 +169,7 @@ def leave_with_an_abort(peer: ScriptedSCU) -> None:
 LEAVING: Final = (ScriptedSCU.release, leave_with_an_abort, leave_without_a_word, ScriptedSCU.reset)
 
 
-def test_t4_when_those_who_filled_it_leave_there_is_room_at_once(attack: Attack) -> None:
+def test_t4_places_are_free_at_once_after_associations_end(attack: Attack) -> None:
     with attack.crowd(ASSOCIATIONS - 1) as there:
         for peer in there:
             peer.associate()
@@ -238,14 +238,14 @@ def black_hole() -> Iterator[int]:
         yield int(listening.getsockname()[1])
 
 
-def test_t7_a_sender_gives_up_on_a_connection_that_does_not_come_about(tmp_path: Path) -> None:
+def test_t7_a_sender_stops_after_the_connect_timeout(tmp_path: Path) -> None:
     with black_hole() as port:
         done = sent(port, part10(tmp_path / "1.dcm"), *ONCE, "--connect-timeout", "0.5")
     assert done.code == 3
     assert "did not answer in time" in done.reasons[0]
 
 
-def test_t7_or_that_nobody_listens_for(tmp_path: Path) -> None:
+def test_t7_a_sender_stops_if_the_port_has_no_listener(tmp_path: Path) -> None:
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         done = sent(bound.getsockname()[1], part10(tmp_path / "1.dcm"), *ONCE)
@@ -309,7 +309,7 @@ def test_t8_a_disconnection_at_any_time_is_one_line_in_the_log(
         assert ("instance_incomplete" in events) is (go is go_inside_an_instance)
 
 
-def test_t9_a_receiver_that_stood_still_goes_on(attack: Attack) -> None:
+def test_t9_a_suspended_receiver_continues(attack: Attack) -> None:
     uid = attack.uid()
     data = data_set(uid, bytes(5000))
     with attack.associated() as peer:
@@ -355,7 +355,7 @@ def test_t9_a_clock_that_jumps_by_hours_expires_no_timer_and_holds_up_none(
 
 
 @pytest.mark.parametrize("end", [ScriptedSCU.close, ScriptedSCU.reset])
-def test_t10_a_probe_is_no_line_in_the_log(attack: Attack, end: Callable[[ScriptedSCU], None]) -> None:
+def test_t10_a_probe_is_not_logged(attack: Attack, end: Callable[[ScriptedSCU], None]) -> None:
     probes = []
     for _ in range(10):
         with attack.connect() as peer:

@@ -137,7 +137,7 @@ def test_undecodable_bytes_raise_one_class_of_error(data: bytes, transfer_syntax
         "rtplan.dcm",
     ],
 )
-def test_it_is_what_pydicom_reads_from_the_file(name: str) -> None:
+def test_the_data_set_equals_pydicom_s(name: str) -> None:
     path = Path(pydicom.__file__).parent / "data" / "test_files" / name
     expected = pydicom.dcmread(path)
     decoded = decode(io.BytesIO(path.read_bytes()), str(expected.file_meta.TransferSyntaxUID))

@@ -166,7 +166,7 @@ def test_an_event_report_is_performed_and_answered(scp: StorageSCP, service: Ser
         assert (operation.command, operation.data) == (report, b"")
 
 
-def test_an_exception_is_answered_and_the_association_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_exception_is_answered_and_the_association_stays_open(caplog: pytest.LogCaptureFixture) -> None:
     def fail(_operation: NormalizedOperation) -> Status:
         raise RuntimeError("some bug")
 
@@ -256,7 +256,7 @@ def contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
 
 
 @pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "TLS"])
-def test_a_notification_goes_to_a_peer_that_asks_nothing(service: Service, *, encrypted: bool) -> None:
+def test_a_notification_reaches_a_peer_without_requests(service: Service, *, encrypted: bool) -> None:
     server, client = contexts() if encrypted else (None, None)
     with (
         StorageSCP(Recorder(), port=0, commitment=service, tls=server).in_thread() as scp,
@@ -332,7 +332,7 @@ def ends() -> dict[str, Callable[[ScriptedSCU], object]]:
 
 
 @pytest.mark.parametrize("end", ends().values(), ids=ends())
-def test_the_end_of_the_association_is_told(
+def test_the_end_of_the_association_is_reported(
     scp: StorageSCP, service: Service, end: Callable[[ScriptedSCU], object]
 ) -> None:
     with associated(scp) as peer:
@@ -344,7 +344,7 @@ def test_the_end_of_the_association_is_told(
     assert service.notify(operation, DATA).result(PATIENCE) is None
 
 
-def test_the_end_of_the_server_is_told(service: Service) -> None:
+def test_the_end_of_the_server_is_reported(service: Service) -> None:
     with StorageSCP(Recorder(), port=0, commitment=service).in_thread() as scp, associated(scp) as peer:
         operation = act(peer, service)
         answer = service.notify(operation, DATA)
@@ -354,7 +354,7 @@ def test_the_end_of_the_server_is_told(service: Service) -> None:
         assert answer.result(PATIENCE) is None
 
 
-def test_an_answer_that_nobody_waits_for_is_passed_over(scp: StorageSCP, service: Service) -> None:
+def test_an_unexpected_response_is_ignored(scp: StorageSCP, service: Service) -> None:
     async def give_up(operation: NormalizedOperation) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(0.05):
@@ -387,7 +387,7 @@ def test_an_answer_may_have_a_data_set(scp: StorageSCP, service: Service) -> Non
         assert peer.store("1.2.3", DATA).status == 0x0000
 
 
-def test_a_peer_that_does_not_read_holds_up_nobody_else(service: Service) -> None:
+def test_a_peer_that_does_not_read_delays_no_other(service: Service) -> None:
     with (
         StorageSCP(Recorder(), port=0, commitment=service).in_thread() as scp,
         ScriptedSCU("127.0.0.1", scp.port, receive_buffer=4096) as peer,

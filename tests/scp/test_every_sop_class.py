@@ -102,7 +102,7 @@ def test_a_private_class_is_stored(scp: Running) -> None:
 
 
 @pytest.mark.parametrize("transfer_syntax", ["1.2.840.10008.1.2.4.999", "1.2.840.113619.5.2", "2.25.7"])
-def test_a_transfer_syntax_that_nobody_knows_is_stored(scp: Running, transfer_syntax: str) -> None:
+def test_an_unknown_transfer_syntax_is_stored(scp: Running, transfer_syntax: str) -> None:
     send(scp, "1.2.840.10008.5.1.4.1.1.2", transfer_syntax)
 
 

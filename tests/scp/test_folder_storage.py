@@ -70,7 +70,7 @@ def test_a_file_is_a_zeroed_preamble_our_file_meta_and_the_received_bytes(
     assert listing(folder) == [NAME]
 
 
-def test_pydicom_reads_in_the_file_meta_what_was_put_there(peer: ScriptedSCU, folder: Path) -> None:
+def test_pydicom_reads_our_file_meta(peer: ScriptedSCU, folder: Path) -> None:
     assert peer.store("1.2.3.4", DATA_SET).status == 0x0000
     dataset = pydicom.dcmread(folder / NAME)
     meta = dataset.file_meta
@@ -239,7 +239,7 @@ def test_a_disk_error_is_answered_leaves_no_file_and_the_next_works(
     peer.release()
 
 
-def test_success_is_said_only_after_file_name_and_folder_are_safe(
+def test_success_is_answered_only_after_file_name_and_folder_are_synced(
     peer: ScriptedSCU, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder.mkdir()

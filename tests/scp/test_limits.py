@@ -100,7 +100,7 @@ def wait_for_a_place(scp: StorageSCP, calling: str = "MODALITY") -> ScriptedSCU:
         peer.close()
 
 
-def test_a_request_that_is_rejected_takes_nobody_s_place() -> None:
+def test_a_rejected_request_takes_no_place() -> None:
     nothing = AssociateRQ(
         called_ae_title="A",
         calling_ae_title="B",
@@ -303,7 +303,7 @@ def test_a_request_that_asks_for_too_much_is_aborted(sent: bytes, limit: str) ->
     assert scp.counters == {f"limit.{limit}": 1}
 
 
-def test_fragments_of_a_byte_keep_nobody_from_their_turn() -> None:
+def test_one_byte_fragments_do_not_delay_other_peers() -> None:
     """Robustness P7: one read may contain any number of events, and other peers are served between them."""
     storage = Recorder()
     bytes_of_one = p_data(*[pdv(STORE, 0, b"1")] * 30_000)

@@ -121,7 +121,7 @@ def test_after_the_server_has_stopped_or_cut_it_off() -> None:
     asyncio.run(main())
 
 
-def test_not_for_what_never_was_an_association() -> None:
+def test_connections_without_an_association_have_no_end() -> None:
     told = Told()
     scp = StorageSCP(Recorder(), port=0, allow=["CT1"], timeouts=patient(), on_association_end=told.tell)
     with scp.in_thread():

@@ -126,7 +126,7 @@ def why(peers: list[PeerRule], calling: str, address: str, names: tuple[str, ...
     return refusal.text
 
 
-def test_the_log_says_what_would_let_the_requestor_in() -> None:
+def test_the_log_names_the_rule_that_would_accept_the_requestor() -> None:
     peers = [PeerRule.parse("CT1@192.0.2.0/24"), PeerRule.parse("MR1")]
     assert why(peers, "X", "203.0.113.9") == (
         "calling AE title 'X' from 203.0.113.9 matches no rule: allow it with --allow X@203.0.113.9"

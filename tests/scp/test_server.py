@@ -64,7 +64,7 @@ def serves(scp: StorageSCP) -> bool:
 
 
 @pytest.mark.parametrize("host", ["", "0.0.0.0", "::", "192.0.2.7", "2001:db8::7", "pacs.example", "127.0.0.1.example"])
-def test_an_address_that_others_can_reach_needs_a_word_on_who_may_connect(host: str) -> None:
+def test_a_reachable_address_needs_allow_or_allow_any(host: str) -> None:
     with pytest.raises(
         ValueError, match=r"other machines can reach .*: pass those that may connect \(allow\) or allow_any"
     ):
@@ -106,7 +106,7 @@ def test_allow_matches_the_calling_ae_title() -> None:
                 peer.associate(request=request(calling=calling))
 
 
-def test_nobody_may_connect_where_nobody_is_named() -> None:
+def test_an_empty_list_of_peers_rejects_all() -> None:
     with StorageSCP(Recorder(), port=0, allow=[]).in_thread() as scp:
         assert rejected(scp, request()) == AssociateRJ(RejectReason.CALLING_AE_TITLE_NOT_RECOGNIZED)
 
@@ -151,7 +151,7 @@ def test_requests_that_are_none_are_rejected(scp: StorageSCP) -> None:
 # Starting.
 
 
-def test_a_port_in_use_is_an_error_of_whoever_starts_the_server(scp: StorageSCP) -> None:
+def test_a_port_in_use_raises_at_the_start(scp: StorageSCP) -> None:
     second = StorageSCP(Recorder(), port=scp.port)
     with pytest.raises(OSError, match="in use"), second.in_thread():
         pass
@@ -285,7 +285,7 @@ def test_a_peer_that_never_ends_its_request_is_dropped_by_artim(said: bytes) -> 
         assert peer.receive() is None
 
 
-def test_silent_peers_hold_up_nobody(scp: StorageSCP) -> None:
+def test_silent_peers_delay_no_other(scp: StorageSCP) -> None:
     silent = [ScriptedSCU("127.0.0.1", scp.port) for _ in range(100)]
     for peer in silent[::2]:
         peer.send(bytes.fromhex("0100000000cc"))
@@ -386,7 +386,7 @@ def test_many_associations_at_once(scp: StorageSCP) -> None:
         peer.socket.close()
 
 
-def test_our_own_client_is_told_in_words_why_there_is_nobody() -> None:
+def test_our_client_reports_the_missing_listener() -> None:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port = sock.getsockname()[1]

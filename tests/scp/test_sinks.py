@@ -204,7 +204,7 @@ def test_a_peer_that_goes_inside_a_data_set_leaves_nothing(name: str, missing: i
 
 
 @pytest.mark.parametrize("end", ENDINGS.values(), ids=ENDINGS)
-def test_a_peer_that_goes_between_command_and_data_set_leaves_nothing(end: Callable[[ScriptedSCU], None]) -> None:
+def test_a_peer_that_leaves_before_the_data_set_leaves_nothing(end: Callable[[ScriptedSCU], None]) -> None:
     storage = Watched()
     with (
         StorageSCP(storage, port=0).in_thread() as scp,

@@ -147,7 +147,7 @@ def test_requests_behind_the_one_in_flight_are_not_begun() -> None:
     assert asked == ["1.2.1"]
 
 
-def test_at_the_deadline_what_is_still_in_flight_is_cut_off() -> None:
+def test_operations_in_flight_are_cut_off_at_the_deadline() -> None:
     held = Held()
 
     async def scenario(scp: StorageSCP) -> None:

@@ -115,7 +115,7 @@ def test_the_certificate_of_the_peer_is_known_to_the_storage(scp: StorageSCP, tl
     assert storage.operations[0].association.tls_fingerprint == tls.fingerprint
 
 
-def test_a_certificate_lets_in_whom_it_is_itself_asked_for(tls: Contexts, storage: Recorder) -> None:
+def test_a_rule_accepts_the_named_certificate_only(tls: Contexts, storage: Recorder) -> None:
     allowed = PeerRule(rule="ct", certificate_names=(tls.fingerprint,))
     with StorageSCP(storage, port=0, tls=tls.server, allow=[allowed]).in_thread() as scp:
         assert serves(scp, tls)
@@ -210,7 +210,7 @@ def test_plain_text_on_the_port_is_the_end_of_that_connection_alone(
         ("NUL", "the peer uses another protocol"),
     ],
 )
-def test_the_log_says_what_a_peer_speaks_in_the_place_of_tls(
+def test_the_log_names_the_protocol_of_a_peer_without_tls(
     scp: StorageSCP, tls: Contexts, caplog: pytest.LogCaptureFixture, sent: str, reason: str
 ) -> None:
     with ScriptedSCU("127.0.0.1", scp.port) as peer, contextlib.suppress(ConnectionResetError):
@@ -230,7 +230,7 @@ WHY_NOT: Final = {
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 @pytest.mark.parametrize("who", WHY_NOT)
-def test_the_log_says_why_a_handshake_failed(
+def test_the_log_has_the_reason_for_a_failed_handshake(
     scp: StorageSCP, tls: Contexts, caplog: pytest.LogCaptureFixture, who: str, version: ssl.TLSVersion
 ) -> None:
     context: ssl.SSLContext = getattr(tls, who)
@@ -283,13 +283,13 @@ def test_renew_tls_works_before_the_server_listens(tls: Contexts) -> None:
         assert association.c_store(Instance(CT, "1.2.3", EXPLICIT, DATA_SET)).accepted
 
 
-def test_our_own_client_without_tls_is_told(scp: StorageSCP, tls: Contexts) -> None:
+def test_our_client_without_tls_reports_a_receiver_with(scp: StorageSCP, tls: Contexts) -> None:
     with pytest.raises(AssociationError), blocking.associate("127.0.0.1", scp.port, contexts=[CT]):
         pass
     assert serves(scp, tls)
 
 
-def test_our_own_client_with_tls_is_told_where_there_is_none(tls: Contexts) -> None:
+def test_our_client_with_tls_reports_a_receiver_without(tls: Contexts) -> None:
     with (
         StorageSCP(Recorder(), port=0).in_thread() as scp,
         pytest.raises(ConnectError, match="does the peer use TLS"),
@@ -306,7 +306,9 @@ STALLED: Final = {
 }
 
 
-def test_a_hundred_stalled_handshakes_hold_up_nobody_and_end(tls: Contexts, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_hundred_stalled_handshakes_delay_nothing_and_time_out(
+    tls: Contexts, caplog: pytest.LogCaptureFixture
+) -> None:
     """Robustness T2: a real sender stores meanwhile, and the handshake timer ends them all."""
     storage = Recorder()
     timeouts = Timeouts(tls=2.0, acse=HOUR, dimse=HOUR, network=HOUR)
@@ -331,9 +333,7 @@ def test_a_hundred_stalled_handshakes_hold_up_nobody_and_end(tls: Contexts, capl
 
 
 @pytest.mark.parametrize("reset", [False, True])
-def test_a_peer_that_goes_without_a_word_leaves_nothing(
-    scp: StorageSCP, tls: Contexts, storage: Recorder, reset: bool
-) -> None:
+def test_a_peer_that_closes_leaves_nothing(scp: StorageSCP, tls: Contexts, storage: Recorder, reset: bool) -> None:
     with ScriptedSCU("127.0.0.1", scp.port, tls=tls.client) as peer:
         peer.associate()
         assert peer.store("1.2.3.4", DATA_SET).status == 0x0000

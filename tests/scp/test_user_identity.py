@@ -95,7 +95,7 @@ def test_every_type_is_for_the_check(kind: int) -> None:
     assert association.implementation.class_uid == "1.2.3.5"
 
 
-def test_a_check_that_blocks_holds_up_nobody_else() -> None:
+def test_a_blocking_check_does_not_delay_other_peers() -> None:
     blocked, go = threading.Event(), threading.Event()
 
     def check(given: UserIdentityRQ, _association: AssociationInfo) -> UserIdentityAC:
@@ -179,7 +179,7 @@ def test_a_request_without_identity_is_rejected_unless_its_rule_allows_it() -> N
         assert asked(scp, identity(b"joe"), calling="CT1") == REJECTED
 
 
-def test_nobody_is_checked_who_may_not_connect_anyway() -> None:
+def test_a_rejected_peer_is_not_authenticated() -> None:
     seen: list[UserIdentityRQ] = []
 
     def check(given: UserIdentityRQ, _association: AssociationInfo) -> UserIdentityAC:
@@ -218,7 +218,7 @@ def guarded(passwords: Passwords) -> Iterator[StorageSCP]:
         yield scp
 
 
-def test_a_user_with_the_right_pass_phrase_is_let_in(guarded: StorageSCP) -> None:
+def test_a_user_with_the_right_pass_phrase_is_accepted(guarded: StorageSCP) -> None:
     assert response(guarded, identity(positive_response=True)) == UserIdentityAC(b"")
     assert response(guarded, identity(positive_response=False)) is None
     assert isinstance(asked(guarded, identity("dom:jo\u00e3o".encode(), "\u00e4\u00f6".encode())), UserInformation)
@@ -279,7 +279,7 @@ def test_a_line_is_written_as_it_is_read() -> None:
 
 
 @pytest.mark.parametrize("name", ["", " jane", "jane ", "#jane", "ja\nne", "ja\x1bne"])
-def test_a_name_that_a_line_can_not_hold_is_none(name: str) -> None:
+def test_a_user_name_that_a_line_can_not_hold_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="invalid user name"):
         hash_password(name, "hunter2")
 

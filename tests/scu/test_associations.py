@@ -256,7 +256,7 @@ def test_an_unsendable_instance_leaves_the_association_open(api: Api, tmp_path: 
 
 
 @with_both
-def test_without_a_context_for_it_there_is_no_echo_and_no_harm(api: Api) -> None:
+def test_an_echo_without_a_context_raises_and_keeps_the_association(api: Api) -> None:
     with scripted(serving()) as scp:
 
         async def scenario() -> None:
@@ -392,7 +392,7 @@ def test_a_protocol_error_of_the_peer_is_raised_and_aborted(api: Api) -> None:
 
 @with_both
 @pytest.mark.parametrize("ending", ["close", "reset"])
-def test_a_lost_connection_is_told(api: Api, ending: str) -> None:
+def test_a_lost_connection_is_reported(api: Api, ending: str) -> None:
     def script(peer: Peer) -> None:
         peer.accept()
         peer.expect(CEchoRQ)

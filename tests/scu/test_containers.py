@@ -435,7 +435,7 @@ def test_each_format_is_read_and_its_long_names(tmp_path: Path, form: int, mode:
     assert [sent(item) for item in find([path])] == [bare(CT, f"1.2.{n}") for n in range(len(names))]
 
 
-def test_a_size_that_a_pax_header_tells_is_the_size(tmp_path: Path) -> None:
+def test_the_size_in_a_pax_header_counts(tmp_path: Path) -> None:
     path = tmp_path / "archive"
     info = tarfile.TarInfo("1")
     info.pax_headers = {"size": str(len(file(1))), "comment": "ä" * 5000}
@@ -519,7 +519,7 @@ def test_a_tar_that_ends_early_gives_what_is_whole(tmp_path: Path, make: Make) -
 
 
 @pytest.mark.parametrize("make", COMPRESSED)
-def test_damaged_compressed_data_is_told(tmp_path: Path, make: Make) -> None:
+def test_damaged_compressed_data_is_reported(tmp_path: Path, make: Make) -> None:
     path = make(tmp_path / "archive", {str(n): file(n, os.urandom(100_000)) for n in range(5)})
     content = bytearray(path.read_bytes())
     content[len(content) // 2 : len(content) // 2 + 200] = bytes(200)
@@ -549,9 +549,7 @@ def test_streams_that_follow_one_another_are_one_archive(tmp_path: Path) -> None
         assert outcome(path) == {str(n): "" for n in range(40)}
 
 
-def test_the_copies_have_no_name_and_are_gone_with_the_instances(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_copies_are_unnamed_and_removed_with_the_instances(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "copies"
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))

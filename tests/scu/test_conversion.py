@@ -175,7 +175,7 @@ PLAIN_FILES: Final = [
 
 
 @pytest.mark.parametrize("instance", PLAIN_FILES, ids=lambda item: Path(item.name).name)
-def test_each_plain_file_becomes_whatever_it_can(instance: Instance) -> None:
+def test_each_uncompressed_file_is_converted_to_each_possible_syntax(instance: Instance) -> None:
     before = dataset_of(instance)
     for to in alternatives(instance.transfer_syntax_uid):
         reason = REFUSED.get(Path(instance.name).name)
@@ -210,7 +210,7 @@ def test_big_endian_pixels_become_those_of_the_same_image_in_little_endian(big: 
     assert converted.PixelData == pydicom.dcmread(FILES / little).PixelData
 
 
-def test_there_and_back_it_is_what_it_was() -> None:
+def test_a_round_trip_restores_the_bytes() -> None:
     for name in ("CT_small.dcm", "rtplan.dcm", "reportsi.dcm", "test-SR.dcm", "examples_overlay.dcm"):
         instance = instance_from_path(FILES / name)
         there = convert(instance, alternatives(instance.transfer_syntax_uid)[0])
@@ -283,7 +283,7 @@ def all_vrs(syntax: str) -> Dataset:
 
 
 @pytest.mark.parametrize("to", PLAIN)
-def test_numbers_of_each_vr_come_out_of_big_endian(to: str) -> None:
+def test_numbers_of_each_vr_are_converted_from_big_endian(to: str) -> None:
     instance = instance_from_dataset(all_vrs(BIG_ENDIAN))
     expected = dataset_of(instance)
 
@@ -679,7 +679,7 @@ def rle(**changes: Any) -> Instance:
         ({"Columns": None}, "its pixels can't be decompressed: "),
     ],
 )
-def test_pixels_that_are_not_what_they_should_be_are_refused(changes: dict[str, Any], reason: str) -> None:
+def test_invalid_pixels_are_refused(changes: dict[str, Any], reason: str) -> None:
     needs(RLE)
     assert why_not(rle(**changes), EXPLICIT).startswith(reason)
 

@@ -135,7 +135,7 @@ def test_a_permanent_failure_is_not_retried(status: int, tmp_path: Path, storesc
     assert len(scp.stores) == 2
 
 
-def test_an_instance_in_whose_middle_the_peer_hangs_up_goes_again(tmp_path: Path, storescu: Storescu) -> None:
+def test_an_instance_cut_off_by_the_peer_is_sent_again(tmp_path: Path, storescu: Storescu) -> None:
     path = part10(tmp_path / "big.dcm", size=1 << 20)
 
     def hang_up(peer: Peer) -> None:
@@ -153,7 +153,7 @@ def test_an_instance_in_whose_middle_the_peer_hangs_up_goes_again(tmp_path: Path
     assert done.facts("status", "association", "attempts") == [(0, 3, 3)]
 
 
-def test_a_peer_that_always_hangs_up_is_a_failure_after_so_many_retries(tmp_path: Path, storescu: Storescu) -> None:
+def test_a_peer_that_always_closes_fails_after_the_retries(tmp_path: Path, storescu: Storescu) -> None:
     def hang_up(peer: Peer) -> None:
         peer.accept()
         peer.expect(CStoreRQ)
@@ -167,9 +167,7 @@ def test_a_peer_that_always_hangs_up_is_a_failure_after_so_many_retries(tmp_path
 
 
 @pytest.mark.parametrize("window", [1, 8])
-def test_one_instance_that_kills_every_association_takes_no_other_with_it(
-    window: int, tmp_path: Path, storescu: Storescu
-) -> None:
+def test_an_instance_that_ends_associations_loses_no_other(window: int, tmp_path: Path, storescu: Storescu) -> None:
     what = files(tmp_path, 6)
 
     def script(peer: Peer) -> None:
@@ -203,7 +201,7 @@ def test_a_peer_that_never_answers_is_given_up_and_asked_again(tmp_path: Path, s
     assert len(scp.peers) == 2
 
 
-def test_an_answer_with_a_wrong_message_id_is_none(tmp_path: Path, storescu: Storescu) -> None:
+def test_a_response_with_a_wrong_message_id_is_not_matched(tmp_path: Path, storescu: Storescu) -> None:
     def wrong(peer: Peer) -> None:
         peer.accept()
         request = peer.expect(CStoreRQ)
@@ -405,7 +403,7 @@ def test_a_permanent_rejection_is_not_tried_again(tmp_path: Path, storescu: Stor
     assert "called AE title not recognized" in done.rows[0]["reason"]
 
 
-def test_a_peer_that_takes_one_association_only_gets_all_over_that_one(tmp_path: Path, storescu: Storescu) -> None:
+def test_a_peer_with_one_association_gets_all_over_it(tmp_path: Path, storescu: Storescu) -> None:
     what = files(tmp_path, 80)
     more = threading.Event()
 
@@ -531,7 +529,7 @@ def test_fail_fast_ends_the_run_with_the_first_failure(tmp_path: Path, storescu:
     assert len(scp.stores) == 2
 
 
-def test_ctrl_c_lets_what_is_in_flight_end(tmp_path: Path) -> None:
+def test_ctrl_c_lets_operations_in_flight_finish(tmp_path: Path) -> None:
     in_flight, interrupted = threading.Event(), threading.Event()
     report, journal = tmp_path / "report.json", tmp_path / "journal"
     folder = tmp_path / "files"
@@ -609,7 +607,7 @@ def test_a_second_ctrl_c_aborts(tmp_path: Path) -> None:
 # The same through the library.
 
 
-def test_results_come_one_by_one_and_what_is_to_be_sent_may_too() -> None:
+def test_results_and_inputs_may_be_iterated_one_by_one() -> None:
     async def scenario(port: int) -> list[str]:
         got: list[str] = []
         answered = asyncio.Event()
@@ -659,7 +657,7 @@ def test_a_cancelled_send_does_not_wait_for_further_input() -> None:
     assert (len(report.accepted), report.failed, report.untried) == (1, (), 0)
 
 
-def test_a_failure_of_what_is_to_be_sent_is_raised_be_it_a_timeout() -> None:
+def test_an_exception_of_the_input_is_raised_even_a_timeout() -> None:
     async def late() -> AsyncIterator[dicomport.Source]:
         yield instance(1)
         raise TimeoutError("the work list did not answer")

@@ -97,7 +97,7 @@ def test_a_relative_one_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert outcome(find(["DICOMDIR"]), tmp_path) == ["A/B"]
 
 
-def test_met_in_a_folder_it_is_named_and_the_folder_s_files_go_once(tmp_path: Path) -> None:
+def test_a_dicomdir_in_a_folder_is_named_and_the_files_are_sent_once(tmp_path: Path) -> None:
     part10(tmp_path / "A")
     dicomdir(tmp_path, [record(b"A")])
 
@@ -233,7 +233,7 @@ def test_references_to_itself_to_folders_and_archives_are_not_followed(tmp_path:
         ),
     ],
 )
-def test_a_damaged_one_gives_what_can_be_read(tmp_path: Path, records: list[bytes], reason: str) -> None:
+def test_a_damaged_dicomdir_yields_its_readable_records(tmp_path: Path, records: list[bytes], reason: str) -> None:
     part10(tmp_path / "A")
     path = dicomdir(tmp_path, records, undefined=True)
     path.write_bytes(path.read_bytes()[:-8])

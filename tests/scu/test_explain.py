@@ -133,7 +133,7 @@ def test_invalid_arguments_are_refused_at_once() -> None:
             explain(Address("127.0.0.1", 104), **options)
 
 
-def test_the_addresses_that_were_tried_in_vain_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_failed_addresses_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     resolve = socket.getaddrinfo
 
     def both(_host: str, port: int, *_args: int, **_kwargs: int) -> list[object]:
@@ -150,7 +150,7 @@ def test_the_addresses_that_were_tried_in_vain_are_told(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("mutual", [False, True])
-def test_tls_is_told_with_the_certificate(*, mutual: bool) -> None:
+def test_tls_is_reported_with_the_certificate(*, mutual: bool) -> None:
     with scp(tls=server(mutual=mutual)).in_thread() as peer:
         steps = explained(peer.port, tls=client(showing=CA))
 

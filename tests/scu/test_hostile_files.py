@@ -40,7 +40,7 @@ def test_f9_a_link_to_itself_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(20)
-def test_f9_a_fifo_is_named_and_nobody_waits_for_its_writer(tmp_path: Path) -> None:
+def test_f9_a_fifo_is_named_without_waiting_for_a_writer(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     assert sent(tmp_path) == {"fifo": "not a readable DICOM file: not a regular file"}
 

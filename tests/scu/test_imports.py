@@ -83,7 +83,7 @@ def test_a_file_that_is_plainly_none_does_not() -> None:
     assert [bool(reason) for reason in reasons] == [True, False]
 
 
-def test_importing_the_package_takes_nothing_but_its_table_of_names() -> None:
+def test_importing_the_package_imports_only_its_table_of_names() -> None:
     after_import, _, _ = run(PROGRAM, str(CT_FILE))
 
     assert {name for name in after_import if name.startswith(("dicomport", "asyncio"))} == {"dicomport"}
@@ -117,7 +117,7 @@ def test_nor_is_it_by_the_command(tmp_path: Path) -> None:
     assert ((SELDOM | HEAVY) - CLICK).intersection(modules) == set()
 
 
-def test_nor_is_what_explains_an_association_by_a_plain_echo() -> None:
+def test_a_plain_echo_does_not_import_explain() -> None:
     code, modules = run(COMMAND, "echoscu", "-q")
 
     assert code == 0

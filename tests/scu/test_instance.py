@@ -89,7 +89,7 @@ def why_not(path: Path) -> str:
     return str(error.value)
 
 
-def test_of_each_file_of_pydicoms_package_it_is_known_whether_it_goes() -> None:
+def test_each_file_of_pydicom_is_sendable_or_not() -> None:
     found = scan([FILES])
 
     assert {str(result.path.relative_to(FILES)): result.reason for result in found.refused if result.path} == REFUSED
@@ -269,7 +269,7 @@ def test_a_deflated_one_of_odd_length_gets_a_nul_with_its_last_chunk(chunk_bytes
     assert all(len(chunk) % 2 == 0 for chunk in instance.chunks(chunk_bytes))
 
 
-def test_a_deflated_one_in_memory_gets_it_too() -> None:
+def test_a_deflated_data_set_in_memory_is_padded_too() -> None:
     assert sent(Instance(CT, "1.2.3", DEFLATED, b"odd")) == b"odd\0"
 
 
@@ -294,7 +294,7 @@ def test_a_known_class_without_storage_is_refused(tmp_path: Path, sop_class: str
     assert why_not(part10(tmp_path / "file", sop_class=sop_class)) == reason
 
 
-def test_private_retired_and_future_classes_go(tmp_path: Path) -> None:
+def test_private_retired_and_future_classes_are_sent(tmp_path: Path) -> None:
     for sop_class in ("1.2.826.0.1.3680043.99.1", "1.2.840.10008.5.1.1.27", "1.2.840.10008.5.1.4.1.1.999"):
         assert instance_from_path(part10(tmp_path / "file", sop_class=sop_class)).sop_class_uid == sop_class
 
@@ -486,7 +486,7 @@ def test_a_data_set_in_memory_without_any_element_is_refused() -> None:
     assert why_not_in_memory(made) == "the data set is empty"
 
 
-def test_in_memory_too_a_dicomdir_is_none() -> None:
+def test_a_dicomdir_in_memory_is_refused() -> None:
     assert why_not_in_memory(dataset(EXPLICIT, sop_class="1.2.840.10008.1.3.10")) == A_DICOMDIR
 
 

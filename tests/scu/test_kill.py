@@ -62,7 +62,7 @@ def accepted(journal: Path) -> set[str]:
 
 
 @pytest.mark.parametrize(("associations", "window"), [(1, 1), (2, 16)])
-def test_a_run_that_is_killed_goes_on_where_it_stood(associations: int, window: int, tmp_path: Path) -> None:
+def test_a_killed_run_is_resumed(associations: int, window: int, tmp_path: Path) -> None:
     rng = random.Random(f"{associations} {window}")
     receiver = Receiver()
     journal, report, folder = tmp_path / "journal", tmp_path / "report.json", tmp_path / "files"

@@ -35,7 +35,7 @@ def test_the_limit_is_the_part_that_took_longest(timing: Timing, limit: str) -> 
     assert report(timing, *ANSWERED).limit == limit
 
 
-def test_instances_that_nobody_answered_do_not_count() -> None:
+def test_unanswered_instances_do_not_count() -> None:
     waiting = Timing(waiting=0.039)
     assert report(waiting).limit == ""
     earlier, lost = InstanceResult(status=Status.of(0), earlier=True), InstanceResult(reason="lost")
@@ -44,7 +44,7 @@ def test_instances_that_nobody_answered_do_not_count() -> None:
     assert report(waiting, ANSWERED[0], earlier, lost).limit == "peer"
 
 
-def test_a_long_way_to_the_peer_is_told(tmp_path: Path) -> None:
+def test_a_long_round_trip_is_reported(tmp_path: Path) -> None:
     paths = [part10(tmp_path / f"{number}.dcm", sop_instance=f"1.2.3.{number}", size=1000) for number in range(3)]
     with StorageSCP(lambda _request: 0x0000, port=0).in_thread() as scp, Link(scp.port, delay=0.05) as link:
         done = run_command("storescu", "127.0.0.1", str(link.port), *paths, "-j", "1", "--window", "1")

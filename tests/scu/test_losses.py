@@ -136,7 +136,7 @@ def test_a_peer_that_loses_all_gets_one_association_for_each_instance() -> None:
         assert len(scp.peers) == 4
 
 
-def test_once_the_peer_is_gone_every_instance_that_is_left_is_named() -> None:
+def test_after_the_loss_of_the_peer_each_remaining_instance_is_named() -> None:
     with scripted(serving(), accepting(nothing)) as scp:
         first = send([instance(1)], scp.port)
         report = send(map(instance, range(4)), scp.port)
@@ -188,7 +188,7 @@ def test_a_peer_that_never_answers_the_release_request_holds_nothing_up() -> Non
 
 
 @pytest.mark.parametrize("reason", AbortReason)
-def test_an_abort_instead_of_an_answer_is_told_with_its_reason(reason: AbortReason) -> None:
+def test_an_abort_instead_of_a_response_is_reported_with_its_reason(reason: AbortReason) -> None:
     def script(peer: Peer) -> None:
         peer.expect(CStoreRQ)
         peer.send(Abort(reason))
@@ -215,7 +215,7 @@ def test_an_abort_inside_an_instance_is_read_while_the_peer_reads_on(tmp_path: P
     assert reasons(report) == ["the association was lost: the peer aborted the association (service-user)", ""]
 
 
-def test_an_abort_with_bytes_unread_is_told_as_far_as_it_arrives(tmp_path: Path) -> None:
+def test_an_abort_with_unread_bytes_is_reported_if_it_arrives(tmp_path: Path) -> None:
     """The RST that follows may overtake it."""
 
     def script(peer: Peer) -> None:
@@ -267,7 +267,7 @@ def test_garbage_after_the_acceptance_ends_the_association_and_no_more(garbage: 
     assert ends == [answer]
 
 
-def test_p_data_without_anything_in_it_is_no_answer() -> None:
+def test_an_empty_p_data_tf_is_ignored() -> None:
     """Robustness P6: an empty P-DATA-TF is tolerated, and the response is still read."""
 
     def script(peer: Peer) -> None:
@@ -297,7 +297,7 @@ def test_a_peer_that_never_answers_is_aborted_and_the_others_are_sent() -> None:
     assert report.associations == 2
 
 
-def test_an_answer_after_the_timeout_is_nobody_s() -> None:
+def test_a_response_after_the_timeout_is_ignored() -> None:
     """Robustness C10: the association is discarded, so that a late answer can't be the next instance's."""
 
     def script(peer: Peer) -> None:
@@ -375,7 +375,7 @@ def test_nothing_follows_a_partly_sent_pdu(api: Api, tmp_path: Path) -> None:
     assert stream.endswith(bytes(100))
 
 
-def test_a_send_to_a_peer_that_stops_reading_goes_on_with_the_rest(tmp_path: Path) -> None:
+def test_a_send_continues_after_a_peer_that_stops_reading(tmp_path: Path) -> None:
     over = threading.Event()
 
     def script(peer: Peer) -> None:
@@ -487,7 +487,7 @@ def test_a_file_that_is_empty_or_gone_by_then_costs_no_association(tmp_path: Pat
 # All of it, at our own receiver.
 
 
-def test_a_receiver_that_is_restarted_gets_the_rest(tmp_path: Path) -> None:
+def test_a_restarted_receiver_gets_the_remaining_instances(tmp_path: Path) -> None:
     """The first association ends with the receiver that it was with; the next one finds another behind the port."""
     storage = dicomport.FolderStorage(tmp_path / "in", dicomport.Durability.FLUSH)
     paths = [part10(tmp_path / f"{number}.dcm", sop_instance=f"1.2.3.{number}") for number in range(4)]

@@ -90,7 +90,7 @@ def test_a_sender_holds_a_piece_of_a_file_and_not_all_of_it(long_file: Path, pro
     assert after - before < MAX_GROWTH
 
 
-def test_nor_does_a_peer_that_takes_tiny_pdus_make_it_hold_more(tmp_path: Path) -> None:
+def test_tiny_pdus_do_not_increase_the_memory(tmp_path: Path) -> None:
     """Robustness P13: two bytes of data to a PDU, so that the headers alone are six times as long."""
     path = part10(tmp_path / "file.dcm", size=1 << 18)
     with taking(8) as scp:

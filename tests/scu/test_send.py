@@ -79,7 +79,7 @@ def reasons(report: SendReport) -> list[str]:
 
 
 @with_both
-def test_files_folders_data_sets_and_instances_go(api: Api, tmp_path: Path) -> None:
+def test_files_folders_data_sets_and_instances_are_sent(api: Api, tmp_path: Path) -> None:
     import pydicom
 
     part10(tmp_path / "1", sop_instance="1.2.3.1")
@@ -139,7 +139,7 @@ def test_the_blocking_send_works_inside_a_running_loop_too() -> None:
     assert len(report.accepted) == 1
 
 
-def test_each_result_is_told_as_soon_as_it_is_known_and_in_order(tmp_path: Path) -> None:
+def test_each_result_is_reported_at_once_and_in_order(tmp_path: Path) -> None:
     told: list[InstanceResult] = []
     known_at_the_peer: list[int] = []
 
@@ -170,7 +170,7 @@ def test_an_exception_of_on_result_ends_the_send_and_the_association() -> None:
     assert pdus(scp.peers[0]) == [Abort(AbortReason.SERVICE_USER)]
 
 
-def test_titles_priority_and_what_else_is_negotiated_reach_the_peer() -> None:
+def test_titles_priority_and_negotiation_items_reach_the_peer() -> None:
     with scripted(serving()) as scp:
         send(
             [instance()],
@@ -204,7 +204,7 @@ def test_invalid_arguments_are_refused_before_anything_is_sent(options: dict[str
 
 
 @pytest.mark.parametrize("port", [-1, 0, 65536, 77104])
-def test_a_port_that_is_none_is_not_taken_for_another(port: int) -> None:
+def test_an_invalid_port_is_refused(port: int) -> None:
     with pytest.raises(ValueError, match=f"port {port} is not between 1 and 65535"):
         send([instance()], port)
 
@@ -262,7 +262,7 @@ def test_a_peer_that_refuses_half_of_the_contexts_gets_the_other_half() -> None:
         (ContextResult.TRANSFER_SYNTAXES_NOT_SUPPORTED, "the peer supports none of the transfer syntaxes"),
     ],
 )
-def test_the_reason_for_a_refused_context_is_told(result: ContextResult, reason: str) -> None:
+def test_the_reason_for_a_rejected_context_is_reported(result: ContextResult, reason: str) -> None:
     with scripted(serving(answer=lambda proposed: refused(proposed, result))) as scp:
         report = send([instance(syntax=JPEG)], scp.port)
 
@@ -306,7 +306,7 @@ def test_nothing_is_converted_for_a_peer_that_takes_implicit_only() -> None:
     ],
     ids=["left out", "a syntax never proposed", "no syntax", "another id"],
 )
-def test_an_answer_that_is_none_is_a_refusal(
+def test_an_invalid_answer_to_a_context_is_a_rejection(
     answer: Callable[[PresentationContextRQ], PresentationContextAC | None], reason: str
 ) -> None:
     with scripted(serving(answer=answer)) as scp:
@@ -531,7 +531,7 @@ def test_a_length_that_leaves_no_room_for_data_is_no_association(length: int) ->
 
 @pytest.mark.parametrize("transient", [False, True])
 @pytest.mark.parametrize("reason", RejectReason)
-def test_a_rejection_is_told_with_its_reason(reason: RejectReason, transient: bool) -> None:
+def test_a_rejection_is_reported_with_its_reason(reason: RejectReason, transient: bool) -> None:
     with scripted(replying(AssociateRJ(reason, transient=transient).encode())) as scp:
         report = send([instance(1), instance(2)], scp.port)
 
@@ -563,7 +563,7 @@ def test_a_rejection_is_told_with_its_reason(reason: RejectReason, transient: bo
     ],
     ids=["abort", "abort of the provider", "a web server", "too long", "too short", "data", "a release"],
 )
-def test_an_answer_that_is_no_acceptance_is_told(pdus: tuple[bytes, ...], error: str | None) -> None:
+def test_a_reply_other_than_an_acceptance_is_reported(pdus: tuple[bytes, ...], error: str | None) -> None:
     with scripted(replying(*pdus)) as scp:
         report = send([instance(1), instance(2)], scp.port)
 
@@ -575,7 +575,7 @@ def test_an_answer_that_is_no_acceptance_is_told(pdus: tuple[bytes, ...], error:
     assert report.associations == 0
 
 
-def test_a_peer_that_hangs_up_on_the_request_is_told() -> None:
+def test_a_peer_that_closes_on_the_request_is_reported() -> None:
     def hang_up(peer: Peer) -> None:
         peer.expect(AssociateRQ)
 
@@ -596,7 +596,7 @@ def test_a_peer_that_never_answers_the_request_is_given_up() -> None:
 
 
 @with_both
-def test_a_port_on_which_nobody_listens_is_told(api: Api) -> None:
+def test_a_port_without_a_listener_is_reported(api: Api) -> None:
     port = unused_port()
 
     report = api.run(_sent(api, [instance(1), instance(2)], port))
@@ -608,7 +608,7 @@ def test_a_port_on_which_nobody_listens_is_told(api: Api) -> None:
 
 @with_both
 @pytest.mark.parametrize("host", ["no-such-host.invalid", "pacs..example", "x" * 64 + ".example", ""])
-def test_a_name_that_nobody_has_is_told(api: Api, host: str) -> None:
+def test_an_unknown_host_name_is_in_the_report(api: Api, host: str) -> None:
     async def scenario() -> SendReport:
         return await api.send([instance()], host, 104)
 

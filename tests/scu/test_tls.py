@@ -69,7 +69,7 @@ def test_instances_arrive_whole_over_tls(api: Api, tmp_path: Path) -> None:
 
 
 @with_both
-def test_tls_to_a_plain_receiver_is_told(api: Api) -> None:
+def test_tls_to_a_plain_receiver_is_reported(api: Api) -> None:
     with dicomport.StorageSCP(lambda _request: 0, port=0).in_thread() as scp:
         report = api.run(_sent(api, [instance()], scp.port, tls=client_context()))
 
@@ -79,7 +79,7 @@ def test_tls_to_a_plain_receiver_is_told(api: Api) -> None:
 
 
 @with_both
-def test_plain_to_a_receiver_that_speaks_tls_is_told(api: Api) -> None:
+def test_a_plain_connection_to_a_receiver_with_tls_is_reported(api: Api) -> None:
     with dicomport.StorageSCP(lambda _request: 0, port=0, tls=server_context()).in_thread() as scp:
         report = api.run(_sent(api, [instance()], scp.port, retry=dicomport.RetryPolicy(retries=0)))
 

@@ -38,7 +38,7 @@ def test_every_row_of_the_reference_resolves(uid: str, alias: str, iod: str) -> 
 
 
 @pytest.mark.parametrize(("uid", "keyword"), MISPRINTS.items())
-def test_a_misprint_is_known_but_is_no_uid_of_ours(uid: str, keyword: str) -> None:
+def test_a_misprinted_uid_is_known_but_never_proposed(uid: str, keyword: str) -> None:
     right: SOPClass = getattr(sop_classes, keyword)
     assert sop_classes.misprint_of(uid) is right
     assert sop_classes.misprint_of(right.uid) is None
