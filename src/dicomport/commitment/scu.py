@@ -24,7 +24,7 @@ from dicomport.commitment.limits import DEFAULT_COMMITMENT_LIMITS
 from dicomport.dimse import NoContextError
 from dicomport.logs import get_logger
 from dicomport.net import Address, AssociationError, Timeouts
-from dicomport.scp import AssociationInfo, NormalizedOperation, Sink, StorageSCP, StoreOperation, is_loopback
+from dicomport.scp import AssociationInfo, NormalizedOperation, StorageSCP, is_loopback
 from dicomport.scu import NegotiationItems
 from dicomport.standard import (
     INVALID_ARGUMENT_VALUE,
@@ -280,7 +280,7 @@ class _Receiver:
         self._quiet.clear()
         return self._requests.receive(operation.command, operation.data, operation.context.transfer_syntax)
 
-    def over(self, association: AssociationInfo) -> None:
+    def note_end(self, association: AssociationInfo) -> None:
         """Note the end of an association."""
         self._associations.discard(association)
         if not self._associations:
@@ -293,21 +293,13 @@ class _Receiver:
                 await self._quiet.wait()
 
 
-class _NoStorage:
-    """Refuses each instance: no presentation context for storage is accepted anyway."""
-
-    async def begin(self, operation: StoreOperation) -> Sink | Status:
-        """Refuse."""
-        return SOP_CLASS_NOT_SUPPORTED
-
-
 @contextlib.asynccontextmanager
 async def _listening(
     requests: _Requests, ae_title: str, host: str, port: int, *, tls: ssl.SSLContext | None, timeouts: Timeouts
 ) -> AsyncIterator[None]:
     receiver = _Receiver(requests)
     scp = StorageSCP(
-        _NoStorage(),
+        lambda _: SOP_CLASS_NOT_SUPPORTED,  # no presentation context for storage is accepted anyway
         ae_title=ae_title,
         host=host,
         port=port,
@@ -316,7 +308,7 @@ async def _listening(
         abstract_syntaxes=lambda uid, _kind: uid == VERIFICATION,
         timeouts=timeouts,
         tls=tls,
-        on_association_end=receiver.over,
+        on_association_end=receiver.note_end,
         commitment=receiver,
     )
     async with scp:

@@ -99,12 +99,10 @@ class NoDimseN:
 
 @dataclass(eq=False, slots=True)
 class _Notification:
-    operation: NormalizedOperation
-    event_type_id: int
+    context_id: int
+    request: NEventReportRQ
     data: bytes
     status: asyncio.Future[Status | None]
-    request: NEventReportRQ | None = None
-    """The request, once it has been sent."""
 
 
 class Notifications:
@@ -134,20 +132,27 @@ class Notifications:
         """Report an event of an operation's SOP Instance; see `NormalizedOperation.notify`."""
         if self._ended:
             return None
-        notification = _Notification(operation, event_type_id, data, asyncio.get_running_loop().create_future())
+        request = NEventReportRQ(
+            has_data_set=True,
+            message_id=self._exchange.next_message_id(),
+            affected_sop_class_uid=operation.sop_class_uid,
+            affected_sop_instance_uid=operation.sop_instance_uid,
+            event_type_id=event_type_id,
+        )
+        status: asyncio.Future[Status | None] = asyncio.get_running_loop().create_future()
+        notification = _Notification(operation.context.context_id, request, data, status)
         self._waiting.append(notification)
         if self._outstanding is None:
             self._wake()
         try:
-            return await notification.status
+            return await status
         finally:
             # The sender may be cancelled: a late response is unexpected then.
             if notification in self._waiting:
                 self._waiting.remove(notification)
             if self._outstanding is notification:
                 self._outstanding = None
-                if notification.request is not None:
-                    self._exchange.forget(notification.request)
+                self._exchange.forget(request)
                 if self._waiting:
                     self._wake()
 
@@ -156,17 +161,9 @@ class Notifications:
         if self._outstanding is not None or not self._waiting:
             return
         notification = self._outstanding = self._waiting.popleft()
-        operation = notification.operation
-        request = notification.request = NEventReportRQ(
-            has_data_set=True,
-            message_id=self._exchange.next_message_id(),
-            affected_sop_class_uid=operation.sop_class_uid,
-            affected_sop_instance_uid=operation.sop_instance_uid,
-            event_type_id=notification.event_type_id,
-        )
-        self._core.send_command(operation.context.context_id, request)
-        self._core.send_data(operation.context.context_id, notification.data, last=True)
-        self._exchange.expect(request)
+        self._core.send_command(notification.context_id, notification.request)
+        self._core.send_data(notification.context_id, notification.data, last=True)
+        self._exchange.expect(notification.request)
 
     def settle(self, response: NEventReportRSP) -> bool:
         """Pass the peer's response to the sender of the notification; return whether it was expected."""
