@@ -24,11 +24,16 @@ def late_imports(spec: ModuleSpec) -> tuple[list[str], Callable[[str], Any], Cal
     """Return `__all__`, `__getattr__` and `__dir__` of a package that imports each public name when it is first used.
 
     So a sender does not wait for the receiver, nor a finder of files for the network. The names are read from the stub
-    that type checkers read: `from MODULE import NAME as NAME`.
+    that type checkers read: `from MODULE import NAME as NAME, ...`.
     """
     stub: str = spec.loader.get_data(f"{spec.origin}i").decode()
-    words = (line.split() for line in stub.splitlines())
-    homes = {line[3]: line[1] for line in words if line[:1] == ["from"] and line[1].startswith("dicomport")}
+    statements = (statement.partition(" import ") for statement in f"\n{stub}".split("\nfrom ")[1:])
+    homes = {
+        words[0]: home
+        for home, _, names in statements
+        for words in map(str.split, names.replace("(", "").split(","))
+        if home.startswith("dicomport") and words[1:2] == ["as"]
+    }
 
     def get(name: str) -> Any:
         if name not in homes:
