@@ -41,14 +41,14 @@ def test_an_address_for_reports_is_read(value: str, address: tuple[str, Address]
 @pytest.mark.parametrize(
     ("value", "told"),
     [
-        ("192.0.2.7:104", "is not AE=HOST:PORT"),
-        ("CT1=192.0.2.7", "is not AE=HOST:PORT"),
-        ("CT1=:104", "is not AE=HOST:PORT"),
-        ("CT1=host:", "is not AE=HOST:PORT"),
-        ("CT1=host:1o4", "is not AE=HOST:PORT"),
+        ("192.0.2.7:104", "is invalid; expected AE=HOST:PORT"),
+        ("CT1=192.0.2.7", "is invalid; expected AE=HOST:PORT"),
+        ("CT1=:104", "is invalid; expected AE=HOST:PORT"),
+        ("CT1=host:", "is invalid; expected AE=HOST:PORT"),
+        ("CT1=host:1o4", "is invalid; expected AE=HOST:PORT"),
         ("CT1=host:70000", "port 70000 is not between 1 and 65535"),
         ("=host:104", "AE title"),
-        ("A" * 17 + "=host:104", "longer than 16 characters"),
+        ("A" * 17 + "=host:104", "has 17 characters"),
     ],
 )
 def test_an_invalid_address_is_reported(value: str, told: str) -> None:
