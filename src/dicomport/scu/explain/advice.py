@@ -26,7 +26,7 @@ SPEAKS_TLS: Final = Failure(
     "the peer expects TLS on this port, but the connection was made without", "Connect with --tls."
 )
 
-_ASK: Final = "See the peer's log, or ask its administrator."
+_SEE_LOG: Final = "See the peer's log, or ask its administrator."
 
 _PORT: Final = "DICOM usually uses port 104 or 11112: ask for the peer's port."
 
@@ -57,7 +57,7 @@ _REJECTIONS: Final = {
 }
 _NO_REASON: Final = (
     "the peer states no reason",
-    "Some peers reject an unknown address, AE title or user in this way. " + _ASK,
+    "Some peers reject an unknown address, AE title or user in this way. " + _SEE_LOG,
 )
 
 
@@ -75,24 +75,24 @@ def diagnose(
             return _rejected(error.rejection, request)
         case AbortedError() if foreign:
             return _foreign(foreign)
-    return Failure(str(error), _advice(error, address, asked=request is not None))
+    return Failure(str(error), _advice(error, address, requested=request is not None))
 
 
-def _advice(error: DicomportError, address: Address, *, asked: bool) -> str:
-    """Return advice for an error: after an association request if `asked`, otherwise before or later."""
+def _advice(error: DicomportError, address: Address, *, requested: bool) -> str:
+    """Return advice for an error: after an association request if `requested`, otherwise before or later."""
     match error:
         case AbortedError() if not error.aborted.by_peer:
             advice = "The peer's software is at fault, or a device between it and this machine."
         case ConnectionLostError() | ConnectError() if isinstance(error.__cause__, ssl.SSLError):
             advice = _tls_advice(error.__cause__)
-        case ConnectionLostError() if asked:
+        case ConnectionLostError() if requested:
             advice = _gone(address)
-        case TimerExpiredError() if asked:
+        case TimerExpiredError() if requested:
             advice = _silent(address)
         case ConnectError():
             advice = _unreached(error.__cause__)
         case _:
-            advice = _ASK
+            advice = _SEE_LOG
     return advice
 
 
@@ -115,14 +115,14 @@ def diagnose_outcome(outcome: NegotiationResult) -> Failure | None:
 
 def refused_classes(outcome: NegotiationResult) -> tuple[str, ...]:
     """Return advice for each SOP Class without an accepted context."""
-    taken = {context.abstract_syntax for context in outcome.accepted.values()}
-    refused = [context for context in outcome.contexts if context.abstract_syntax not in taken]
-    known = {c.abstract_syntax for c in refused if c.result is ContextResult.TRANSFER_SYNTAXES_NOT_SUPPORTED}
+    accepted = {context.abstract_syntax for context in outcome.accepted.values()}
+    rejected = [context for context in outcome.contexts if context.abstract_syntax not in accepted]
+    known = {c.abstract_syntax for c in rejected if c.result is ContextResult.TRANSFER_SYNTAXES_NOT_SUPPORTED}
     lines = {
         "propose other transfer syntaxes (--context CLASS:SYNTAX,...), as storescu --convert does": [
-            c for c in refused if c.abstract_syntax in known
+            c for c in rejected if c.abstract_syntax in known
         ],
-        "configure it at the peer": [c for c in refused if c.abstract_syntax not in known],
+        "configure it at the peer": [c for c in rejected if c.abstract_syntax not in known],
     }
     return tuple(
         f"{', '.join(dict.fromkeys(describe(c.abstract_syntax) for c in contexts))}: {advice}"
@@ -135,7 +135,7 @@ def diagnose_status(status: Status) -> Failure | None:
     """Return the meaning of a failure status of C-ECHO; None for a success or a warning."""
     if status.accepted:
         return None
-    return Failure(f"the peer answered C-ECHO with {status}", _ASK)
+    return Failure(f"the peer answered C-ECHO with {status}", _SEE_LOG)
 
 
 def _rejected(rejection: AssociateRJ, request: AssociateRQ) -> Failure:
@@ -161,7 +161,7 @@ def _gone(address: Address) -> str:
     tls = "" if address.tls is None else "not use TLS on this port, "
     return (
         f"It may accept only registered addresses, {tls}have reached its limit of associations, or not speak DICOM. "
-        + _ASK
+        + _SEE_LOG
     )
 
 
@@ -194,7 +194,7 @@ def _unreached(cause: BaseException | None) -> str:
 def _tls_advice(error: ssl.SSLError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return _VERIFICATIONS.get(error.verify_code, _ISSUER)
-    return _TLS.get(tls_error_name(error), _ASK)
+    return _TLS.get(tls_error_name(error), _SEE_LOG)
 
 
 _ISSUER: Final = "If the peer's certificate is genuine, trust it, or better its issuer: --tls-ca FILE."
@@ -214,7 +214,7 @@ _ANOTHER_PROFILE: Final = (
 )
 _TLS: Final = {
     "UNEXPECTED_EOF_WHILE_READING": (
-        "The peer may not use TLS on this port, or not accept this address: try without --tls. " + _ASK
+        "The peer may not use TLS on this port, or not accept this address: try without --tls. " + _SEE_LOG
     ),
     "CERTIFICATE_REQUIRED": _SHOW,
     "HANDSHAKE_FAILURE": f"{_SHOW} Or: {_ANOTHER_PROFILE[0].lower()}{_ANOTHER_PROFILE[1:]}",

@@ -138,7 +138,7 @@ class _Call:
 
     async def secure(self, context: ssl.SSLContext) -> Secured:
         """Negotiate TLS on the connection."""
-        with _certificate_requests(context) as asked, _Timed() as timed:
+        with _certificate_requests(context) as requests, _Timed() as timed:
             await secure(self._stream, self._address, context, self._timeouts.timer("tls").started())
         if timed.error is not None:
             untrusted = isinstance(timed.error.__cause__, ssl.SSLCertVerificationError)
@@ -147,7 +147,7 @@ class _Call:
                 failure=diagnose(timed.error, self._address),
                 # After a failed handshake, `ssl` does not return the certificate, although the user needs to see it.
                 certificate=await self._fetch_certificate() if untrusted else None,
-                certificate_asked=bool(asked),
+                certificate_asked=bool(requests),
             )
         tls = self._stream.tls
         cipher = tls and tls.cipher()
@@ -156,7 +156,7 @@ class _Call:
             version=(tls and tls.version()) or "",
             cipher=cipher[0] if cipher else "",
             certificate=_certificate(self._stream),
-            certificate_asked=bool(asked),
+            certificate_asked=bool(requests),
         )
 
     async def associate(self, left: list[Proposal]) -> Associated:

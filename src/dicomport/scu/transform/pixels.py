@@ -95,9 +95,9 @@ def _check_frames(dataset: FileDataset, sample_bytes: int, frames: int) -> None:
     rows, columns, samples = int(dataset.Rows), int(dataset.Columns), int(dataset.SamplesPerPixel)
     syntax = dataset.file_meta.TransferSyntaxUID
     expected: object = (rows, columns, samples)
-    look: Callable[[bytes], object] = jpeg_2000_size if syntax in JPEG2000TransferSyntaxes else jpeg_size
+    size_of: Callable[[bytes], object] = jpeg_2000_size if syntax in JPEG2000TransferSyntaxes else jpeg_size
     if syntax == RLELossless:
-        expected, look = [rows * columns] * (samples * sample_bytes), rle_lengths
+        expected, size_of = [rows * columns] * (samples * sample_bytes), rle_lengths
     offsets = dataset.get("ExtendedOffsetTable"), dataset.get("ExtendedOffsetTableLengths")
     compressed = generate_frames(
         dataset.PixelData, number_of_frames=frames, extended_offsets=offsets if all(offsets) else None
@@ -105,7 +105,7 @@ def _check_frames(dataset: FileDataset, sample_bytes: int, frames: int) -> None:
     count = 0
     for frame in compressed:
         count += 1
-        if (found := look(frame)) != expected:
+        if (found := size_of(frame)) != expected:
             raise NotSendableError(f"the size of its compressed frame {count} is {found}, expected {expected}")
     if count != frames:
         raise NotSendableError(f"it has {count} compressed frames, expected {frames}")
