@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from tests.cli.commands import FILES, dicomport
-from tests.scu.scanning import scan
+from tests.scu.inputs.scanning import scan
 
 from dicomport.files import read_part10
 

@@ -21,7 +21,7 @@ from typing import Final, NamedTuple, TypeAlias
 import pydicom
 import pytest
 from tests.certificates import Files, Identity
-from tests.scu.scanning import scan
+from tests.scu.inputs.scanning import scan
 
 from dicomport import (
     AssociationInfo,

@@ -22,7 +22,7 @@ from tests.interop.conftest import (
     sendable,
 )
 from tests.scu.data import explicit, part10, uid
-from tests.scu.scanning import scan
+from tests.scu.inputs.scanning import scan
 
 import dicomport
 from dicomport import (

@@ -27,7 +27,7 @@ from tests.scu.data import (
     part10,
     uid,
 )
-from tests.scu.scanning import scan
+from tests.scu.inputs.scanning import scan
 
 from dicomport.files import read_part10
 from dicomport.scu import Instance, NotSendableError, instance_from_dataset, instance_from_path
