@@ -53,7 +53,7 @@ def test_folders_are_walked_and_what_can_not_go_is_named_with_exit_code_1(runnin
     done = dicomport("storescu", "localhost", running.port, tmp_path / "study")
     assert done.returncode == 1
     assert "1 of 2 files accepted" in done.stderr
-    assert "1 not: not a DICOM file" in done.stderr
+    assert "1 failed: not a DICOM file" in done.stderr
     assert str(folder / "notes.txt") in done.stderr
 
 
@@ -108,7 +108,7 @@ def test_a_rejected_association_is_exit_code_3_with_the_reason(tmp_path: Path) -
         (("storescu", "localhost"), "Missing argument 'PORT'"),
         (("storescu", "localhost", "104"), "Missing argument 'PATH...'"),
         (("storescu", "localhost", "many", "x"), "'many' is not a valid integer"),
-        (("storescu", "localhost", "104", "x", "-aet", "SEVENTEEN_LETTERS"), "longer than 16"),
+        (("storescu", "localhost", "104", "x", "-aet", "SEVENTEEN_LETTERS"), "has 17 characters; the maximum is 16"),
         (("storescu", "localhost", "104", "x", "--nonsense"), "No such option"),
         (("storescu", "localhost", "104", "x", "--report", "y", "--journal", "./y"), "need different files"),
         (("nonsense",), "No such command"),
@@ -155,7 +155,7 @@ def test_ctrl_c_exits_with_130_and_a_summary() -> None:
         _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "0 of 1 file accepted" in err
-    assert "1 not tried" in err
+    assert "1 not sent" in err
     assert "Traceback" not in err
 
 

@@ -117,7 +117,7 @@ def test_out_of_resources_for_good_is_a_failure_after_so_many_retries(tmp_path: 
 
     assert done.code == 1
     assert done.facts("status", "accepted", "attempts") == [(0xA700, False, 3)] * 2
-    assert "2 not: 0xA700 Failure: Out of resources" in done.err
+    assert "2 failed: 0xA700 Failure: Out of resources" in done.err
     assert len(scp.stores) == 6
 
 
@@ -525,7 +525,7 @@ def test_fail_fast_ends_the_run_with_the_first_failure(tmp_path: Path, storescu:
 
     assert done.code == 1
     assert done.facts("status") == [(0,), (0xC000,)]
-    assert "3 not tried" in done.err
+    assert "3 not sent" in done.err
     assert len(scp.stores) == 2
 
 
@@ -557,7 +557,7 @@ def test_ctrl_c_lets_operations_in_flight_finish(tmp_path: Path) -> None:
 
     assert process.returncode == 130
     assert "1 of 4 files accepted" in err
-    assert "3 not tried" in err
+    assert "3 not sent" in err
     assert len(report.read_text().splitlines()) == len(journal.read_text().splitlines()) == 1
 
 
