@@ -17,7 +17,6 @@ from dicomport.archive.quarantine import (
 )
 from dicomport.archive.records import Record as Record
 from dicomport.archive.scan.attributes import InstanceFacts as InstanceFacts
-from dicomport.archive.scan.scanner import Scan as Scan, Scanner as Scanner
 from dicomport.archive.storage import Archive as Archive
 from dicomport.archive.verify import (
     Discrepancy as Discrepancy,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
@@ -122,9 +122,7 @@ class Index:
         with self._writing.begin() as connection:
             version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
             if version > _SCHEMA_VERSION:
-                raise SchemaError(
-                    f"the index has schema {version}; this version of dicomport supports {_SCHEMA_VERSION}"
-                )
+                raise SchemaError(f"the index has schema {version}; this dicomport supports {_SCHEMA_VERSION}")
             for migrate in _MIGRATIONS[version:]:
                 migrate(connection)
             connection.exec_driver_sql(f"PRAGMA user_version = {_SCHEMA_VERSION}")
@@ -156,14 +154,10 @@ class Index:
             for table in reversed(_METADATA.sorted_tables):
                 connection.execute(table.delete())
 
-    def find(self, sop_instance_uid: str) -> list[sa.RowMapping]:
-        """Return the instances with a SOP Instance UID: one, or several that are in conflict."""
-        query = sa.select(_INSTANCES).where(_INSTANCES.c.sop_instance_uid == sop_instance_uid)
+    def find(self, *sop_instance_uids: str) -> list[sa.RowMapping]:
+        """Return the instances with these SOP Instance UIDs; several with the same UID are in conflict."""
+        query = sa.select(_INSTANCES).where(_INSTANCES.c.sop_instance_uid.in_(sop_instance_uids))
         return self._all(query.order_by(_INSTANCES.c.path))
-
-    def find_all(self, sop_instance_uids: Collection[str]) -> list[sa.RowMapping]:
-        """Return the instances with any of these SOP Instance UIDs."""
-        return self._all(sa.select(_INSTANCES).where(_INSTANCES.c.sop_instance_uid.in_(sop_instance_uids)))
 
     def instances(self, filters: Filters) -> list[sa.RowMapping]:
         """Return the instances that match."""
@@ -187,7 +181,6 @@ class Index:
 
 
 _WRITING: Final = "dicomport_writing"
-
 
 _IN_ORDER: Final = (
     _INSTANCES.c.study_instance_uid,

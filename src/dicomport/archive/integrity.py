@@ -107,7 +107,7 @@ class Integrity:
             if facts.sop_instance_uid in uids and status_of_file(self._paths.root, record) is not None:
                 by_path = stored.setdefault(facts.sop_instance_uid, {})
                 by_path[record.path] = _Stored(facts.sop_class_uid, record.digest, record.received)
-        for row in self._index.find_all(uids):
+        for row in self._index.find(*uids):
             by_path = stored.setdefault(row["sop_instance_uid"], {})
             by_path.setdefault(row["path"], _Stored(row["sop_class_uid"], row["digest"], row["received"]))
         return stored
