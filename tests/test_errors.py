@@ -52,17 +52,23 @@ StoppedError: DicomportError
 ScriptError: DicomportError AssertionError
 GoneError: ScriptError
 """
+CONTROL_FLOW: Final = {"AssociationEnded"}
+"""Exceptions that end a loop and that two modules of one room share."""
 
 
 def exceptions() -> set[type[BaseException]]:
-    """Return the exception classes of the package, without the private ones, which only end loops."""
+    """Return the exception classes of the package, without those that only end loops."""
     found = set()
     modules = {module.name for module in pkgutil.walk_packages(dicomport.__path__, "dicomport.")} - {
         "dicomport.__main__"
     }
     for module in modules:
         for name, value in vars(importlib.import_module(module)).items():
-            if inspect.isclass(value) and issubclass(value, BaseException) and not name.startswith("_"):
+            if (
+                inspect.isclass(value)
+                and issubclass(value, BaseException)
+                and not (name.startswith("_") or name in CONTROL_FLOW)
+            ):
                 found |= {value} if value.__module__.startswith("dicomport.") else set()
     return found
 

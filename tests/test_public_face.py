@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 
 import dicomport
-from dicomport import wire
+from dicomport import scu, wire
 from dicomport.core.negotiation import IMPLEMENTATION
 
 ROOT = Path(__file__).parent.parent
 
 
 def test_everything_in_all_is_there_once_and_sorted() -> None:
-    for module in (dicomport, wire):
+    for module in (dicomport, scu):
         names: list[str] = vars(module)["__all__"]
         assert len(set(names)) == len(names)
         assert all(hasattr(module, name) for name in names)

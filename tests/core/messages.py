@@ -55,7 +55,7 @@ def _associate(kind: int, version: int, contexts: bytes, maximum_length: int) ->
 
 
 def associate_rq(*, version: int = 1, maximum_length: int = 16384) -> bytes:
-    """Put an A-ASSOCIATE-RQ together that proposes Verification as 1 and CT as 3 (PS3.8 9.3.2)."""
+    """Return an A-ASSOCIATE-RQ that proposes Verification as 1 and CT as 3 (PS3.8 9.3.2)."""
     contexts = item(0x20, bytes((1, 0, 0, 0)) + item(0x30, VERIFICATION) + item(0x40, IMPLICIT)) + item(
         0x20, bytes((3, 0, 0, 0)) + item(0x30, CT) + item(0x40, EXPLICIT) + item(0x40, IMPLICIT)
     )
@@ -63,7 +63,7 @@ def associate_rq(*, version: int = 1, maximum_length: int = 16384) -> bytes:
 
 
 def associate_ac(*, maximum_length: int = 16384) -> bytes:
-    """Put an A-ASSOCIATE-AC together that accepts Verification as 1 and CT as 3 (PS3.8 9.3.3)."""
+    """Return an A-ASSOCIATE-AC that accepts Verification as 1 and CT as 3 (PS3.8 9.3.3)."""
     contexts = item(0x21, bytes((1, 0, 0, 0)) + item(0x40, IMPLICIT)) + item(
         0x21, bytes((3, 0, 0, 0)) + item(0x40, EXPLICIT)
     )
@@ -71,7 +71,7 @@ def associate_ac(*, maximum_length: int = 16384) -> bytes:
 
 
 def command_set(elements: dict[int, bytes]) -> bytes:
-    """Put a command set together, with its group length (PS3.7 6.3.1)."""
+    """Return an encoded command set with its group length (PS3.7 6.3.1)."""
     body = b"".join(struct.pack("<HHL", 0, number, len(value)) + value for number, value in elements.items())
     return struct.pack("<HHLL", 0, 0, 4, len(body)) + body
 

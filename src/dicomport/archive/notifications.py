@@ -123,9 +123,9 @@ class Hooks:
         self._open[uid] = study
         self._sent_to.setdefault(association, set()).add(uid)
         if len(self._open) > self._max_open:
-            longest = next(iter(self._open))
-            log.warning("study_completed_early", study_instance_uid=longest, open=self._max_open)
-            self._complete(longest)
+            oldest = next(iter(self._open))
+            log.warning("study_completed_early", study_instance_uid=oldest, open=self._max_open)
+            self._complete(oldest)
 
     def association_ended(self, association: Hashable) -> None:
         """Report the end of an association."""
