@@ -1,4 +1,4 @@
-"""Association cores in each of their states, their policy and request, and what goes in and out of them."""
+"""Association cores in each of their states, their policy and request, and functions that exchange bytes with them."""
 
 from collections.abc import Callable
 from typing import Final
@@ -49,7 +49,7 @@ ECHO: Final = CEchoRQ(message_id=7, affected_sop_class_uid=VERIFICATION)
 
 
 def drain(core: Association) -> list[CoreEvent]:
-    """Take all events, the data in them copied."""
+    """Return all events, with copies of their data."""
     events: list[CoreEvent] = []
     while (event := core.next_event()) is not None:
         events.append(DataReceived(bytes(event.data), event.last) if isinstance(event, DataReceived) else event)
@@ -57,7 +57,7 @@ def drain(core: Association) -> list[CoreEvent]:
 
 
 def feed(core: Association, *pieces: bytes) -> list[CoreEvent]:
-    """Lend the core some bytes, piece after piece, and take what they mean."""
+    """Lend the core some bytes, piece after piece, and return the events."""
     events: list[CoreEvent] = []
     for piece in pieces:
         core.receive(piece)
@@ -66,12 +66,12 @@ def feed(core: Association, *pieces: bytes) -> list[CoreEvent]:
 
 
 def output(core: Association) -> bytes:
-    """Take what the core wants to send, as bytes."""
+    """Return the core's output as bytes."""
     return b"".join(core.take_output())
 
 
 def answer(core: Association, policy: AcceptorPolicy = POLICY) -> Negotiation:
-    """Answer the request that the core has, which is the one of `associate_rq`."""
+    """Answer the request of `associate_rq` that the core has received."""
     negotiation = negotiate(REQUEST, policy)
     core.answer(negotiation)
     return negotiation
@@ -160,7 +160,7 @@ def collided_further(role: Role) -> Association:
 
 
 def rejected_by_us() -> Association:
-    """Sta13, by way of AE-8."""
+    """Sta13, through AE-8."""
     core = requested()
     core.answer(negotiate(REQUEST, policy_with_another_title()))
     output(core)
@@ -168,7 +168,7 @@ def rejected_by_us() -> Association:
 
 
 def rejected_as_provider() -> Association:
-    """Sta13, by way of AE-6."""
+    """Sta13, through AE-6."""
     core = opened()
     assert feed(core, associate_rq(version=2)) == []
     output(core)
@@ -176,7 +176,7 @@ def rejected_as_provider() -> Association:
 
 
 def released_by_us(role: Role) -> Association:
-    """Sta13, by way of AR-4."""
+    """Sta13, through AR-4."""
     core = asked_to_release(role)
     core.confirm_release()
     output(core)
@@ -184,7 +184,7 @@ def released_by_us(role: Role) -> Association:
 
 
 def aborted_by_us(role: Role) -> Association:
-    """Sta13, by way of AA-1."""
+    """Sta13, through AA-1."""
     core = established(role)
     core.abort()
     output(core)
@@ -192,7 +192,7 @@ def aborted_by_us(role: Role) -> Association:
 
 
 def aborted_by_provider(role: Role) -> Association:
-    """Sta13, by way of AA-8."""
+    """Sta13, through AA-8."""
     core = established(role)
     feed(core, associate_ac())
     output(core)
@@ -200,7 +200,7 @@ def aborted_by_provider(role: Role) -> Association:
 
 
 def policy_with_another_title() -> AcceptorPolicy:
-    """Give a policy that refuses `REQUEST`."""
+    """Return a policy that rejects `REQUEST`."""
     return AcceptorPolicy(
         ae_title="ANOTHER",
         identity=POLICY.identity,

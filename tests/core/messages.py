@@ -24,22 +24,22 @@ INVALID: Final = bytes.fromhex("07 00 00000004 00 00 02 06")
 
 
 def pdu(kind: int, body: bytes = b"", *, length: int | None = None) -> bytes:
-    """Put a PDU together, with a false length if need be (PS3.8 9.3.1)."""
+    """Return an encoded PDU, optionally with a false length (PS3.8 9.3.1)."""
     return struct.pack(">BBL", kind, 0, len(body) if length is None else length) + body
 
 
 def pdv(context_id: int, control: int, data: bytes = b"", *, length: int | None = None) -> bytes:
-    """Put a PDV item together (PS3.8 9.3.5.1)."""
+    """Return an encoded PDV item (PS3.8 9.3.5.1)."""
     return struct.pack(">LBB", len(data) + 2 if length is None else length, context_id, control) + data
 
 
 def p_data(*values: bytes) -> bytes:
-    """Put a P-DATA-TF together (PS3.8 9.3.5)."""
+    """Return an encoded P-DATA-TF (PS3.8 9.3.5)."""
     return pdu(4, b"".join(values))
 
 
 def item(kind: int, body: bytes | str) -> bytes:
-    """Put an item or sub-item together (PS3.8 9.3.2)."""
+    """Return an encoded item or sub-item (PS3.8 9.3.2)."""
     raw = body.encode("latin-1") if isinstance(body, str) else body
     return struct.pack(">BBH", kind, 0, len(raw)) + raw
 
