@@ -24,7 +24,7 @@ class _Meant(enum.Enum):
 
     @property
     def meaning(self) -> str:
-        """The description of the member."""
+        """Meaning of the member in words (PS3.8 9.2)."""
         return str(self.value)
 
 

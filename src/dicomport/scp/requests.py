@@ -40,7 +40,7 @@ class AssociationInfo:
 
     @property
     def host(self) -> str:
-        """The peer's address without its port, which identifies nothing when the association has ended."""
+        """The peer's address without the port."""
         return self.address.rpartition(":")[0]
 
 

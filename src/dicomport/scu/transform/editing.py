@@ -101,7 +101,7 @@ def _element(keyword: str, text: str) -> DataElement:
         raise ValueError(f"unknown keyword {keyword!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
     vr = dictionary_VR(tag)
     if tag >> 16 < _FIRST_GROUP or tag in _FIXED or not (vr in _TEXTS or vr in _NUMBERS):
-        raise ValueError(f"{keyword} can't be set")
+        raise ValueError(f"cannot set {keyword}: expected text or a number, but not SOP Class or character set")
     try:
         value: Any = [_NUMBERS[vr](one) for one in text.split("\\")] if vr in _NUMBERS and text else text
         return DataElement(tag, vr, value, validation_mode=RAISE)
