@@ -112,9 +112,9 @@ def associate(
             association.abort()
 
 
-def send(what: scu.Sources, host: str, port: int, **options: Unpack[SendOptions]) -> scu.SendReport:
+def send(sources: scu.Sources, host: str, port: int, **options: Unpack[SendOptions]) -> scu.SendReport:
     """Send as `dicomport.send` does, with the same arguments, and return when all is done."""
-    return _run(scu.send(what, host, port, **options))
+    return _run(scu.send(sources, host, port, **options))
 
 
 def commit(
