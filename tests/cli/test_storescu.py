@@ -81,7 +81,7 @@ def test_a_failure_status_is_exit_code_1_and_shown_with_its_meaning() -> None:
 def test_a_port_without_a_listener_gives_exit_code_3_with_advice(closed_port: str) -> None:
     done = dicomport("storescu", "127.0.0.1", closed_port, CT)
     assert done.returncode == 3
-    assert f"nothing listens on 127.0.0.1:{closed_port}: is the port right" in done.stderr
+    assert f"nothing listens on 127.0.0.1:{closed_port}: check the port" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -83,7 +83,7 @@ def test_responses_settle_in_any_order() -> None:
         exchange.expect(echo(number))
 
     for number, left in ((2, 2), (3, 1), (1, 0)):
-        assert exchange.settle(CEchoRSP(message_id_being_responded_to=number, status=number)) == Status(number)
+        assert exchange.match_response(CEchoRSP(message_id_being_responded_to=number, status=number)) == Status(number)
         assert exchange.outstanding == left
 
 
@@ -91,7 +91,7 @@ def test_a_comment_and_offending_elements_are_part_of_the_status() -> None:
     _, exchange = paired()
     exchange.expect(STORE)
 
-    status = exchange.settle(
+    status = exchange.match_response(
         CStoreRSP(message_id_being_responded_to=1, status=0xA900, error_comment="why", offending_element=(0x00080018,))
     )
 
@@ -110,7 +110,7 @@ def test_other_responses_are_unexpected(response: Response) -> None:
     _, exchange = paired()
     exchange.expect(echo(1))
 
-    assert exchange.settle(response) is None
+    assert exchange.match_response(response) is None
     assert exchange.outstanding == 1
 
 
@@ -119,11 +119,11 @@ def test_a_response_settles_once_and_not_after_forget() -> None:
     response = CEchoRSP(message_id_being_responded_to=1, status=0)
     exchange.expect(echo(1))
 
-    assert [exchange.settle(response), exchange.settle(response)] == [SUCCESS, None]
+    assert [exchange.match_response(response), exchange.match_response(response)] == [SUCCESS, None]
 
     exchange.expect(echo(1))
     exchange.forget(echo(1))
-    assert exchange.settle(response) is None
+    assert exchange.match_response(response) is None
     exchange.forget(echo(1))
 
 

@@ -92,10 +92,10 @@ def test_a_port_without_a_listener_is_reported(dial: Callable[..., None]) -> Non
     port = unused_port()
 
     assert why_not(dial, Address("127.0.0.1", port)) == (
-        f"nothing listens on 127.0.0.1:{port}: is the port right, and is the peer running?"
+        f"nothing listens on 127.0.0.1:{port}: check the port, and that the peer runs"
     )
     assert why_not(dial, Address("::1", port)) == (
-        f"nothing listens on [::1]:{port}: is the port right, and is the peer running?"
+        f"nothing listens on [::1]:{port}: check the port, and that the peer runs"
     )
 
 
@@ -120,8 +120,8 @@ def test_a_silent_peer_is_reported_when_the_timer_expires(dial: Callable[..., No
                 break
 
         assert why_not(dial, Address("127.0.0.1", port_of(sock)), IMPATIENT) == (
-            f"127.0.0.1:{port_of(sock)} did not answer in time (the connect timer expired after 0.05 s): is the "
-            "address right, does a firewall block it?"
+            f"127.0.0.1:{port_of(sock)} did not answer in time (the connect timer expired after 0.05 s): check "
+            "the address and the firewalls"
         )
 
 

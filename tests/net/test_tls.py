@@ -152,7 +152,7 @@ def test_a_server_without_tls_is_reported(dial: Callable[[Address, Timeouts], No
         until_closed(sock)
 
     assert why_not(dial, serve, client_context()) == (
-        f"PEER: no TLS connection (the peer uses {what}): does the peer use TLS on this port?"
+        f"PEER: no TLS connection (the peer uses {what}): check that the peer uses TLS on this port"
     )
 
 
@@ -183,7 +183,7 @@ def test_a_server_that_closes_during_the_handshake_is_reported(dial: Callable[[A
 
     reasons = ("the peer closed the connection instead of answering", "the peer reset it")
     assert why_not(dial, serve, client_context()) in [
-        f"PEER: no TLS connection ({reason}): does the peer use TLS on this port?" for reason in reasons
+        f"PEER: no TLS connection ({reason}): check that the peer uses TLS on this port" for reason in reasons
     ]
 
 
@@ -202,7 +202,7 @@ def test_a_server_with_an_old_tls_version_is_reported(dial: Callable[[Address, T
 @with_both
 def test_a_handshake_that_never_ends_is_given_up(dial: Callable[[Address, Timeouts], None]) -> None:
     assert why_not(dial, until_closed, client_context(), timeouts=Timeouts(tls=0.05)) == (
-        "PEER: no TLS connection (the tls timer expired after 0.05 s): does the peer use TLS on this port?"
+        "PEER: no TLS connection (the tls timer expired after 0.05 s): check that the peer uses TLS on this port"
     )
 
 

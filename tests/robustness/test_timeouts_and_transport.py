@@ -112,7 +112,7 @@ def test_t3_tls_to_a_port_without_tls_is_aborted(attack: Attack) -> None:
     with attack.connect() as peer:
         peer.send(START_OF_A_HELLO)
         peer.expect(Abort)
-    assert "is TLS spoken here?" in attack.end_of(peer)["how"]
+    assert "does the peer use TLS?" in attack.end_of(peer)["how"]
 
 
 def hello_of_tls_1_0() -> bytes:

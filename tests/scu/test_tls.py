@@ -74,7 +74,7 @@ def test_tls_to_a_plain_receiver_is_reported(api: Api) -> None:
         report = api.run(_sent(api, [instance()], scp.port, tls=client_context()))
 
     assert report.error.startswith(f"127.0.0.1:{scp.port}")
-    assert report.error.endswith("(the peer uses DICOM without TLS): does the peer use TLS on this port?")
+    assert report.error.endswith("(the peer uses DICOM without TLS): check that the peer uses TLS on this port")
     assert report.associations == 0
 
 

@@ -11,14 +11,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Protocol
 
-from blake3 import blake3
-
 from dicomport.archive.checks import is_same_class
 from dicomport.archive.commit.sessions import unindexed
+from dicomport.archive.digests import has_digest
 from dicomport.archive.index import Index
 from dicomport.archive.paths import Paths
 from dicomport.archive.records import status_of_file
-from dicomport.files import Durability, read_part10, sync
+from dicomport.files import Durability, sync
 from dicomport.logs import get_logger, reason_of
 from dicomport.standard import (
     CLASS_INSTANCE_CONFLICT,
@@ -27,10 +26,6 @@ from dicomport.standard import (
     SUCCESS,
     Status,
 )
-from dicomport.wire import FileMetaError
-
-CHUNK_BYTES: Final = 1 << 20
-"""Bytes of a data set to read at a time."""
 
 _MAX_QUERIED: Final = 500
 """Limit of instances in one query of the index."""
@@ -142,19 +137,3 @@ class Integrity:
                 sync(path.parent)
                 synced.add(path.parent)
         return True
-
-
-def data_set_digest(path: str | Path) -> tuple[str, int]:
-    """Return the digest of a stored data set, and its size in bytes. Raises `OSError` and `FileMetaError`."""
-    file, digest = read_part10(path), blake3()
-    for chunk in file.chunks(CHUNK_BYTES):
-        digest.update(chunk)
-    return digest.hexdigest(), file.size
-
-
-def has_digest(path: str | Path, digest: str) -> bool:
-    """Return whether a file contains a data set with this digest. Raises `OSError`."""
-    try:
-        return data_set_digest(path)[0] == digest
-    except FileMetaError:
-        return False

@@ -118,7 +118,7 @@ def echoscu(
     try:
         status, round_trips = asyncio.run(echo())
     except (AssociationError, NoContextError) as error:
-        print_message(f"no answer: {error}", "--explain shows the failed step and advice")
+        print_message(f"cannot verify {host}:{port}: {error}", "--explain shows the failed step and advice")
         return ExitCode.NO_ASSOCIATION
     if as_json:
         import statistics

@@ -103,11 +103,12 @@ def storescp(
 ) -> int:
     """Receive instances on PORT (11112), and store them in an archive.
 
-    The receiver accepts every storage SOP Class, also private ones, in every transfer syntax. A success status means
-    that the instance is complete, on stable storage under its final name, and in the index. Instances with invalid
-    content are moved to quarantine. Storage commitment requests are answered from the archive. By default, only this
-    machine can connect; see --bind-address, --allow and --allow-any. PORT 0 selects a free port. On SIGTERM and
-    Ctrl-C, the receiver finishes instances in transfer; on SIGHUP, it reloads the TLS files.
+    The receiver accepts every storage SOP Class, also private ones, in every transfer syntax. A success status
+    means that the instance is complete under its final name, and, with --durability fsync, on stable storage. The
+    index follows. Instances with invalid content are moved to quarantine. Storage commitment requests are answered
+    from the archive. By default, only this machine can connect; see --bind-address, --allow and --allow-any. PORT 0
+    selects a free port. On SIGTERM and Ctrl-C, the receiver finishes instances in transfer; on SIGHUP, it reloads
+    the TLS files.
     """
     talkative = configure_logging(log_level)
     context = tls_context(security)
@@ -206,7 +207,7 @@ def _affordable(limits: Limits) -> Limits:
     if affordable >= limits.associations:
         return limits
     print_message(
-        f"{count(affordable, 'association')} instead of {limits.associations}: this process can open only "
+        f"associations are limited to {affordable} instead of {limits.associations}: this process can open only "
         f"{allowed} files. Raise the limit with ulimit -n, or lower --max-associations"
     )
     return dataclasses.replace(limits, associations=affordable)
@@ -217,7 +218,7 @@ def _explain(error: OSError, address: str, port: int) -> str:
         return f"port {port} is in use, perhaps by another receiver: use another port, such as {port + 1}"
     if error.errno == errno.EACCES:
         return f"port {port} is privileged: grant CAP_NET_BIND_SERVICE or choose a port above 1023"
-    return f"cannot listen on {address}:{port}: {error.strerror or error}"
+    return f"cannot listen on {address}:{port}: {error.strerror or error}; see --bind-address"
 
 
 def _print_json(operation: StoreOperation, status: Status, size: int) -> None:

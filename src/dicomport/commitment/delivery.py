@@ -26,7 +26,7 @@ from dicomport.commitment.association import CommitmentAssociation
 from dicomport.dimse import NoContextError
 from dicomport.errors import DicomportError
 from dicomport.logs import get_logger
-from dicomport.net import Address, AssociationError, ConnectionLostError, Timeouts
+from dicomport.net import Address, AssociationError, Timeouts
 from dicomport.scu import RetryPolicy
 from dicomport.standard import PROCESSING_FAILURE, RESOURCE_LIMITATION, Status
 from dicomport.wire.commitment import CommitmentResult
@@ -40,6 +40,10 @@ _TRANSIENT: Final = frozenset((PROCESSING_FAILURE.code, RESOURCE_LIMITATION.code
 
 class StoppedError(DicomportError):
     """The delivery was stopped before the peer responded."""
+
+
+class _ReportRefusedError(DicomportError):
+    """The peer answered a report with a transient failure."""
 
 
 @dataclass(eq=False, slots=True)
@@ -102,7 +106,7 @@ class ReportDelivery:
             try:
                 await self._send_all()
                 failures = 0
-            except (AssociationError, NoContextError) as error:
+            except (AssociationError, NoContextError, _ReportRefusedError) as error:
                 failures += 1
                 delay = _RETRY.delay(failures)
                 self._log.warning(
@@ -146,7 +150,7 @@ class ReportDelivery:
             self._sending = False
         if status.code in _TRANSIENT:
             self._queue.rotate(-1)
-            raise ConnectionLostError(f"the peer could not process a report: {status}")
+            raise _ReportRefusedError(f"the peer could not process a report: {status}")
         if self._dequeue(report):
             report.status.set_result(status)
 

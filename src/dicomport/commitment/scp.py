@@ -4,10 +4,10 @@ Theory of operation
 -------------------
 `CommitmentSCP` runs in the event loop of its `StorageSCP`; file access runs in threads. `perform` writes a request to
 the disk before it returns the status of the response, so that each accepted request is reported, even after a crash.
-Then one task per request does the rest in this order: look the instances up, report over the requesting association
-if that is still open, otherwise through the `ReportDelivery` of the requestor's address, and remove the request from
-the disk once the peer has responded. A crash before the removal repeats the report: a requestor accepts that, a lost
-report it would never notice. If the requestor repeats a request, its task starts again, with the newer association.
+Then one task per request does the rest in this order: look the instances up, report over the requesting association if
+that is still open, otherwise through the `ReportDelivery` of the requestor's address, and remove the request from the
+disk once the peer has responded. A crash before the removal repeats the report: a requestor accepts a repeated report,
+but it cannot detect a lost one. If the requestor repeats a request, its task starts again, with the newer association.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ Theory of operation
 `commit` sends all requests over one association and keeps it open. Reports arrive on it, and, with a listener, on
 associations that the peer opens; all of this runs in one task and the tasks of the listener, in one event loop.
 `_Requests` owns the state: it matches each report with a request by Transaction UID. Once each request has a report or
-was refused, or the time is up, it ends the wait on both ways. The listener then waits a little for the peers that have
-reported, so that their associations end in order.
+was refused, or the time limit is reached, it stops waiting on both kinds of associations. The listener then waits
+briefly for the peers that have reported, so that their associations end in order.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ class _Meant(enum.Enum):
 
     @property
     def meaning(self) -> str:
-        """Meaning of the member in words (PS3.8 9.2)."""
+        """Meaning of the member (PS3.8 9.2)."""
         return str(self.value)
 
 

@@ -6,7 +6,7 @@ Both sides of an association use one `Exchange` each, in the task or thread that
 core and never waits: the owner sends the core's output and passes in each command that arrives.
 
 A request gets the next message id that no outstanding request has. `expect` then notes which response the request
-awaits. Responses may arrive in any order: `settle` matches a response by message id and by kind, so that a late
+awaits. Responses may arrive in any order: `match_response` matches a response by message id and by kind, so that a late
 response is never mistaken for that of another request. `answer_unexpected` handles the commands that no service
 of this side handles: it refuses a request, counts a response, and ignores a C-CANCEL. The owner has received the
 data set of a command completely before it answers, because a refusal inside the peer's message would be read late.
@@ -80,7 +80,7 @@ class Exchange:
         """Stop expecting the response to a request; if it still arrives, it is unexpected."""
         self._outstanding.pop(request.message_id, None)
 
-    def settle(self, response: Response) -> Status | None:
+    def match_response(self, response: Response) -> Status | None:
         """Return the status of an expected response, which is then no longer outstanding; None for any other."""
         message_id = response.message_id_being_responded_to
         if self._outstanding.get(message_id) is not type(response):

@@ -136,7 +136,7 @@ class Requestor:
         while True:
             event = yield from self._next(self._response_timer)
             response = event.command if isinstance(event, CommandReceived) else None
-            if isinstance(response, Response) and (status := self.exchange.settle(response)) is not None:
+            if isinstance(response, Response) and (status := self.exchange.match_response(response)) is not None:
                 if response.has_data_set:
                     yield from self._data_set(self._response_timer)
                 if self.exchange.outstanding:

@@ -19,7 +19,7 @@ from dicomport.encoding.headers import (
 )
 
 MAX_DEPTH: Final = 100
-"""Sequences of undefined length within one another; real data sets have a handful."""
+"""Sequences of undefined length within one another; real data sets have fewer than ten."""
 
 
 class Walker:

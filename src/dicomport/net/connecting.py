@@ -117,20 +117,20 @@ def explain(address: Address, error: Exception) -> str:
             reason = f"{address} sent a certificate that is not trusted: {error.verify_message}"
         case ssl.SSLEOFError() | NotTLSError():
             text = describe_tls_error(error) if isinstance(error, ssl.SSLError) else str(error)
-            reason = f"{address}: no TLS connection ({text}): does the peer use TLS on this port?"
+            reason = f"{address}: no TLS connection ({text}): check that the peer uses TLS on this port"
         case ssl.SSLError():
             reason = f"{address}: no TLS connection ({describe_tls_error(error)})"
         case socket.gaierror() | UnicodeError():
             reason = f"unknown host name {address.host}: check its spelling"
         case ConnectionRefusedError():
-            reason = f"nothing listens on {address}: is the port right, and is the peer running?"
+            reason = f"nothing listens on {address}: check the port, and that the peer runs"
         case TimerExpiredError() if error.timer.name == "tls":
-            reason = f"{address}: no TLS connection ({error}): does the peer use TLS on this port?"
+            reason = f"{address}: no TLS connection ({error}): check that the peer uses TLS on this port"
         case TimeoutError():
             timer = f" ({error})" if isinstance(error, TimerExpiredError) else ""
-            reason = f"{address} did not answer in time{timer}: is the address right, does a firewall block it?"
+            reason = f"{address} did not answer in time{timer}: check the address and the firewalls"
         case ConnectionResetError() if address.tls is not None:
-            reason = f"{address}: no TLS connection (the peer reset it): does the peer use TLS on this port?"
+            reason = f"{address}: no TLS connection (the peer reset it): check that the peer uses TLS on this port"
         case _:
             reason = f"cannot connect to {address}: {getattr(error, 'strerror', None) or error}"
     return reason

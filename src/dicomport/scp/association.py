@@ -208,7 +208,7 @@ class AcceptorAssociation:
                 await self._echo(context, command)
             case CommandReceived(context, NActionRQ() | NEventReportRQ() as command) if self._is_normalized(context):
                 await self._perform(store.association, context, command)
-            case CommandReceived(_, NEventReportRSP() as command) if self._notifications.settle(command):
+            case CommandReceived(_, NEventReportRSP() as command) if self._notifications.match_response(command):
                 await self._skip_data_set(command)
             case CommandReceived(_, command):
                 await self._skip_data_set(command)

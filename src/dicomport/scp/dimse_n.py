@@ -165,9 +165,9 @@ class Notifications:
         self._core.send_data(notification.context_id, notification.data, last=True)
         self._exchange.expect(notification.request)
 
-    def settle(self, response: NEventReportRSP) -> bool:
+    def match_response(self, response: NEventReportRSP) -> bool:
         """Pass the peer's response to the sender of the notification; return whether it was expected."""
-        notification, status = self._outstanding, self._exchange.settle(response)
+        notification, status = self._outstanding, self._exchange.match_response(response)
         if notification is None or status is None:
             return False
         self._outstanding = None

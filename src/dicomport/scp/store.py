@@ -95,7 +95,7 @@ class StoreService:
         counts: StoreCounts,
         log: Logger,
     ) -> None:
-        """Serve up to `window` operations at once, and call `wake` when a response is ready while none is awaited."""
+        """Serve up to `window` operations at once, and call `wake` when a separate task has completed an operation."""
         self.association = association
         self.pending: PendingOperations[_Completed] = PendingOperations(window, wake)
         self._core = connection.core

@@ -23,8 +23,8 @@ class ProtocolLimits:
     """Sub-items of the user information; a few for each context are meaningful."""
 
     user_identity_bytes: int = 64 << 10
-    """Maximum user identity, bytes. The default is the maximum of its item. A ticket or an assertion has some thousand
-    bytes and is checked for an unknown user, so a site with shorter ones can set a lower limit."""
+    """Maximum user identity, bytes. The default is the maximum of its item. A ticket or an assertion has a few
+    thousand bytes. It is checked before the user is known, so a site with shorter ones can set a lower limit."""
 
     p_data_pdu_bytes: int = 16 << 20
     """Maximum P-DATA-TF body accepted, bytes. It is more than the announced maximum, which some peers exceed. Its

@@ -265,7 +265,7 @@ def test_a_peer_of_another_protocol(banner: bytes, protocol: str) -> None:
         failure = why_not(explained(peer.port))
 
     shown = banner.partition(b"\r\n")[0].decode()
-    assert failure.cause == f"the peer does not speak DICOM, but {protocol}: {shown}"
+    assert failure.cause == f"the peer does not use DICOM, but {protocol}: {shown}"
     assert failure.advice.startswith("This is not a DICOM port.")
 
 
@@ -346,7 +346,7 @@ def test_tls_to_a_plain_peer() -> None:
     assert names(steps) == ["resolve", "connect", "tls"]
     assert why_not(steps).cause == (
         f"127.0.0.1:{peer.port}: no TLS connection (the peer uses DICOM without TLS): "
-        "does the peer use TLS on this port?"
+        "check that the peer uses TLS on this port"
     )
     assert why_not(steps).advice.startswith("Connect without --tls")
 
@@ -496,7 +496,7 @@ def test_a_peer_that_drops_every_request() -> None:
     failure = steps[-1].failure
     assert failure is not None
     assert failure.cause == "the peer closed the connection"
-    assert "accept only registered addresses" in failure.advice
+    assert "accepts only registered addresses" in failure.advice
 
 
 def test_a_peer_that_closes_before_it_was_asked_anything() -> None:
@@ -504,7 +504,7 @@ def test_a_peer_that_closes_before_it_was_asked_anything() -> None:
         steps = explained(peer.port)
 
     assert steps[-1].failure is not None
-    assert "accept only registered addresses" in steps[-1].failure.advice
+    assert "accepts only registered addresses" in steps[-1].failure.advice
 
 
 # Failures after the association was accepted.

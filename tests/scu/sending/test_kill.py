@@ -139,7 +139,7 @@ def test_only_a_regular_file_is_read_as_a_journal(tmp_path: Path) -> None:
     # /dev/full and /dev/zero never end: reading a line of them would use all memory.
     done = run_command("storescu", "127.0.0.1", "104", tmp_path, "--journal", "/dev/full")
 
-    assert (done.returncode, "cannot use /dev/full as --journal: not a regular file" in done.stderr) == (2, True)
+    assert (done.returncode, "cannot use /dev/full as --journal: expected a regular file" in done.stderr) == (2, True)
 
 
 def test_a_file_without_lines_is_not_taken_into_memory(tmp_path: Path) -> None:

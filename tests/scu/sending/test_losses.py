@@ -142,7 +142,7 @@ def test_after_the_loss_of_the_peer_each_remaining_instance_is_named() -> None:
         report = send(map(instance, range(4)), scp.port)
 
     assert first.error == ""
-    error = f"nothing listens on 127.0.0.1:{scp.port}: is the port right, and is the peer running?"
+    error = f"nothing listens on 127.0.0.1:{scp.port}: check the port, and that the peer runs"
     assert reasons(report) == [CLOSED, *[f"no association: {error}"] * 3]
     assert [result.sop_instance_uid for result in report.results] == ["1.2.3.0", "1.2.3.1", "1.2.3.2", "1.2.3.3"]
     assert (report.associations, report.error) == (1, error)

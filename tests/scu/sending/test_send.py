@@ -601,7 +601,7 @@ def test_a_port_without_a_listener_is_reported(api: Api) -> None:
 
     report = api.run(_sent(api, [instance(1), instance(2)], port))
 
-    error = f"nothing listens on 127.0.0.1:{port}: is the port right, and is the peer running?"
+    error = f"nothing listens on 127.0.0.1:{port}: check the port, and that the peer runs"
     assert (report.error, report.associations) == (error, 0)
     assert reasons(report) == [f"no association: {error}"] * 2
 

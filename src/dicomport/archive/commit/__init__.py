@@ -1,1 +1,1 @@
-"""From a received instance to a durable, listed one."""
+"""Commit received instances: sink, committer, indexer, sessions, recovery."""

@@ -39,7 +39,7 @@ from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias
 
 from dicomport.archive.commit.sessions import Session
-from dicomport.archive.integrity import has_digest
+from dicomport.archive.digests import has_digest
 from dicomport.archive.path_template import Layout
 from dicomport.archive.records import Record, iso_time
 from dicomport.archive.scan.attributes import InstanceFacts

@@ -1,1 +1,1 @@
-"""Options that several commands share, one module for each subject."""
+"""Options of the commands, one module for each subject."""

@@ -13,16 +13,15 @@ class ConnectionLimits(ProtocolLimits):
 
     half_open: int = 256
     """Connections without an association: before the request, during the TLS handshake or after it, and those about to
-    close. Above the limit, the oldest one of the address with most of them is closed: idle connections keep no sender
-    out."""
+    close. Above the limit, the oldest one of the address with most of them is closed, so idle connections cannot block
+    senders."""
 
     associations: int = 1000
     """Associations at the same time. An idle association uses some kilobytes, a storing one two file descriptors.
     Above the limit, a request is rejected at once, as transient."""
 
     associations_per_address: int = 250
-    """Associations at the same time from one network address: a sender that opens ever more and closes none leaves room
-    for other senders."""
+    """Associations at the same time from one network address, so that one sender cannot use all of `associations`."""
 
     associations_per_ae_title: int = 250
     """Associations at the same time with one calling AE title, for the same reason."""

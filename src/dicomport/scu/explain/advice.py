@@ -153,15 +153,15 @@ def _foreign(first: bytes) -> Failure:
     if protocol == "TLS":
         return SPEAKS_TLS
     shown = first.partition(b"\r\n")[0].decode("ascii", "backslashreplace")
-    return Failure(f"the peer does not speak DICOM, but {protocol or 'an unknown protocol'}: {shown}", _NO_DICOM)
+    return Failure(f"the peer does not use DICOM, but {protocol or 'an unknown protocol'}: {shown}", _NO_DICOM)
 
 
 def _gone(address: Address) -> str:
     """Return advice for a peer that closes every connection, even when only Verification is proposed."""
-    tls = "" if address.tls is None else "not use TLS on this port, "
+    tls = "" if address.tls is None else "it does not use TLS on this port; "
     return (
-        f"It may accept only registered addresses, {tls}have reached its limit of associations, or not speak DICOM. "
-        + _SEE_LOG
+        f"Possible causes: the peer accepts only registered addresses; {tls}its limit of associations is reached; the "
+        "port is not a DICOM port. " + _SEE_LOG
     )
 
 

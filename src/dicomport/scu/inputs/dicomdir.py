@@ -61,7 +61,7 @@ def _file_ids(file: BinaryIO) -> Iterator[bytes]:
         or little is None
         or head.file_meta.get("TransferSyntaxUID") == DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN.uid
     ):
-        raise ValueError("a DICOMDIR may not have its transfer syntax")
+        raise ValueError("invalid transfer syntax; expected an uncompressed one, such as Explicit VR Little Endian")
     encoding = IMPLICIT_LITTLE if implicit else EXPLICIT_LITTLE if little else EXPLICIT_BIG
     element = file.read(SHORT_HEADER if implicit else LONG_HEADER)
     if len(element) < SHORT_HEADER:

@@ -40,11 +40,11 @@ class Journal:
         self._descriptor = system.open_descriptor(path, system.CREATE | system.APPEND, 0o666)
         try:
             if not stat.S_ISREG(system.fstat(self._descriptor).st_mode):
-                raise JournalError("not a regular file")
+                raise JournalError("expected a regular file")
             try:
                 system.lock(self._descriptor, wait=False)
             except BlockingIOError:
-                raise JournalError("in use by another run") from None
+                raise JournalError("in use by another run; wait for its end or choose another file") from None
             self._load()
         except BaseException:
             system.close(self._descriptor)

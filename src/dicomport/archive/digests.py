@@ -1,0 +1,30 @@
+"""BLAKE3 digests of stored data sets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from blake3 import blake3
+
+from dicomport.files import read_part10
+from dicomport.wire import FileMetaError
+
+CHUNK_BYTES: Final = 1 << 20
+"""Bytes of a data set to read at a time."""
+
+
+def data_set_digest(path: str | Path) -> tuple[str, int]:
+    """Return the digest of a stored data set, and its size in bytes. Raises `OSError` and `FileMetaError`."""
+    file, digest = read_part10(path), blake3()
+    for chunk in file.chunks(CHUNK_BYTES):
+        digest.update(chunk)
+    return digest.hexdigest(), file.size
+
+
+def has_digest(path: str | Path, digest: str) -> bool:
+    """Return whether a file contains a data set with this digest. Raises `OSError`."""
+    try:
+        return data_set_digest(path)[0] == digest
+    except FileMetaError:
+        return False
