@@ -26,7 +26,7 @@ def late_imports(spec: ModuleSpec) -> tuple[list[str], Callable[[str], Any], Cal
     So a sender does not wait for the receiver, nor a finder of files for the network. The names are read from the stub
     that type checkers read: `from MODULE import NAME as NAME, ...`.
     """
-    stub: str = spec.loader.get_data(f"{spec.origin}i").decode()
+    stub: str = spec.loader.get_data(f"{spec.submodule_search_locations[0]}/__init__.pyi").decode()
     statements = (statement.partition(" import ") for statement in f"\n{stub}".split("\nfrom ")[1:])
     homes = {
         words[0]: home

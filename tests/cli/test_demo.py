@@ -19,7 +19,7 @@ def test_the_demo_shows_every_file_and_compares_what_arrived() -> None:
     names = {path.name for path in FILES.rglob("*") if path.is_file() and path.suffix != ".py"}
     shown = re.findall(r"^│ (\S+) ", done.stdout, re.MULTILINE)
     assert {name.rstrip("…") for name in shown} >= {name for name in names if len(name) < 20}
-    assert done.stdout.count("│ the same ") == len(found.instances)
+    assert done.stdout.count("│ unchanged ") == len(found.instances)
     assert "DIFFERENT" not in done.stdout
     assert f"{len(found.instances)} instances of 15 SOP Classes in 12 transfer syntaxes" in done.stdout
     assert "a DICOMDIR: it lists" in done.stdout

@@ -85,7 +85,7 @@ def test_explain_recognizes_tls(server: list[str | Path], client: list[str | Pat
     assert (done.returncode, tls["version"], tls["certificate_asked"]) == (0, "TLSv1.3", True)
     assert tls["certificate"]["names"] == ["localhost"]
     assert "certificate of " in done.stderr
-    assert "the peer asked for a certificate of ours" in done.stderr
+    assert "the peer asked for a client certificate" in done.stderr
 
 
 def test_explain_recognizes_missing_tls(server: list[str | Path], tmp_path: Path) -> None:
@@ -137,8 +137,8 @@ def test_invalid_tls_files_give_exit_code_2(hospital: Files, tmp_path: Path) -> 
     locked = encrypted(pacs.key)
     missing = tmp_path / "missing.pem"
     for arguments, complaint in (
-        (["--tls"], "name the receiver's certificate and key"),
-        (["--tls-ca", hospital.authority], "name the receiver's certificate and key"),
+        (["--tls"], "TLS needs the receiver's certificate and key"),
+        (["--tls-ca", hospital.authority], "TLS needs the receiver's certificate and key"),
         (["--tls-cert", pacs.certificate, "--tls-key", pacs.key], "name the clients' authorities with --tls-ca FILE"),
         (["--tls-cert", missing, "--tls-ca", hospital.authority], f"cannot read {missing}"),
         (
@@ -151,7 +151,7 @@ def test_invalid_tls_files_give_exit_code_2(hospital: Files, tmp_path: Path) -> 
         ),
         (
             [*options(hospital, pacs), "--tls-passphrase-file", missing],
-            f"{missing} can't be read",
+            f"cannot read --tls-passphrase-file {missing}",
         ),
     ):
         done = dicomport("storescp", "0", "--archive", tmp_path / "archive", *arguments)

@@ -332,3 +332,21 @@ def test_a_release_request_inside_a_message_breaks_the_protocol(api: Api) -> Non
 
     with scripted(script) as scp, pytest.raises(dicomport.AbortedError, match="A-RELEASE-RQ inside a message"):
         api.run(_echo(api, scp.port))
+
+
+@with_both
+def test_a_response_that_announces_a_data_set_and_sends_none_is_settled(api: Api) -> None:
+    """The status is known with the command: the requestor does not wait for a data set."""
+
+    def script(peer: Peer) -> None:
+        peer.accept()
+        message = peer.expect(CEchoRQ)
+        peer.send(encode_message(1, replace(response(message.command), has_data_set=True), None))
+        peer.serve()
+
+    async def scenario(port: int) -> None:
+        async with api.associate(HOST, port, contexts=CONTEXTS) as association:
+            assert (await association.c_echo()).code == 0
+
+    with scripted(script) as scp:
+        api.run(scenario(scp.port))

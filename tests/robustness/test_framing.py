@@ -207,7 +207,7 @@ def test_p8_a_data_set_that_never_ends_ends_the_association(attack: Attack) -> N
         while not select.select([peer.socket], [], [], 0)[0]:
             peer.send(pieces)
         is_aborted(peer, AbortReason.SERVICE_USER)
-    assert "a data set of more than" in attack.end_of(peer)["how"]
+    assert "data set of more than" in attack.end_of(peer)["how"]
 
 
 @pytest.mark.parametrize(("size", "count"), [(16000, 5), (1, 257)], ids=["bytes", "fragments"])

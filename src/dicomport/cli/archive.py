@@ -215,6 +215,8 @@ def _opened(root: Path) -> Iterator[tuple[Paths, Index]]:
         raise click.ClickException(f"no archive in {root}: choose its folder with --archive") from None
     except SchemaError as error:
         raise click.ClickException(str(error)) from None
+    except PermissionError as error:
+        raise click.ClickException(f'cannot open the archive "{root}": {error.strerror}') from None
 
 
 def _print(level: str, rows: Iterable[dict[str, Any]], *, as_json: bool) -> None:

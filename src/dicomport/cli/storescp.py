@@ -107,8 +107,8 @@ def storescp(
     means that the instance is complete under its final name, and, with --durability fsync, on stable storage. The
     index follows. Instances with invalid content are moved to quarantine. Storage commitment requests are answered
     from the archive. By default, only this machine can connect; see --bind-address, --allow and --allow-any. PORT 0
-    selects a free port. On SIGTERM and Ctrl-C, the receiver finishes instances in transfer; on SIGHUP, it reloads
-    the TLS files.
+    selects a free port. On SIGTERM and Ctrl-C, the receiver finishes instances in transfer; on SIGHUP, a
+    receiver with TLS reloads its files.
     """
     talkative = configure_logging(log_level)
     context = tls_context(security)

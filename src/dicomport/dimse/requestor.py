@@ -137,8 +137,6 @@ class Requestor:
             event = yield from self._next(self._response_timer)
             response = event.command if isinstance(event, CommandReceived) else None
             if isinstance(response, Response) and (status := self.exchange.match_response(response)) is not None:
-                if response.has_data_set:
-                    yield from self._data_set(self._response_timer)
                 if self.exchange.outstanding:
                     self._response_timer = self._response_timer.started()
                 return response.message_id_being_responded_to, status
@@ -194,6 +192,8 @@ class Requestor:
                 if command.has_data_set:
                     yield from self._data_set(timer)
                 self.exchange.answer_unexpected(event)
+            case DataReceived():
+                pass  # A response has no data set (PS3.7 9.3.5.2). If the peer sends one, the status was valid before.
             case ReleaseRequested():
                 self.core.confirm_release()
                 yield from self.flush()

@@ -46,6 +46,9 @@ _NAMES: Final = ("utf-8", "surrogateescape")
 # Types of extension headers, for the next member or for all: pax (POSIX.1-2008) and GNU.
 _FOR_NEXT: Final = (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE)
 _EXTENSIONS: Final = (*_FOR_NEXT, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
+_MORE_IN_HEADER: Final = 482
+_MORE_IN_BLOCK: Final = 504
+"""Offsets of the flag that a further block of a sparse map follows, in GNU's old format."""
 _RECORD: Final = re.compile(rb"([0-9]{1,20}) ([^=]+)=")
 _DIGITS: Final = re.compile("[0-9]{1,20}")
 
@@ -154,11 +157,13 @@ def _members(reader: RangeReader) -> Iterator[tuple[tarfile.TarInfo, bool]]:
         if info.type in _EXTENSIONS:
             attributes |= _extension(info, reader)
             continue
-        if info.type == tarfile.GNUTYPE_SPARSE:
-            raise FileMetaError("it has a sparse member; create it without --sparse, or with --format=posix")
+        # The map of GNU's old sparse format continues in blocks before the content.
+        more = info.type == tarfile.GNUTYPE_SPARSE and bool(header[_MORE_IN_HEADER])
+        while more and len(block := reader.read(_BLOCK)) == _BLOCK:
+            more = bool(block[_MORE_IN_BLOCK])
         info.name = attributes.get("path", info.name)
         info.size = _number(attributes.get("size", str(info.size)))
-        is_sparse = any(key.startswith("GNU.sparse.") for key in attributes)
+        is_sparse = info.type == tarfile.GNUTYPE_SPARSE or any(key.startswith("GNU.sparse.") for key in attributes)
         attributes = {}
         # Links and folders may have a size, but no content.
         size = info.size if info.isreg() or info.type not in tarfile.SUPPORTED_TYPES else 0
