@@ -16,7 +16,7 @@ from tests.commitment.asking import CT, MAX_BYTES, SCU
 
 from dicomport import SOPReference, blocking
 from dicomport.scu import instance_from_path
-from dicomport.testing import Peer, ScriptedSCP
+from dicomport.testing import GoneError, Peer, ScriptedSCP
 from dicomport.wire import Abort, AbortReason, NEventReportRQ
 from dicomport.wire.commitment import CommitmentRequest, CommitmentResult
 
@@ -37,7 +37,10 @@ class Listener:
         self._results: list[CommitmentResult] = []
 
     def __call__(self, peer: Peer) -> None:
-        peer.accept()
+        try:
+            peer.accept()
+        except GoneError:
+            return  # The receiver was killed between its connection and its request.
         for message in peer.requests():
             assert isinstance(message.command, NEventReportRQ)
             result = CommitmentResult.decode(message.data, peer.contexts[message.context_id].transfer_syntax, MAX_BYTES)
