@@ -265,7 +265,7 @@ class CommitmentSCP:
         return failures
 
     async def _report(self, pending: _Pending) -> Status | None:
-        """Report to the requestor and return the status of its response; None if there is no way to it."""
+        """Report to the requestor and return the status of its response; None if the requestor cannot be reached."""
         status, how = await self._report_back(pending), "on the same association"
         delivery = self._deliveries.get(pending.ae_title)
         # Some SCUs accept reports only over associations that the SCP has opened.
@@ -306,7 +306,7 @@ class CommitmentSCP:
         await asyncio.to_thread(self._transactions.remove, pending.path)
 
     async def _remove_expired(self) -> None:
-        """Remove expired transactions whose task has ended because there was no way to the requestor."""
+        """Remove expired transactions whose task has ended because the requestor could not be reached."""
         for pending in list(self._pending.values()):
             if pending.task is not None and pending.task.done() and pending.requested + self._retry_for < time.time():
                 await self._expire(pending)
