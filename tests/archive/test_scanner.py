@@ -789,9 +789,9 @@ def test_any_bytes_never_raise(uid: str, data: bytes, cuts: list[int]) -> None:
     assert result.problem is None or (result.problem.detail.isascii() and result.problem.detail.isprintable())
 
 
-def test_the_walk_says_when_more_changes_nothing() -> None:
+def test_a_walk_reports_that_it_has_stopped() -> None:
     walk = StreamWalker(EXPLICIT_LITTLE, ())
     walk.feed(UID)
-    assert not walk.over
+    assert not walk.stopped
     walk.feed(bytes(8))
-    assert walk.over
+    assert walk.stopped

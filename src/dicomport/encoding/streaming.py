@@ -136,8 +136,8 @@ class StreamWalker:
     """Walk over a data set that arrives in pieces."""
 
     __slots__ = (
-        *("_base", "_encoding", "_header", "_kept", "_last", "_left", "_limits", "_over", "_place", "_room", "_stack"),
-        *("_taking", "_walked", "_wanted", "flags", "problem", "values"),
+        *("_base", "_encoding", "_header", "_kept", "_last", "_left", "_limits", "_place", "_room", "_stack"),
+        *("_stopped", "_taking", "_walked", "_wanted", "flags", "problem", "values"),
     )
 
     def __init__(self, encoding: Encoding, wanted: Collection[int], limits: ScanLimits = DEFAULT_SCAN_LIMITS) -> None:
@@ -153,7 +153,7 @@ class StreamWalker:
         self._last = -1
         self._stack: list[tuple[_Place, Encoding, int]] = []
         self._walked = 0
-        self._over = False
+        self._stopped = False
         # Length of the missing part of the current value; if it is wanted, its tag and VR, its first bytes, and the
         # number of bytes to add to them.
         self._left = 0
@@ -165,9 +165,9 @@ class StreamWalker:
         self._base = 0
 
     @property
-    def over(self) -> bool:
-        """Whether more bytes change nothing, after a problem or above a limit."""
-        return self._over
+    def stopped(self) -> bool:
+        """Whether a problem or a limit has stopped the walk: further bytes are ignored."""
+        return self._stopped
 
     def begin_after(self, matched: Matched, size: int) -> None:
         """Begin after elements that were matched in the first `size` bytes; feed only the bytes after their end."""
@@ -180,7 +180,7 @@ class StreamWalker:
         size = len(view)
         at = 0
         try:
-            while at < size and not self._over:
+            while at < size and not self._stopped:
                 if self._left:
                     at = self._pass(view, at)
                 elif self._header:
@@ -195,7 +195,7 @@ class StreamWalker:
 
     def end(self) -> None:
         """Check the end of the data set. A data set that is cut between two of its elements is not detected."""
-        if self._over:
+        if self._stopped:
             return
         if self._left:
             self._truncated(f"{self._left} bytes before the end of a value")
@@ -210,7 +210,7 @@ class StreamWalker:
         self._stop(ScanProblem(ProblemKind.TRUNCATED, f"ends {where}, at offset {self._base}"))
 
     def _stop(self, problem: ScanProblem | None) -> None:
-        self._over = True
+        self._stopped = True
         self.problem = problem
         if problem is None:
             self.flags.add(ScanFlag.NOT_WALKED)

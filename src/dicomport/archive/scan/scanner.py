@@ -114,7 +114,7 @@ class Scanner:
         return Scan(facts=facts, problem=self._problem or walk.problem, flags=frozenset(flags))
 
     def _done(self) -> bool:
-        return self._ended or (self._walk is not None and self._walk.over)
+        return self._ended or (self._walk is not None and self._walk.stopped)
 
     def _give_up(self, kind: ProblemKind | None = None, detail: str = "") -> None:
         self._ended = True
