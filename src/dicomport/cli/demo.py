@@ -12,12 +12,9 @@ import click
 
 from dicomport.cli.options.common import ExitCode, log_format_option
 from dicomport.cli.text import amount, count, print_table
-from dicomport.files import read_part10
 from dicomport.scp import StorageSCP, StoreRequest
 from dicomport.scu import InstanceResult, instance_from_path, send
 from dicomport.standard import describe
-
-_CHUNK_BYTES = 1 << 20
 
 
 @click.command()
@@ -80,17 +77,7 @@ def _real_files() -> Path:
 
 
 def _same(sent: Path, received: Path) -> bool:
-    instance, stored = instance_from_path(sent), read_part10(received)
-    return instance.sent_size == stored.size and _bytes(instance.chunks(_CHUNK_BYTES)) == _bytes(
-        stored.chunks(_CHUNK_BYTES)
-    )
-
-
-def _bytes(chunks: Iterable[memoryview]) -> bytes:
-    whole = bytearray()
-    for chunk in chunks:
-        whole += chunk
-    return bytes(whole)
+    return instance_from_path(sent).read() == instance_from_path(received).read()
 
 
 def _show(rows: Iterable[_Row]) -> None:

@@ -31,6 +31,7 @@ from dicomport.wire.errors import (
     strip_traceback as strip_traceback,
 )
 from dicomport.wire.filemeta import (
+    EmptyFileError as EmptyFileError,
     FileMeta as FileMeta,
     FileMetaError as FileMetaError,
     NotPart10Error as NotPart10Error,

@@ -36,6 +36,10 @@ class NotPart10Error(FileMetaError):
     """No "DICM" after 128 bytes: not a DICOM file, or a data set without its header."""
 
 
+class EmptyFileError(NotPart10Error):
+    """The file is empty."""
+
+
 class TruncatedFileMetaError(FileMetaError):
     """The bytes end inside the File Meta Information: read more of the file, if there is more."""
 
@@ -114,6 +118,8 @@ def decode_file_meta(data: bytes) -> tuple[FileMeta, int]:
     more elements. Raises `NotPart10Error`, `TruncatedFileMetaError` if `data` ends before the data set, or
     `FileMetaError` for an element without a VR.
     """
+    if not data:
+        raise EmptyFileError("the file is empty")
     if len(data) < _START:
         raise NotPart10Error("shorter than a preamble and its prefix")
     if data[len(_PREAMBLE) : _START] != _PREFIX:

@@ -196,7 +196,7 @@ def test_members_that_are_not_instances_are_named(tmp_path: Path, make: Make) ->
     assert outcome(make(tmp_path / "archive", members)) == {
         "1": "",
         "text": NO_HEADER,
-        "empty": NO_HEADER,
+        "empty": "the file is empty",
         "inner": NESTED,
         "bare": NO_HEADER,
         "DICOMDIR": "a DICOMDIR: it lists instances, but is not one",
@@ -511,6 +511,35 @@ def test_a_tar_that_ends_early_gives_what_is_whole(tmp_path: Path, make: Make) -
     assert all(len(sent(item)) == 100_000 for item in whole)
     assert isinstance(found[-1], InstanceResult)
     assert found[-1].reason.startswith("not a readable tar archive: ")
+
+
+def gzip_without_end(data: bytes) -> bytes:
+    stream = zlib.compressobj(wbits=31)
+    return stream.compress(data) + stream.flush(zlib.Z_SYNC_FLUSH)
+
+
+WITHOUT_END: Final[dict[str, Callable[[bytes], bytes]]] = {
+    "gzip": gzip_without_end,
+    "bzip2": lambda data: bz2.compress(data)[:-10],
+    "xz": lambda data: lzma.compress(data)[:-12],
+}
+"""Compressed streams without their end, from which all bytes can be decompressed."""
+
+
+@pytest.mark.parametrize("compress", WITHOUT_END.values(), ids=WITHOUT_END)
+def test_a_compressed_tar_that_is_cut_at_a_member_boundary_is_truncated(
+    tmp_path: Path, compress: Callable[[bytes], bytes]
+) -> None:
+    path = tmp_path / "archive"
+    content = tarred(path, {str(n): file(n) for n in range(5)}, form=tarfile.USTAR_FORMAT).read_bytes()
+    member_bytes = 512 + -(-len(file(0)) // 512) * 512
+    for number in range(6):
+        path.write_bytes(compress(content[: number * member_bytes]))
+
+        assert outcome(path) == {
+            **{str(n): "" for n in range(number)},
+            ".": "not a readable tar archive: the compressed data is truncated",
+        }
 
 
 @pytest.mark.parametrize("make", COMPRESSED)

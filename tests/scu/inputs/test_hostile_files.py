@@ -83,4 +83,4 @@ def test_f9_ten_thousand_files_that_are_no_instances_are_all_named(tmp_path: Pat
         (tmp_path / str(number)).touch()
     results = sent(tmp_path)
     assert len(results) == 10_000
-    assert set(results.values()) == {"not a DICOM file, or a bare data set with unknown encoding or UIDs"}
+    assert set(results.values()) == {"the file is empty"}

@@ -11,7 +11,7 @@ from typing import Final
 from dicomport.files import find_file_meta
 from dicomport.scu.inputs.instance import Instance, NotSendableError, check_instance
 from dicomport.scu.inputs.locations import Source
-from dicomport.wire import FileMetaError, NotPart10Error
+from dicomport.wire import EmptyFileError, FileMetaError, NotPart10Error
 
 SNIFFED_BYTES: Final = 512
 """Bytes at the start of a file that identify its kind."""
@@ -69,6 +69,8 @@ def member_instance(name: str, first: Callable[[int], bytes], source: Callable[[
     """
     try:
         meta, offset = find_file_meta(first)
+    except EmptyFileError as error:
+        raise NotSendableError(str(error)) from None
     except NotPart10Error:
         if archive_kind(first(SNIFFED_BYTES)):
             raise NotSendableError("an archive in an archive, or a compressed file: not opened") from None

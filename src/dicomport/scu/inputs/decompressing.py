@@ -141,7 +141,9 @@ class DecompressingReader(RangeReader):
                 output = self._decompressor.decompress(data, _PIECE_BYTES)
             except (DataSetError, lzma.LZMAError, OSError) as error:
                 raise FileMetaError(f"the compressed data is damaged: {error}") from None
-            if output or at_end:
+            if at_end and not output:
+                raise FileMetaError("the compressed data is truncated")
+            if output:
                 self._left -= len(output)
                 if self._left < 0:
                     raise FileMetaError(TOO_LONG)

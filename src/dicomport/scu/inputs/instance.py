@@ -7,16 +7,19 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from dicomport.errors import DicomportError
 from dicomport.files import Part10File, read_part10
 from dicomport.scu.inputs.locations import FileRegion, FileStamp, InMemory, Source
 from dicomport.standard import MAX_UID_LENGTH, MEDIA_STORAGE_DIRECTORY, describe, find_transfer_syntax, sop_classes
-from dicomport.wire import FileMeta, FileMetaError, NotPart10Error, decode_file_meta
+from dicomport.wire import EmptyFileError, FileMeta, FileMetaError, NotPart10Error, decode_file_meta
 
 if TYPE_CHECKING:
     import pydicom
+
+
+_CHUNK_BYTES: Final = 1 << 20
 
 
 class NotSendableError(DicomportError):
@@ -74,6 +77,13 @@ class Instance:
         chunks = source.chunks(chunk_bytes)
         return _padded(chunks, source.size) if source.size % 2 else chunks
 
+    def read(self) -> bytes:
+        """Return the whole data set as it is sent. Raises `NotSendableError` if it can't be read."""
+        try:
+            return b"".join(map(bytes, self.chunks(_CHUNK_BYTES)))
+        except (OSError, FileMetaError) as error:
+            raise NotSendableError(f"can't be read: {error}") from error
+
 
 def _padded(chunks: Iterator[memoryview], size: int) -> Iterator[memoryview]:
     for chunk in chunks:
@@ -115,6 +125,8 @@ def read_instance(path: str) -> Instance:
 def _found(path: str) -> Part10File | None:
     try:
         found = read_part10(path)
+    except EmptyFileError as error:
+        raise NotSendableError(str(error)) from None
     except NotPart10Error:
         from dicomport.scu.inputs.headerless import identify
 

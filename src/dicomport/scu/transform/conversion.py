@@ -18,7 +18,6 @@ from dicomport.standard import (
     describe,
     find_transfer_syntax,
 )
-from dicomport.wire import FileMetaError
 
 _LOSSLESS: Final = frozenset(
     (
@@ -34,7 +33,6 @@ _LOSSLESS: Final = frozenset(
 """Transfer syntaxes that are always lossless. Those that may be lossy are not converted: decompression loses nothing
 more, but hides the lossy compression from the recipient (PS3.3 C.7.6.1.1.5)."""
 
-_CHUNK_BYTES: Final = 1 << 20
 _UNCOMPRESSED: Final = (EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN, DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN)
 
 
@@ -69,10 +67,7 @@ def convert(instance: Instance, to: str) -> Instance:
         raise NotSendableError(
             f"{describe(instance.transfer_syntax_uid)} can't be converted to {describe(to)} without loss"
         )
-    try:
-        data = b"".join(map(bytes, instance.chunks(_CHUNK_BYTES)))
-    except (OSError, FileMetaError) as error:
-        raise NotSendableError(f"can't be read: {error}") from error
+    data = instance.read()
     converted = _converted(_inflated(data) if source.deflated else data, source, target)
     return dataclasses.replace(
         instance,

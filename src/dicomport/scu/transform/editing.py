@@ -20,9 +20,8 @@ from pydicom.tag import BaseTag
 
 from dicomport.scu.inputs.instance import Instance, NotSendableError, check_instance, encode_dataset
 from dicomport.scu.inputs.temporary import spooled
-from dicomport.wire import FileMeta, FileMetaError, encode_file_meta
+from dicomport.wire import FileMeta, encode_file_meta
 
-_CHUNK_BYTES: Final = 1 << 20
 _FIRST_GROUP: Final = 0x0008
 """Lower groups are those of commands, file meta and directories."""
 _FIXED: Final = frozenset((keyword_dict["SOPClassUID"], keyword_dict["SpecificCharacterSet"]))
@@ -65,10 +64,7 @@ class Editor:
             media_storage_sop_instance_uid=instance.sop_instance_uid,
             transfer_syntax_uid=instance.transfer_syntax_uid,
         )
-        try:
-            data = b"".join(map(bytes, instance.chunks(_CHUNK_BYTES)))
-        except (OSError, FileMetaError) as error:
-            raise NotSendableError(f"can't be read: {error}") from error
+        data = instance.read()
         try:
             dataset = dcmread(io.BytesIO(encode_file_meta(meta) + data))
             self._edit(dataset)
