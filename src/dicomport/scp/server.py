@@ -124,13 +124,7 @@ class StorageSCP:
         Raises `ValueError` for an invalid AE title or network, and for an address that other machines can reach
         without `allow` or `allow_any`.
         """
-        if allow is None and not (allow_any or is_loopback(host)):
-            raise ValueError(
-                f"other machines can reach {host or 'this address'}: pass those that may connect (allow) or allow_any"
-            )
-        rules = [rule if isinstance(rule, PeerRule) else PeerRule.parse(rule) for rule in allow or ()]
-        if allow is None or allow_any:
-            rules.append(PeerRule(rule="any"))
+        rules = _rules(host, allow, allow_any=allow_any)
         self._host = host
         self._port = port
         self._sockets = sockets
@@ -152,9 +146,8 @@ class StorageSCP:
             requestor_as_scp=normalized.sop_classes if normalized.is_user else (),
         )
         self._counters = Counters()
-        authenticator = None if user_identity is None else UserIdentityAuthenticator(user_identity, self._timeouts.acse)
         self._settings = ServiceSettings(
-            access=AccessControl(rules, authenticator, policy),
+            access=AccessControl(rules, self._authenticator(user_identity), policy),
             storage=handler if isinstance(handler, Storage) else HandlerStorage(handler),
             normalized=normalized,
             limits=limits,
@@ -216,11 +209,29 @@ class StorageSCP:
         log.info("server_stopped", counters=self._counters.snapshot())
         self._stopped.set()
 
-    def renew_tls(self, context: ssl.SSLContext) -> None:
-        """Use another TLS context for new connections; those that are open are kept."""
+    def renew_tls(self, context: ssl.SSLContext | None) -> None:
+        """Use another TLS context, or none, for new connections; those that are open are kept."""
         self._tls = context
         if self._listener is not None:
             self._listener.tls = context
+
+    def reload(
+        self,
+        *,
+        allow: Iterable[PeerRule | str] | None,
+        allow_any: bool,
+        user_identity: UserIdentityCheck | None,
+        tls: ssl.SSLContext | None,
+    ) -> None:
+        """Use other peers, another check of user identities and another TLS context, for later association requests.
+
+        The arguments are those of the constructor, and replace all of its values. Open associations keep theirs, and
+        count towards the limits of rules with the same name. Raises `ValueError` as the constructor does; nothing has
+        changed then. Any thread may call it.
+        """
+        rules = _rules(self._host, allow, allow_any=allow_any)
+        self._settings.access.reload(rules, self._authenticator(user_identity))
+        self.renew_tls(tls)
 
     async def serve_forever(self) -> None:
         """Wait until `stop` has stopped the server."""
@@ -264,6 +275,9 @@ class StorageSCP:
             stop()
             thread.join()
 
+    def _authenticator(self, check: UserIdentityCheck | None) -> UserIdentityAuthenticator | None:
+        return None if check is None else UserIdentityAuthenticator(check, self._timeouts.acse)
+
     async def _serve(self, stream: Stream, slot: ConnectionSlot) -> None:
         core = association(Role.ACCEPTOR, self._limits, slot.address)
         core.transport_opened()
@@ -274,6 +288,18 @@ class StorageSCP:
             await served.serve()
         finally:
             self._associations.discard(served)
+
+
+def _rules(host: str, allow: Iterable[PeerRule | str] | None, *, allow_any: bool) -> list[PeerRule]:
+    """Return the rules for the peers that may connect. Raises `ValueError`."""
+    if allow is None and not (allow_any or is_loopback(host)):
+        raise ValueError(
+            f"other machines can reach {host or 'this address'}: pass those that may connect (allow) or allow_any"
+        )
+    rules = [rule if isinstance(rule, PeerRule) else PeerRule.parse(rule) for rule in allow or ()]
+    if allow is None or allow_any:
+        rules.append(PeerRule(rule="any"))
+    return rules
 
 
 def is_loopback(host: str) -> bool:

@@ -10,7 +10,24 @@ from dicomport.net import ConnectionSlot, Quota
 from dicomport.scp.access.peers import PeerRule, Rejection, certificate_names, match_rule
 from dicomport.scp.access.user_identity import UserIdentityAuthenticator
 from dicomport.scp.requests import AssociationInfo
-from dicomport.wire import AssociateRJ, AssociateRQ, Deviation, RejectReason, UserIdentityAC, UserIdentityRQ
+from dicomport.wire import AssociateRJ, AssociateRQ, Deviation, RejectReason, UserIdentityAC
+
+
+class _Rules:
+    """The rules at one time; a reload replaces all of them at once."""
+
+    def __init__(self, rules: Sequence[PeerRule], user_identity: UserIdentityAuthenticator | None) -> None:
+        self.rules = rules
+        self.user_identity = user_identity
+        self.quotas: dict[int, Quota] = {}
+        """Quotas by `id` of the rule, because two rules may be equal."""
+        names: Counter[str] = Counter()
+        for rule in rules:
+            names[rule.rule] += 1
+            if rule.associations is not None:
+                # The key is not the rule's position: after a reload, the rule still counts its open associations.
+                key = f"{rule.rule} {names[rule.rule]}"
+                self.quotas[id(rule)] = Quota(key, f"by rule {rule.rule}", rule.associations)
 
 
 class AccessControl:
@@ -19,38 +36,32 @@ class AccessControl:
     def __init__(
         self, rules: Sequence[PeerRule], user_identity: UserIdentityAuthenticator | None, policy: AcceptorPolicy
     ) -> None:
-        self._rules = rules
-        self._user_identity = user_identity
+        self._current = _Rules(rules, user_identity)
         self._policy = policy
-        self._quotas = {
-            id(rule): Quota(str(number), f"by rule {rule.rule}", rule.associations)
-            for number, rule in enumerate(rules)
-            if rule.associations is not None
-        }
-        """Quotas by `id` of the rule, because two rules may be equal."""
+
+    def reload(self, rules: Sequence[PeerRule], user_identity: UserIdentityAuthenticator | None) -> None:
+        """Use other rules for later requests; each request is answered by the rules of one time."""
+        self._current = _Rules(rules, user_identity)
 
     async def answer(
         self, request: AssociateRQ, association: AssociationInfo, slot: ConnectionSlot, deviations: Counter[Deviation]
     ) -> tuple[PeerRule, Negotiation]:
         """Return the first rule that matches the peer, and the response. `deviations` counts tolerated deviations."""
+        current = self._current
         names = certificate_names(association.tls_certificate, association.tls_fingerprint)
-        rule = match_rule(self._rules, request, association.host.strip("[]"), names)
+        rule = match_rule(current.rules, request, association.host.strip("[]"), names)
         if isinstance(rule, Rejection):
             return _NO_RULE, rule.negotiation
         # The check of the user identity may be expensive: check the limits first.
-        if exceeded := slot.admit(request.calling_ae_title, self._quotas.get(id(rule))):
+        if exceeded := slot.admit(request.calling_ae_title, current.quotas.get(id(rule))):
             return rule, Negotiation(_LIMIT_EXCEEDED, None, exceeded)
-        response = await self._authenticate(request.user_information.user_identity, association, rule)
+        response: UserIdentityAC | Rejection | None = None
+        if current.user_identity is not None:
+            identity = request.user_information.user_identity
+            response = await current.user_identity.authenticate(identity, association, rule)
         if isinstance(response, Rejection):
             return rule, response.negotiation
         return rule, negotiate(request, rule.policy(self._policy), deviations, user_identity_response=response)
-
-    async def _authenticate(
-        self, identity: UserIdentityRQ | None, association: AssociationInfo, rule: PeerRule
-    ) -> UserIdentityAC | Rejection | None:
-        if self._user_identity is None:
-            return None
-        return await self._user_identity.authenticate(identity, association, rule)
 
 
 _NO_RULE = PeerRule()
