@@ -24,8 +24,8 @@ REPLACED: Final = {
     "archive": "Commission Model Models Finding look_at came_at claim quick GuardedReader read_stretch Custody",
     "encoding": "Model Models",
     "files": "claim quick Memory GuardedReader read_stretch",
-    "cli": "Seat _Parent Outlets tell",
-    "testing": "Harm Way",
+    "cli": "Seat _Parent Outlets tell Commitments Committing ask association_over be_worker",
+    "testing": "Harm Way PATIENCE patience",
 }
 """Names that a room no longer uses; each has a successor in the words of the standard or of Python."""
 

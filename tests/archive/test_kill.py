@@ -26,7 +26,7 @@ from dicomport.scu import Instance
 KILLS: Final = int(os.environ.get("DICOMPORT_KILLS", "8"))
 KILLS_OF_ONE_ARCHIVE: Final = 20
 SENDERS: Final = 4
-PATIENCE: Final = 60.0
+TIMEOUT: Final = 60.0
 PIXELS: Final = random.Random(11).randbytes(4_000_000)
 
 
@@ -151,7 +151,7 @@ def test_f11_acknowledged_instances_survive_kills(
                 threads = load.send_until_lost(port)
                 if rng.random() < 0.5:
                     for _ in range(rng.randrange(100)):
-                        load.answers.acquire(timeout=PATIENCE)
+                        load.answers.acquire(timeout=TIMEOUT)
                 else:
                     threading.Event().wait(rng.random() * 0.4)
                 running.kill()

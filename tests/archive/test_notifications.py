@@ -32,7 +32,7 @@ from dicomport.testing import ScriptedSCU
 
 T = TypeVar("T")
 
-PATIENCE: Final = 60.0
+TIMEOUT: Final = 60.0
 """Seconds: only a test that fails waits that long."""
 
 HOUR: Final = 3600.0
@@ -48,7 +48,7 @@ class Heard(asyncio.Queue[T]):
         self.put_nowait(subject)
 
     async def next(self) -> T:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             return await self.get()
 
 
@@ -72,7 +72,7 @@ def run(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Run a scenario, and check that no task is left."""
 
     async def main() -> None:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             await scenario()
         assert asyncio.all_tasks() == {asyncio.current_task()}
 

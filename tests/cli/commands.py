@@ -20,7 +20,7 @@ __all__ = ["FILES", "Receiver", "dicomport", "receiver", "start"]
 FILES = Path(pydicom.__file__).parent / "data" / "test_files"
 
 _COMMAND = (sys.executable, "-m", "dicomport")
-_PATIENCE = 60
+_TIMEOUT = 60
 
 
 def dicomport(
@@ -33,7 +33,7 @@ def dicomport(
         stdout=stdout,
         stderr=subprocess.PIPE,
         text=True,
-        timeout=_PATIENCE,
+        timeout=_TIMEOUT,
         cwd=cwd,
         input=given,
     )
@@ -75,7 +75,7 @@ class Receiver:
     def stop(self, number: signal.Signals = signal.SIGTERM) -> tuple[int, str, str]:
         """Send a signal, and return exit code, stdout and stderr."""
         self.process.send_signal(number)
-        out, err = self.process.communicate(timeout=_PATIENCE)
+        out, err = self.process.communicate(timeout=_TIMEOUT)
         return self.process.returncode, out, err
 
 

@@ -22,7 +22,7 @@ from dicomport.archive import Archive, ArchiveOptions, Check, Checks, HookError,
 from dicomport.cli.receiver.hooks import command_hook, command_hooks, hook_options, split_command
 from dicomport.testing import ScriptedSCU
 
-PATIENCE: Final = 60.0
+TIMEOUT: Final = 60.0
 """Seconds: only a test that fails waits that long."""
 
 SOON: Final = 0.05
@@ -62,7 +62,7 @@ def run(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Run a scenario, and check that it leaves no task and no process."""
 
     async def main() -> None:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             await scenario()
         assert asyncio.all_tasks() == {asyncio.current_task()}
 

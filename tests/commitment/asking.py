@@ -23,7 +23,7 @@ COMMITMENT: Final = "1.2.840.10008.1.20.1"
 INSTANCE: Final = "1.2.840.10008.1.20.1.1"
 CT: Final = "1.2.840.10008.5.1.4.1.1.2"
 MAX_BYTES: Final = 1 << 24
-PATIENCE: Final = 30.0
+TIMEOUT: Final = 30.0
 
 
 def references(*uids: str) -> tuple[SOPReference, ...]:
@@ -45,7 +45,7 @@ class Keeper:
 
     async def look_up(self, wanted: Sequence[SOPReference]) -> list[Status]:
         self.asked.append(tuple(one.sop_instance_uid for one in wanted))
-        await asyncio.to_thread(self.may_look.wait, PATIENCE)
+        await asyncio.to_thread(self.may_look.wait, TIMEOUT)
         if self.error is not None:
             raise self.error
         return [Status(self.lost.get(one.sop_instance_uid, 0)) for one in wanted]
@@ -83,7 +83,7 @@ class Log(logging.Handler):
     def await_event(self, event: str, count: int = 1) -> None:
         """Wait until an event was logged so often."""
         with self._changed:
-            assert self._changed.wait_for(lambda: self.events.count(event) >= count, PATIENCE), self.events
+            assert self._changed.wait_for(lambda: self.events.count(event) >= count, TIMEOUT), self.events
 
 
 @contextlib.contextmanager

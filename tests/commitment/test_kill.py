@@ -21,7 +21,7 @@ from dicomport.wire import Abort, AbortReason, NEventReportRQ
 from dicomport.wire.commitment import CommitmentRequest, CommitmentResult
 
 KILLS: Final = int(os.environ.get("DICOMPORT_KILLS", "8")) // 2
-PATIENCE: Final = 60.0
+TIMEOUT: Final = 60.0
 STORED: Final = instance_from_path(FILES / "CT_small.dcm")
 REFERENCES: Final = (SOPReference(CT, STORED.sop_instance_uid), SOPReference(CT, "1.2.3.4"))
 
@@ -54,13 +54,13 @@ class Listener:
     def result(self, number: int) -> CommitmentResult:
         """Wait for a report, by its number."""
         with self._changed:
-            assert self._changed.wait_for(lambda: len(self._results) > number, PATIENCE)
+            assert self._changed.wait_for(lambda: len(self._results) > number, TIMEOUT)
             return self._results[number]
 
     def await_all(self, transactions: set[str]) -> None:
         with self._changed:
             assert self._changed.wait_for(
-                lambda: transactions <= {result.transaction_uid for result in self._results}, PATIENCE
+                lambda: transactions <= {result.transaction_uid for result in self._results}, TIMEOUT
             )
 
 
@@ -104,7 +104,7 @@ def left(archive: Path) -> list[Path]:
 
 def until_forgotten(archive: Path) -> None:
     """Wait until all has been answered, as far as the receiver knows."""
-    for _ in range(int(PATIENCE * 50)):
+    for _ in range(int(TIMEOUT * 50)):
         if not left(archive):
             return
         threading.Event().wait(0.02)

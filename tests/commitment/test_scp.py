@@ -47,7 +47,7 @@ EXPLICIT: Final = "1.2.840.10008.1.2.1"
 BIG_ENDIAN: Final = "1.2.840.10008.1.2.2"
 DEFLATED: Final = "1.2.840.10008.1.2.1.99"
 JPEG: Final = "1.2.840.10008.1.2.4.50"
-PATIENCE: Final = 30.0
+TIMEOUT: Final = 30.0
 
 
 class Listener:
@@ -65,12 +65,12 @@ class Listener:
             assert isinstance(message.command, NEventReportRQ)
             event, told = said(peer, message)  # type: ignore[arg-type]
             self.begun.set()
-            self.may_answer.wait(PATIENCE)
+            self.may_answer.wait(TIMEOUT)
             peer.answer(message, next(self._answers, 0))
             self.reports.put((request, event, told))
 
     def next(self) -> tuple[int, CommitmentResult]:
-        _, event, told = self.reports.get(timeout=PATIENCE)
+        _, event, told = self.reports.get(timeout=TIMEOUT)
         return event, told
 
 
@@ -298,7 +298,7 @@ def test_a_disconnected_scu_gets_the_report_at_its_address(tmp_path: Path) -> No
             assert scu.ask("1.2.3", "1.2.1", "1.2.2") == 0x0000
             scu.release()
         keeper.may_look.set()
-        asked, event, told = listener.reports.get(timeout=PATIENCE)
+        asked, event, told = listener.reports.get(timeout=TIMEOUT)
         assert (event, told) == (2, result("1.2.3", "1.2.1", _1_2_2=0x0112))
         assert (asked.calling_ae_title, asked.called_ae_title) == ("ARCHIVE", "SCRIPTED")
         assert [context.abstract_syntax for context in asked.presentation_contexts] == [COMMITMENT]
@@ -462,7 +462,7 @@ def test_a_peer_that_asks_anew_is_tried_at_once(tmp_path: Path, monkeypatch: pyt
         with SCU(served.port) as scu:
             assert scu.ask("1.2.1", "1.2.1") == 0x0000
             ended("abort", scu)
-        assert tried.wait(PATIENCE)
+        assert tried.wait(TIMEOUT)
         with SCU(served.port) as scu:
             assert scu.ask("1.2.2", "1.2.1") == 0x0000
             ended("abort", scu)
@@ -577,7 +577,7 @@ def test_the_end_waits_for_the_answer_to_a_report(tmp_path: Path) -> None:
     listener.may_answer.clear()
     with ScriptedSCP(listener) as peer, serving(Keeper(), tmp_path, port=peer.port) as served:
         ask_and_go(served.port, "1.2.3", "1.2.1")
-        assert listener.begun.wait(PATIENCE)
+        assert listener.begun.wait(TIMEOUT)
 
         def answer_once_it_ends() -> None:
             while served.scp._listener is not None:

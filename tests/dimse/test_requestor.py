@@ -83,9 +83,9 @@ def test_the_dimse_timer_is_not_started_anew_by_what_is_no_answer() -> None:
     def script(peer: Peer) -> None:
         peer.accept()
         message = peer.expect(CEchoRQ)
-        patience = time.monotonic() + 1
+        deadline = time.monotonic() + 1
         with contextlib.suppress(GoneError):
-            while time.monotonic() < patience:
+            while time.monotonic() < deadline:
                 peer.answer(message, replace(response(message.command), message_id_being_responded_to=2))
 
     with scripted(script) as scp, pytest.raises(dicomport.TimerExpiredError, match="dimse timer"):

@@ -24,7 +24,7 @@ from dicomport.scu import instance_from_path
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(120)]
 
-PATIENCE: Final = 60.0
+TIMEOUT: Final = 60.0
 STARTS: Final = 5
 CT, MR = (instance_from_path(TEST_FILES / name) for name in ("CT_small.dcm", "MR_small.dcm"))
 REFERENCES: Final = tuple(SOPReference(one.sop_class_uid, one.sop_instance_uid) for one in (CT, MR))
@@ -55,7 +55,7 @@ class Orthanc:
 
     def await_report(self, transaction: str) -> dict[str, Any]:
         """Wait for the report on a request of Orthanc."""
-        for _ in range(int(PATIENCE * 50)):
+        for _ in range(int(TIMEOUT * 50)):
             told: dict[str, Any] = self.get(f"/storage-commitment/{transaction}")
             if told["Status"] != "Pending":
                 return told
@@ -64,7 +64,7 @@ class Orthanc:
 
     def is_up(self, process: subprocess.Popen[bytes]) -> bool:
         """Wait until it answers; False where it has ended instead."""
-        for _ in range(int(PATIENCE * 50)):
+        for _ in range(int(TIMEOUT * 50)):
             with contextlib.suppress(ConnectionRefusedError):
                 return bool(self.get("/system")) and process.poll() is None
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -73,7 +73,7 @@ class Orthanc:
         return False
 
     def _ask(self, method: str, path: str, body: str | None) -> Any:
-        connection = http.client.HTTPConnection(HOST, self.http_port, timeout=PATIENCE)
+        connection = http.client.HTTPConnection(HOST, self.http_port, timeout=TIMEOUT)
         with contextlib.closing(connection):
             connection.request(method, path, body)
             response = connection.getresponse()
@@ -149,7 +149,7 @@ def commit(orthanc: Orthanc, *references: SOPReference) -> dicomport.CommitmentR
         ae_title="SENDER",
         called_ae_title="ORTHANC",
         listen_port=orthanc.listener,
-        wait=PATIENCE,
+        wait=TIMEOUT,
     )
 
 

@@ -66,7 +66,7 @@ MAX_MEMORY: Final = 16 << 20
 OPTIONS: Final = ("--artim-timeout", "2")
 """Short, so that a row can wait for it. No other peer is that slow with a request."""
 
-_PATIENCE: Final = 30.0
+_TIMEOUT: Final = 30.0
 _ROUND_TRIPS: Final = 3000
 """So many times the receiver is asked something, until what it does in the background is done."""
 
@@ -104,7 +104,7 @@ class Log:
 
     def end(self) -> None:
         """Wait until the process has closed it."""
-        self._thread.join(_PATIENCE)
+        self._thread.join(_TIMEOUT)
 
     def wait_for(self, since: int, **facts: str | int) -> Facts:
         """Wait for the first event with these fields, from the event with that number on, and return it."""
@@ -112,7 +112,7 @@ class Log:
         with self._arrived:
             while True:
                 while number == len(self.events):
-                    assert self._arrived.wait(_PATIENCE), f"no {facts} among {self.events[since:]}"
+                    assert self._arrived.wait(_TIMEOUT), f"no {facts} among {self.events[since:]}"
                 event = self.events[number]
                 if all(event.get(name) == value for name, value in facts.items()):
                     return event
@@ -188,7 +188,7 @@ class Target:
         """Stop the receiver, and check its criteria."""
         grown = self.status("VmRSS") - self.memory
         self.process.send_signal(signal.SIGTERM)
-        assert self.process.wait(_PATIENCE) == 0
+        assert self.process.wait(_TIMEOUT) == 0
         self.log.end()
         cut = [
             facts for facts in self.log.events if facts["event"] == "connection_timed_out" and "shutdown" in str(facts)

@@ -41,7 +41,7 @@ STORE: Final = 1
 """The context of CT Image Storage, in `associated`."""
 NORMALIZED: Final = 3
 """The context of the SOP Class that is served."""
-PATIENCE: Final = 30.0
+TIMEOUT: Final = 30.0
 DATA: Final = b"\x08\x00\x05\x00\x0a\x00\x00\x00ISO_IR 100"
 
 
@@ -127,7 +127,7 @@ def act(peer: ScriptedSCU, service: Service) -> NormalizedOperation:
     """Request an action, and return the operation after its response."""
     peer.send_message(NORMALIZED, action(), DATA)
     assert peer.expect(NActionRSP).command.status == 0x0000
-    return service.operations.get(timeout=PATIENCE)
+    return service.operations.get(timeout=TIMEOUT)
 
 
 def test_an_action_is_performed_and_answered() -> None:
@@ -162,7 +162,7 @@ def test_an_event_report_is_performed_and_answered(scp: StorageSCP, service: Ser
             affected_sop_instance_uid=INSTANCE,
             status=0,
         )
-        operation = service.operations.get(timeout=PATIENCE)
+        operation = service.operations.get(timeout=TIMEOUT)
         assert (operation.command, operation.data) == (report, b"")
 
 
@@ -269,7 +269,7 @@ def test_a_notification_reaches_a_peer_without_requests(service: Service, *, enc
             assert (report.context_id, report.command) == (NORMALIZED, report_of(number, number))
             assert report.data == DATA * number
             peer.answer(report, status)
-            assert answer.result(PATIENCE) == Status(status)
+            assert answer.result(TIMEOUT) == Status(status)
         assert peer.store("1.2.3", DATA).status == 0x0000
         peer.release()
 
@@ -287,7 +287,7 @@ def test_a_notification_never_comes_before_the_answer_to_its_request() -> None:
         peer.send_message(NORMALIZED, action(), DATA)
         peer.expect(NActionRSP)
         peer.answer(peer.expect(NEventReportRQ))
-        assert answers[0].result(PATIENCE) == Status(0x0000)
+        assert answers[0].result(TIMEOUT) == Status(0x0000)
 
 
 def test_a_notification_waits_for_the_end_of_a_message(service: Service) -> None:
@@ -296,13 +296,13 @@ def test_a_notification_waits_for_the_end_of_a_message(service: Service) -> None
         operation = act(peer, service)
         store = peer.encode_store("1.2.3", bytes(1000))
         peer.send(store[:-500])
-        assert storage.begun.wait(PATIENCE)
+        assert storage.begun.wait(TIMEOUT)
         answer = service.notify(operation, DATA)
-        service.run(asyncio.sleep(0)).result(PATIENCE)
+        service.run(asyncio.sleep(0)).result(TIMEOUT)
         peer.send(store[-500:])
         assert peer.expect(CStoreRSP).command.status == 0x0000
         peer.answer(peer.expect(NEventReportRQ))
-        assert answer.result(PATIENCE) == Status(0x0000)
+        assert answer.result(TIMEOUT) == Status(0x0000)
 
 
 def test_notifications_go_one_after_the_other(scp: StorageSCP, service: Service) -> None:
@@ -315,7 +315,7 @@ def test_notifications_go_one_after_the_other(scp: StorageSCP, service: Service)
             # In between, the peer asks for something itself.
             assert peer.store(f"1.2.{number}", DATA).status == 0x0000
             peer.answer(report)
-        assert [answer.result(PATIENCE) for answer in answers] == [Status(0x0000)] * 3
+        assert [answer.result(TIMEOUT) for answer in answers] == [Status(0x0000)] * 3
 
 
 def ends() -> dict[str, Callable[[ScriptedSCU], object]]:
@@ -340,8 +340,8 @@ def test_the_end_of_the_association_is_reported(
         answers = [service.notify(operation, DATA), service.notify(operation, DATA)]
         peer.expect(NEventReportRQ)
         end(peer)
-        assert [answer.result(PATIENCE) for answer in answers] == [None, None]
-    assert service.notify(operation, DATA).result(PATIENCE) is None
+        assert [answer.result(TIMEOUT) for answer in answers] == [None, None]
+    assert service.notify(operation, DATA).result(TIMEOUT) is None
 
 
 def test_the_end_of_the_server_is_reported(service: Service) -> None:
@@ -351,7 +351,7 @@ def test_the_end_of_the_server_is_reported(service: Service) -> None:
         peer.expect(NEventReportRQ)
         service.run(scp.stop())
         peer.expect(Abort)
-        assert answer.result(PATIENCE) is None
+        assert answer.result(TIMEOUT) is None
 
 
 def test_an_unexpected_response_is_ignored(scp: StorageSCP, service: Service) -> None:
@@ -362,13 +362,13 @@ def test_an_unexpected_response_is_ignored(scp: StorageSCP, service: Service) ->
 
     with associated(scp) as peer:
         operation = act(peer, service)
-        service.run(give_up(operation)).result(PATIENCE)
+        service.run(give_up(operation)).result(TIMEOUT)
         late = peer.expect(NEventReportRQ)
         answer = service.notify(operation, DATA)
         second = peer.expect(NEventReportRQ)
         peer.answer(late, 0x0110)
         peer.answer(second)
-        assert answer.result(PATIENCE) == Status(0x0000)
+        assert answer.result(TIMEOUT) == Status(0x0000)
         assert peer.store("1.2.3", DATA).status == 0x0000
         peer.release()
     assert scp.counters["deviation.unexpected-response"] == 1
@@ -383,7 +383,7 @@ def test_an_answer_may_have_a_data_set(scp: StorageSCP, service: Service) -> Non
             has_data_set=True, message_id_being_responded_to=report.command.message_id, status=0, event_type_id=1
         )
         peer.send(encode_message(NORMALIZED, response, bytes(1000)))
-        assert answer.result(PATIENCE) == Status(0x0000)
+        assert answer.result(TIMEOUT) == Status(0x0000)
         assert peer.store("1.2.3", DATA).status == 0x0000
 
 
@@ -400,4 +400,4 @@ def test_a_peer_that_does_not_read_delays_no_other(service: Service) -> None:
         report = peer.expect(NEventReportRQ)
         assert report.data == bytes(8_000_000)
         peer.answer(report)
-        assert answer.result(PATIENCE) == Status(0x0000)
+        assert answer.result(TIMEOUT) == Status(0x0000)

@@ -23,7 +23,7 @@ ODD: Final = "1.2.3.1"
 
 FINE: Final = "1.2.3.2"
 SECRET: Final = "password=hunter2"
-PATIENCE: Final = 60.0
+TIMEOUT: Final = 60.0
 
 
 def status_data_set(**elements: object) -> pydicom.Dataset:
@@ -229,7 +229,7 @@ def test_a_blocking_handler_does_not_block_other_associations() -> None:
     def handler(request: StoreRequest) -> int:
         if request.sop_instance_uid == ODD:
             entered.set()
-            assert go.wait(PATIENCE)
+            assert go.wait(TIMEOUT)
         return 0x0000
 
     with (
@@ -239,7 +239,7 @@ def test_a_blocking_handler_does_not_block_other_associations() -> None:
     ):
         held.associate()
         held.send(store(1, ODD))
-        assert entered.wait(PATIENCE)
+        assert entered.wait(TIMEOUT)
         other.associate()
         assert other.store(FINE, DATA_SET).status == 0x0000
         assert held.silent

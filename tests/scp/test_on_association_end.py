@@ -17,7 +17,7 @@ from dicomport.testing import ScriptedSCU
 from dicomport.wire import Abort, AssociateRJ
 
 HOUR: Final = 3600.0
-PATIENCE: Final = 60.0
+TIMEOUT: Final = 60.0
 SOON: Final = 0.2
 
 
@@ -66,7 +66,7 @@ def test_once_for_each_way_to_end(end: Callable[[ScriptedSCU], None], *, stored:
             peer.store("1.2.3.4", DATA_SET)
         assert not told.over.is_set()
         end(peer)
-        assert told.over.wait(PATIENCE)
+        assert told.over.wait(TIMEOUT)
     assert [association.calling_ae_title for association in told.associations] == ["CT1"]
 
 
@@ -80,7 +80,7 @@ def test_the_association_is_the_one_that_the_storage_saw() -> None:
         peer.associate()
         peer.store("1.2.3.4", DATA_SET)
         peer.release()
-        assert told.over.wait(PATIENCE)
+        assert told.over.wait(TIMEOUT)
     assert [operation.association for operation in storage.operations] == told.associations
     assert hash(told.associations[0]) == hash(storage.operations[0].association)
 
@@ -93,7 +93,7 @@ def test_after_silence() -> None:
     ):
         peer.associate()
         peer.expect(Abort)
-        assert told.over.wait(PATIENCE)
+        assert told.over.wait(TIMEOUT)
     assert len(told.associations) == 1
 
 
@@ -114,7 +114,7 @@ def test_after_the_server_has_stopped_or_cut_it_off() -> None:
                 await asyncio.to_thread(idle.associate, calling="IDLE")
                 await asyncio.to_thread(busy.associate, calling="BUSY")
                 busy.send(store_command(), in_fragments(STORE, bytes(100), 100))
-                await asyncio.to_thread(begun.wait, PATIENCE)
+                await asyncio.to_thread(begun.wait, TIMEOUT)
                 await scp.stop(within=SOON)
         assert sorted(association.calling_ae_title for association in told.associations) == ["BUSY", "IDLE"]
 

@@ -21,7 +21,7 @@ from dicomport.wire import Abort, CStoreRSP, ReleaseRP, encode
 T = TypeVar("T")
 
 LONG_ENOUGH: Final = 3600.0
-PATIENCE: Final = 60.0
+TIMEOUT: Final = 60.0
 
 
 class Held:
@@ -34,13 +34,13 @@ class Held:
 
     def function(self, _request: StoreRequest) -> int:
         self.entered.set()
-        assert self.go.wait(PATIENCE)
+        assert self.go.wait(TIMEOUT)
         return 0
 
     async def coroutine(self, _request: StoreRequest) -> int:
         self.entered.set()
         try:
-            await asyncio.to_thread(self.go.wait, PATIENCE)
+            await asyncio.to_thread(self.go.wait, TIMEOUT)
         except asyncio.CancelledError:
             self.cancelled = True
             raise
@@ -72,8 +72,8 @@ def run(scenario: Callable[[StorageSCP], Awaitable[None]], to: Handler | Storage
 
 
 async def stop(scp: StorageSCP) -> None:
-    """Stop with a deadline that no test reaches: it would fail by `PATIENCE`."""
-    async with asyncio.timeout(PATIENCE):
+    """Stop with a deadline that no test reaches: it would fail by `TIMEOUT`."""
+    async with asyncio.timeout(TIMEOUT):
         await scp.stop(within=LONG_ENOUGH)
 
 
@@ -84,7 +84,7 @@ def test_stop_aborts_idle_associations_and_completes_operations(kind: str) -> No
     async def scenario(scp: StorageSCP) -> None:
         async with connected(scp) as busy, connected(scp) as idle, connected(scp, associated=False) as silent:
             await do(busy.send, store(7))
-            await do(held.entered.wait, PATIENCE)
+            await do(held.entered.wait, TIMEOUT)
             stopping = asyncio.create_task(stop(scp))
             assert encode(await do(idle.expect, Abort)) == USER_ABORT
             assert await do(idle.receive) is None
@@ -135,7 +135,7 @@ def test_requests_behind_the_one_in_flight_are_not_begun() -> None:
     async def scenario(scp: StorageSCP) -> None:
         async with connected(scp) as busy, connected(scp) as idle:
             await do(busy.send, store(1, "1.2.1"), store(2, "1.2.2"))
-            await do(held.entered.wait, PATIENCE)
+            await do(held.entered.wait, TIMEOUT)
             stopping = asyncio.create_task(stop(scp))
             await do(idle.expect, Abort)
             held.go.set()
@@ -153,7 +153,7 @@ def test_operations_in_flight_are_cut_off_at_the_deadline() -> None:
     async def scenario(scp: StorageSCP) -> None:
         async with connected(scp) as busy:
             await do(busy.send, store())
-            await do(held.entered.wait, PATIENCE)
+            await do(held.entered.wait, TIMEOUT)
             await scp.stop(within=0)
             assert held.cancelled
             held.go.set()
@@ -176,7 +176,7 @@ def test_at_the_deadline_a_data_set_that_has_not_ended_is_discarded() -> None:
     async def scenario(scp: StorageSCP) -> None:
         async with connected(scp) as busy:
             await do(busy.send, (store_command() + in_fragments(STORE, DATA_SET, 10))[:-1])
-            await do(written.wait, PATIENCE)
+            await do(written.wait, TIMEOUT)
             await scp.stop(within=0)
             assert await do(busy.receive) is None
 
@@ -205,7 +205,7 @@ def test_a_release_during_stop_is_confirmed_or_aborted() -> None:
     async def scenario(scp: StorageSCP) -> None:
         async with connected(scp) as busy, connected(scp) as idle:
             await do(busy.send, store(), RELEASE_RQ)
-            await do(held.entered.wait, PATIENCE)
+            await do(held.entered.wait, TIMEOUT)
             stopping = asyncio.create_task(stop(scp))
             await do(idle.expect, Abort)
             held.go.set()
@@ -224,7 +224,7 @@ def test_leaving_the_block_waits_for_operations_in_flight() -> None:
         peer.associate()
         idle.associate()
         peer.send(store())
-        assert held.entered.wait(PATIENCE)
+        assert held.entered.wait(TIMEOUT)
 
         def go_on() -> None:
             idle.expect(Abort)

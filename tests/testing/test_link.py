@@ -13,7 +13,7 @@ import pytest
 from dicomport.testing import Direction, Fault, FaultKind, GoneError, Link, Peer, ScriptedSCP, ScriptedSCU, healthy
 
 PATTERN: Final = b"".join(struct.pack("<L", number) for number in range(1 << 18))
-PATIENCE: Final = 30.0
+TIMEOUT: Final = 30.0
 
 
 @contextlib.contextmanager
@@ -24,10 +24,10 @@ def linked(
     with (
         socket.create_server(("127.0.0.1", 0)) as listening,
         Link(listening.getsockname()[1], delay=delay, bytes_per_second=bytes_per_second, faults=faults) as link,
-        socket.create_connection(("127.0.0.1", link.port), timeout=PATIENCE) as near,
+        socket.create_connection(("127.0.0.1", link.port), timeout=TIMEOUT) as near,
         listening.accept()[0] as far,
     ):
-        far.settimeout(PATIENCE)
+        far.settimeout(TIMEOUT)
         yield near, far
 
 
@@ -118,7 +118,7 @@ def test_a_port_without_a_listener_is_a_reset() -> None:
         port = listening.getsockname()[1]
 
     def call() -> None:
-        with Link(port) as link, socket.create_connection(("127.0.0.1", link.port), timeout=PATIENCE) as near:
+        with Link(port) as link, socket.create_connection(("127.0.0.1", link.port), timeout=TIMEOUT) as near:
             near.recv(1)
 
     with pytest.raises(ConnectionResetError):

@@ -205,7 +205,7 @@ def test_an_unexpected_pdu_is_reported_at_the_end_of_the_block(send: bytes, text
 
 
 def test_no_wait_is_unlimited() -> None:
-    with ScriptedSCP(drain) as scp, ScriptedSCU("127.0.0.1", scp.port, patience=0.01) as peer:
+    with ScriptedSCP(drain) as scp, ScriptedSCU("127.0.0.1", scp.port, timeout=0.01) as peer:
         with pytest.raises(ScriptError, match=r"expected AssociateAC, nothing happened for 0.01 s"):
             peer.associate()
         with pytest.raises(ScriptError, match=r"expected the end of the connection, nothing happened for 0.01 s"):
@@ -250,7 +250,7 @@ def test_a_stalled_peer_with_a_small_window_stops_the_sender() -> None:
 
     with ScriptedSCP(script, receive_buffer=4096) as scp, ScriptedSCU("127.0.0.1", scp.port) as peer:
         peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-        peer.patience = 0.05
+        peer.timeout = 0.05
         with pytest.raises(ScriptError, match="expected the other side to read 1000000 bytes"):
             peer.send(bytes(1_000_000))
         go_on.set()

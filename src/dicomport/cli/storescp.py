@@ -14,7 +14,6 @@ import click
 
 from dicomport.archive import ArchiveOptions
 from dicomport.cli.console import print_message
-from dicomport.cli.options.access import Access, access_options
 from dicomport.cli.options.archive import archive_policy_options
 from dicomport.cli.options.common import (
     ExitCode,
@@ -27,8 +26,9 @@ from dicomport.cli.options.common import (
 from dicomport.cli.options.limit import limit_options
 from dicomport.cli.options.timeout import Side, timeout_options
 from dicomport.cli.options.tls import TLSOptions, renewing, tls_context, tls_options
+from dicomport.cli.receiver.access import Access, access_options
 from dicomport.cli.receiver.archives import Archives, opened
-from dicomport.cli.receiver.commitments import Commitments, commit_to_option
+from dicomport.cli.receiver.commitments import ArchiveCommitments, commit_to_option
 from dicomport.cli.receiver.hooks import command_hooks, hook_options
 from dicomport.cli.receiver.workers import WorkerContext, run_workers
 from dicomport.cli.text import count, print_json
@@ -140,8 +140,8 @@ def storescp(
                 limits=affordable,
                 tls=context,
                 on_stored=_print_json if as_json else None,
-                on_association_end=archives.association_over,
-                commitment=Commitments(
+                on_association_end=archives.association_ended,
+                commitment=ArchiveCommitments(
                     archives.archives,
                     report_to,
                     ae_title=ae_title,

@@ -25,7 +25,14 @@ from dicomport.cli.options.identity import IdentityItem, user_identity_options
 from dicomport.cli.options.sending import sending_options
 from dicomport.cli.options.timeout import Side, timeout_options
 from dicomport.cli.options.tls import TLSOptions, tls_context, tls_options
-from dicomport.cli.sender.commitment import Commitments, Committing, ask, check_port, commit_options, print_commitments
+from dicomport.cli.sender.commitment import (
+    CommitmentsByInstance,
+    CommitOptions,
+    check_port,
+    commit_options,
+    print_commitments,
+    request_commitments,
+)
 from dicomport.cli.sender.output import open_results
 from dicomport.cli.sender.summary import progress, summarize
 from dicomport.net import Address, Timeouts
@@ -66,7 +73,7 @@ def storescu(
     transform: Transform,
     fail_fast: bool,
     plan_only: bool,
-    committing: Committing | None,
+    commitment: CommitOptions | None,
     identity: IdentityItem,
     maximum_length: int,
     security: TLSOptions | None,
@@ -90,13 +97,13 @@ def storescu(
         return dry_run(find(paths), Plan(transform.alternatives), as_json=as_json)
     if report and journal and report.resolve() == journal.resolve():
         raise click.UsageError("--report and --journal need different files")
-    if committing is not None:
-        check_port(committing, host)
+    if commitment is not None:
+        check_port(commitment, host)
     with contextlib.ExitStack() as files:
-        written = files.enter_context(open_results(report, as_json=as_json, holds=committing is not None))
+        written = files.enter_context(open_results(report, as_json=as_json, holds=commitment is not None))
         address = Address(host, port, tls_context(security))
         # Reports over new associations use TLS as well.
-        listen_tls = tls_context(security.reversed()) if security and committing and committing.port else None
+        listen_tls = tls_context(security.reversed()) if security and commitment and commitment.port else None
         sending = send(
             paths,
             host,
@@ -120,12 +127,12 @@ def storescu(
             interrupted, outcome = asyncio.run(_run(sending))
         if talkative or outcome.failed or outcome.journal_error:
             summarize(outcome)
-        commitments: Commitments = {}
+        commitments: CommitmentsByInstance = {}
         try:
-            if committing is not None and not interrupted:
-                interrupted, commitments = ask(
+            if commitment is not None and not interrupted:
+                interrupted, commitments = request_commitments(
                     outcome.accepted,
-                    committing,
+                    commitment,
                     address,
                     ae_title=ae_title,
                     called_ae_title=called_ae_title,
@@ -135,7 +142,7 @@ def storescu(
                 )
         finally:
             written.flush(commitments)
-    uncommitted = any(not commitment.committed for commitment in commitments.values())
+    uncommitted = any(not one.committed for one in commitments.values())
     if commitments and (talkative or uncommitted):
         print_commitments(commitments)
     complete = written.complete()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pydicom
 
 
-PATIENCE: Final = 30.0
+TIMEOUT: Final = 30.0
 """Default timeout in seconds."""
 
 
@@ -70,7 +70,7 @@ class ReceivingSCP:
         with self._change:
             return list(self._instances)
 
-    def wait_for(self, count: int, seconds: float = PATIENCE) -> list[ReceivedInstance]:
+    def wait_for(self, count: int, seconds: float = TIMEOUT) -> list[ReceivedInstance]:
         """Wait until so many instances are received, and return all; for code that sends in the background.
 
         Raises `TimeoutError`.

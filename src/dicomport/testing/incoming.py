@@ -27,9 +27,9 @@ class Incoming:
         self._values: deque[PresentationDataValue] = deque()
         """The received PDVs of the next message: a P-DATA-TF may contain PDVs of two messages."""
 
-    def pdu(self, patience: float) -> Pdu | None:
+    def pdu(self, timeout: float) -> Pdu | None:
         """Return the next PDU, complete within so many seconds, or None at the end of the connection (FIN or RST)."""
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + timeout
         header = self._read(PDU_HEADER.size, deadline)
         body = self._read(PDU_HEADER.unpack(header)[1], deadline) if len(header) == PDU_HEADER.size else b""
         if len(header) < PDU_HEADER.size or len(body) < PDU_HEADER.unpack(header)[1]:
@@ -37,7 +37,7 @@ class Incoming:
             return None
         return decode(header + body)
 
-    def next(self, patience: float) -> Heard | None:
+    def next(self, timeout: float) -> Heard | None:
         """Return the next message or PDU other than P-DATA-TF, each PDU within so many seconds."""
         command = bytearray()
         decoded: AnyCommand | None = None
@@ -46,7 +46,7 @@ class Incoming:
         longest = 0
         while True:
             while not self._values:
-                pdu = self.pdu(patience)
+                pdu = self.pdu(timeout)
                 if not isinstance(pdu, PDataTF):
                     return pdu
                 self._values.extend(pdu.values)
@@ -61,10 +61,10 @@ class Incoming:
             if decoded is not None and value.is_last and (not value.is_command or not decoded.has_data_set):
                 return Message(value.context_id, decoded, b"".join(data), tuple(fragments), longest)
 
-    def drain(self, patience: float) -> int:
+    def drain(self, timeout: float) -> int:
         """Read to the end of the connection and return the number of bytes."""
         count = sum(len(value.data) for value in self._values)
-        while piece := self._read(_PIECE, time.monotonic() + patience):
+        while piece := self._read(_PIECE, time.monotonic() + timeout):
             count += len(piece)
         return count
 

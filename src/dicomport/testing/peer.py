@@ -44,7 +44,7 @@ from dicomport.wire import (
     encode,
 )
 
-PATIENCE: Final = 30.0
+TIMEOUT: Final = 30.0
 """Default timeout of a script's waits, in seconds."""
 
 _HISTORY: Final = 10
@@ -60,7 +60,7 @@ _briefly.maxother = 200
 class Peer:
     """A script's side of one connection, with the messages and PDUs received.
 
-    A method that waits raises `ScriptError` if it receives something else, or nothing for `patience` seconds, and
+    A method that waits raises `ScriptError` if it receives something else, or nothing for `timeout` seconds, and
     `GoneError` if the connection has ended.
     """
 
@@ -69,16 +69,16 @@ class Peer:
         sock: socket.socket,
         *,
         number: int = 1,
-        patience: float = PATIENCE,
+        timeout: float = TIMEOUT,
         keep_data: bool = True,
         over: threading.Event | None = None,
     ) -> None:
-        sock.settimeout(patience)
+        sock.settimeout(timeout)
         self.socket = sock
         """The socket, for actions without a method."""
         self.number = number
         """The number of the connection at its listener, from 1."""
-        self.patience = patience
+        self.timeout = timeout
         self.request: AssociateRQ | None = None
         """The association request, sent or received."""
         self.contexts: dict[int, AcceptedContext] = {}
@@ -112,7 +112,7 @@ class Peer:
     def send(self, *parts: Pdu | bytes) -> None:
         """Send PDUs and raw bytes, all together."""
         data = b"".join(part if isinstance(part, bytes) else encode(part) for part in parts)
-        self.socket.settimeout(self.patience)
+        self.socket.settimeout(self.timeout)
         try:
             self.socket.sendall(data)
         except TimeoutError:
@@ -280,13 +280,13 @@ class Peer:
     def drain(self) -> int:
         """Read and discard all bytes until the connection ends, and return their number."""
         try:
-            return self._incoming.drain(self.patience)
+            return self._incoming.drain(self.timeout)
         except TimeoutError:
             self._fail("the end of the connection")
 
     def stall(self, until: threading.Event | None = None) -> None:
         """Read and send nothing until an event is set, by default the end of the `with` block."""
-        if not (until or self._over).wait(self.patience):
+        if not (until or self._over).wait(self.timeout):
             self._fail("the end of a stall")
 
     def shrink_window(self, size: int) -> None:
@@ -318,7 +318,7 @@ class Peer:
 
     def _receive(self, awaited: str, *, whole: bool = True) -> Heard | None:
         try:
-            heard = self._incoming.next(self.patience) if whole else self._incoming.pdu(self.patience)
+            heard = self._incoming.next(self.timeout) if whole else self._incoming.pdu(self.timeout)
         except TimeoutError:
             self._fail(awaited)
         except ProtocolError as error:
@@ -350,7 +350,7 @@ class Peer:
         return self._message_id
 
     def _fail(self, awaited: str) -> NoReturn:
-        raise ScriptError(self._text(f"expected {awaited}, nothing happened for {self.patience:g} s")) from None
+        raise ScriptError(self._text(f"expected {awaited}, nothing happened for {self.timeout:g} s")) from None
 
     def _text(self, problem: str) -> str:
         names = [type(heard.command if isinstance(heard, Message) else heard).__name__ for heard in self.heard]

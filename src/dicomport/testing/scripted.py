@@ -13,7 +13,7 @@ from typing import Final, Self, TypeAlias
 
 from dicomport.testing.errors import ScriptError
 from dicomport.testing.messages import Message
-from dicomport.testing.peer import PATIENCE, Peer
+from dicomport.testing.peer import TIMEOUT, Peer
 from dicomport.wire import CStoreRQ
 
 Script: TypeAlias = Callable[[Peer], None]
@@ -60,21 +60,21 @@ class ScriptedSCP:
         *,
         connections: int | None = None,
         receive_buffer: int | None = None,
-        patience: float = PATIENCE,
+        timeout: float = TIMEOUT,
         keep_data: bool = True,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         """Listen on a free port.
 
         After `connections` connections the port is closed, so that another is refused. `receive_buffer` is the
-        system's, in bytes: a small one keeps the TCP window small. `patience` is the timeout in seconds. Without
+        system's, in bytes: a small one keeps the TCP window small. `timeout` is that of each wait, in seconds. Without
         `keep_data` the data sets of messages are discarded, to save memory. `tls` is a server-side context.
         """
         self.peers: list[Peer] = []
         """All connections so far, closed ones included."""
         self._script = script
         self._left = connections
-        self._patience = patience
+        self._timeout = timeout
         self._keep_data = keep_data
         self._tls = tls
         self._over = threading.Event()
@@ -110,10 +110,10 @@ class ScriptedSCP:
         if error is not None:
             self._cut()
         for thread, peer in zip(self._threads, self.peers, strict=True):
-            thread.join(self._patience)
+            thread.join(self._timeout)
             if thread.is_alive():
                 self._errors.append(
-                    ScriptError(f"connection {peer.number}: the script still runs {self._patience:g} s after the end")
+                    ScriptError(f"connection {peer.number}: the script still runs {self._timeout:g} s after the end")
                 )
         self._cut()
         if error is None and self._errors:
@@ -153,7 +153,7 @@ class ScriptedSCP:
         peer = Peer(
             sock,
             number=len(self.peers) + 1,
-            patience=self._patience,
+            timeout=self._timeout,
             keep_data=self._keep_data,
             over=self._over,
         )
@@ -189,15 +189,15 @@ class ScriptedSCU(Peer):
         *,
         source: str = "",
         receive_buffer: int | None = None,
-        patience: float = PATIENCE,
+        timeout: float = TIMEOUT,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         """Connect, from the local address `source` if it is set.
 
-        `receive_buffer` is the system's, bytes, `patience` in seconds, `tls` a client-side context. Raises `OSError`.
+        `receive_buffer` is the system's, bytes, `timeout` in seconds, `tls` a client-side context. Raises `OSError`.
         """
-        sock = _connected(host, port, source, receive_buffer, patience)
-        super().__init__(sock if tls is None else tls.wrap_socket(sock, server_hostname=host), patience=patience)
+        sock = _connected(host, port, source, receive_buffer, timeout)
+        super().__init__(sock if tls is None else tls.wrap_socket(sock, server_hostname=host), timeout=timeout)
 
     def __enter__(self) -> Self:
         return self
@@ -208,15 +208,15 @@ class ScriptedSCU(Peer):
         self.close()
 
 
-def _connected(host: str, port: int, source: str, receive_buffer: int | None, patience: float) -> socket.socket:
+def _connected(host: str, port: int, source: str, receive_buffer: int | None, timeout: float) -> socket.socket:
     local = (source, 0) if source else None
     if receive_buffer is None:
-        return socket.create_connection((host, port), timeout=patience, source_address=local)
+        return socket.create_connection((host, port), timeout=timeout, source_address=local)
     family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     sock = socket.socket(family, kind, protocol)
     # Before connecting, because the TCP handshake negotiates the window's scale.
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-    sock.settimeout(patience)
+    sock.settimeout(timeout)
     if local is not None:
         sock.bind(local)
     sock.connect(address)

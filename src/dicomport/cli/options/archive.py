@@ -9,11 +9,10 @@ from typing import Any, Final
 import click
 
 from dicomport.archive import DEFAULT_LAYOUT, ArchiveOptions, Check, Checks, Duplicates, Layout, Policy
-from dicomport.cli.options.common import with_options
+from dicomport.cli.options.common import SIZE, with_options
 from dicomport.files import Durability
 
 _DEFAULTS: Final = ArchiveOptions()
-_UNITS: Final = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 
 
 class _Layout(click.ParamType[Layout]):
@@ -40,23 +39,6 @@ class _Check(click.ParamType[tuple[Check, Policy]]):
         except ValueError:
             self.fail(f"{value!r} is not one of {', '.join(Check)}, with =refuse or =accept", param, ctx)
 
-
-class _Size(click.ParamType[int]):
-    name = "size"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if isinstance(value, int):
-            return value
-        text = value.strip().lower().removesuffix("b")
-        factor = _UNITS.get(text[-1:], 1)
-        try:
-            return int(float(text.rstrip("".join(_UNITS))) * factor)
-        except (ValueError, OverflowError):
-            self.fail(f"{value!r} is not a valid size; expected a number of bytes such as 500M or 2G", param, ctx)
-
-
-SIZE: Final = _Size()
-"""A number of bytes, such as 500M or 2G."""
 
 _OPTIONS: Final = (
     click.option(

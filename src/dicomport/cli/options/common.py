@@ -6,7 +6,7 @@ import enum
 import functools
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 
@@ -48,6 +48,26 @@ class _AETitle(click.ParamType[str]):
 
 
 AE_TITLE = _AETitle()
+
+_UNITS: Final = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+
+
+class _Size(click.ParamType[int]):
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        text = value.strip().lower().removesuffix("b")
+        factor = _UNITS.get(text[-1:], 1)
+        try:
+            return int(float(text.rstrip("".join(_UNITS))) * factor)
+        except (ValueError, OverflowError):
+            self.fail(f"{value!r} is not a valid size; expected a number of bytes such as 500M or 2G", param, ctx)
+
+
+SIZE: Final = _Size()
+"""A number of bytes, such as 500M or 2G."""
 
 ae_title_option = click.option(
     "-aet", "--ae-title", type=AE_TITLE, default="DICOMPORT", show_default=True, help="Local AE title."

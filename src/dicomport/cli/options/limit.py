@@ -9,8 +9,7 @@ from typing import Any, Final
 
 import click
 
-from dicomport.cli.options.archive import SIZE
-from dicomport.cli.options.common import with_options
+from dicomport.cli.options.common import SIZE, with_options
 from dicomport.scp import DEFAULT_LIMITS, Limits
 
 

@@ -30,7 +30,7 @@ class Archives:
         """Number of instances added to the indexes by recovery."""
         return sum(archive.recovered for archive in self.archives)
 
-    def association_over(self, association: AssociationInfo) -> None:
+    def association_ended(self, association: AssociationInfo) -> None:
         """Notify the hooks of all archives; only those that know the association react."""
         for hooks in self.hooks:
             hooks.association_ended(association)

@@ -46,7 +46,7 @@ commit_to_option = click.option(
 )
 
 
-class Commitments:
+class ArchiveCommitments:
     """Answers each peer's requests from the archive that stores its instances."""
 
     sop_classes: Final = CommitmentSCP.sop_classes
@@ -61,7 +61,7 @@ class Commitments:
         timeouts: Timeouts,
         tls: ssl.SSLContext | None,
     ) -> None:
-        """`tls` is the client-side context for reports to `report_to`."""
+        """Prepare; reports to the addresses `report_to` use `tls`, a client-side context or None."""
         addresses = {peer: dataclasses.replace(address, tls=tls) for peer, address in report_to}
         self._running = contextlib.AsyncExitStack()
         self._of: Mapping[object, CommitmentSCP] = {

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 import click
 
-from dicomport.cli.options.archive import SIZE
+from dicomport.cli.options.common import SIZE
 from dicomport.cli.receiver.setting_errors import SettingError, array, flag, meant, unknown, wrong
 from dicomport.scp import PeerRule, network
 from dicomport.standard import MAX_UID_LENGTH, check_ae_title, sop_classes, transfer_syntaxes

@@ -55,11 +55,11 @@ def run_workers(count: int, host: str, port: int, work: Callable[[WorkerContext]
     sockets = listening_sockets(host, port)
     counts = SharedCounts(count)
 
-    def be_worker(number: int, parent: int) -> int:
+    def run_worker(number: int, parent: int) -> int:
         counts.use_row(number)
         return work(WorkerContext(number, sockets, counts, parent))
 
-    return Supervisor(count, be_worker).run()
+    return Supervisor(count, run_worker).run()
 
 
 class Supervisor:
@@ -92,11 +92,11 @@ class Supervisor:
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         process = os.fork()
         if process == 0:
-            self._be_worker(number, blocked)
+            self._run_worker(number, blocked)
         self._workers[process] = number, time.monotonic()
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
-    def _be_worker(self, number: int, blocked: set[int]) -> NoReturn:
+    def _run_worker(self, number: int, blocked: set[int]) -> NoReturn:
         code: int = ExitCode.FAILED
         try:
             # The terminal sends Ctrl-C to the whole process group; only the parent passes it on.

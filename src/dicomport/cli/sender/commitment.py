@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from dicomport.wire.commitment import SOPReference
 
 
-Commitments: TypeAlias = "Mapping[SOPReference, Commitment]"
+CommitmentsByInstance: TypeAlias = "Mapping[SOPReference, Commitment]"
 """The commitments by instance."""
 
 
-class Committing(NamedTuple):
+class CommitOptions(NamedTuple):
     """Port and timeout of the reports."""
 
     port: int | None
@@ -54,13 +54,13 @@ _OPTIONS: Final = (
 
 
 def commit_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options; the command receives them as one parameter, `committing`, None without --commit."""
+    """Add the options; the command receives them as one parameter, `commitment`, None without --commit."""
 
     @functools.wraps(command)
     def gathered(*, commits: bool, commit_port: int | None, commit_wait: float, **others: Any) -> Any:
         if commit_port is not None and not commits:
             raise click.UsageError("--commit-port needs --commit")
-        return command(committing=Committing(commit_port, commit_wait) if commits else None, **others)
+        return command(commitment=CommitOptions(commit_port, commit_wait) if commits else None, **others)
 
     return with_options(gathered, _OPTIONS)
 
@@ -71,22 +71,22 @@ def _reference_of(result: InstanceResult) -> SOPReference:
     return SOPReference(result.sop_class_uid, result.sop_instance_uid)
 
 
-def check_port(committing: Committing, host: str) -> None:
+def check_port(options: CommitOptions, host: str) -> None:
     """Raise `click.UsageError` if the port is not available, before any instance is sent."""
-    if committing.port is None:
+    if options.port is None:
         return
     from dicomport.commitment import listening_host
 
     try:
-        for sock in listening_sockets(listening_host(host), committing.port):
+        for sock in listening_sockets(listening_host(host), options.port):
             sock.close()
     except OSError as error:
-        raise click.UsageError(f"--commit-port: cannot listen on {committing.port}: {error.strerror}") from None
+        raise click.UsageError(f"--commit-port: cannot listen on {options.port}: {error.strerror}") from None
 
 
-def ask(
+def request_commitments(
     results: tuple[InstanceResult, ...],
-    committing: Committing,
+    options: CommitOptions,
     address: Address,
     *,
     ae_title: str,
@@ -94,7 +94,7 @@ def ask(
     timeouts: Timeouts,
     listen_tls: ssl.SSLContext | None,
     identity: IdentityItem,
-) -> tuple[bool, Commitments]:
+) -> tuple[bool, CommitmentsByInstance]:
     """Request storage commitment of accepted instances; return whether it was interrupted, and the commitments.
 
     Raises `click.ClickException` if the port is not available.
@@ -110,8 +110,8 @@ def ask(
         address.port,
         ae_title=ae_title,
         called_ae_title=called_ae_title,
-        wait=committing.seconds,
-        listen_port=committing.port,
+        wait=options.seconds,
+        listen_port=options.port,
         tls=address.tls,
         listen_tls=listen_tls,
         timeouts=timeouts,
@@ -123,7 +123,7 @@ def ask(
         reason = "interrupted before the peer's report arrived"
         return True, {reference: Commitment(reference, reason=reason) for reference in references}
     except OSError as error:
-        raise click.ClickException(f"cannot listen on port {committing.port}: {error.strerror}") from None
+        raise click.ClickException(f"cannot listen on port {options.port}: {error.strerror}") from None
     return False, {commitment.reference: commitment for commitment in report.commitments}
 
 
@@ -135,7 +135,7 @@ async def _until_interrupted(asking: Coroutine[Any, Any, CommitmentReport]) -> C
     return await running
 
 
-def describe(result: InstanceResult, commitments: Commitments) -> dict[str, object]:
+def describe(result: InstanceResult, commitments: CommitmentsByInstance) -> dict[str, object]:
     """Return a result with the commitment of its instance."""
     commitment = commitments.get(_reference_of(result)) if result.accepted else None
     not_asked = "not requested" if result.accepted else ""
@@ -146,7 +146,7 @@ def describe(result: InstanceResult, commitments: Commitments) -> dict[str, obje
     }
 
 
-def print_commitments(commitments: Commitments) -> None:
+def print_commitments(commitments: CommitmentsByInstance) -> None:
     """Print the number of committed instances, and the reasons of the others."""
     committed = sum(commitment.committed for commitment in commitments.values())
     print_message(f"  {committed} of {count(len(commitments), 'instance')} committed")

@@ -12,7 +12,7 @@ from typing import Final, TextIO
 import click
 
 from dicomport.cli.console import print_message
-from dicomport.cli.sender.commitment import Commitments, describe
+from dicomport.cli.sender.commitment import CommitmentsByInstance, describe
 from dicomport.cli.sender.summary import Advance
 from dicomport.scu import InstanceResult
 
@@ -39,7 +39,7 @@ class ResultWriter:
                 self._write(result.describe())
         self.advance(result)
 
-    def flush(self, commitments: Commitments) -> None:
+    def flush(self, commitments: CommitmentsByInstance) -> None:
         """Write the held results with their commitments."""
         for result in self._held:
             self._write(describe(result, commitments))

@@ -1,4 +1,4 @@
-"""Options of the receiver that control access."""
+"""Access to the receiver: its options, and the rules that they make with the configuration file."""
 
 from __future__ import annotations
 
