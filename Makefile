@@ -12,6 +12,8 @@
 # make soak    open 100,000 associations of each kind and run many senders, and check for leaks
 # make fuzz    fuzz each target for FUZZ_SECONDS (60); findings are written to .fuzz/findings
 #
+# make mutants   try a hundred small defects, and list those that no test notices; MUTANTS has options (--seed 7)
+#
 # make kill-short, soak-short and fuzz-short do the same in fewer rounds, for CI
 
 PYTHON ?= python3
@@ -21,7 +23,7 @@ FUZZ_SECONDS ?= 60
 KILL_TESTS := tests/archive/test_kill.py tests/scu/sending/test_kill.py tests/commitment/test_kill.py
 SOAK_TESTS := tests/robustness/test_soak.py
 
-.PHONY: demo test check check-fast suite coverage serve bench guard kill kill-short fuzz fuzz-short soak soak-short clean
+.PHONY: demo test check check-fast suite coverage serve bench guard kill kill-short fuzz fuzz-short soak soak-short mutants clean
 
 demo: .venv/installed
 	$(BIN)/dicomport demo
@@ -66,6 +68,9 @@ kill: .venv/installed-for-tests
 
 kill-short: .venv/installed-for-tests
 	DICOMPORT_KILLS=40 $(BIN)/pytest $(KILL_TESTS) --timeout 1200
+
+mutants: .venv/installed-for-tests
+	$(BIN)/python -m tools.mutants $(MUTANTS)
 
 soak: .venv/installed-for-tests
 	DICOMPORT_SOAK=100000 $(BIN)/pytest $(SOAK_TESTS) --timeout 36000
