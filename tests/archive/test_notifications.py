@@ -61,6 +61,7 @@ def record(
         facts=InstanceFacts(study_instance_uid=study, sop_instance_uid=instance),
         digest="00",
         size=size,
+        header_crc32=7,
         transfer_syntax_uid=EXPLICIT,
         calling_ae_title=calling,
         address="192.0.2.7",

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 import signal
 import sqlite3
 import zipfile
 from pathlib import Path
 
 import pytest
+from tests.archive.sending import instance, receiver as in_process
 from tests.cli.commands import FILES, dicomport, receiver
 
 from dicomport.files import read_part10
@@ -90,6 +93,33 @@ def test_an_instance_is_shown_with_all_that_is_known(filled: Path) -> None:
     missing = dicomport("archive", "show", "1.2.3", "--archive", filled)
     assert missing.returncode == 1
     assert "UID 1.2.3 is not in the archive" in missing.stderr
+
+
+def test_a_study_of_two_patients_is_shown_as_a_conflict(tmp_path: Path) -> None:
+    with in_process(tmp_path) as received:
+        assert received.send(instance("1.2.3.4", patient="A"), instance("1.2.3.5", patient="B")) == [0, 0]
+    studies = rows("ls", "--archive", tmp_path)
+    assert [(row["patient_id"], row["patient_conflict"]) for row in studies] == [("A", True), ("B", True)]
+    assert [len(rows("ls", "--archive", tmp_path, "--patient-id", patient)) for patient in "ABC"] == [1, 1, 0]
+    assert dicomport("archive", "ls", "--archive", tmp_path).stdout.count("several patients") == 2
+    shown = dicomport("archive", "show", "1.2.3", "--archive", tmp_path).stdout
+    assert re.findall(r"^patient_id +(.*)$", shown, re.MULTILINE) == ["A", "B"]
+    assert re.findall(r"^patient_conflict +(.*)$", shown, re.MULTILINE) == ["True", "True"]
+
+
+def test_reindex_replaces_an_index_of_an_older_version(tmp_path: Path) -> None:
+    with in_process(tmp_path) as received:
+        assert received.send(instance()) == [0]
+    with contextlib.closing(sqlite3.connect(tmp_path / ".dicomport" / "index.sqlite")) as database:
+        database.execute("PRAGMA user_version = 1")
+    for command in (("ls",), ("show", "1.2.3"), ("verify",), ("export", "1.2.3", tmp_path / "out")):
+        done = dicomport("archive", *command, "--archive", tmp_path)
+        assert done.returncode == 1
+        assert "older schema 1: run" in done.stderr
+        assert "Traceback" not in done.stderr
+    assert "older schema 1: run" in dicomport("storescp", "0", "--archive", tmp_path).stderr
+    assert dicomport("archive", "reindex", "--archive", tmp_path).returncode == 0
+    assert len(rows("ls", "--archive", tmp_path)) == 1
 
 
 def test_a_study_is_exported_as_a_folder_and_as_a_zip_file(filled: Path, tmp_path: Path) -> None:

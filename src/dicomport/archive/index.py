@@ -3,89 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final
 
 import sqlalchemy as sa
+from blake3 import blake3
 from sqlalchemy.dialects.sqlite import insert
 
 from dicomport.archive.records import Record, State
 from dicomport.archive.scan.attributes import InstanceFacts
+from dicomport.archive.schema import INSTANCES, METADATA, SCHEMA_VERSION, SERIES
 from dicomport.errors import DicomportError
 from dicomport.files.locking import locked
 
 _BUSY_SECONDS: Final = 60.0
 """Time to wait for another process's transaction."""
 
-_METADATA: Final = sa.MetaData()
-
-_PATIENTS: Final = sa.Table(
-    "patients",
-    _METADATA,
-    sa.Column("patient_id", sa.String, primary_key=True),
-    sa.Column("patient_name", sa.String, nullable=False),
-)
-
-_STUDIES: Final = sa.Table(
-    "studies",
-    _METADATA,
-    sa.Column("study_instance_uid", sa.String, primary_key=True),
-    sa.Column("patient_id", sa.String, nullable=False, index=True),
-    sa.Column("study_date", sa.String, nullable=False, index=True),
-    sa.Column("study_time", sa.String, nullable=False),
-    sa.Column("accession_number", sa.String, nullable=False, index=True),
-    sa.Column("study_description", sa.String, nullable=False),
-    sa.ForeignKeyConstraint(["patient_id"], ["patients.patient_id"]),
-)
-
-_SERIES: Final = sa.Table(
-    "series",
-    _METADATA,
-    # A series belongs to one study (PS3.3 A.1.2), but a peer may send it in several.
-    sa.Column("study_instance_uid", sa.String, primary_key=True),
-    sa.Column("series_instance_uid", sa.String, primary_key=True),
-    sa.Column("modality", sa.String, nullable=False, index=True),
-    sa.Column("series_number", sa.String, nullable=False),
-    sa.Column("series_date", sa.String, nullable=False),
-    sa.Column("series_description", sa.String, nullable=False),
-    sa.ForeignKeyConstraint(["study_instance_uid"], ["studies.study_instance_uid"]),
-)
-
-_INSTANCES: Final = sa.Table(
-    "instances",
-    _METADATA,
-    sa.Column("path", sa.String, primary_key=True),
-    sa.Column("study_instance_uid", sa.String, nullable=False),
-    sa.Column("series_instance_uid", sa.String, nullable=False),
-    sa.Column("sop_instance_uid", sa.String, nullable=False, index=True),
-    sa.Column("sop_class_uid", sa.String, nullable=False),
-    sa.Column("transfer_syntax_uid", sa.String, nullable=False),
-    sa.Column("digest", sa.String, nullable=False),
-    sa.Column("size", sa.Integer, nullable=False),
-    sa.Column("instance_number", sa.String, nullable=False),
-    sa.Column("acquisition_date", sa.String, nullable=False),
-    sa.Column("content_date", sa.String, nullable=False),
-    sa.Column("number_of_frames", sa.Integer),
-    sa.Column("rows", sa.Integer),
-    sa.Column("columns", sa.Integer),
-    sa.Column("specific_character_set", sa.String, nullable=False),
-    sa.Column("calling_ae_title", sa.String, nullable=False, index=True),
-    sa.Column("address", sa.String, nullable=False),
-    sa.Column("received", sa.String, nullable=False),
-    sa.Column("state", sa.String, nullable=False),
-    sa.ForeignKeyConstraint(
-        ["study_instance_uid", "series_instance_uid"], ["series.study_instance_uid", "series.series_instance_uid"]
-    ),
-)
-sa.Index("instances_of_series", _INSTANCES.c.study_instance_uid, _INSTANCES.c.series_instance_uid)
-
 
 class SchemaError(DicomportError):
-    """A later version of dicomport created the index."""
+    """Another version of dicomport created the index."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,29 +44,42 @@ class Filters:
 class Index:
     """The database of an archive. One thread of a process writes; any number of processes may have it open."""
 
-    def __init__(self, path: Path) -> None:
-        """Open the database and create it if it is missing. Raises `SchemaError`."""
+    def __init__(self, path: Path, *, discard_older: bool = False) -> None:
+        """Open the database and create it if it is missing.
+
+        `discard_older` empties the index of an older version of dicomport. Raises `SchemaError` otherwise, and for the
+        index of a later version.
+        """
         self._engine: sa.Engine = sa.create_engine(
-            f"sqlite:///{path}", connect_args={"timeout": _BUSY_SECONDS, "check_same_thread": False}
+            f"sqlite:///{path}",
+            connect_args={"timeout": _BUSY_SECONDS, "check_same_thread": False},
+            # The values of a statement are attribute values, and an error's text must not have them.
+            hide_parameters=True,
         )
         sa.event.listen(self._engine, "connect", _configure)
         sa.event.listen(self._engine, "begin", _begin)
         self._writing = self._engine.execution_options(**{_WRITING: True})
-        self._upserts = [_Upsert(table, self._engine.dialect) for table in (_PATIENTS, _STUDIES, _SERIES)]
-        self._upsert_instances = _Upsert(_INSTANCES, self._engine.dialect)
+        # Compiled once: SQLAlchemy's work for each row takes three times as long as storing it.
+        self._add_series = _compiled(insert(SERIES).on_conflict_do_nothing(), self._engine.dialect)
+        self._add_instances = _compiled(_upsert(INSTANCES), self._engine.dialect)
         # If several processes open a new archive, one of them creates the database. SQLite's timeout does not apply
         # here: processes that switch a database to WAL at the same time find it locked and fail immediately.
         with locked(path.parent):
-            self._migrate()
+            self._create(discard_older=discard_older)
 
-    def _migrate(self) -> None:
+    def _create(self, *, discard_older: bool) -> None:
         with self._writing.begin() as connection:
             version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
-            if version > _SCHEMA_VERSION:
-                raise SchemaError(f"the index has schema {version}; this dicomport supports {_SCHEMA_VERSION}")
-            for migrate in _MIGRATIONS[version:]:
-                migrate(connection)
-            connection.exec_driver_sql(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+            if version == SCHEMA_VERSION:
+                return
+            if version > SCHEMA_VERSION or (version and not discard_older):
+                raise _schema_error(version)
+            if version:
+                older = sa.MetaData()
+                older.reflect(connection)
+                older.drop_all(connection)
+            METADATA.create_all(connection)
+            connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
     def close(self) -> None:
         """Close the connections to the database."""
@@ -135,45 +89,55 @@ class Index:
         """Add records in one transaction; a record replaces an earlier one with the same path."""
         if not records:
             return
-        # The last record determines the attributes of its patient, study and series.
-        subjects: dict[object, Record] = {}
-        for record in reversed(records):
-            subjects.setdefault(_subjects_of(record.facts), record)
-        last = list(reversed(subjects.values()))
+        series: dict[str, tuple[object, ...]] = {}
+        instances: list[tuple[object, ...]] = []
+        for record in records:
+            shared = _shared_of(record.facts)
+            key = _key_of(shared)
+            series[key] = (key, *shared)
+            # `_SET_STATES` compares the instance with others.
+            state = State.SUSPECT if record.suspect else State.STORED
+            instances.append((record.path, key, *_own_of(record), state))
+        uids = json.dumps([record.facts.sop_instance_uid for record in records])
         with self._writing.begin() as connection:
-            for upsert in self._upserts:
-                upsert.put(connection, last)
-            self._upsert_instances.put(connection, records)
-            connection.execute(
-                _MARK_CONFLICTS, {"uids": json.dumps([record.facts.sop_instance_uid for record in records])}
-            )
+            connection.exec_driver_sql(self._add_series, list(series.values()))
+            connection.exec_driver_sql(self._add_instances, instances)
+            connection.execute(_SET_STATES, {"uids": uids})
 
     def clear(self) -> None:
         """Remove all rows."""
         with self._writing.begin() as connection:
-            for table in reversed(_METADATA.sorted_tables):
+            for table in reversed(METADATA.sorted_tables):
                 connection.execute(table.delete())
 
     def find(self, *sop_instance_uids: str) -> list[sa.RowMapping]:
         """Return the instances with these SOP Instance UIDs; several with the same UID are in conflict."""
-        query = sa.select(_INSTANCES).where(_INSTANCES.c.sop_instance_uid.in_(sop_instance_uids))
-        return self._all(query.order_by(_INSTANCES.c.path))
+        query = _ALL.select_from(_JOINED).where(INSTANCES.c.sop_instance_uid.in_(sop_instance_uids))
+        return self._all(query.order_by(INSTANCES.c.path))
 
     def instances(self, filters: Filters) -> list[sa.RowMapping]:
-        """Return the instances that match."""
-        return self._all(_filtered(sa.select(_INSTANCES), filters).order_by(*_IN_ORDER))
+        """Return the instances that match, with the attributes of patient, study and series that they state."""
+        return self._all(_filtered(_ALL, filters).order_by(*_IN_ORDER))
 
     def series(self, filters: Filters) -> list[sa.RowMapping]:
-        """Return the series that match, with the number of their instances and their size in bytes."""
-        query = sa.select(_SERIES, *_TOTALS).group_by(_SERIES.c.study_instance_uid, _SERIES.c.series_instance_uid)
-        return self._all(_filtered(query, filters).order_by(*_IN_ORDER[:2]))
+        """Return the series that match, with the number of their instances and their size in bytes.
+
+        If instances of a series state different values, the row has the greatest of each.
+        """
+        group = SERIES.c.study_instance_uid, SERIES.c.series_instance_uid
+        return self._all(_filtered(_grouped(group, _OF_SERIES), filters).order_by(*group))
 
     def studies(self, filters: Filters) -> list[sa.RowMapping]:
-        """Return the studies that match, with patient, number of series and instances, and size in bytes."""
-        number_of_series = sa.func.count(_INSTANCES.c.series_instance_uid.distinct()).label("number_of_series")
-        columns = (*_STUDIES.c, _PATIENTS.c.patient_name, number_of_series, *_TOTALS)
-        query = sa.select(*columns).group_by(_STUDIES.c.study_instance_uid)
-        return self._all(_filtered(query, filters).order_by(_STUDIES.c.study_date, _STUDIES.c.study_instance_uid))
+        """Return the studies that match, with patient, number of series and instances, and size in bytes.
+
+        A study whose instances state several Patient IDs has a row for each, with `patient_conflict` set. If instances
+        state other different values, the row has the greatest of each.
+        """
+        group = SERIES.c.study_instance_uid, SERIES.c.patient_id
+        number_of_series = sa.func.count(SERIES.c.series_instance_uid.distinct()).label("number_of_series")
+        query = _grouped(group, _OF_STUDY).add_columns(number_of_series, _PATIENT_CONFLICT)
+        ordered = sa.func.max(SERIES.c.study_date), *group
+        return self._all(_filtered(query, filters).order_by(*ordered))
 
     def _all(self, query: sa.Select[Any]) -> list[sa.RowMapping]:
         with self._engine.connect() as connection:
@@ -181,18 +145,6 @@ class Index:
 
 
 _WRITING: Final = "dicomport_writing"
-
-_IN_ORDER: Final = (
-    _INSTANCES.c.study_instance_uid,
-    _INSTANCES.c.series_instance_uid,
-    _INSTANCES.c.sop_instance_uid,
-    _INSTANCES.c.path,
-)
-
-_TOTALS: Final = (
-    sa.func.count(_INSTANCES.c.path).label("number_of_instances"),
-    sa.func.sum(_INSTANCES.c.size).label("size"),
-)
 
 
 def _configure(connection: Any, _record: object) -> None:
@@ -208,89 +160,129 @@ def _begin(connection: sa.Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
 
 
-def _create_tables(connection: sa.Connection) -> None:
-    _METADATA.create_all(connection)
+def _schema_error(version: int) -> SchemaError:
+    if version > SCHEMA_VERSION:
+        return SchemaError(
+            f"the index has schema {version}, and this dicomport supports {SCHEMA_VERSION}: use a later dicomport"
+        )
+    return SchemaError(
+        f'the index has the older schema {version}: run "dicomport archive reindex" to rebuild it from the files'
+    )
 
 
-_MIGRATIONS: Final[tuple[Callable[[sa.Connection], None], ...]] = (_create_tables,)
-"""Migrations from each schema version to the next."""
-
-_SCHEMA_VERSION: Final = len(_MIGRATIONS)
-
-
-class _Upsert:
-    """Adds records to one table and updates existing rows.
-
-    The statement is compiled once: SQLAlchemy's work for each row takes three times as long as storing it.
-    """
-
-    def __init__(self, table: sa.Table, dialect: sa.Dialect) -> None:
-        values: dict[str, sa.ColumnElement[Any]] = {column.name: sa.bindparam(column.name) for column in table.c}
-        if table is _INSTANCES:
-            values["state"] = _FIRST_STATE
-        statement = insert(table).values(values)
-        changed = {column.name: statement.excluded[column.name] for column in table.c if not column.primary_key}
-        upsert = statement.on_conflict_do_update(index_elements=list(table.primary_key), set_=changed)
-        compiled = upsert.compile(dialect=dialect)
-        self._statement = str(compiled)
-        self._values = attrgetter(*map(_attribute, compiled.positiontup or ()))
-
-    def put(self, connection: sa.Connection, records: Iterable[Record]) -> None:
-        """Add records."""
-        connection.exec_driver_sql(self._statement, list(map(self._values, records)))
+def _upsert(table: sa.Table) -> sa.Insert:
+    statement = insert(table)
+    changed = {column.name: statement.excluded[column.name] for column in table.c if not column.primary_key}
+    return statement.on_conflict_do_update(index_elements=list(table.primary_key), set_=changed)
 
 
-_FIRST_STATE: Final = sa.case(
-    (sa.bindparam("suspect"), sa.literal_column(f"'{State.SUSPECT}'")), else_=sa.literal_column(f"'{State.STORED}'")
-)
-"""State of a new row, until `_MARK_CONFLICTS` compares it with other instances."""
+def _compiled(statement: sa.Insert, dialect: sa.Dialect) -> str:
+    """Return the text of a statement; its parameters have the order of the table's columns."""
+    return str(statement.compile(dialect=dialect))
+
 
 _FACTS: Final = frozenset(field.name for field in dataclasses.fields(InstanceFacts))
+_SHARED: Final = tuple(column.name for column in SERIES.c if column is not SERIES.c.series_key)
+_OWN: Final = tuple(column.name for column in INSTANCES.c if column.name not in ("path", "series_key", "state"))
 
-_subjects_of: Final = attrgetter("patient_id", "study_instance_uid", "series_instance_uid")
-
-
-def _attribute(column: str) -> str:
-    """Return the path of the attribute of a record that has a column's value."""
-    return f"facts.{column}" if column in _FACTS else column
+_shared_of: Final = attrgetter(*_SHARED)
+_own_of: Final = attrgetter(*(f"facts.{name}" if name in _FACTS else name for name in _OWN))
 
 
-_EARLIER: Final = _INSTANCES.alias("earlier")
+@functools.lru_cache(maxsize=256)
+def _key_of(shared: tuple[object, ...]) -> str:
+    """Return the key of values of a series; cached for its other instances."""
+    return blake3(json.dumps(shared).encode()).hexdigest(length=16)
+
+
+_EARLIER: Final = INSTANCES.alias("earlier")
 _UIDS: Final = sa.func.json_each(sa.bindparam("uids")).table_valued("value")
 
-_MARK_CONFLICTS: Final = (
-    _INSTANCES.update()
-    .where(
-        _INSTANCES.c.sop_instance_uid.in_(sa.select(_UIDS.c.value)),
-        _INSTANCES.c.state == State.STORED.value,
+STATE: Final = sa.case(
+    (
         sa.exists().where(
-            _EARLIER.c.sop_instance_uid == _INSTANCES.c.sop_instance_uid,
-            _EARLIER.c.digest != _INSTANCES.c.digest,
-            _EARLIER.c.path != _INSTANCES.c.path,
-            sa.tuple_(_EARLIER.c.received, _EARLIER.c.path) < sa.tuple_(_INSTANCES.c.received, _INSTANCES.c.path),
+            _EARLIER.c.sop_instance_uid == INSTANCES.c.sop_instance_uid,
+            _EARLIER.c.digest != INSTANCES.c.digest,
+            _EARLIER.c.path != INSTANCES.c.path,
+            sa.tuple_(_EARLIER.c.received, _EARLIER.c.path) < sa.tuple_(INSTANCES.c.received, INSTANCES.c.path),
         ),
-    )
-    .values(state=State.CONFLICT.value)
+        sa.literal_column(f"'{State.CONFLICT}'"),
+    ),
+    else_=sa.literal_column(f"'{State.STORED}'"),
 )
-"""Mark the instances with these UIDs for which an earlier file has the same UID and other bytes."""
+"""State of an instance that is not suspect: a conflict if an earlier file has the same UID and other bytes."""
+
+_SET_STATES: Final = (
+    INSTANCES.update()
+    .where(
+        INSTANCES.c.sop_instance_uid.in_(sa.select(_UIDS.c.value)),
+        INSTANCES.c.state != State.SUSPECT.value,
+        INSTANCES.c.state != STATE,
+    )
+    .values(state=STATE)
+)
+"""Set the states of the instances with these UIDs: the new ones, and those that they replaced or preceded."""
+
+
+_OTHER_SERIES: Final = SERIES.alias("other_series")
+_OTHER_INSTANCE: Final = INSTANCES.alias("other_instance")
+
+_PATIENT_CONFLICT: Final = sa.and_(
+    SERIES.c.patient_id != "",
+    sa.exists().where(
+        _OTHER_SERIES.c.study_instance_uid == SERIES.c.study_instance_uid,
+        _OTHER_SERIES.c.patient_id.not_in(("", SERIES.c.patient_id)),
+        # The values of replaced instances stay.
+        _OTHER_INSTANCE.c.series_key == _OTHER_SERIES.c.series_key,
+    ),
+).label("patient_conflict")
+"""Whether an instance of the same study states another Patient ID."""
+
+_ALL: Final = sa.select(
+    *(column for column in INSTANCES.c if column is not INSTANCES.c.series_key),
+    *(column for column in SERIES.c if column is not SERIES.c.series_key),
+    _PATIENT_CONFLICT,
+)
+"""All attributes of instances."""
+
+_JOINED: Final = INSTANCES.join(SERIES)
+
+_IN_ORDER: Final = (
+    SERIES.c.study_instance_uid,
+    SERIES.c.series_instance_uid,
+    INSTANCES.c.sop_instance_uid,
+    INSTANCES.c.path,
+)
+
+_OF_STUDY: Final = ("patient_name", "study_date", "study_time", "accession_number", "study_description")
+_OF_SERIES: Final = ("modality", "series_number", "series_date", "series_description")
+
+
+def _grouped(group: Sequence[sa.Column[Any]], attributes: Iterable[str]) -> sa.Select[Any]:
+    """Select groups of instances, with one value of each attribute, their number and size."""
+    return sa.select(
+        *group,
+        *(sa.func.max(SERIES.c[name]).label(name) for name in attributes),
+        sa.func.count(INSTANCES.c.path).label("number_of_instances"),
+        sa.func.sum(INSTANCES.c.size).label("size"),
+    ).group_by(*group)
 
 
 def _filtered(query: sa.Select[Any], filters: Filters) -> sa.Select[Any]:
-    """Join all tables and select the rows that match."""
-    joined = _INSTANCES.join(_SERIES).join(_STUDIES).join(_PATIENTS)
-    query = query.select_from(joined)
+    """Join the tables and select the rows that match."""
+    query = query.select_from(_JOINED)
     for column, wanted in (
-        (_STUDIES.c.patient_id, filters.patient_id),
-        (_STUDIES.c.study_instance_uid, filters.study_instance_uid),
-        (_SERIES.c.modality, filters.modality),
-        (_INSTANCES.c.calling_ae_title, filters.calling_ae_title),
+        (SERIES.c.patient_id, filters.patient_id),
+        (SERIES.c.study_instance_uid, filters.study_instance_uid),
+        (SERIES.c.modality, filters.modality),
+        (INSTANCES.c.calling_ae_title, filters.calling_ae_title),
     ):
         if wanted:
             query = query.where(column == wanted)
     if filters.study_date:
         first, dash, last = filters.study_date.partition("-")
         # A study without a date is outside every range.
-        query = query.where(_STUDIES.c.study_date >= (first or "0"))
+        query = query.where(SERIES.c.study_date >= (first or "0"))
         upper = last if dash else first
-        query = query.where(_STUDIES.c.study_date <= upper) if upper else query
+        query = query.where(SERIES.c.study_date <= upper) if upper else query
     return query

@@ -39,6 +39,8 @@ class Record:
     """BLAKE3 of the data set's bytes, hexadecimal."""
     size: int
     """Length of the data set, bytes."""
+    header_crc32: int
+    """CRC-32 of the file's preamble and File Meta Information."""
     transfer_syntax_uid: str
     calling_ae_title: str
     address: str
@@ -49,9 +51,9 @@ class Record:
 
     def to_json(self) -> str:
         """Return the record as one line: its own values, then those that the instances of a series share."""
-        own = _quoted(self.path), _quoted(self.facts.sop_instance_uid), _quoted(self.facts.instance_number)
-        rest = _encoded(_common_of(self))
-        return f'[{",".join(own)},{self.inode},"{self.digest}",{self.size},"{self.received}",{rest}]'
+        texts = _quoted(self.path), _quoted(self.facts.sop_instance_uid), _quoted(self.facts.instance_number)
+        own = f'{self.inode},"{self.digest}",{self.size},{self.header_crc32},"{self.received}"'
+        return f"[{','.join(texts)},{own},{_encoded(_common_of(self))}]"
 
     @classmethod
     def from_json(cls, line: str) -> Record:
@@ -59,7 +61,7 @@ class Record:
         values = json.loads(line)
         if not isinstance(values, list) or len(values) != _VALUES or not isinstance(values[-1], list):
             raise ValueError("not a record")
-        path, sop_instance_uid, instance_number, inode, digest, size, received, common = values
+        path, sop_instance_uid, instance_number, inode, digest, size, header_crc32, received, common = values
         if len(common) != len(_COMMON):
             raise ValueError("not a record")
         others = dict(zip(_COMMON, common, strict=True))
@@ -70,12 +72,13 @@ class Record:
             facts=InstanceFacts(sop_instance_uid=sop_instance_uid, instance_number=instance_number, **facts),
             digest=digest,
             size=size,
+            header_crc32=header_crc32,
             received=received,
             **others,
         )
 
 
-_VALUES: Final = 8
+_VALUES: Final = 9
 """Number of values in a line."""
 _COMMON_FACTS: Final = tuple(
     field.name

@@ -38,7 +38,7 @@ class Archive:
 
         `hooks` are notified of each stored instance; the caller closes them.
 
-        Raises `OSError`, and `SchemaError` if a later version of dicomport created the index.
+        Raises `OSError`, and `SchemaError` if another version of dicomport created the index.
         """
         self._options = options or ArchiveOptions()
         self._hooks = hooks

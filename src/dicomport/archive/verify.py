@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import os
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from dicomport.archive.index import Filters, Index
 from dicomport.archive.paths import Paths
 from dicomport.archive.records import Record, received_at
 from dicomport.archive.scan.scanner import Scanner
-from dicomport.files import read_part10
+from dicomport.files import find_file_meta, open_regular, read_range, system
 from dicomport.wire import FileMetaError
 
 _BATCH: Final = 500
@@ -88,25 +89,31 @@ def reindex(paths: Paths, index: Index, progress: Progress) -> Iterator[Discrepa
 
 def record_of(paths: Paths, path: Path) -> Record:
     """Read a file and return its record. Raises `OSError` and `FileMetaError`."""
-    file = read_part10(path)
-    scanner, digest = Scanner(file.meta.transfer_syntax_uid), blake3()
-    for chunk in file.chunks(CHUNK_BYTES):
-        scanner.feed(chunk)
-        digest.update(chunk)
+    # One descriptor for everything: another file may replace this one at any time.
+    descriptor, entry = open_regular(path)
+    try:
+        meta, offset = find_file_meta(lambda size: system.pread(descriptor, size, 0))
+        header = system.pread(descriptor, offset, 0)
+        scanner, digest = Scanner(meta.transfer_syntax_uid), blake3()
+        for chunk in read_range(descriptor, offset, entry.st_size - offset, CHUNK_BYTES):
+            scanner.feed(chunk)
+            digest.update(chunk)
+    finally:
+        system.close(descriptor)
     scan = scanner.finish()
-    requested = file.meta.media_storage_sop_class_uid, file.meta.media_storage_sop_instance_uid
+    requested = meta.media_storage_sop_class_uid, meta.media_storage_sop_instance_uid
     status, _ = _ACCEPTING.check(scan, *requested)
     facts = scan.facts if status is None else with_request_uids(scan.facts, *requested)
-    entry = path.stat()
     return Record(
         path=path.relative_to(paths.root).as_posix(),
         inode=entry.st_ino,
         facts=facts,
         digest=digest.hexdigest(),
-        size=file.size,
-        transfer_syntax_uid=file.meta.transfer_syntax_uid,
-        calling_ae_title=file.meta.source_ae_title,
-        address=file.meta.source_presentation_address.removeprefix("dicom:"),
+        size=entry.st_size - offset,
+        header_crc32=zlib.crc32(header),
+        transfer_syntax_uid=meta.transfer_syntax_uid,
+        calling_ae_title=meta.source_ae_title,
+        address=meta.source_presentation_address.removeprefix("dicom:"),
         received=received_at(entry),
         suspect=status is not None,
     )

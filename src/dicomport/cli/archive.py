@@ -32,6 +32,9 @@ from dicomport.standard import describe
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+_CONFLICT = "patient_conflict"
+"""Column that tables have only if it is set in a row."""
+
 _COLUMNS = {
     "studies": {
         "study_date": "Date",
@@ -41,6 +44,7 @@ _COLUMNS = {
         "number_of_series": ">Series",
         "number_of_instances": ">Instances",
         "size": ">Size",
+        _CONFLICT: "Conflict",
         "study_instance_uid": "Study Instance UID",
     },
     "series": {
@@ -56,6 +60,7 @@ _COLUMNS = {
         "sop_class_uid": "SOP Class",
         "size": ">Size",
         "calling_ae_title": "From",
+        "patient_id": "Patient id",
         "received": "Received",
         "state": "State",
         "sop_instance_uid": "SOP Instance UID",
@@ -176,7 +181,7 @@ def reindex(*, root: Path, as_json: bool) -> int:
 
     Stop receivers of this archive before.
     """
-    with _opened(root) as (paths, index), _progress(paths) as progress:
+    with _opened(root, discard_older=True) as (paths, index), _progress(paths) as progress:
         findings = _print_findings(reindex_archive(paths, index, progress), as_json=as_json)
         number = len(index.instances(Filters()))
     if not as_json:
@@ -207,9 +212,9 @@ def export(*, study: str, destination: Path, root: Path) -> int:
 
 
 @contextmanager
-def _opened(root: Path) -> Iterator[tuple[Paths, Index]]:
+def _opened(root: Path, *, discard_older: bool = False) -> Iterator[tuple[Paths, Index]]:
     try:
-        with open_archive(root) as opened:
+        with open_archive(root, discard_older=discard_older) as opened:
             yield opened
     except FileNotFoundError:
         raise click.ClickException(f"no archive in {root}: choose its folder with --archive") from None
@@ -224,13 +229,18 @@ def _print(level: str, rows: Iterable[dict[str, Any]], *, as_json: bool) -> None
         for row in rows:
             print_json(row)
         return
+    listed = list(rows)
     columns = _COLUMNS[level]
-    print_table(tuple(columns.values()), (tuple(_cell(name, row[name]) for name in columns) for row in rows))
+    if not any(row.get(_CONFLICT) for row in listed):
+        columns = {name: heading for name, heading in columns.items() if name != _CONFLICT}
+    print_table(tuple(columns.values()), (tuple(_cell(name, row[name]) for name in columns) for row in listed))
 
 
 def _cell(name: str, value: object) -> str:
     if name == "size" and isinstance(value, int):
         return amount(value)
+    if name == _CONFLICT:
+        return "several patients" if value else ""
     return describe(str(value)) if name == "sop_class_uid" else str(value)
 
 

@@ -14,6 +14,7 @@ import enum
 import errno
 import itertools
 import os
+import zlib
 from pathlib import Path
 from typing import Final
 
@@ -51,6 +52,8 @@ class TemporaryFile:
         """Create the file in an existing folder, and write the File Meta Information."""
         header = encode_file_meta(meta)
         self._data_offset = len(header)
+        self.header_crc32 = zlib.crc32(header)
+        """CRC-32 of preamble and File Meta Information."""
         self._path = f"{folder}/.{os.urandom(_RANDOM_BYTES).hex()}{TEMPORARY_SUFFIX}"
         self._descriptor = system.open_descriptor(self._path, system.CREATE_NEW, _MODE)
         try:

@@ -223,6 +223,7 @@ class Committer:
             facts=instance.facts,
             digest=instance.digest,
             size=instance.size,
+            header_crc32=instance.file.header_crc32,
             transfer_syntax_uid=instance.transfer_syntax_uid,
             calling_ae_title=instance.calling_ae_title,
             address=instance.address,
