@@ -19,6 +19,14 @@ from pathlib import Path
 from typing import Final
 
 from tests.archive.goldens import GOLDENS as DATA_SETS
+from tests.commitment.data_set_goldens import (
+    DEFLATED,
+    EXPLICIT,
+    READ,
+    REQUEST as COMMITMENT_REQUEST,
+    RESULT as COMMITMENT_RESULT,
+    WRITTEN,
+)
 from tests.core.associations import POLICY, REQUEST
 from tests.core.messages import (
     COMMAND,
@@ -34,14 +42,6 @@ from tests.core.messages import (
 )
 from tests.encoding.encode import BIG, Element, Items, encode as encode_data_set
 from tests.wire.command_goldens import COMMANDS
-from tests.wire.commitment_goldens import (
-    DEFLATED,
-    EXPLICIT,
-    READ,
-    REQUEST as COMMITMENT_REQUEST,
-    RESULT as COMMITMENT_RESULT,
-    WRITTEN,
-)
 from tests.wire.pdu_goldens import ITEMS as ITEM_GOLDENS, PDUS
 
 from dicomport.core import Role, negotiate

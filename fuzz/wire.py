@@ -6,6 +6,7 @@ import contextlib
 from collections import Counter
 from typing import Final
 
+from dicomport.commitment.data_sets import CommitmentDataSetError, CommitmentRequest, CommitmentResult
 from dicomport.wire import (
     AsynchronousOperationsWindow,
     Command,
@@ -34,7 +35,6 @@ from dicomport.wire import (
     encode_command,
     encode_file_meta,
 )
-from dicomport.wire.commitment import CommitmentDataSetError, CommitmentRequest, CommitmentResult
 from dicomport.wire.cursor import Cursor
 
 __all__ = ["COMMITMENTS", "ITEMS", "command_set", "commitment", "file_meta", "item", "pdu"]

@@ -13,19 +13,20 @@ SOURCE: Final = Path(__file__).parent.parent / "src" / "dicomport"
 
 REPLACED: Final = {
     "scu": """Desk Exchange _Flight lose _courier _Setbacks Delivery Load PlannedAssociation Spent Preparation Sendable
-        Stamp OpenUnchanged curious taken_instead _patience Forward Unpacker""",
+        Stamp OpenUnchanged curious taken_instead _patience Forward Unpacker untried _gone _silent _unreached""",
     "net": """Visitor Admission dismiss Attempt _torn event_at_hand shrank Bound unexpired LostError Identity spoken
         without_frames""",
-    "core": "settle Outcome Identity fragments announce spoken without_frames",
-    "wire": "spoken without_frames",
-    "scp": "settle Peer decide Refusal judge StorageOnly Verdict on_over on_answer _Over _Woken",
+    "core": "settle Outcome Identity fragments announce spoken without_frames foreign",
+    "wire": "spoken without_frames FOREIGN_BYTES",
+    "scp": "settle Peer decide Refusal judge StorageOnly Verdict on_over on_answer _Over _Woken normalized_bytes",
     "commitment": "Custody Courier _Over",
-    "dimse": "settle",
-    "archive": "Commission Model Models Finding look_at came_at claim quick GuardedReader read_stretch Custody",
-    "encoding": "Model Models",
+    "dimse": "settle is_over",
+    "archive": """Sender InstanceFacts Commission Model Models Finding look_at came_at claim quick GuardedReader
+        read_stretch Custody""",
+    "encoding": "Model Models over",
     "files": "claim quick Memory GuardedReader read_stretch",
-    "cli": "Seat _Parent Outlets tell Commitments Committing ask association_over be_worker",
-    "testing": "Harm Way PATIENCE patience",
+    "cli": "Seat _Parent Outlets tell Commitments Committing ask association_over be_worker talkative untried",
+    "testing": "Harm Way PATIENCE patience over",
 }
 """Names that a room no longer uses; each has a successor in the words of the standard or of Python."""
 

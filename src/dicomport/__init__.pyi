@@ -11,6 +11,7 @@ from dicomport.commitment import (
     Integrity as Integrity,
     commit as commit,
 )
+from dicomport.commitment.data_sets import SOPReference as SOPReference
 from dicomport.core import ContextOutcome as ContextOutcome, NegotiationResult as NegotiationResult
 from dicomport.dimse import NoContextError as NoContextError
 from dicomport.errors import DicomportError as DicomportError
@@ -64,6 +65,5 @@ from dicomport.standard import (
     transfer_syntaxes as transfer_syntaxes,
 )
 from dicomport.wire import Priority as Priority
-from dicomport.wire.commitment import SOPReference as SOPReference
 
 __version__: Final[str]

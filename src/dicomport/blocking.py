@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import pydicom
 
     from dicomport.commitment import CommitmentReport, CommitOptions
-    from dicomport.wire.commitment import SOPReference
+    from dicomport.commitment.data_sets import SOPReference
 
 
 T = TypeVar("T")
@@ -77,12 +77,8 @@ class BlockingAssociation:
         self._connection.close()
 
     def _run(self, steps: Steps[T]) -> T:
-        self._requestor.check_open()
-        try:
+        with self._requestor.operation():
             return self._connection.run(steps)
-        except BaseException as error:
-            self._requestor.note_failure(error)
-            raise
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ from typing import Final
 from tests.encoding.encode import BIG, DEFLATED, EXPLICIT, IMPLICIT, JPEG, deflate
 from tests.wire.golden import Golden, golden
 
-from dicomport.archive.scan.attributes import InstanceFacts
+from dicomport.archive.scan.attributes import InstanceAttributes
 
 CT: Final = "1.2.840.10008.5.1.4.1.1.2"
 
@@ -35,7 +35,7 @@ LITTLE: Final = golden(
     """,
     "little",
 )
-FACTS: Final = InstanceFacts(
+FACTS: Final = InstanceAttributes(
     specific_character_set="ISO_IR 100",
     sop_class_uid=CT,
     sop_instance_uid="1.2.3.4",
@@ -108,7 +108,7 @@ UN_SEQUENCE: Final = golden(
     """,
     "little",
 )
-SMALL: Final = InstanceFacts(sop_instance_uid="1.2.3.4", rows=512)
+SMALL: Final = InstanceAttributes(sop_instance_uid="1.2.3.4", rows=512)
 GOLDENS: Final = {
     "explicit": (EXPLICIT, LITTLE, FACTS),
     "implicit": (IMPLICIT, IMPLICIT_LITTLE, SMALL),

@@ -24,7 +24,7 @@ from dicomport.archive import (
     Duplicates,
     HookError,
     Hooks,
-    InstanceFacts,
+    InstanceAttributes,
     Policy,
     Record,
 )
@@ -58,7 +58,7 @@ def record(
     return Record(
         path=f"{study}/1/{instance}.dcm",
         inode=1,
-        facts=InstanceFacts(study_instance_uid=study, sop_instance_uid=instance),
+        facts=InstanceAttributes(study_instance_uid=study, sop_instance_uid=instance),
         digest="00",
         size=size,
         header_crc32=7,

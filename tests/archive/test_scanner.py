@@ -48,7 +48,7 @@ from tests.encoding.encode import (
 )
 from tests.wire.golden import Golden
 
-from dicomport.archive.scan.attributes import InstanceFacts
+from dicomport.archive.scan.attributes import InstanceAttributes
 from dicomport.archive.scan.scanner import Scan, Scanner
 from dicomport.encoding.headers import EXPLICIT_LITTLE
 from dicomport.encoding.streaming import ProblemKind, ScanFlag, ScanLimits, ScanProblem, StreamWalker
@@ -61,7 +61,7 @@ UID: Final = element(EXPLICIT, 0x00080018, "UI", b"1.2.3.4\0")
 ROWS: Final = element(EXPLICIT, 0x00280010, "US", b"\0\2")
 
 
-def outcome(result: Scan) -> tuple[InstanceFacts, ScanProblem | None, set[ScanFlag]]:
+def outcome(result: Scan) -> tuple[InstanceAttributes, ScanProblem | None, set[ScanFlag]]:
     return result.facts, result.problem, set(result.flags)
 
 
@@ -69,7 +69,7 @@ def outcome(result: Scan) -> tuple[InstanceFacts, ScanProblem | None, set[ScanFl
 
 
 @golden_data_sets
-def test_golden(uid: str, data_set: Golden, facts: InstanceFacts) -> None:
+def test_golden(uid: str, data_set: Golden, facts: InstanceAttributes) -> None:
     result = scan(uid, data_set.data)
     assert outcome(result) == (facts, None, set())
     assert result.proven
@@ -121,7 +121,7 @@ def test_values_in_items_are_not_the_instances() -> None:
     nested = (Element(0x00080018, "UI", b"9.9\0"), Element(0x00280010, "US", b"\1\1"))
     for undefined in (True, False):
         data = encode(EXPLICIT, [Element(0x00081140, "SQ", Items((nested,), undefined))])
-        assert scan(EXPLICIT, data).facts == InstanceFacts()
+        assert scan(EXPLICIT, data).facts == InstanceAttributes()
 
 
 @pytest.mark.parametrize("uid", [EXPLICIT, JPEG])
@@ -231,7 +231,7 @@ def test_the_character_set_may_come_last() -> None:
 
 
 @golden_data_sets
-def test_each_truncation_inside_an_element_is_reported(uid: str, data_set: Golden, facts: InstanceFacts) -> None:
+def test_each_truncation_inside_an_element_is_reported(uid: str, data_set: Golden, facts: InstanceAttributes) -> None:
     boundaries = _boundaries(uid, data_set.data)
     whole = dataclasses.asdict(facts)
     for size, data in enumerate(data_set.truncations()):
@@ -286,7 +286,7 @@ def test_a_problem_names_its_place_in_the_whole() -> None:
 
 def test_nothing_counts_after_a_problem() -> None:
     result = scan_pieces(EXPLICIT, [UID, bytes.fromhex("28001000 FF1B 0200"), ROWS])
-    assert result.facts == InstanceFacts(sop_instance_uid="1.2.3.4")
+    assert result.facts == InstanceAttributes(sop_instance_uid="1.2.3.4")
 
 
 @pytest.mark.parametrize(
@@ -463,7 +463,7 @@ def test_d2_the_depth_is_that_of_sequences_and_items(depth: int, proven: bool) -
 def test_the_number_of_elements_is_bounded(budget: int, flags: set[ScanFlag]) -> None:
     item = encode(EXPLICIT, [Element(0x00081140, "SQ", Items(((Element(0x00081155, "UI", b""),),), undefined=True))])
     result = scan(EXPLICIT, UID + item, ScanLimits(elements=budget))
-    assert outcome(result) == (InstanceFacts(sop_instance_uid="1.2.3.4"), None, flags)
+    assert outcome(result) == (InstanceAttributes(sop_instance_uid="1.2.3.4"), None, flags)
 
 
 # D3: group 0002.
@@ -514,7 +514,7 @@ def test_d4_longer_than_what_is_there(uid: str, size: int) -> None:
 
 
 def test_d4_a_wanted_value_that_was_cut_short_is_no_fact() -> None:
-    assert scan(EXPLICIT, UID[:-2]).facts == InstanceFacts()
+    assert scan(EXPLICIT, UID[:-2]).facts == InstanceAttributes()
 
 
 def test_d4_over_long_values() -> None:
@@ -522,7 +522,7 @@ def test_d4_over_long_values() -> None:
     text = element(EXPLICIT, 0x00100020, "LO", b"x" * 65_535)
     result = scan(EXPLICIT, uid + text + ROWS)
     # A UID that was cut would be another's; of other text the beginning is better than nothing.
-    assert result.facts == InstanceFacts(sop_instance_uid="", patient_id="x" * 1024, rows=512)
+    assert result.facts == InstanceAttributes(sop_instance_uid="", patient_id="x" * 1024, rows=512)
     assert result.problem is None
     assert result.flags == {ScanFlag.OVER_LONG_VALUE, ScanFlag.ODD_LENGTH}
     assert scan_pieces(EXPLICIT, byte_by_byte(uid + text + ROWS)) == result
@@ -531,7 +531,7 @@ def test_d4_over_long_values() -> None:
 @pytest.mark.parametrize(("size", "flags"), [(64, set()), (66, {ScanFlag.OVER_LONG_VALUE})])
 def test_d4_uids_of_more_than_64_characters(size: int, flags: set[ScanFlag]) -> None:
     result = scan(EXPLICIT, element(EXPLICIT, 0x00080018, "UI", b"1" * size))
-    assert outcome(result) == (InstanceFacts(sop_instance_uid="1" * size), None, flags)
+    assert outcome(result) == (InstanceAttributes(sop_instance_uid="1" * size), None, flags)
 
 
 @pytest.mark.parametrize(("size", "flags"), [(1024, set()), (1026, {ScanFlag.OVER_LONG_VALUE})])
@@ -539,12 +539,12 @@ def test_d4_the_kept_part_of_a_value(size: int, flags: set[ScanFlag]) -> None:
     data = element(EXPLICIT, 0x00081030, "LO", b"x" * size)
     for pieces in ([data], byte_by_byte(data), cut(data, [700]), cut(data, [1033])):
         result = scan_pieces(EXPLICIT, pieces)
-        assert outcome(result) == (InstanceFacts(study_description="x" * 1024), None, flags)
+        assert outcome(result) == (InstanceAttributes(study_description="x" * 1024), None, flags)
 
 
 def test_d4_odd_lengths() -> None:
     result = scan(EXPLICIT, element(EXPLICIT, 0x00080018, "UI", b"1.2") + ROWS)
-    assert result.facts == InstanceFacts(sop_instance_uid="1.2", rows=512)
+    assert result.facts == InstanceAttributes(sop_instance_uid="1.2", rows=512)
     assert outcome(result)[1:] == (None, {ScanFlag.ODD_LENGTH})
 
 
@@ -603,7 +603,7 @@ def test_d5_an_item_without_its_delimiter() -> None:
 def test_d5_a_delimiter_after_a_sequence_of_defined_length(uid: str, tag: int) -> None:
     data = encode(uid, [Element(0x00080018, "UI", b"1.2.3.4\0"), Element(0x00081140, "SQ", Items((), undefined=False))])
     result = scan(uid, data + header(uid, tag, "", 0) + encode(uid, [Element(0x00280010, "US", b"\2\2")]))
-    facts = InstanceFacts(sop_instance_uid="1.2.3.4", rows=514)
+    facts = InstanceAttributes(sop_instance_uid="1.2.3.4", rows=514)
     assert outcome(result) == (facts, None, {ScanFlag.BAD_ITEM_TAG})
 
 
@@ -630,7 +630,7 @@ def test_an_item_in_implicit_vr_in_a_data_set_in_explicit_vr() -> None:
 
 def test_d6_no_identity() -> None:
     result = scan(EXPLICIT, ROWS)
-    assert (result.facts, result.problem) == (InstanceFacts(rows=512), None)
+    assert (result.facts, result.problem) == (InstanceAttributes(rows=512), None)
 
 
 @pytest.mark.parametrize("uid", CODINGS)
@@ -663,7 +663,7 @@ def test_d6_another_syntax_than_negotiated(negotiated: str, sent: str) -> None:
         assert result.facts.rows == 514
     else:
         assert result.problem is not None
-        assert result.facts == InstanceFacts()
+        assert result.facts == InstanceAttributes()
 
 
 # D8: large.
@@ -712,7 +712,7 @@ def test_an_unknown_syntax_that_looks_explicit(uid: str) -> None:
 )
 def test_an_unknown_syntax_that_looks_like_nothing_known(data: bytes) -> None:
     result = scan(PRIVATE, data)
-    assert result.facts == InstanceFacts()
+    assert result.facts == InstanceAttributes()
     assert result.problem is None
     assert result.flags == {ScanFlag.UNKNOWN_TRANSFER_SYNTAX, ScanFlag.NOT_WALKED}
 

@@ -14,7 +14,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.multival import MultiValue
 from tests.encoding.encode import EXPLICIT, IMPLICIT, LONG_VRS, byte_by_byte, cut, scan, scan_pieces
 
-from dicomport.archive.scan.attributes import InstanceFacts
+from dicomport.archive.scan.attributes import InstanceAttributes
 from dicomport.encoding.streaming import ProblemKind, ScanFlag
 from dicomport.files import read_part10
 from dicomport.wire import FileMetaError
@@ -96,12 +96,12 @@ FILES: Final = sorted(
 PART10: Final = [path for path in FILES if _is_part10(path)]
 
 
-def as_pydicom_reads(path: Path) -> InstanceFacts:
+def as_pydicom_reads(path: Path) -> InstanceAttributes:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         data_set = pydicom.dcmread(path)
         facts = {name: _fact(data_set, name, keyword) for name, keyword in KEYWORDS.items() if keyword in data_set}
-    return dataclasses.replace(InstanceFacts(), **{name: fact for name, fact in facts.items() if fact is not None})
+    return dataclasses.replace(InstanceAttributes(), **{name: fact for name, fact in facts.items() if fact is not None})
 
 
 def _fact(data_set: pydicom.Dataset, name: str, keyword: str) -> Any:
@@ -112,14 +112,14 @@ def _fact(data_set: pydicom.Dataset, name: str, keyword: str) -> Any:
     return text.strip(" \0")
 
 
-def without_empty_groups(facts: InstanceFacts) -> InstanceFacts:
+def without_empty_groups(facts: InstanceAttributes) -> InstanceAttributes:
     """Remove a name's empty component groups (PS3.5 6.2.1.1), which pydicom does not keep."""
     return dataclasses.replace(facts, patient_name=facts.patient_name.rstrip("="))
 
 
 def test_there_are_files() -> None:
     assert len(PART10) > 150
-    assert {field.name for field in dataclasses.fields(InstanceFacts)} == set(KEYWORDS)
+    assert {field.name for field in dataclasses.fields(InstanceAttributes)} == set(KEYWORDS)
 
 
 @pytest.mark.parametrize("path", PART10, ids=lambda path: path.relative_to(DATA).as_posix())
@@ -129,7 +129,7 @@ def test_facts_are_pydicoms(path: Path) -> None:
     assert (result.problem.kind if result.problem else None) == NOT_WHOLE.get(path.name)
     assert result.flags == FLAGS.get(path.name, set())
     assert without_empty_groups(result.facts) == (
-        as_pydicom_reads(path) if path.name not in NOT_EXPLICIT else InstanceFacts()
+        as_pydicom_reads(path) if path.name not in NOT_EXPLICIT else InstanceAttributes()
     )
     head, rest = byte_by_byte(file.data[:3000]), file.data[3000:]
     assert scan_pieces(file.uid, [*head, *cut(rest, range(0, len(rest), 997))]) == result

@@ -13,10 +13,10 @@ from tests.ports import unused_port
 
 from dicomport import Address, SOPReference, blocking, tls_client_context, tls_server_context
 from dicomport.cli.storescp import storescp
+from dicomport.commitment.data_sets import CommitmentResult
 from dicomport.scp import hash_password
 from dicomport.testing import Peer, ScriptedSCP
 from dicomport.wire import Abort, AbortReason, NEventReportRQ
-from dicomport.wire.commitment import CommitmentResult
 
 CT = FILES / "CT_small.dcm"
 UID = "1.3.6.1.4.1.5962.1.1.1.1.1.20040119072730.12322"

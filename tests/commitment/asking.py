@@ -13,11 +13,11 @@ from typing import Any, Final
 from tests.scp.storages import Recorder
 
 from dicomport import Address, CommitmentLimits, CommitmentSCP, Limits, SOPReference, Status, StorageSCP
+from dicomport.commitment.data_sets import CommitmentRequest, CommitmentResult
 from dicomport.core import AcceptedContext
 from dicomport.scp import DEFAULT_LIMITS
 from dicomport.testing import Message, Peer, ScriptedSCU
 from dicomport.wire import NActionRQ, NActionRSP, NEventReportRQ
-from dicomport.wire.commitment import CommitmentRequest, CommitmentResult
 
 COMMITMENT: Final = "1.2.840.10008.1.20.1"
 INSTANCE: Final = "1.2.840.10008.1.20.1.1"

@@ -15,10 +15,10 @@ from tests.cli.commands import FILES, Receiver, receiver
 from tests.commitment.asking import CT, MAX_BYTES, SCU
 
 from dicomport import SOPReference, blocking
+from dicomport.commitment.data_sets import CommitmentRequest, CommitmentResult
 from dicomport.scu import instance_from_path
 from dicomport.testing import GoneError, Peer, ScriptedSCP
 from dicomport.wire import Abort, AbortReason, NEventReportRQ
-from dicomport.wire.commitment import CommitmentRequest, CommitmentResult
 
 KILLS: Final = int(os.environ.get("DICOMPORT_KILLS", "8")) // 2
 TIMEOUT: Final = 60.0

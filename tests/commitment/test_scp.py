@@ -26,6 +26,7 @@ from tests.commitment.asking import (
 from tests.files.faults import Disk, Fault
 
 from dicomport import Address, CommitmentLimits, CommitmentSCP, Limits, RetryPolicy, SOPReference, Status, Timeouts
+from dicomport.commitment.data_sets import CommitmentRequest, CommitmentResult
 from dicomport.commitment.transactions import Transaction, Transactions
 from dicomport.testing import Peer, Script, ScriptedSCP, acceptance, in_turn
 from dicomport.wire import (
@@ -40,7 +41,6 @@ from dicomport.wire import (
     ReleaseRQ,
     RoleSelection,
 )
-from dicomport.wire.commitment import CommitmentRequest, CommitmentResult
 
 IMPLICIT: Final = "1.2.840.10008.1.2"
 EXPLICIT: Final = "1.2.840.10008.1.2.1"
@@ -181,7 +181,7 @@ REFUSED: Final[dict[str, tuple[bytes, dict[str, Any], int]]] = {
 @pytest.mark.parametrize(("data", "changed", "status"), REFUSED.values(), ids=REFUSED)
 def test_an_invalid_request_is_refused(tmp_path: Path, data: bytes, changed: dict[str, Any], status: int) -> None:
     keeper = Keeper()
-    limits = Limits(normalized_bytes=100_000)
+    limits = Limits(dimse_n_bytes=100_000)
     with serving(keeper, tmp_path, limits=limits) as served, SCU(served.port, transfer_syntaxes=[EXPLICIT]) as scu:
         assert scu.act(data, **changed) == status
         assert served.kept() == []

@@ -12,6 +12,7 @@ from tests.ports import unused_port
 
 import dicomport
 from dicomport import Commitment, CommitmentReport, SOPReference, Status, Timeouts
+from dicomport.commitment.data_sets import CommitmentRequest, CommitmentResult
 from dicomport.testing import (
     Message,
     Peer,
@@ -38,7 +39,6 @@ from dicomport.wire import (
     ReleaseRQ,
     RoleSelection,
 )
-from dicomport.wire.commitment import CommitmentRequest, CommitmentResult
 
 ONE, TWO, THREE = references("1.2.1", "1.2.2", "1.2.3")
 

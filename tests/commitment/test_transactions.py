@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, strategies as st
 from tests.files.faults import Disk, Fault
 
+from dicomport.commitment.data_sets import SOPReference
 from dicomport.commitment.transactions import Transaction, Transactions
-from dicomport.wire.commitment import SOPReference
 
 ONE: Final = Transaction(
     uid="1.2.3",
@@ -28,7 +28,7 @@ KEEP: Final = """
 import sys
 from pathlib import Path
 from dicomport.commitment.transactions import Transaction, Transactions
-from dicomport.wire.commitment import SOPReference
+from dicomport.commitment.data_sets import SOPReference
 
 transactions = Transactions(Path(sys.argv[1]))
 for number in range(3):

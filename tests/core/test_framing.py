@@ -232,7 +232,7 @@ def test_a_command_has_a_maximum_length() -> None:
     core = established(limits=limits)
     assert feed(core, p_data(pdv(1, COMMAND, bytes(1000)))) == []
     abort = refused(core, p_data(pdv(1, COMMAND, b"x")))
-    assert abort.detail == "a command set of more than 1000 bytes"
+    assert abort.detail == "a command set of more than 1000 bytes (limit command_bytes)"
 
 
 def test_a_command_of_more_than_64_kib_is_refused_early() -> None:
@@ -247,7 +247,7 @@ def test_a_command_has_a_greatest_number_of_fragments() -> None:
     fragment = p_data(pdv(1, COMMAND, b"xy"))
     assert feed(core, fragment * DEFAULT_PROTOCOL_LIMITS.command_fragments) == []
     abort = refused(core, fragment)
-    assert abort.detail == "a command set in more than 256 fragments"
+    assert abort.detail == "a command set in more than 256 fragments (limit command_fragments)"
 
 
 def test_the_fragments_are_counted_for_each_command() -> None:

@@ -55,7 +55,7 @@ def parsed(log: Log) -> dict[str, Any]:
 @as_json
 def test_an_event_is_an_object_with_time_level_logger_and_fields(log: Log) -> None:
     bound = logger.bind(calling="CT1").with_peer("[2001:db8::7]:104")
-    bound.warning("association_accepted", stored=3, none=None, refused_contexts={"1.2": "no"}, few=[1, 2])
+    bound.warning("association_accepted", stored=3, none=None, rejected_contexts={"1.2": "no"}, few=[1, 2])
     fields = parsed(log)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", fields.pop("timestamp"))
     assert fields == {
@@ -66,7 +66,7 @@ def test_an_event_is_an_object_with_time_level_logger_and_fields(log: Log) -> No
         "address": "2001:db8::7",
         "port": 104,
         "stored": 3,
-        "refused_contexts": {"1.2": "no"},
+        "rejected_contexts": {"1.2": "no"},
         "few": [1, 2],
     }
 

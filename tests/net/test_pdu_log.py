@@ -11,7 +11,7 @@ from tests.core.messages import CT, EXPLICIT, IMPLICIT, RELEASE_RQ, USER_ABORT, 
 from tests.scp.messages import STORE, context, in_fragments, request, store_command
 
 from dicomport.core import Association, Role, negotiate
-from dicomport.net import association
+from dicomport.net import create_association
 from dicomport.wire import (
     AssociateRJ,
     AsynchronousOperationsWindow,
@@ -57,7 +57,7 @@ def _debug(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_an_association_is_logged_from_request_to_end(caplog: pytest.LogCaptureFixture) -> None:
     asked = request(context(1, VERIFICATION, IMPLICIT), context(3, CT), context(5, "1.2.3", *["1.2"] * 9), items=ITEMS)
-    core = association(Role.ACCEPTOR, peer="192.0.2.7:104")
+    core = create_association(Role.ACCEPTOR, peer="192.0.2.7:104")
     core.transport_opened()
     core.receive(encode(asked))
     core.next_event()
@@ -144,7 +144,7 @@ def test_an_association_is_logged_from_request_to_end(caplog: pytest.LogCaptureF
     ],
 )
 def test_any_bytes_are_logged(pdu: bytes, told: dict[str, object], caplog: pytest.LogCaptureFixture) -> None:
-    core = association(Role.ACCEPTOR)
+    core = create_association(Role.ACCEPTOR)
     core.transport_opened()
     core.receive(pdu)
     core.next_event()
@@ -154,7 +154,7 @@ def test_any_bytes_are_logged(pdu: bytes, told: dict[str, object], caplog: pytes
 def test_a_line_has_its_bound(caplog: pytest.LogCaptureFixture) -> None:
     contexts = [context(2 * number + 1, "1" * 4000, *["2" * 4000] * 10) for number in range(5)]
     contexts += [context(number, CT) for number in range(11, 256, 2)]
-    core = association(Role.ACCEPTOR)
+    core = create_association(Role.ACCEPTOR)
     core.transport_opened()
     core.receive(encode(request(*contexts)))
     assert len(caplog.messages[0]) < 20_000
@@ -170,7 +170,7 @@ def test_the_events_do_not_depend_on_the_split(sizes: list[int]) -> None:
         seen: list[dict[str, Any]] = []
         handler = _Keeping(seen)
         logging.getLogger("dicomport.pdu").addHandler(handler)
-        core = association(Role.ACCEPTOR)
+        core = create_association(Role.ACCEPTOR)
         at, number = 0, 0
         while at < len(stream):
             size = pieces[number % len(pieces)]
@@ -195,7 +195,7 @@ class _Keeping(logging.Handler):
 
 def test_pdus_are_not_decoded_without_debug(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "dicomport.pdu")
-    core = association(Role.ACCEPTOR)
+    core = create_association(Role.ACCEPTOR)
     core.transport_opened()
     core.receive(encode(replace(request(), application_context="1.2.3")))
     assert type(core) is Association

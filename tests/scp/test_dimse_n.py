@@ -181,7 +181,7 @@ def test_an_exception_is_answered_and_the_association_stays_open(caplog: pytest.
 
 
 def test_a_data_set_that_is_too_long_is_refused_and_not_kept(service: Service) -> None:
-    limits = Limits(normalized_bytes=100_000)
+    limits = Limits(dimse_n_bytes=100_000)
     with StorageSCP(Recorder(), port=0, commitment=service, limits=limits).in_thread() as scp, associated(scp) as peer:
         peer.send_message(NORMALIZED, action(), bytes(100_002))
         assert peer.expect(NActionRSP).command.status == 0x0213

@@ -16,7 +16,7 @@ from dicomport.archive.quarantine import (
     quarantined as quarantined,
 )
 from dicomport.archive.records import Record as Record
-from dicomport.archive.scan.attributes import InstanceFacts as InstanceFacts
+from dicomport.archive.scan.attributes import InstanceAttributes as InstanceAttributes
 from dicomport.archive.storage import Archive as Archive
 from dicomport.archive.verify import (
     Discrepancy as Discrepancy,

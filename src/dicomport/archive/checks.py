@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from dicomport.archive.scan.attributes import InstanceFacts
+from dicomport.archive.scan.attributes import InstanceAttributes
 from dicomport.archive.scan.scanner import Scan
 from dicomport.standard import (
     DATA_SET_DOES_NOT_MATCH,
@@ -99,9 +99,11 @@ def _failures(scan: Scan, sop_class_uid: str, sop_instance_uid: str) -> list[Che
         return [CheckFailure(Check.WHOLE, Status.of(UNDECODABLE_DATA_SET.code, comment))]
     failures = []
     if facts.sop_instance_uid != sop_instance_uid:
-        failures.append(_mismatch(Check.INSTANCE_UID, "SOP Instance UID differs from that of the request", 0x00080018))
+        how = "differs from that of the request" if facts.sop_instance_uid else "is missing"
+        failures.append(_mismatch(Check.INSTANCE_UID, f"SOP Instance UID {how}", 0x00080018))
     if facts.sop_class_uid != sop_class_uid and not is_same_class(facts.sop_class_uid, sop_class_uid):
-        failures.append(_mismatch(Check.SOP_CLASS, "SOP Class UID differs from that of the request", 0x00080016))
+        how = "differs from that of the request" if facts.sop_class_uid else "is missing"
+        failures.append(_mismatch(Check.SOP_CLASS, f"SOP Class UID {how}", 0x00080016))
     if not (looks_like_uid(facts.sop_instance_uid) and _are_uids(facts.study_instance_uid, facts.series_instance_uid)):
         failures += _identity(facts)
     return failures
@@ -113,7 +115,7 @@ def _are_uids(study_instance_uid: str, series_instance_uid: str) -> bool:
     return looks_like_uid(study_instance_uid) and looks_like_uid(series_instance_uid)
 
 
-def _identity(facts: InstanceFacts) -> list[CheckFailure]:
+def _identity(facts: InstanceAttributes) -> list[CheckFailure]:
     if not looks_like_uid(facts.sop_instance_uid):
         comment = "SOP Instance UID is missing or invalid"
         status = Status(INVALID_OBJECT_INSTANCE.code, comment, (0x00080018,))
@@ -135,7 +137,7 @@ def is_same_class(one: str, other: str) -> bool:
     return one == other or (known is not None and known is sop_classes.find(other))
 
 
-def with_request_uids(facts: InstanceFacts, sop_class_uid: str, sop_instance_uid: str) -> InstanceFacts:
+def with_request_uids(facts: InstanceAttributes, sop_class_uid: str, sop_instance_uid: str) -> InstanceAttributes:
     """Copy UIDs that the data set lacks from the request."""
     return dataclasses.replace(
         facts,

@@ -16,7 +16,7 @@ from blake3 import blake3
 from sqlalchemy.dialects.sqlite import insert
 
 from dicomport.archive.records import Record, State
-from dicomport.archive.scan.attributes import InstanceFacts
+from dicomport.archive.scan.attributes import InstanceAttributes
 from dicomport.archive.schema import INSTANCES, METADATA, SCHEMA_VERSION, SERIES
 from dicomport.errors import DicomportError
 from dicomport.files.locking import locked
@@ -181,7 +181,7 @@ def _compiled(statement: sa.Insert, dialect: sa.Dialect) -> str:
     return str(statement.compile(dialect=dialect))
 
 
-_FACTS: Final = frozenset(field.name for field in dataclasses.fields(InstanceFacts))
+_FACTS: Final = frozenset(field.name for field in dataclasses.fields(InstanceAttributes))
 _SHARED: Final = tuple(column.name for column in SERIES.c if column is not SERIES.c.series_key)
 _OWN: Final = tuple(column.name for column in INSTANCES.c if column.name not in ("path", "series_key", "state"))
 

@@ -1,10 +1,12 @@
 """Callbacks for each stored instance, and for each study once it is complete.
 
-Theory of operation: everything here runs on the event loop of the receiver. The sink reports each stored instance, and
-the receiver reports the end of each association. Callbacks run in separate tasks, so that no sender waits for them;
-the number of running calls, the number of waiting calls and the duration of a call are limited. An open study knows
-the associations that sent to it. When the last of them has ended, a timer starts; a new instance cancels the timer, and
-when it expires the study is complete.
+Theory of operation
+-------------------
+Everything here runs on the event loop of the receiver. The sink reports each stored instance, and the receiver reports
+the end of each association. Callbacks run in separate tasks, so that no sender waits for them; the number of running
+calls, the number of waiting calls and the duration of a call are limited. An open study knows the associations that
+sent to it. When the last of them has ended, a timer starts; a new instance cancels the timer, and when it expires the
+study is complete.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import string
 from collections.abc import Mapping
 from typing import Final
 
-from dicomport.archive.scan.attributes import InstanceFacts
+from dicomport.archive.scan.attributes import InstanceAttributes
 from dicomport.files import file_name
 
 DEFAULT_LAYOUT: Final = "{study}/{series}/{instance}"
@@ -23,7 +23,7 @@ FIELDS: Final[Mapping[str, str]] = {
     "accession_number": "accession_number",
     "series_number": "series_number",
 }
-"""Fields of a template, besides the calling AE title, and the attributes of `InstanceFacts` that they name."""
+"""Fields of a template, besides the calling AE title, and the attributes of `InstanceAttributes` that they name."""
 
 _CALLING: Final = "calling"
 
@@ -53,7 +53,7 @@ class Layout:
         self._in_folder = _fields_of(self._folder)
         self._in_stem = _fields_of(self._stem)
 
-    def place(self, facts: InstanceFacts, calling_ae_title: str) -> tuple[str, str]:
+    def place(self, facts: InstanceAttributes, calling_ae_title: str) -> tuple[str, str]:
         """Return the folder, relative to the archive, and the file's name without its suffix."""
         folder, stem = [
             tuple([calling_ae_title if name == _CALLING else getattr(facts, FIELDS[name]) for name in names])

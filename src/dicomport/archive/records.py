@@ -13,7 +13,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Final
 
-from dicomport.archive.scan.attributes import InstanceFacts
+from dicomport.archive.scan.attributes import InstanceAttributes
 
 
 class State(enum.StrEnum):
@@ -34,7 +34,7 @@ class Record:
     """Relative to the archive, with slashes."""
     inode: int
     """Inode number of the file; identifies it, because another file may have replaced it at `path`."""
-    facts: InstanceFacts
+    facts: InstanceAttributes
     digest: str
     """BLAKE3 of the data set's bytes, hexadecimal."""
     size: int
@@ -69,7 +69,7 @@ class Record:
         return cls(
             path=path,
             inode=inode,
-            facts=InstanceFacts(sop_instance_uid=sop_instance_uid, instance_number=instance_number, **facts),
+            facts=InstanceAttributes(sop_instance_uid=sop_instance_uid, instance_number=instance_number, **facts),
             digest=digest,
             size=size,
             header_crc32=header_crc32,
@@ -82,7 +82,7 @@ _VALUES: Final = 9
 """Number of values in a line."""
 _COMMON_FACTS: Final = tuple(
     field.name
-    for field in dataclasses.fields(InstanceFacts)
+    for field in dataclasses.fields(InstanceAttributes)
     if field.name not in ("sop_instance_uid", "instance_number")
 )
 _COMMON: Final = ("transfer_syntax_uid", "calling_ae_title", "address", "suspect", *_COMMON_FACTS)

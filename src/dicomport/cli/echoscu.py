@@ -71,7 +71,7 @@ def echoscu(
     and for a failure its cause and advice. Exit code: 0 the peer responded with success; 1 with a failure; 2 wrong
     usage; 3 no association; 130 interrupted.
     """
-    talkative = configure_logging(log_level)
+    shows_messages = configure_logging(log_level)
     context = tls_context(security)
     if explained:
         # A plain C-ECHO does not import these modules.
@@ -92,7 +92,7 @@ def echoscu(
             )
         except ValueError as error:
             raise click.UsageError(str(error)) from None
-        return asyncio.run(print_steps(steps, as_json=as_json, talkative=talkative))
+        return asyncio.run(print_steps(steps, as_json=as_json, shows_messages=shows_messages))
     if contexts:
         raise click.UsageError("--context needs --explain")
 
@@ -125,6 +125,6 @@ def echoscu(
 
         facts = {"status": status.code, "category": status.category.value, "seconds": statistics.median(round_trips)}
         print_json(facts)
-    if talkative:
+    if shows_messages:
         print_message(f"{host}:{port} answered {status} in {round_trip_times(round_trips)}")
     return ExitCode.OK if status.accepted else ExitCode.FAILED

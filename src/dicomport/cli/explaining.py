@@ -28,14 +28,14 @@ _TITLES: Final = {
 }
 
 
-async def print_steps(steps: AsyncGenerator[Step, None], *, as_json: bool, talkative: bool) -> ExitCode:
+async def print_steps(steps: AsyncGenerator[Step, None], *, as_json: bool, shows_messages: bool) -> ExitCode:
     """Print each step when it ends; return the exit code."""
     code = ExitCode.NO_ASSOCIATION
     async with contextlib.aclosing(steps):
         async for step in steps:
             if as_json:
                 print_json(_describe_step(step))
-            if talkative or step.failure:
+            if shows_messages or step.failure:
                 print_message(*_step_lines(step))
             if isinstance(step, Associated) and step.outcome is not None:
                 code = ExitCode.FAILED

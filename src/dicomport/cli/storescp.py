@@ -110,7 +110,7 @@ def storescp(
     selects a free port. On SIGTERM and Ctrl-C, the receiver finishes instances in transfer; on SIGHUP, a
     receiver with TLS reloads its files.
     """
-    talkative = configure_logging(log_level)
+    shows_messages = configure_logging(log_level)
     context = tls_context(security)
     # Reports over new associations use TLS as well.
     reporting = tls_context(security.reversed()) if security and report_to else None
@@ -151,7 +151,7 @@ def storescp(
                 sockets=worker.sockets if worker else None,
                 associations=worker.associations if worker else None,
             )
-            asyncio.run(_serve(scp, bind_address or "*", archives, security, worker, talkative=talkative))
+            asyncio.run(_serve(scp, bind_address or "*", archives, security, worker, shows_messages=shows_messages))
         return ExitCode.OK
 
     if workers > 1 and on_study is not None:
@@ -172,7 +172,7 @@ async def _serve(
     security: TLSOptions | None,
     worker: WorkerContext | None,
     *,
-    talkative: bool,
+    shows_messages: bool,
 ) -> None:
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
@@ -184,7 +184,7 @@ async def _serve(
         for hooks in archives.hooks:
             await stack.enter_async_context(hooks)
         await stack.enter_async_context(scp)
-        if talkative and (worker is None or worker.number == 0):
+        if shows_messages and (worker is None or worker.number == 0):
             if archives.recovered:
                 print_message(f"{count(archives.recovered, 'instance')} of a killed receiver added to the index")
             print_message(

@@ -90,7 +90,7 @@ def storescu(
     Exit code: 0 all instances were accepted; 1 some failed, or the journal, report or output is incomplete; 2 wrong
     usage; 3 no association; 130 interrupted.
     """
-    talkative = configure_logging(log_level)
+    shows_messages = configure_logging(log_level)
     if plan_only:
         from dicomport.cli.sender.dry_run import dry_run
 
@@ -123,9 +123,9 @@ def storescu(
             on_result=written.add,
             **identity,
         )
-        with progress(sending, wanted=talkative and sys.stderr.isatty()) as written.advance:
+        with progress(sending, wanted=shows_messages and sys.stderr.isatty()) as written.advance:
             interrupted, outcome = asyncio.run(_run(sending))
-        if talkative or outcome.failed or outcome.journal_error:
+        if shows_messages or outcome.failed or outcome.journal_error:
             summarize(outcome)
         commitments: CommitmentsByInstance = {}
         try:
@@ -143,7 +143,7 @@ def storescu(
         finally:
             written.flush(commitments)
     uncommitted = any(not one.committed for one in commitments.values())
-    if commitments and (talkative or uncommitted):
+    if commitments and (shows_messages or uncommitted):
         print_commitments(commitments)
     complete = written.complete()
     if interrupted:
@@ -192,4 +192,4 @@ def _exit_code(report: SendReport) -> ExitCode:
             "for the cause and advice, run `dicomport echoscu --explain` with the same host, port and options"
         )
         return ExitCode.NO_ASSOCIATION
-    return ExitCode.FAILED if report.failed or report.untried or report.journal_error else ExitCode.OK
+    return ExitCode.FAILED if report.failed or report.not_attempted or report.journal_error else ExitCode.OK

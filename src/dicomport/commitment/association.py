@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 from typing import Final, Self, Unpack
 
+from dicomport.commitment.data_sets import CommitmentRequest, CommitmentResult
 from dicomport.commitment.limits import DEFAULT_COMMITMENT_LIMITS
 from dicomport.core import AcceptedContext
 from dicomport.dimse import NoContextError, OnEventReport, Requestor
@@ -20,7 +21,6 @@ from dicomport.net import Address, AssociationError, Connection, Steps, Timeouts
 from dicomport.scu import NegotiationItems, association_request
 from dicomport.standard import STORAGE_COMMITMENT, STORAGE_COMMITMENT_INSTANCE, Status
 from dicomport.wire import NActionRQ, NEventReportRQ, RoleSelection
-from dicomport.wire.commitment import CommitmentRequest, CommitmentResult
 
 REQUEST_STORAGE_COMMITMENT: Final = 1
 """The only Action Type (PS3.4 J.3.2.1.1)."""

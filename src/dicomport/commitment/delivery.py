@@ -23,13 +23,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from dicomport.commitment.association import CommitmentAssociation
+from dicomport.commitment.data_sets import CommitmentResult
 from dicomport.dimse import NoContextError
 from dicomport.errors import DicomportError
 from dicomport.logs import get_logger
 from dicomport.net import Address, AssociationError, Timeouts
 from dicomport.scu import RetryPolicy
 from dicomport.standard import PROCESSING_FAILURE, RESOURCE_LIMITATION, Status
-from dicomport.wire.commitment import CommitmentResult
 
 _RETRY: Final = RetryPolicy(first_delay=1.0, max_delay=3600.0)
 """Only its delays are used: each report has its own deadline."""

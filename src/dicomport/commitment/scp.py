@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from dicomport.commitment.association import ALL_COMMITTED, REQUEST_STORAGE_COMMITMENT, SOME_FAILED
+from dicomport.commitment.data_sets import CommitmentDataSetError, CommitmentRequest, CommitmentResult, SOPReference
 from dicomport.commitment.delivery import ReportDelivery, StoppedError
 from dicomport.commitment.limits import DEFAULT_COMMITMENT_LIMITS, CommitmentLimits
 from dicomport.commitment.transactions import Transaction, Transactions
@@ -47,7 +48,6 @@ from dicomport.standard import (
     check_ae_title,
 )
 from dicomport.wire import NActionRQ
-from dicomport.wire.commitment import CommitmentDataSetError, CommitmentRequest, CommitmentResult, SOPReference
 
 _RETRY_FOR: Final = 7 * 86400.0
 
@@ -110,7 +110,7 @@ class CommitmentSCP:
         limits: CommitmentLimits = DEFAULT_COMMITMENT_LIMITS,
         retry_for: float = _RETRY_FOR,
     ) -> None:
-        """`integrity` reports what is stored; `transactions` is the folder for requests without a report.
+        """Prepare the service, with `integrity` for look-ups and a folder for `transactions` without a report.
 
         `report_to` maps the AE titles of requestors to their addresses; reports to them have the calling AE title
         `ae_title`. `retry_for` is the maximum age of a request that is reported, seconds. Raises `ValueError` for an

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Final, Unpack
 
 from dicomport.commitment.association import ALL_COMMITTED, SOME_FAILED, CommitmentAssociation
+from dicomport.commitment.data_sets import CommitmentDataSetError, CommitmentRequest, CommitmentResult, SOPReference
 from dicomport.commitment.limits import DEFAULT_COMMITMENT_LIMITS
 from dicomport.dimse import NoContextError
 from dicomport.logs import get_logger
@@ -40,7 +41,6 @@ from dicomport.standard import (
     Status,
 )
 from dicomport.wire import NEventReportRQ
-from dicomport.wire.commitment import CommitmentDataSetError, CommitmentRequest, CommitmentResult, SOPReference
 
 _MAX_REFERENCES: Final = 500
 """Maximum number of instances in a transaction: a request of 30 to 60 KB, a length that all known peers accept."""

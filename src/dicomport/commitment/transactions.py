@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from dicomport.commitment.data_sets import SOPReference
 from dicomport.files import TEMPORARY_SUFFIX, Durability, make_folder, sync, system
 from dicomport.files.locking import ProcessFolder, abandoned_folders
-from dicomport.wire.commitment import SOPReference
 
 _PREFIX: Final = "process-"
 _SUFFIX: Final = ".json"

@@ -110,9 +110,9 @@ class Association:
         return self._machine.closing
 
     @property
-    def foreign(self) -> bytes:
+    def unrecognized(self) -> bytes:
         """The first bytes of an unknown PDU type, probably another protocol; otherwise empty."""
-        return self._framer.foreign
+        return self._framer.unrecognized
 
     @property
     def contexts(self) -> Mapping[int, AcceptedContext]:

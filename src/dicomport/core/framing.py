@@ -1,10 +1,12 @@
 """Split received bytes into frames: control PDUs complete, P-DATA-TF streamed (PS3.8 9.3.1 and 9.3.5).
 
-Theory of operation. The caller owns the receive buffer and lends it with `feed` until `next_frame` returns None. Bytes
-of fragments are never copied: each `Fragment` holds a view of the lent buffer, however the bytes were split in
-transit. Only control PDUs and incomplete headers are copied, into `_partial`, because they may span several buffers. A
-header is checked before its body is awaited, and nothing is allocated from a declared length: `_partial` grows with
-the bytes received, up to `associate_pdu_bytes`. So the memory of a framer is bounded for any peer.
+Theory of operation
+-------------------
+The caller owns the receive buffer and lends it with `feed` until `next_frame` returns None. Bytes of fragments are
+never copied: each `Fragment` holds a view of the lent buffer, however the bytes were split in transit. Only control
+PDUs and incomplete headers are copied, into `_partial`, because they may span several buffers. A header is checked
+before its body is awaited, and nothing is allocated from a declared length: `_partial` grows with the bytes received,
+up to `associate_pdu_bytes`. So the memory of a framer is bounded for any peer.
 """
 
 from __future__ import annotations
@@ -16,11 +18,11 @@ from typing import NamedTuple, TypeAlias
 
 from dicomport.wire import (
     COMMAND,
-    FOREIGN_BYTES,
     LAST,
     P_DATA_HEADERS,
     PDU_HEADER,
     PDV_HEADER,
+    UNRECOGNIZED_BYTES,
     Abort,
     AbortReason,
     AssociateAC,
@@ -81,7 +83,7 @@ class Framer:
         """Maximum bytes of a P-DATA-TF's body without a deviation."""
         self.unexpected: frozenset[int] = frozenset()
         """Types of A-ASSOCIATE PDU not allowed now: the framer returns such a PDU's header and skips its body."""
-        self.foreign = b""
+        self.unrecognized = b""
         """The first bytes of an unknown PDU type: probably another protocol."""
         self._limits = limits
         self._notes = notes
@@ -148,7 +150,7 @@ class Framer:
         if kind == PDataTF.KIND:
             return self._start_p_data()
         if kind not in _KNOWN:
-            self.foreign = bytes(self._partial + self._data[self._at : self._at + FOREIGN_BYTES])
+            self.unrecognized = bytes(self._partial + self._data[self._at : self._at + UNRECOGNIZED_BYTES])
             protocol = guess_protocol(bytes((kind,)))
             hint = f": does the peer use {protocol}?" if protocol else ""
             raise ProtocolError(f"unknown PDU type {kind:02X}H{hint}", AbortReason.UNRECOGNIZED_PDU)

@@ -1,10 +1,12 @@
 """The DICOM Upper Layer state machine (PS3.8 9.2), driven by the transition table.
 
-Theory of operation. `step` looks up the action and the next state for an event in `TRANSITIONS`; `_EFFECTS` lists the
-effects of each action. Effects do no I/O. They append bytes to the outbox and events to the indications, start or stop
-ARTIM, and set `closing`. The driver, which owns the socket and the clock, reads these after every call: it sends the
-outbox, runs ARTIM, and closes the connection when the outbox is empty. One task calls a machine, so there is no lock.
-The state changes after the effects, so a request that the state does not allow changes nothing.
+Theory of operation
+-------------------
+`step` looks up the action and the next state for an event in `TRANSITIONS`; `_EFFECTS` lists the effects of each
+action. Effects do no I/O. They append bytes to the outbox and events to the indications, start or stop ARTIM, and set
+`closing`. The driver, which owns the socket and the clock, reads these after every call: it sends the outbox, runs
+ARTIM, and closes the connection when the outbox is empty. One task calls a machine, so there is no lock. The state
+changes after the effects, so a request that the state does not allow changes nothing.
 """
 
 from __future__ import annotations

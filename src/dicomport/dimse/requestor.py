@@ -49,7 +49,7 @@ from dicomport.net import (
     Timeouts,
     Timer,
     TimerExpiredError,
-    association,
+    create_association,
     describe_tls_error,
     next_event,
 )
@@ -75,8 +75,8 @@ class Requestor:
         on_event_report: OnEventReport | None = None,
         max_data_set_bytes: int = 0,
     ) -> None:
-        """`max_data_set_bytes` is the maximum length of the data set of an event report."""
-        self.core = association(Role.REQUESTOR)
+        """Prepare the request; `max_data_set_bytes` is the maximum length of the data set of an event report."""
+        self.core = create_association(Role.REQUESTOR)
         self.core.request(request)
         self.exchange = Exchange(self.core)
         self.outcome: NegotiationResult | None = None
@@ -142,9 +142,9 @@ class Requestor:
                 return response.message_id_being_responded_to, status
             yield from self._answer(event, self._response_timer)
 
-    def listen(self, timer: Timer, is_over: Callable[[], bool]) -> Steps[None]:
-        """Answer the peer's messages until `is_over`; `timer` bounds each wait. Raises `AssociationError`."""
-        while not is_over():
+    def listen(self, timer: Timer, ended: Callable[[], bool]) -> Steps[None]:
+        """Answer the peer's messages until `ended`; `timer` bounds each wait. Raises `AssociationError`."""
+        while not ended():
             event = yield from self._next(timer)
             yield from self._answer(event, timer)
 

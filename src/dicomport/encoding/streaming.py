@@ -1,9 +1,11 @@
 """Walk over the elements of a data set that arrives in pieces (PS3.5 7): where each ends, and the values of a few.
 
-Theory of operation. `StreamWalker.feed` reads headers only: a value of defined length, also of a sequence, is skipped
-and costs nothing for each of its bytes. An element of undefined length is walked, as only a delimiter shows its end:
-the place, encoding and tag around it are pushed onto a stack of bounded depth. Between two pieces the walker holds the
-stack, and a header and a wanted value cut short; the pieces themselves are not kept.
+Theory of operation
+-------------------
+`StreamWalker.feed` reads headers only: a value of defined length, also of a sequence, is skipped and costs nothing for
+each of its bytes. An element of undefined length is walked, as only a delimiter shows its end: the place, encoding and
+tag around it are pushed onto a stack of bounded depth. Between two pieces the walker holds the stack, and a header and
+a wanted value cut short; the pieces themselves are not kept.
 
 The loop over elements, `_elements`, repeats `Encoding.read` inline, as it runs for each element of each instance. A
 property test shows that it agrees with `Walker`, which is strict and needs the data set in memory.

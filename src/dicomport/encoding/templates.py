@@ -4,12 +4,14 @@ The commands of an association repeat a few layouts, so does the File Meta Infor
 a series have the same elements in the same order, mostly with the same values or with values of the same length. A walk
 takes ten times as long as the comparison.
 
-Theory of operation. A `Template` holds elements in a row: their headers, and those values that have been the same so
-far. It matches bytes only if all of these are equal, so a match proves where each element ends. `Templates` keeps one
-for each command set or File Meta Information that was read without a finding. A `SeriesTemplate` matches the first
-elements of a data set and adapts to its series: a value that differs is not compared any more, and the header of an
-element whose length differs is read from then on. It holds only elements of which a walk reports nothing but their end.
-Bytes that do not match are walked, and become the next example.
+Theory of operation
+-------------------
+A `Template` holds elements in a row: their headers, and those values that have been the same so far. It matches bytes
+only if all of these are equal, so a match proves where each element ends. `Templates` keeps one for each command set or
+File Meta Information that was read without a finding. A `SeriesTemplate` matches the first elements of a data set and
+adapts to its series: a value that differs is not compared any more, and the header of an element whose length differs
+is read from then on. It holds only elements of which a walk reports nothing but their end. Bytes that do not match are
+walked, and become the next example.
 """
 
 from __future__ import annotations

@@ -1,9 +1,11 @@
 """Locks on folders, and folders that belong to one process.
 
-Theory of operation: several processes share a parent folder, and each has its own folder in it. The process holds an
-exclusive lock on the file `lock` in its folder. The operating system releases that lock when the process ends, so a
-folder that another process can lock was abandoned. Creating and recovering folders needs the lock of the parent folder:
-otherwise a new folder that is not locked yet would look abandoned.
+Theory of operation
+-------------------
+Several processes share a parent folder, and each has its own folder in it. The process holds an exclusive lock on the
+file `lock` in its folder. The operating system releases that lock when the process ends, so a folder that another
+process can lock was abandoned. Creating and recovering folders needs the lock of the parent folder: otherwise a new
+folder that is not locked yet would look abandoned.
 """
 
 from __future__ import annotations

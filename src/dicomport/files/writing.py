@@ -1,10 +1,12 @@
 """Writing of Part 10 files, atomic and durable.
 
-Theory of operation: the bytes are written to a temporary file on the same file system; then the file is synced, linked
-to its name, and the folder is synced. Only then is the instance stored. A file with its final name is always complete,
-and a name that another file has is not overwritten, also if several processes write at the same time: `link` is atomic
-and fails if the name is taken. After a crash, only temporary files are incomplete, and those were never acknowledged.
-All functions here block; callers with an event loop use `Disk` or a thread.
+Theory of operation
+-------------------
+The bytes are written to a temporary file on the same file system; then the file is synced, linked to its name, and the
+folder is synced. Only then is the instance stored. A file with its final name is always complete, and a name that
+another file has is not overwritten, also if several processes write at the same time: `link` is atomic and fails if the
+name is taken. After a crash, only temporary files are incomplete, and those were never acknowledged. All functions here
+block; callers with an event loop use `Disk` or a thread.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from dicomport.net.limits.connection_limits import ConnectionLimits as Connectio
 from dicomport.net.limits.counters import Counters as Counters
 from dicomport.net.limits.descriptors import allow_descriptors as allow_descriptors
 from dicomport.net.listener import Listener as Listener, listening_sockets as listening_sockets
-from dicomport.net.pdu_log import association as association
+from dicomport.net.pdu_log import create_association as create_association
 from dicomport.net.stream import Stream as Stream
 from dicomport.net.timers import Deadline as Deadline, Timeouts as Timeouts, Timer as Timer
 from dicomport.net.tls.contexts import (

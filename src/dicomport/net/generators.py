@@ -1,10 +1,12 @@
 """Step generators: each wait of a requestor or acceptor, written once for asyncio and for blocking sockets.
 
-Theory of operation. A step generator drives the core and contains no I/O. It yields a `Wait` when it needs bytes from
-the peer (`Receive`) or when the core's output must be sent first (`Flush`). A runner does the wait and resumes the
-generator: `Connection` (connection.py) in the asyncio task that owns the association, `BlockingConnection`
-(blocking.py) in the caller's thread. The runner raises timeouts and errors of the transport connection inside the
-generator, at the `yield`. One generator at a time runs on a core, so the core needs no lock.
+Theory of operation
+-------------------
+A step generator drives the core and contains no I/O. It yields a `Wait` when it needs bytes from the peer (`Receive`)
+or when the core's output must be sent first (`Flush`). A runner does the wait and resumes the generator: `Connection`
+(connection.py) in the asyncio task that owns the association, `BlockingConnection` (blocking.py) in the caller's
+thread. The runner raises timeouts and errors of the transport connection inside the generator, at the `yield`. One
+generator at a time runs on a core, so the core needs no lock.
 """
 
 from __future__ import annotations

@@ -1,10 +1,12 @@
 """Listen for transport connections.
 
-Theory of operation. One task per listening socket accepts, and starts one task per connection. That task owns the
-socket: it does the TLS handshake, if any, and awaits `serve`, so a slow peer delays no other peer. The connection
-limiter counts every connection before its task starts; at the limit, it cancels the task of an old connection without
-an association. The done callback of the task (`_ended`) closes the socket and releases the slot in every case, even if
-the task was cancelled before its first step. All of this runs in one event loop, so it needs no lock.
+Theory of operation
+-------------------
+One task per listening socket accepts, and starts one task per connection. That task owns the socket: it does the TLS
+handshake, if any, and awaits `serve`, so a slow peer delays no other peer. The connection limiter counts every
+connection before its task starts; at the limit, it cancels the task of an old connection without an association. The
+done callback of the task (`_ended`) closes the socket and releases the slot in every case, even if the task was
+cancelled before its first step. All of this runs in one event loop, so it needs no lock.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ log = get_logger("pdu")
 _numbers = itertools.count(1)
 
 
-def association(role: Role, limits: ProtocolLimits = DEFAULT_PROTOCOL_LIMITS, peer: str = "") -> Association:
+def create_association(role: Role, limits: ProtocolLimits = DEFAULT_PROTOCOL_LIMITS, peer: str = "") -> Association:
     """Return a core; if level debug is enabled, one that logs its PDUs, with the address and port of `peer`."""
     if log.isEnabledFor(logging.DEBUG):
         numbered = log.bind(connection=next(_numbers))

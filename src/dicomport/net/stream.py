@@ -2,14 +2,16 @@
 
 asyncio's own transports are not used: they copy bytes that a full socket does not accept, and have no gather lists.
 
-Theory of operation. One task owns the stream and awaits `receive` or `send`, never both at once. `receive` first tries
-to read without the event loop, at most `_READS_IN_A_TURN` times in a row, so that a fast peer leaves other tasks their
-turn; otherwise the event loop's read callback (`_on_readable`) reads and wakes the task. The callback stays registered
-between waits. If no task is waiting, the callback removes itself: unread bytes stay in the system's buffer, and TCP's
-window holds the peer back. A read borrows a buffer from the pool; the caller uses the returned view until its next
-call. `send` passes the caller's views to the system, which copies them into its send queue; if that is full, the task
-waits for the write callback, as long as the peer acknowledges earlier bytes. So the stream keeps no bytes itself,
-in either direction, and needs no lock: the task and its callbacks run in one thread.
+Theory of operation
+-------------------
+One task owns the stream and awaits `receive` or `send`, never both at once. `receive` first tries to read without the
+event loop, at most `_READS_IN_A_TURN` times in a row, so that a fast peer leaves other tasks their turn; otherwise the
+event loop's read callback (`_on_readable`) reads and wakes the task. The callback stays registered between waits. If no
+task is waiting, the callback removes itself: unread bytes stay in the system's buffer, and TCP's window holds the peer
+back. A read borrows a buffer from the pool; the caller uses the returned view until its next call. `send` passes the
+caller's views to the system, which copies them into its send queue; if that is full, the task waits for the write
+callback, as long as the peer acknowledges earlier bytes. So the stream keeps no bytes itself, in either direction, and
+needs no lock: the task and its callbacks run in one thread.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from dicomport.scp.access.passwords import Passwords as Passwords, hash_password as hash_password
 from dicomport.scp.access.peers import PeerRule as PeerRule, network as network
 from dicomport.scp.access.user_identity import UserIdentityCheck as UserIdentityCheck
+from dicomport.scp.decoding import UndecodableDataSetError as UndecodableDataSetError
 from dicomport.scp.dimse_n import NormalizedOperation as NormalizedOperation, NormalizedService as NormalizedService
 from dicomport.scp.folder import FolderStorage as FolderStorage
 from dicomport.scp.handlers import Handler as Handler, HandlerResult as HandlerResult, HandlerStorage as HandlerStorage
@@ -11,7 +12,6 @@ from dicomport.scp.requests import (
     AssociationInfo as AssociationInfo,
     StoreOperation as StoreOperation,
     StoreRequest as StoreRequest,
-    UndecodableDataSetError as UndecodableDataSetError,
 )
 from dicomport.scp.server import (
     StorageSCP as StorageSCP,

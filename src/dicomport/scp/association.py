@@ -165,7 +165,7 @@ class AcceptorAssociation:
             "association_accepted",
             rule=rule.rule,
             accepted=len(self._core.contexts),
-            refused_contexts={
+            rejected_contexts={
                 context.abstract_syntax: context.reason
                 for context in negotiation.outcome.contexts
                 if context.context_id not in self._core.contexts
@@ -273,7 +273,7 @@ class AcceptorAssociation:
     ) -> None:
         """Serve a DIMSE-N request (PS3.7 10.1)."""
         settings = self._settings
-        data = await self._data_sets.collect(settings.limits.normalized_bytes) if command.has_data_set else b""
+        data = await self._data_sets.collect(settings.limits.dimse_n_bytes) if command.has_data_set else b""
         operation = NormalizedOperation(
             association, settings.storage, context, command, data or b"", self._notifications
         )

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import io
-from typing import Final
-
-import pydicom
-from pydicom.dataelem import RawDataElement
+from typing import TYPE_CHECKING, Final
 
 from dicomport.encoding.headers import EXPLICIT_BIG, EXPLICIT_LITTLE, UNDEFINED_LENGTH, Encoding
-from dicomport.scp.requests import UndecodableDataSetError
+from dicomport.errors import DicomportError
 from dicomport.standard import EXPLICIT_VR_BIG_ENDIAN, find_transfer_syntax
+
+if TYPE_CHECKING:
+    import pydicom
 
 _END: Final = 0xFFFFFFFF
 """Tag of an element that is appended to the data set. If the data set is truncated, its last element contains it."""
@@ -19,8 +19,15 @@ _END_BYTES: Final = int.from_bytes(b"UN", "little")
 """Length of the element's value in Implicit VR. Its bytes are the VR "UN" in Explicit VR: the element fits both."""
 
 
+class UndecodableDataSetError(DicomportError):
+    """The received data set can't be decoded. If a handler does not catch this, the response has the status 0xC210."""
+
+
 def decode(part10: io.BytesIO, transfer_syntax_uid: str) -> pydicom.FileDataset:
     """Decode a Part 10 file in memory; bytes are appended to it. Raises `UndecodableDataSetError`."""
+    import pydicom
+    from pydicom.dataelem import RawDataElement
+
     syntax = find_transfer_syntax(transfer_syntax_uid)
     try:
         # zlib detects a deflated data set that is truncated.

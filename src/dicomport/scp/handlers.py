@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeGuard
 from dicomport.files import BLOCK_BYTES
 from dicomport.logs import get_logger
 from dicomport.scp.callbacks import call
-from dicomport.scp.requests import StoreOperation, StoreRequest, UndecodableDataSetError
+from dicomport.scp.decoding import UndecodableDataSetError
+from dicomport.scp.requests import StoreOperation, StoreRequest
 from dicomport.scp.sinks import Sink
 from dicomport.scp.spool import SpooledDataSet
 from dicomport.standard import (

@@ -13,12 +13,12 @@ from dicomport.net import ConnectionLimits
 class Limits(ConnectionLimits):
     """Limits of a receiver: data sets and memory, beside those of connections and of the protocol."""
 
-    normalized_bytes: int = 16 << 20
+    dimse_n_bytes: int = 16 << 20
     """Maximum length of the data set of a DIMSE-N request, bytes. It is held in memory until it is complete. A
     reference to an instance, as in storage commitment, has about 130 bytes; thousands in one request are usual."""
 
     instance_bytes: int = 64 << 30
-    """Maximum length of a data set, bytes, so that none fills the disk. A longer one is rejected with 0xA700, and its
+    """Maximum length of a data set, bytes, so that none fills the disk. A longer one is refused with 0xA700, and its
     bytes are removed. The longest known data sets, of whole slides, have about ten gigabytes."""
 
     drained_bytes: int = 256 << 20

@@ -17,7 +17,7 @@ class PendingOperations(Generic[T]):
     """
 
     def __init__(self, window: int, wake: Callable[[], None]) -> None:
-        """`wake` is called when a separate task has completed an operation."""
+        """Prepare for up to `window` operations; call `wake` when a separate task has completed one."""
         self._window = window
         self._wake = wake
         self._tasks: set[asyncio.Task[None]] = set()

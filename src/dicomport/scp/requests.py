@@ -10,17 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dicomport.core import IMPLEMENTATION, AcceptedContext, ImplementationInfo
-from dicomport.errors import DicomportError
 from dicomport.files import Durability, MemoryBudget, PartialFile
+from dicomport.scp.decoding import decode
 from dicomport.scp.spool import SpooledDataSet
 from dicomport.wire import CStoreRQ, FileMeta
 
 if TYPE_CHECKING:
     import pydicom
-
-
-class UndecodableDataSetError(DicomportError):
-    """The received data set can't be decoded. If a handler does not catch this, the response has the status 0xC210."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,8 +129,6 @@ class StoreRequest(StoreOperation):
         This is slow, and storing does not need it. Raises `UndecodableDataSetError` for a data set that is truncated
         or that pydicom can't decode.
         """
-        from dicomport.scp.decoding import decode
-
         return decode(self._copied(self.spool.header), self.transfer_syntax_uid)
 
     def _copied(self, header: bytes) -> io.BytesIO:

@@ -24,7 +24,7 @@ from dicomport.net import (
     Listener,
     Stream,
     Timeouts,
-    association,
+    create_association,
     listening_sockets,
 )
 from dicomport.scp.access.acceptance import AccessControl
@@ -279,7 +279,7 @@ class StorageSCP:
         return None if check is None else UserIdentityAuthenticator(check, self._timeouts.acse)
 
     async def _serve(self, stream: Stream, slot: ConnectionSlot) -> None:
-        core = association(Role.ACCEPTOR, self._limits, slot.address)
+        core = create_association(Role.ACCEPTOR, self._limits, slot.address)
         core.transport_opened()
         connection = Connection(stream, core, self._timeouts, counters=self._counters)
         served = AcceptorAssociation(connection, slot, self._settings)

@@ -37,7 +37,7 @@ class Storage(Protocol):
     """Stores instances: a folder, an archive, a handler."""
 
     async def begin(self, operation: StoreOperation) -> Sink | Status:
-        """Return a sink for an instance whose data set follows, or the status that rejects it."""
+        """Return a sink for an instance whose data set follows, or the status that refuses it."""
 
 
 def study_of(target: Sink | Status) -> str | None:

@@ -6,10 +6,10 @@ All of this runs in the task that owns the association, except for `commit` if t
 outstanding operations (PS3.7 D.3.3.3). The functions below are in the order in which an instance passes them.
 
 1. `serve` checks the request and calls `begin` of the storage, before it reads the data set. The result is a sink, or
-   the status that rejects the instance.
+   the status that refuses the instance.
 2. Each fragment of the data set is passed to the sink's `write`, as a view of the receive buffer. The next fragment is
    read after `write` has returned, so a slow disk stops the reading, TCP flow control stops the peer, and memory stays
-   bounded. The data set of a rejected instance is read and dropped, because most peers read no response before they
+   bounded. The data set of a refused instance is read and dropped, because most peers read no response before they
    have sent all.
 3. After the last fragment, `commit` makes the instance safe. Without an operations window, the task waits for it.
    Otherwise each commit runs in its own task while the next instance is received; with as many commits as the
@@ -74,7 +74,7 @@ class _Completed(NamedTuple):
 
     operation: StoreOperation
     target: Sink | Status
-    """The sink of the instance, or the status that rejected it."""
+    """The sink of the instance, or the status that refused it."""
     status: Status
     size: int
     """Length of the data set, bytes."""
@@ -113,16 +113,16 @@ class StoreService:
         await self.pending.add(self._complete(operation, target, self._data_sets.size))
 
     async def _receive(self, operation: StoreOperation) -> Sink | Status:
-        """Write the data set of an instance to its sink; return that, or the status that rejects the instance."""
+        """Write the data set of an instance to its sink; return that, or the status that refuses the instance."""
         data_sets, max_bytes = self._data_sets, self._settings.limits.instance_bytes
         target: Sink | Status = PROCESSING_FAILURE
         try:
-            target = _rejection(operation, self._settings.normalized.sop_classes) or await self._begin(operation)
+            target = _refusal(operation, self._settings.normalized.sop_classes) or await self._begin(operation)
             last = False
             while not last:
                 data, last = await data_sets.next()
                 if data_sets.size > max_bytes:
-                    target = await self._reject_length(target)
+                    target = await self._refuse_length(target)
                 target = await self._write(target, data)
         except BaseException:
             await self._discard(target)
@@ -136,8 +136,8 @@ class StoreService:
         except Exception as error:  # noqa: BLE001  # a storage is the user's code: any exception becomes a status
             return self._failure(error)
 
-    async def _reject_length(self, target: Sink | Status) -> Status:
-        """Reject a data set that is too long, unless the instance is rejected already."""
+    async def _refuse_length(self, target: Sink | Status) -> Status:
+        """Refuse a data set that is too long, unless the instance is refused already."""
         if isinstance(target, Status):
             return target
         self._counters.limit("instance_bytes")
@@ -215,8 +215,8 @@ class StoreService:
         )
 
 
-def _rejection(operation: StoreOperation, normalized: Collection[str]) -> Status | None:
-    """Return the status that rejects a request before its data set is received, or None."""
+def _refusal(operation: StoreOperation, normalized: Collection[str]) -> Status | None:
+    """Return the status that refuses a request before its data set is received, or None."""
     requested, negotiated = operation.sop_class_uid, operation.context.abstract_syntax
     known = sop_classes.find(requested)
     if requested != negotiated and (known is None or known is not sop_classes.find(negotiated)):

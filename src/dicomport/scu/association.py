@@ -109,12 +109,8 @@ class ClientAssociation:
         self._connection.close()
 
     async def _run(self, steps: Steps[T]) -> T:
-        self._requestor.check_open()
-        try:
+        with self._requestor.operation():
             return await self._connection.run(steps)
-        except BaseException as error:
-            self._requestor.note_failure(error)
-            raise
 
 
 async def open_association(address: Address, request: AssociateRQ, timeouts: Timeouts) -> ClientAssociation:

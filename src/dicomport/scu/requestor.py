@@ -54,15 +54,20 @@ class StorageRequestor(Requestor):
         self._ahead: tuple[FileRegion, memoryview, Iterator[memoryview]] | None = None
         """The beginning of the instance that is submitted next."""
 
-    def check_open(self) -> None:
-        """Raise `ConnectionLostError` if the association can't be used any more."""
+    @contextlib.contextmanager
+    def operation(self) -> Iterator[None]:
+        """Run one operation in a `with` block, and decide after an exception whether others can follow.
+
+        Raises `ConnectionLostError` if the association can't be used any more.
+        """
         if not self.open:
             raise ConnectionLostError("the association has ended")
-
-    def note_failure(self, error: BaseException) -> None:
-        """Decide whether the association can still be used after an operation that raised `error`."""
-        # After any other error a message may be half sent: only an abort can follow.
-        self.open = isinstance(error, NoContextError | NotSendableError) and self.core.established
+        try:
+            yield
+        except BaseException as error:
+            # After any other error a message may be half sent: only an abort can follow.
+            self.open = isinstance(error, NoContextError | NotSendableError) and self.core.established
+            raise
 
     def establish(self) -> Steps[NegotiationResult]:
         """Request the association over an open transport connection. Raises `AssociationError`."""

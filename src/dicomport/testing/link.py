@@ -42,7 +42,7 @@ class _Direction:
         """The bytes in transit, each piece with its time of arrival; an empty piece is the end of the connection."""
         self.size = 0
         """The number of bytes in transit."""
-        self.ended = False
+        self.source_ended = False
         """Whether the source is not read any more."""
         self.broken: float | None = None
         """The time at which the target receives the source's reset: an RST does not queue."""
@@ -52,9 +52,9 @@ class _Direction:
         """The other direction of the connection."""
 
     @property
-    def over(self) -> bool:
+    def ended(self) -> bool:
         """Whether everything has arrived, with the end of the connection."""
-        return self.ended and not self.pieces and self.broken is None
+        return self.source_ended and not self.pieces and self.broken is None
 
     def room(self) -> int:
         """Return the maximum size of the next piece: each fault occurs between two pieces."""
@@ -70,7 +70,7 @@ class _Direction:
 
     def wants(self, now: float) -> int:
         """Return the selector events to await on the source, which is also the other direction's target."""
-        reads = not self.ended and self.size < _MAX_IN_TRANSIT and self.free <= now
+        reads = not self.source_ended and self.size < _MAX_IN_TRANSIT and self.free <= now
         return reads * selectors.EVENT_READ | self.back.blocked * selectors.EVENT_WRITE
 
     def times(self, now: float) -> list[float]:
@@ -78,7 +78,7 @@ class _Direction:
         times = [self.pieces[0][0]] if self.pieces and not self.blocked else []
         if self.broken is not None:
             times.append(self.broken)
-        if not self.ended and now < self.free < math.inf:
+        if not self.source_ended and now < self.free < math.inf:
             times.append(self.free)
         return times
 
@@ -176,7 +176,7 @@ class Link:
         for direction in both:
             self._deliver(direction, now)
         broken = any(direction.broken is not None and direction.broken <= now for direction in both)
-        if not broken and not all(direction.over for direction in both):
+        if not broken and not all(direction.ended for direction in both):
             for direction in both:
                 _watch(selector, direction, now)
             return
@@ -233,7 +233,7 @@ class Link:
             now = direction.free = max(direction.free, now - _MAX_LATE) + len(data) / self._rate
         direction.pieces.append((now + self._delay, memoryview(data)))
         direction.size += len(data)
-        direction.ended = not data
+        direction.source_ended = not data
         for kind in kinds:
             self._apply(direction, kind, now)
 
@@ -243,13 +243,13 @@ class Link:
         elif kind is FaultKind.CLOSE:
             for side in (direction, direction.back):
                 side.pieces.append((now + self._delay, memoryview(b"")))
-                side.ended = True
+                side.source_ended = True
         elif kind is FaultKind.RESET:
             for side in (direction, direction.back):
                 self._break(side, now)
 
     def _break(self, direction: _Direction, now: float) -> None:
-        direction.ended = True
+        direction.source_ended = True
         direction.broken = now + self._delay
 
     def _deliver(self, direction: _Direction, now: float) -> None:
@@ -267,7 +267,7 @@ class Link:
             except OSError:
                 # The target has disconnected; its source receives the reset after the delay.
                 direction.pieces.clear()
-                direction.ended = True
+                direction.source_ended = True
                 self._break(direction.back, now)
                 return
             direction.size -= sent

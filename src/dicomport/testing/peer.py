@@ -71,7 +71,7 @@ class Peer:
         number: int = 1,
         timeout: float = TIMEOUT,
         keep_data: bool = True,
-        over: threading.Event | None = None,
+        ended: threading.Event | None = None,
     ) -> None:
         sock.settimeout(timeout)
         self.socket = sock
@@ -86,7 +86,7 @@ class Peer:
         self.heard: list[Heard] = []
         """All messages and PDUs received so far."""
         self._incoming = Incoming(sock, keep_data=keep_data)
-        self._over = over or threading.Event()
+        self._ended = ended or threading.Event()
         self._maximum_length = MAXIMUM_LENGTH
         self._message_id = 0
 
@@ -286,7 +286,7 @@ class Peer:
 
     def stall(self, until: threading.Event | None = None) -> None:
         """Read and send nothing until an event is set, by default the end of the `with` block."""
-        if not (until or self._over).wait(self.timeout):
+        if not (until or self._ended).wait(self.timeout):
             self._fail("the end of a stall")
 
     def shrink_window(self, size: int) -> None:

@@ -77,7 +77,7 @@ class ScriptedSCP:
         self._timeout = timeout
         self._keep_data = keep_data
         self._tls = tls
-        self._over = threading.Event()
+        self._ended = threading.Event()
         self._errors: list[BaseException] = []
         self._threads: list[threading.Thread] = []
         self._listening = socket.socket()
@@ -103,7 +103,7 @@ class ScriptedSCP:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._over.set()
+        self._ended.set()
         self._wake.close()
         self._accepting.join()
         self._woken.close()
@@ -155,7 +155,7 @@ class ScriptedSCP:
             number=len(self.peers) + 1,
             timeout=self._timeout,
             keep_data=self._keep_data,
-            over=self._over,
+            ended=self._ended,
         )
         thread = threading.Thread(target=self._run, args=(peer,), name=f"scripted-scp-{peer.number}", daemon=True)
         self.peers.append(peer)

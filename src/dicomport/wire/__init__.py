@@ -73,4 +73,4 @@ from dicomport.wire.pdus import (
     decode as decode,
     encode as encode,
 )
-from dicomport.wire.protocol_guess import FOREIGN_BYTES as FOREIGN_BYTES, guess_protocol as guess_protocol
+from dicomport.wire.protocol_guess import UNRECOGNIZED_BYTES as UNRECOGNIZED_BYTES, guess_protocol as guess_protocol

@@ -57,10 +57,10 @@ class ProtocolError(DicomportError):
 
 
 class LimitExceededError(ProtocolError):
-    """The peer exceeds `limit`, a field of `ProtocolLimits`."""
+    """The peer exceeds `limit`, a field of `ProtocolLimits` or of the receiver's `Limits`; the message names it."""
 
     def __init__(self, message: str, limit: str) -> None:
-        super().__init__(message)
+        super().__init__(f"{message} (limit {limit})")
         self.limit = limit
 
 

@@ -265,6 +265,8 @@ class UserIdentityRQ:
     """
 
     KIND: ClassVar = 0x58
+    USER_NAME: ClassVar = 1
+    USER_NAME_AND_PASSCODE: ClassVar = 2
 
     identity_type: int
     positive_response_requested: bool

@@ -6,7 +6,7 @@ from typing import Final
 
 from dicomport.wire.pdus import PDU_HEADER, Abort, AssociateRJ, AssociateRQ
 
-FOREIGN_BYTES: Final = 64
+UNRECOGNIZED_BYTES: Final = 64
 """Bytes kept of an unknown protocol: enough to recognize it, and to show them to a user."""
 
 _BEGINNINGS: Final[dict[str, tuple[bytes, ...]]] = {

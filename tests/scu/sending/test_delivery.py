@@ -639,7 +639,7 @@ def test_a_run_is_stopped_from_inside() -> None:
     with ScriptedSCP(serve) as scp:
         report = asyncio.run(scenario(scp.port))
 
-    assert (len(report.accepted), report.failed, report.untried) == (1, (), 7)
+    assert (len(report.accepted), report.failed, report.not_attempted) == (1, (), 7)
 
 
 def test_a_cancelled_send_does_not_wait_for_further_input() -> None:
@@ -654,7 +654,7 @@ def test_a_cancelled_send_does_not_wait_for_further_input() -> None:
     with ScriptedSCP(serve) as scp:
         report = asyncio.run(scenario(scp.port))
 
-    assert (len(report.accepted), report.failed, report.untried) == (1, (), 0)
+    assert (len(report.accepted), report.failed, report.not_attempted) == (1, (), 0)
 
 
 def test_an_exception_of_the_input_is_raised_even_a_timeout() -> None:

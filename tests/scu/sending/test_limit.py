@@ -32,16 +32,16 @@ ANSWERED = (InstanceResult(status=Status.of(0)), InstanceResult(status=Status.of
     ],
 )
 def test_the_limit_is_the_part_that_took_longest(timing: Timing, limit: str) -> None:
-    assert report(timing, *ANSWERED).limit == limit
+    assert report(timing, *ANSWERED).bottleneck == limit
 
 
 def test_unanswered_instances_do_not_count() -> None:
     waiting = Timing(waiting=0.039)
-    assert report(waiting).limit == ""
+    assert report(waiting).bottleneck == ""
     earlier, lost = InstanceResult(status=Status.of(0), earlier=True), InstanceResult(reason="lost")
-    assert report(waiting, earlier, lost).limit == ""
-    assert report(waiting, *ANSWERED, earlier, lost).limit == "latency"
-    assert report(waiting, ANSWERED[0], earlier, lost).limit == "peer"
+    assert report(waiting, earlier, lost).bottleneck == ""
+    assert report(waiting, *ANSWERED, earlier, lost).bottleneck == "latency"
+    assert report(waiting, ANSWERED[0], earlier, lost).bottleneck == "peer"
 
 
 def test_a_long_round_trip_is_reported(tmp_path: Path) -> None:

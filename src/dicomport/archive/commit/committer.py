@@ -1,8 +1,10 @@
 """The thread that makes instances durable and visible, in batches.
 
-Theory of operation: each sink writes its instance to a temporary file in the session's folder and calls `commit` on
-the event loop, which queues the instance and awaits the result. The committer's thread takes up to 64 queued
-instances and does for the whole batch, in this order:
+Theory of operation
+-------------------
+Each sink writes its instance to a temporary file in the session's folder and calls `commit` on the event loop, which
+queues the instance and awaits the result. The committer's thread takes up to 64 queued instances and does for the whole
+batch, in this order:
 
 1. for each instance: choose its path, set its modification time to the time of receipt, fsync its file, create missing
    folders and fsync their parents;
@@ -42,7 +44,7 @@ from dicomport.archive.commit.sessions import Session
 from dicomport.archive.digests import has_digest
 from dicomport.archive.path_template import Layout
 from dicomport.archive.records import Record, iso_time
-from dicomport.archive.scan.attributes import InstanceFacts
+from dicomport.archive.scan.attributes import InstanceAttributes
 from dicomport.files import BLOCK_BYTES, Disk, Durability, TemporaryFile, make_folder, sync
 from dicomport.standard import SUCCESS, Status
 
@@ -67,7 +69,7 @@ class PendingInstance(NamedTuple):
     """A complete instance in a temporary file, and its attributes."""
 
     file: TemporaryFile
-    facts: InstanceFacts
+    facts: InstanceAttributes
     digest: str
     size: int
     transfer_syntax_uid: str

@@ -1,10 +1,12 @@
 """The thread that adds committed instances to the index.
 
-Theory of operation: the committer calls `put` with the records of each batch, in the order of the journal. The
-indexer's thread waits until records are queued, gathers for 50 ms, takes all of them and adds them in one
-transaction, which costs little more than a transaction for one record. The event loop never waits for the database,
-and an acknowledgement never waits for it either, because the records are in the journal already. The queue is
-limited: when it is full, `put` blocks the committer, and through it the senders.
+Theory of operation
+-------------------
+The committer calls `put` with the records of each batch, in the order of the journal. The indexer's thread waits until
+records are queued, gathers for 50 ms, takes all of them and adds them in one transaction, which costs little more than
+a transaction for one record. The event loop never waits for the database, and an acknowledgement never waits for it
+either, because the records are in the journal already. The queue is limited: when it is full, `put` blocks the
+committer, and through it the senders.
 
 While the database fails, for example because the disk is full, the same records are retried every second. After each
 transaction the session is informed of the number of indexed records, so that it can remove old segments of the

@@ -1,11 +1,13 @@
 """Recovery of the sessions of processes that died.
 
-Theory of operation: a record is in the journal before its file gets its name, and an instance is acknowledged after
-that. So each acknowledged instance has a record in the index or in the journal of its session. A file that a record
-names is the file of that record if its inode number and its modification time match; then the instance is added to
-the index. A record without such a file was never acknowledged and is skipped. Only after that the session's folder is
-removed, with its temporary files, under the lock of the sessions. If recovery itself is interrupted, the next process
-repeats it: adding the same record twice changes nothing.
+Theory of operation
+-------------------
+A record is in the journal before its file gets its name, and an instance is acknowledged after that. So each
+acknowledged instance has a record in the index or in the journal of its session. A file that a record names is the file
+of that record if its inode number and its modification time match; then the instance is added to the index. A record
+without such a file was never acknowledged and is skipped. Only after that the session's folder is removed, with its
+temporary files, under the lock of the sessions. If recovery itself is interrupted, the next process repeats it: adding
+the same record twice changes nothing.
 """
 
 from __future__ import annotations

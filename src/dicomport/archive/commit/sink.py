@@ -21,7 +21,7 @@ from dicomport.standard import Status
 from dicomport.wire import Buffer, FileMeta
 
 
-class Sender(Protocol):
+class RequestingPeer(Protocol):
     """The association of a request."""
 
     @property
@@ -39,7 +39,7 @@ class Operation(Protocol):
     """A C-STORE request before its data set arrives."""
 
     @property
-    def association(self) -> Sender:
+    def association(self) -> RequestingPeer:
         """The association of the request."""
 
     @property

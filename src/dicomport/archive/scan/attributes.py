@@ -23,7 +23,7 @@ def _attribute(tag: int, kind: str = "text") -> Any:
 
 
 @dataclass(frozen=True, kw_only=True)
-class InstanceFacts:
+class InstanceAttributes:
     """Attributes of an instance, its series, study and patient, decoded and without padding, but not validated.
 
     Absent text is empty; an absent or invalid number is None. The values are a peer's, so they are not to be trusted.
@@ -53,7 +53,7 @@ class InstanceFacts:
     r"""The values, separated by "\"."""
 
 
-_FACTS: Final = dataclasses.fields(InstanceFacts)
+_FACTS: Final = dataclasses.fields(InstanceAttributes)
 WANTED: Final = frozenset(field.metadata["tag"] for field in _FACTS)
 """Tags of the decoded values."""
 
@@ -64,14 +64,14 @@ _SHARED: Final = tuple(field for field in _FACTS if field.metadata["tag"] not in
 _SHARED_TAGS: Final = tuple(field.metadata["tag"] for field in _SHARED)
 
 
-def decode_facts(values: Mapping[int, Value], max_bytes: int, order: ByteOrder) -> InstanceFacts:
+def decode_attributes(values: Mapping[int, Value], max_bytes: int, order: ByteOrder) -> InstanceAttributes:
     """Decode the values; text is cut at `max_bytes`."""
     codec = codec_of(_decode_latin(values.get(_CHARACTER_SET, _ABSENT)[1]))
     uid = _decode_uid(values.get(_SOP_INSTANCE_UID, _ABSENT)[1], max_bytes)
     number = decode_text(values.get(_INSTANCE_NUMBER, _ABSENT)[1][:max_bytes], codec)
     shared = _decode_shared(tuple(map(values.get, _SHARED_TAGS, repeat(_ABSENT))), codec, max_bytes, order)
     # The constructor of a frozen dataclass sets its 21 fields one by one, which takes six times as long.
-    facts = object.__new__(InstanceFacts)
+    facts = object.__new__(InstanceAttributes)
     facts.__dict__.update(shared, sop_instance_uid=uid, instance_number=number)
     return facts
 

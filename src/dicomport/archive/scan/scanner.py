@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from dicomport.archive.scan.attributes import WANTED, InstanceFacts, decode_facts
+from dicomport.archive.scan.attributes import WANTED, InstanceAttributes, decode_attributes
 from dicomport.encoding.errors import DataSetError
 from dicomport.encoding.headers import encoding_of
 from dicomport.encoding.inflate import BoundedInflater
@@ -39,7 +39,7 @@ _BIG_STARTS: Final = (b"\0\x08", b"\0\x02")
 class Scan:
     """The result of scanning a data set."""
 
-    facts: InstanceFacts
+    facts: InstanceAttributes
     problem: ScanProblem | None
     """None if the data set can be decoded as far as it was walked."""
     flags: frozenset[ScanFlag]
@@ -107,7 +107,7 @@ class Scanner:
                 self._flags.add(ScanFlag.TRAILING_BYTES)
         if not self._ended:
             walk.end()
-        facts = decode_facts(walk.values, self._limits.value_bytes, self._encoding.byte_order)
+        facts = decode_attributes(walk.values, self._limits.value_bytes, self._encoding.byte_order)
         flags = self._flags | walk.flags
         if _has_over_long_uids(facts):
             flags.add(ScanFlag.OVER_LONG_VALUE)
@@ -176,6 +176,6 @@ class Scanner:
         return StreamWalker(self._encoding, WANTED, self._limits)
 
 
-def _has_over_long_uids(facts: InstanceFacts) -> bool:
+def _has_over_long_uids(facts: InstanceAttributes) -> bool:
     uids = facts.sop_class_uid, facts.sop_instance_uid, facts.study_instance_uid, facts.series_instance_uid
     return max(map(len, uids)) > MAX_UID_LENGTH

@@ -11,9 +11,6 @@ import click
 from dicomport.cli.options.common import with_options
 from dicomport.wire import UserIdentityRQ
 
-_USER_NAME: Final = 1
-_USER_NAME_AND_PASSCODE: Final = 2
-
 
 class IdentityItem(TypedDict, total=False):
     """Keyword arguments of `associate` and `send`; empty without a user."""
@@ -46,8 +43,8 @@ def _identity(user: str | None, password_file: TextIO | None) -> IdentityItem:
         if password_file is not None:
             raise click.UsageError("--password-file needs --user")
         return {}
-    kind, password = _USER_NAME, ""
+    kind, password = UserIdentityRQ.USER_NAME, ""
     if password_file is not None:
-        kind, password = _USER_NAME_AND_PASSCODE, password_file.readline().rstrip("\r\n")
+        kind, password = UserIdentityRQ.USER_NAME_AND_PASSCODE, password_file.readline().rstrip("\r\n")
     # The requested positive response shows whether the peer checks the identity.
     return {"user_identity": UserIdentityRQ(kind, True, user.encode(), password.encode())}

@@ -1,10 +1,12 @@
 """Worker processes of the receiver.
 
-Theory of operation: the parent opens the listening sockets and forks the workers, so that connections waiting for
-acceptance survive a worker's death. The parent then only waits for processes and signals: it starts a new worker for
-one that died, passes on SIGTERM, SIGINT and SIGHUP, and ends with its last worker. It has neither threads nor an event
-loop, hence may fork at any time. Each worker holds the read end of a pipe whose write end only the parent has: the pipe
-ends with the parent, and the workers then stop as on SIGTERM. Association counts are shared in memory (`SharedCounts`).
+Theory of operation
+-------------------
+The parent opens the listening sockets and forks the workers, so that connections waiting for acceptance survive a
+worker's death. The parent then only waits for processes and signals: it starts a new worker for one that died, passes
+on SIGTERM, SIGINT and SIGHUP, and ends with its last worker. It has neither threads nor an event loop, hence may fork
+at any time. Each worker holds the read end of a pipe whose write end only the parent has: the pipe ends with the
+parent, and the workers then stop as on SIGTERM. Association counts are shared in memory (`SharedCounts`).
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from dicomport.scu import InstanceResult
 
 if TYPE_CHECKING:
     from dicomport.commitment import Commitment, CommitmentReport
-    from dicomport.wire.commitment import SOPReference
+    from dicomport.commitment.data_sets import SOPReference
 
 
 CommitmentsByInstance: TypeAlias = "Mapping[SOPReference, Commitment]"
@@ -66,7 +66,7 @@ def commit_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _reference_of(result: InstanceResult) -> SOPReference:
-    from dicomport.wire.commitment import SOPReference
+    from dicomport.commitment.data_sets import SOPReference
 
     return SOPReference(result.sop_class_uid, result.sop_instance_uid)
 

@@ -17,7 +17,7 @@ Advance: TypeAlias = Callable[[InstanceResult], object]
 _NAMED: Final = 5
 """Maximum number of files listed per reason."""
 
-_LIMITS: Final = {
+_BOTTLENECKS: Final = {
     "disk": "bottleneck: reading the files",
     "network": "bottleneck: the network, or the peer's speed of reading",
     "latency": "bottleneck: the network's latency, about one round trip per response",
@@ -63,7 +63,7 @@ def progress(sending: Sending, *, wanted: bool) -> Iterator[Advance]:
 
 def summarize(report: SendReport) -> None:
     """Print accepted instances, throughput, bottleneck, and the failures by reason."""
-    wanted = len(report.results) + report.untried
+    wanted = len(report.results) + report.not_attempted
     earlier = sum(result.earlier for result in report.results)
     sent = len(report.accepted) - earlier
     size, seconds = report.accepted_bytes, max(report.seconds, 1e-6)
@@ -74,8 +74,8 @@ def summarize(report: SendReport) -> None:
         f"{count(report.associations, 'association')}"
         + (f", round trip {report.round_trip * 1000:.1f} ms" if report.associations else "")
     )
-    if report.limit:
-        print_message(f"  {_LIMITS[report.limit]}")
+    if report.bottleneck:
+        print_message(f"  {_BOTTLENECKS[report.bottleneck]}")
     converted = Counter(result.transfer_syntax_uid for result in report.accepted if result.converted_from)
     if converted:
         print_message(
@@ -85,8 +85,8 @@ def summarize(report: SendReport) -> None:
     for reason, number in warnings.most_common():
         print_message(f"  {number} with a warning: {reason}")
     _print_failures(report)
-    if report.untried:
-        print_message(f"  {report.untried} not sent")
+    if report.not_attempted:
+        print_message(f"  {report.not_attempted} not sent")
     if report.journal_error:
         print_message(f"  the journal is incomplete ({report.journal_error}): a further run sends some instances again")
 

@@ -7,7 +7,7 @@ import ssl
 from typing import Final
 
 from dicomport.errors import DicomportError
-from dicomport.wire import FOREIGN_BYTES, guess_protocol
+from dicomport.wire import UNRECOGNIZED_BYTES, guess_protocol
 
 _RECORD_HEADER_BYTES: Final = 5
 """Bytes that OpenSSL has read when it finds that they are not a TLS record (RFC 8446 5.1)."""
@@ -56,7 +56,7 @@ class Handshake:
     def _peek(self) -> bytes:
         """Return the next encrypted bytes without removing them; b"" if a non-blocking socket has none."""
         try:
-            return socket.socket.recv(self._tls, FOREIGN_BYTES, socket.MSG_PEEK)
+            return socket.socket.recv(self._tls, UNRECOGNIZED_BYTES, socket.MSG_PEEK)
         except (BlockingIOError, InterruptedError):
             return b""
 

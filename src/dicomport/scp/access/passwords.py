@@ -16,8 +16,6 @@ from typing import Final, Self
 from dicomport.scp.requests import AssociationInfo
 from dicomport.wire import UserIdentityAC, UserIdentityRQ
 
-USER_NAME_AND_PASSCODE: Final = 2
-
 _HASH: Final = re.compile(r"\$scrypt\$ln=(\d{1,2}),r=(\d{1,3}),p=(\d{1,3})\$([A-Za-z0-9+/]+)\$([A-Za-z0-9+/]+)")
 _SALT_BYTES: Final = 16
 _DIGEST_BYTES: Final = 32
@@ -107,7 +105,7 @@ class Passwords:
 
     def __call__(self, identity: UserIdentityRQ, _association: AssociationInfo) -> UserIdentityAC | None:
         """Check a user name and a passcode: return the response if they are valid, otherwise None. Blocks."""
-        if identity.identity_type != USER_NAME_AND_PASSCODE:
+        if identity.identity_type != UserIdentityRQ.USER_NAME_AND_PASSCODE:
             return None
         known = self._hashes.get(identity.primary_field, self._unknown)
         is_valid = hmac.compare_digest(known.hash(identity.secondary_field), known.digest)

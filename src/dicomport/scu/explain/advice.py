@@ -65,16 +65,16 @@ def diagnose(
     error: DicomportError | None,
     address: Address,
     request: AssociateRQ | None = None,
-    foreign: bytes = b"",
+    unrecognized: bytes = b"",
 ) -> Failure | None:
-    """Return the cause of an error, and advice; `foreign` is the start of received bytes that are not a PDU."""
+    """Return the cause of an error, and advice; `unrecognized` is the start of received bytes that are not a PDU."""
     match error:
         case None:
             return None
         case RejectedError() if request is not None:
             return _rejected(error.rejection, request)
-        case AbortedError() if foreign:
-            return _foreign(foreign)
+        case AbortedError() if unrecognized:
+            return _not_dicom(unrecognized)
     return Failure(str(error), _advice(error, address, requested=request is not None))
 
 
@@ -86,11 +86,11 @@ def _advice(error: DicomportError, address: Address, *, requested: bool) -> str:
         case ConnectionLostError() | ConnectError() if isinstance(error.__cause__, ssl.SSLError):
             advice = _tls_advice(error.__cause__)
         case ConnectionLostError() if requested:
-            advice = _gone(address)
+            advice = _connection_closed(address)
         case TimerExpiredError() if requested:
-            advice = _silent(address)
+            advice = _no_response(address)
         case ConnectError():
-            advice = _unreached(error.__cause__)
+            advice = _not_connected(error.__cause__)
         case _:
             advice = _SEE_LOG
     return advice
@@ -148,7 +148,7 @@ def _rejected(rejection: AssociateRJ, request: AssociateRQ) -> Failure:
     return Failure(f"rejected {how} ({numbers}): {cause}", advice)
 
 
-def _foreign(first: bytes) -> Failure:
+def _not_dicom(first: bytes) -> Failure:
     protocol = guess_protocol(first)
     if protocol == "TLS":
         return SPEAKS_TLS
@@ -156,7 +156,7 @@ def _foreign(first: bytes) -> Failure:
     return Failure(f"the peer does not use DICOM, but {protocol or 'an unknown protocol'}: {shown}", _NO_DICOM)
 
 
-def _gone(address: Address) -> str:
+def _connection_closed(address: Address) -> str:
     """Return advice for a peer that closes every connection, even when only Verification is proposed."""
     tls = "" if address.tls is None else "it does not use TLS on this port; "
     return (
@@ -165,14 +165,14 @@ def _gone(address: Address) -> str:
     )
 
 
-def _silent(address: Address) -> str:
+def _no_response(address: Address) -> str:
     advice = (
         "It accepts connections, but does not respond: the peer may hang, or the port may belong to another service."
     )
     return advice if address.tls is not None else f"{advice} It may also expect TLS: try --tls."
 
 
-def _unreached(cause: BaseException | None) -> str:
+def _not_connected(cause: BaseException | None) -> str:
     match cause:
         case NotTLSError(protocol="DICOM"):
             advice = "Connect without --tls, or enable TLS at the peer, usually on another port (2762)."

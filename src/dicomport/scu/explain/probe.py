@@ -165,7 +165,7 @@ class _Call:
         with _Timed() as timed:
             outcome = await self._connection.run(self._requestor.establish())
         dropped = _dropped(timed.error)
-        failure = diagnose(timed.error, self._address, self._proposal.request, self._requestor.core.foreign)
+        failure = diagnose(timed.error, self._address, self._proposal.request, self._requestor.core.unrecognized)
         if outcome is not None:
             failure = diagnose_outcome(outcome)
         if dropped and not self._proposal.left_out and self._address.tls is None and await self._speaks_tls():

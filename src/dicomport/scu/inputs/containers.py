@@ -10,7 +10,7 @@ from typing import Final
 
 from dicomport.files import find_file_meta
 from dicomport.scu.inputs.instance import Instance, NotSendableError, check_instance
-from dicomport.scu.inputs.locations import Source
+from dicomport.scu.inputs.locations import DataSetLocation
 from dicomport.wire import EmptyFileError, FileMetaError, NotPart10Error
 
 SNIFFED_BYTES: Final = 512
@@ -60,7 +60,7 @@ def member_name(archive: str, name: str) -> str:
     return f"{archive}/{posixpath.normpath(name).lstrip('/')}"
 
 
-def member_instance(name: str, first: Callable[[int], bytes], source: Callable[[int], Source]) -> Instance:
+def member_instance(name: str, first: Callable[[int], bytes], source: Callable[[int], DataSetLocation]) -> Instance:
     """Return the instance in a member.
 
     `first` returns up to the given number of its first bytes, `source` the data set that begins at an offset. Data sets

@@ -1,10 +1,12 @@
 """Find instances in files, folders, DICOMDIRs, archives, globs and lists.
 
-Theory of operation: `find_batches` is a generator that runs in its caller's thread; for `send`, that is the thread of
-`background.feed`. It reads the first files of each folder or list itself, and then asks a pool of threads for batches
-of headers. On a fast disk one batch is read ahead, since more threads only compete for the interpreter; after a slow
-batch, up to `_BATCHES_AHEAD`. Batches are yielded in the order in which they were requested, so the order of instances
-does not depend on the disk. Memory holds the names of one folder at each level, and the batches that were read ahead.
+Theory of operation
+-------------------
+`find_batches` is a generator that runs in its caller's thread; for `send`, that is the thread of `background.feed`. It
+reads the first files of each folder or list itself, and then asks a pool of threads for batches of headers. On a fast
+disk one batch is read ahead, since more threads only compete for the interpreter; after a slow batch, up to
+`_BATCHES_AHEAD`. Batches are yielded in the order in which they were requested, so the order of instances does not
+depend on the disk. Memory holds the names of one folder at each level, and the batches that were read ahead.
 """
 
 from __future__ import annotations

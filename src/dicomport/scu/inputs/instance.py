@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from dicomport.errors import DicomportError
 from dicomport.files import Part10File, read_part10
-from dicomport.scu.inputs.locations import FileRegion, FileStamp, InMemory, Source
+from dicomport.scu.inputs.locations import DataSetLocation, FileRegion, FileStamp, InMemory
 from dicomport.standard import MAX_UID_LENGTH, MEDIA_STORAGE_DIRECTORY, describe, find_transfer_syntax, sop_classes
 from dicomport.wire import EmptyFileError, FileMeta, FileMetaError, NotPart10Error, decode_file_meta
 
@@ -33,7 +33,7 @@ class Instance:
     sop_class_uid: str
     sop_instance_uid: str
     transfer_syntax_uid: str
-    source: Source | bytes
+    source: DataSetLocation | bytes
     name: str = ""
     """The path of its file, or the path of its archive, "/" and the member's name; empty for a data set in memory."""
     converted_from: str = ""
@@ -161,7 +161,7 @@ def encode_dataset(dataset: pydicom.Dataset) -> tuple[FileMeta, bytes]:
     return meta, data[offset:]
 
 
-def check_instance(meta: FileMeta, source: Source, name: str) -> Instance:
+def check_instance(meta: FileMeta, source: DataSetLocation, name: str) -> Instance:
     """Return an instance if it may be sent. Raises `NotSendableError`."""
     instance = Instance(
         # Many instances share these UIDs: keep one string of each in memory.

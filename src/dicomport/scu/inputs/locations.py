@@ -18,7 +18,7 @@ def stamp_of(status: os.stat_result) -> FileStamp:
     return status.st_size, status.st_mtime_ns
 
 
-class Source(Protocol):
+class DataSetLocation(Protocol):
     """The source of an encoded data set."""
 
     @property

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from dicomport.files.spool import Spool
-from dicomport.scu.inputs.locations import FileStamp, InMemory, Source
+from dicomport.scu.inputs.locations import DataSetLocation, FileStamp, InMemory
 
 _MAX_IN_MEMORY: Final = 8 << 20
 
@@ -33,7 +33,7 @@ class SpooledRegion:
         yield from self.spool.chunks(self.offset, self.size, chunk_bytes)
 
 
-def spooled(data: bytes, stamp: FileStamp | None) -> Source:
+def spooled(data: bytes, stamp: FileStamp | None) -> DataSetLocation:
     """Return the source of a data set: in memory, or if it is long, in a temporary file."""
     if len(data) <= _MAX_IN_MEMORY:
         return InMemory(data, stamp)

@@ -1,4 +1,7 @@
-"""Worker for one association: keeps as many requests in flight as the window allows, until no instance waits."""
+"""Worker for one association: keeps as many requests in flight as the window allows, until no instance waits.
+
+The theory of operation is in `sender.py`.
+"""
 
 from __future__ import annotations
 

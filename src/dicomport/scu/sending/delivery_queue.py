@@ -1,4 +1,4 @@
-"""Queue of instances to send, with their results."""
+"""Queue of instances to send, with their results. The theory of operation is in `sender.py`."""
 
 from __future__ import annotations
 
@@ -249,7 +249,7 @@ def _log(result: InstanceResult) -> None:
 
 
 def result_of(
-    instance: Instance, *, status: Status | None = None, reason: str, **facts: Unpack[_Facts]
+    instance: Instance, *, status: Status | None = None, reason: str, **fields: Unpack[_ResultFields]
 ) -> InstanceResult:
     """Return the result of an instance."""
     return InstanceResult(
@@ -261,11 +261,11 @@ def result_of(
         size=instance.sent_size,
         status=status,
         reason=reason,
-        **facts,
+        **fields,
     )
 
 
-class _Facts(TypedDict, total=False):
+class _ResultFields(TypedDict, total=False):
     association: int
     context_id: int
     attempts: int

@@ -18,7 +18,7 @@ class SendReport:
     """The reason why the last association could not be established; empty if all were."""
     journal_error: str = ""
     """The reason why the journal lacks accepted instances, which the next run would send again; empty if complete."""
-    untried: int = 0
+    not_attempted: int = 0
     """Number of instances that were found but have no result, because the run was stopped."""
     seconds: float
     """Time from the first connection to the end of the last association."""
@@ -43,7 +43,7 @@ class SendReport:
         return sum(result.size for result in self.results if result.accepted and not result.earlier)
 
     @property
-    def limit(self) -> str:
+    def bottleneck(self) -> str:
         """The bottleneck of the run: "disk", "network", "latency" or "peer"; empty if nothing was sent."""
         timing = self.timing
         responses = sum(result.status is not None and not result.earlier for result in self.results)

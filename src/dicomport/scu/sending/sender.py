@@ -1,9 +1,11 @@
 """Sending many instances to one peer, over several associations at once.
 
-Theory of operation: all tasks of a run are in one event loop. The feeding task takes batches of instances from the
-finder (a separate thread, `inputs/background.py`) and adds them to the delivery queue; the plan assigns each instance
-to the presentation contexts of an association. `associations` worker tasks each repeat: wait until the queue needs an
-association, establish it, and let an `AssociationWorker` send over it until no instance waits for it.
+Theory of operation
+-------------------
+All tasks of a run are in one event loop. The feeding task takes batches of instances from the finder (a separate
+thread, `inputs/background.py`) and adds them to the delivery queue; the plan assigns each instance to the presentation
+contexts of an association. `associations` worker tasks each repeat: wait until the queue needs an association,
+establish it, and let an `AssociationWorker` send over it until no instance waits for it.
 
 The queue owns each instance until it has a result; a worker only borrows it. While it is in flight, it can end in three
 ways: the response becomes its result, a lost association returns it to the queue, or cancelling the run reports it as
@@ -130,7 +132,7 @@ class Sender:
             associations=self._associations,
             error=self._error,
             journal_error=self.queue.journal_error,
-            untried=self.queue.pending,
+            not_attempted=self.queue.pending,
             seconds=time.monotonic() - self._started if self._started else 0.0,
             round_trip=self._round_trip,
             timing=self._timing,

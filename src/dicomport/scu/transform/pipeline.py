@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from dicomport.scu.association import ClientAssociation
 from dicomport.scu.contexts import uncompressed_default
 from dicomport.scu.inputs.instance import Instance, NotSendableError
 
 if TYPE_CHECKING:
     from dicomport.scu.transform.editing import Editor
+
+
+class AcceptedSyntaxes(Protocol):
+    """The transfer syntaxes that a peer has accepted on an association."""
+
+    def context_for(self, sop_class_uid: str, transfer_syntax_uid: str) -> object | None:
+        """Return the accepted presentation context for a SOP Class in a transfer syntax, if there is one."""
+
+    def describe_accepted_syntaxes(self, instance: Instance) -> str:
+        """Describe the other transfer syntaxes that the peer accepts for an instance's SOP Class; empty if none."""
 
 
 class Transform:
@@ -42,7 +51,7 @@ class Transform:
 
         return tuple(dict.fromkeys((*alternatives(transfer_syntax_uid), *default)))
 
-    async def prepare(self, instance: Instance, association: ClientAssociation) -> Instance:
+    async def prepare(self, instance: Instance, association: AcceptedSyntaxes) -> Instance:
         """Return the instance to send over an association in place of this one. Raises `NotSendableError`."""
         if self._editor is not None:
             instance = await asyncio.to_thread(self._editor.edit, instance)
@@ -58,5 +67,5 @@ class Transform:
         return instance
 
 
-def _is_accepted(association: ClientAssociation, instance: Instance, transfer_syntax_uid: str) -> bool:
+def _is_accepted(association: AcceptedSyntaxes, instance: Instance, transfer_syntax_uid: str) -> bool:
     return association.context_for(instance.sop_class_uid, transfer_syntax_uid) is not None

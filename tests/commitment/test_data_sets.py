@@ -9,7 +9,7 @@ import pydicom
 import pytest
 from hypothesis import given, strategies as st
 from pydicom.sequence import Sequence
-from tests.wire.commitment_goldens import (
+from tests.commitment.data_set_goldens import (
     BIG_ENDIAN,
     CT,
     DEFLATED,
@@ -23,9 +23,9 @@ from tests.wire.commitment_goldens import (
 )
 from tests.wire.golden import Golden, golden
 
+from dicomport.commitment.data_sets import CommitmentDataSetError, CommitmentRequest, CommitmentResult, SOPReference
 from dicomport.standard import Status
 from dicomport.wire import FileMeta, encode_file_meta
-from dicomport.wire.commitment import CommitmentDataSetError, CommitmentRequest, CommitmentResult, SOPReference
 
 MAX_BYTES: Final = 1 << 20
 SYNTAXES: Final = (IMPLICIT, EXPLICIT, BIG_ENDIAN, DEFLATED, JPEG, "1.2.3.4")

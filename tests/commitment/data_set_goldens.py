@@ -4,8 +4,8 @@ from typing import Final
 
 from tests.wire.golden import Golden, golden
 
+from dicomport.commitment.data_sets import CommitmentRequest, CommitmentResult, SOPReference
 from dicomport.standard import Status
-from dicomport.wire.commitment import CommitmentRequest, CommitmentResult, SOPReference
 
 IMPLICIT: Final = "1.2.840.10008.1.2"
 EXPLICIT: Final = "1.2.840.10008.1.2.1"
