@@ -5,7 +5,7 @@ from dicomport.archive.commit.committer import Duplicates as Duplicates
 from dicomport.archive.commit.recovery import recover as recover
 from dicomport.archive.commit.sink import ArchiveOptions as ArchiveOptions
 from dicomport.archive.export import export as export
-from dicomport.archive.index import Filters as Filters, Index as Index, SchemaError as SchemaError
+from dicomport.archive.index import Index as Index, SchemaError as SchemaError
 from dicomport.archive.notifications import CompleteStudy as CompleteStudy, HookError as HookError, Hooks as Hooks
 from dicomport.archive.open import open_archive as open_archive
 from dicomport.archive.path_template import DEFAULT_LAYOUT as DEFAULT_LAYOUT, Layout as Layout
@@ -15,6 +15,7 @@ from dicomport.archive.quarantine import (
     QuarantineEntry as QuarantineEntry,
     quarantined as quarantined,
 )
+from dicomport.archive.queries import Filters as Filters
 from dicomport.archive.records import Record as Record
 from dicomport.archive.scan.attributes import InstanceAttributes as InstanceAttributes
 from dicomport.archive.storage import Archive as Archive

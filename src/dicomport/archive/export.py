@@ -7,8 +7,9 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from dicomport.archive.index import Filters, Index
+from dicomport.archive.index import Index
 from dicomport.archive.paths import Paths
+from dicomport.archive.queries import Filters
 
 
 def export(paths: Paths, index: Index, study_instance_uid: str, destination: Path) -> Iterator[str]:

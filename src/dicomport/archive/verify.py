@@ -14,8 +14,9 @@ from blake3 import blake3
 
 from dicomport.archive.checks import Check, Checks, Policy, with_request_uids
 from dicomport.archive.digests import CHUNK_BYTES, data_set_digest
-from dicomport.archive.index import Filters, Index
+from dicomport.archive.index import Index
 from dicomport.archive.paths import Paths
+from dicomport.archive.queries import Filters
 from dicomport.archive.records import Record, received_at
 from dicomport.archive.scan.scanner import Scanner
 from dicomport.files import find_file_meta, open_regular, read_range, system
