@@ -182,8 +182,7 @@ class Listener:
         except OSError as error:
             if isinstance(error, TimerExpiredError):
                 self._counters.timer(error.timer)
-            reason = describe_tls_error(error) if isinstance(error, ssl.SSLError) else str(error)
-            log.with_peer(slot.address).info("connection_ended", reason=reason)
+            log.with_peer(slot.address).info("connection_ended", reason=_reason(error))
         finally:
             stream.close()
 
@@ -196,10 +195,16 @@ class Listener:
             # A port check closes the connection like this.
             raise
         except (ssl.SSLError, NotTLSError) as error:
-            reason = describe_tls_error(error) if isinstance(error, ssl.SSLError) else str(error)
-            log.with_peer(address).warning("tls_failed", reason=reason)
+            log.with_peer(address).warning("tls_failed", reason=_reason(error))
             return False
         return True
+
+
+def _reason(error: OSError) -> str:
+    """Return why a connection ended; of an exception from elsewhere only the system's message, as it may quote data."""
+    if isinstance(error, ssl.SSLError):
+        return describe_tls_error(error)
+    return str(error) if isinstance(error, TimerExpiredError | NotTLSError) else reason_of(error)
 
 
 def _format_address(address: tuple[str, int] | tuple[str, int, int, int]) -> str:

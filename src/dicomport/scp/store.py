@@ -196,7 +196,10 @@ class StoreService:
 
     def _report(self, operation: StoreOperation, target: Sink | Status, status: Status, size: int) -> None:
         if self._settings.on_stored is not None:
-            self._settings.on_stored(operation, status, size)
+            try:
+                self._settings.on_stored(operation, status, size)
+            except Exception:  # noqa: BLE001  # the user's code; the result of the instance is known already
+                self._log.exception("on_stored_raised", sop_instance_uid=operation.sop_instance_uid)
         accepted = status.accepted
         self._counts.stored += accepted
         self._counts.refused += not accepted

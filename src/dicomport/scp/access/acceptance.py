@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from dicomport.core import AcceptorPolicy, Negotiation, negotiate
+from dicomport.logs import get_logger
 from dicomport.net import ConnectionSlot, Quota
 from dicomport.scp.access.peers import PeerRule, Rejection, certificate_names, match_rule
 from dicomport.scp.access.user_identity import UserIdentityAuthenticator
@@ -61,8 +62,17 @@ class AccessControl:
             response = await current.user_identity.authenticate(identity, association, rule)
         if isinstance(response, Rejection):
             return rule, response.negotiation
-        return rule, negotiate(request, rule.policy(self._policy), deviations, user_identity_response=response)
+        try:
+            return rule, negotiate(request, rule.policy(self._policy), deviations, user_identity_response=response)
+        except Exception:  # noqa: BLE001  # the policy calls `abstract_syntaxes`, which is the user's code
+            log.with_peer(association.address).exception("abstract_syntaxes_raised")
+            return rule, _NOT_NEGOTIATED
 
+
+log = get_logger("scp")
 
 _NO_RULE = PeerRule()
 _LIMIT_EXCEEDED = AssociateRJ(RejectReason.LOCAL_LIMIT_EXCEEDED, transient=True)
+_NOT_NEGOTIATED = Negotiation(
+    AssociateRJ(RejectReason.TEMPORARY_CONGESTION, transient=True), None, "abstract_syntaxes raised an exception"
+)
