@@ -7,7 +7,7 @@ from typing import Final
 
 from dicomport.archive.scan.scanner import Scan, Scanner
 from dicomport.encoding.charsets import codec_of, decode_text
-from dicomport.encoding.streaming import DEFAULT_SCAN_LIMITS, ProblemKind, ScanFlag, ScanLimits
+from dicomport.encoding.streaming import DEFAULT_SCAN_LIMITS, ProblemKind, ScanLimits
 from dicomport.files import file_name
 
 __all__ = ["SYNTAXES", "character_set", "name", "scanner"]
@@ -48,7 +48,6 @@ def scanner(data: bytes) -> None:
         if isinstance(text, str):
             text.encode()
             assert text == text.strip(" \0")
-    assert whole.proven is (whole.problem is None and ScanFlag.NOT_WALKED not in whole.flags)
     _check_cut(whole, _scan(uid, limits, octets[: len(octets) * cut // 256], size))
 
 

@@ -381,7 +381,6 @@ def test_the_order_of_the_steps_is_the_promise(received: Receiver, monkeypatch: 
         ("write", "temporary"),
         ("write", "temporary"),
         ("fsync", "temporary"),
-        ("mkdir", "1.2.3/1.2.3.1"),
         ("mkdir", "1.2.3"),
         ("mkdir", "1.2.3/1.2.3.1"),
         ("fsync", "1.2.3"),

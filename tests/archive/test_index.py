@@ -3,7 +3,6 @@
 import shutil
 import sqlite3
 import threading
-import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -26,7 +25,6 @@ from dicomport.archive import (
     Paths,
     Policy,
     SchemaError,
-    export,
     reindex,
 )
 from dicomport.archive.verify import record_of
@@ -136,31 +134,6 @@ def test_reindex_reports_unreadable_files(tmp_path: Path) -> None:
         (NAME, DiscrepancyKind.FILE_UNREADABLE)
     ]
     assert [row["sop_instance_uid"] for row in index.instances(Filters())] == ["1.2.3.5"]
-    index.close()
-
-
-@pytest.mark.parametrize("name", ["out", "deep/out", "out.zip", "OUT.ZIP"])
-def test_export(tmp_path: Path, name: str) -> None:
-    root, destination = tmp_path / "archive", tmp_path / name
-    with receiver(root) as received:
-        sent = [instance(), instance("1.2.3.5", series="1.2.3.2"), instance("1.2.9", study="1.9", series="1.9.1")]
-        assert received.send(*sent) == [0, 0, 0]
-    paths = Paths(root.resolve())
-    index = Index(paths.index)
-    expected = {one: (root / one).read_bytes() for one in files(root) if one.startswith("1.2.3/")}
-    assert len(expected) == 2
-    assert list(export(paths, index, "1.2.3", destination)) == sorted(expected)
-    if destination.suffix:
-        with zipfile.ZipFile(destination) as archive:
-            assert {one: archive.read(one) for one in archive.namelist()} == expected
-            assert archive.testzip() is None
-    else:
-        assert {one: (destination / one).read_bytes() for one in files(destination)} == expected
-    with pytest.raises(FileExistsError):
-        list(export(paths, index, "1.2.3", destination))
-    with pytest.raises(KeyError):
-        list(export(paths, index, "1.2.77", tmp_path / "other"))
-    assert not (tmp_path / "other").exists()
     index.close()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import shutil
 import signal
 import sqlite3
 import zipfile
@@ -134,6 +135,17 @@ def test_a_study_is_exported_as_a_folder_and_as_a_zip_file(filled: Path, tmp_pat
     assert again.returncode == 1
     assert "exists: choose a new folder or zip file" in again.stderr
     assert dicomport("archive", "export", "1.2.3", tmp_path / "none", "--archive", filled).returncode == 1
+
+
+def test_a_damaged_study_is_not_exported_and_the_message_names_the_file(filled: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(filled, tmp_path / "archive")
+    source = next(root.glob(f"{CT_STUDY}/*/*.dcm"))
+    source.write_bytes(source.read_bytes()[:-2] + b"??")
+    damaged = dicomport("archive", "export", CT_STUDY, tmp_path / "out", "--archive", root)
+    assert damaged.returncode == 1
+    assert f"was not exported: {source.relative_to(root)} does not match its digest" in damaged.stderr
+    assert "archive verify" in damaged.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_verify_finds_nothing_and_then_each_kind_of_damage(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -42,9 +41,8 @@ class Disk:
     _left: int = 0
 
     def __post_init__(self) -> None:
-        for name, which in (("write", 0), ("fsync", 0), ("link", 1), ("replace", 1), ("open", 0)):
+        for name, which in (("write", 0), ("fsync", 0), ("link", 1), ("replace", 1), ("open", 0), ("mkdir", 0)):
             self._watch(name, which)
-        self._watch("mkdir", 0, os)  # pathlib calls it
 
     def fail(self, fault: Fault) -> None:
         self._fault, self._left = fault, fault.spared
@@ -56,9 +54,9 @@ class Disk:
         """List what is in the folder, temporary files too."""
         return sorted(str(path.relative_to(self.root)) for path in self.root.rglob("*"))
 
-    def _watch(self, name: str, which: int, module: ModuleType = system) -> None:
+    def _watch(self, name: str, which: int) -> None:
         function = "open_descriptor" if name == "open" else name
-        real: Callable[..., Any] = getattr(module, function)
+        real: Callable[..., Any] = getattr(system, function)
 
         def watched(*arguments: Any, **options: Any) -> Any:
             about = arguments[which]
@@ -67,7 +65,7 @@ class Disk:
                 self._called(name, str(Path(path).relative_to(self.root)))
             return real(*arguments, **options)
 
-        self.monkeypatch.setattr(module, function, watched)
+        self.monkeypatch.setattr(system, function, watched)
 
     def _called(self, call: str, name: str) -> None:
         self.before(call, name)

@@ -172,6 +172,17 @@ def test_a_folder_that_cannot_be_made_leaves_nothing(disk: Disk, number: int) ->
     assert disk.visible() == []
 
 
+def test_folders_of_a_failed_call_are_made_and_synced_by_the_next(disk: Disk) -> None:
+    disk.fail(Fault("mkdir", errno.ENOSPC, "a/b"))
+    with pytest.raises(OSError, match="No space"):
+        store(disk.root / "a" / "b")
+    assert disk.visible() == []
+    disk.recover()
+    disk.calls.clear()
+    store(disk.root / "a" / "b")
+    assert [name for call, name in disk.calls if call == "fsync" and not name.endswith(".part")] == ["a", ".", "a/b"]
+
+
 def test_a_folder_that_cannot_be_synced_is_an_error_and_the_file_whole(disk: Disk) -> None:
     """It may stand for another sender's instance already, so it can't be taken away again."""
     disk.fail(Fault("fsync", errno.EIO, "."))

@@ -4,7 +4,7 @@ from dicomport.archive.checks import Check as Check, Checks as Checks, Policy as
 from dicomport.archive.commit.committer import Duplicates as Duplicates
 from dicomport.archive.commit.recovery import recover as recover
 from dicomport.archive.commit.sink import ArchiveOptions as ArchiveOptions
-from dicomport.archive.export import export as export
+from dicomport.archive.export import ExportError as ExportError, export as export
 from dicomport.archive.index import Index as Index, SchemaError as SchemaError
 from dicomport.archive.notifications import CompleteStudy as CompleteStudy, HookError as HookError, Hooks as Hooks
 from dicomport.archive.open import open_archive as open_archive

@@ -9,9 +9,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from dicomport.files import Durability, TemporaryFile, file_name, sync
+from dicomport.files import (
+    Durability,
+    TemporaryFile,
+    file_name,
+    make_folder,
+    numbered_names,
+    read_text,
+    remove,
+    sync,
+    write_text,
+)
 
 _DAY: Final = 86400.0
+_MODE: Final = 0o640
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,29 +53,25 @@ class Quarantine:
         self._durability = durability
         self._max_bytes = max_bytes
         self._max_seconds = max_days * _DAY
-        folder.mkdir(exist_ok=True)
+        make_folder(folder, durability)
         for description in folder.glob("*.json"):
             # Its process died before it wrote the second file; for a recent file, a process may still write it.
             if not description.with_suffix(".dcm").exists() and time.time() - description.stat().st_mtime > _DAY:
-                description.unlink(missing_ok=True)
+                remove(description)
 
     def keep(self, file: TemporaryFile, entry: QuarantineEntry) -> None:
         """Move a file into the folder, named by its time of receipt and SOP Instance UID. Raises `OSError`."""
         stem = f"{entry.received.replace(':', '')}-{file_name(entry.sop_instance_uid)}"
-        path = self._folder / f"{stem}.dcm"
-        number = 1
-        while path.exists():
-            number += 1
-            path = self._folder / f"{stem}~{number}.dcm"
+        path = next(path for name in numbered_names(stem) if not (path := self._folder / name).exists())
         description = path.with_suffix(".json")
         try:
-            description.write_text(json.dumps(asdict(entry) | {"file": path.name}), encoding="utf-8")
-            if self._durability is Durability.FSYNC:
+            syncs = self._durability is Durability.FSYNC
+            write_text(description, json.dumps(asdict(entry) | {"file": path.name}), _MODE, syncs=syncs)
+            if syncs:
                 file.sync()
-                sync(description)
             file.link(path)
         except OSError:
-            description.unlink(missing_ok=True)
+            remove(description)
             raise
         if self._durability is Durability.FSYNC:
             sync(self._folder)
@@ -82,12 +89,12 @@ class Quarantine:
             too_old = time.time() - status.st_mtime > self._max_seconds
             # The newest stays, regardless of its size, because the log reports it as quarantined.
             if number and (size > self._max_bytes or too_old):
-                path.unlink(missing_ok=True)
-                path.with_suffix(".json").unlink(missing_ok=True)
+                remove(path)
+                remove(path.with_suffix(".json"))
 
 
 def quarantined(folder: Path) -> Iterator[QuarantineEntry]:
     """Yield the entries of a quarantine folder, the oldest first."""
     for description in sorted(folder.glob("*.json")):
         if description.with_suffix(".dcm").exists():
-            yield QuarantineEntry(**json.loads(description.read_text(encoding="utf-8")))
+            yield QuarantineEntry(**json.loads(read_text(description)))

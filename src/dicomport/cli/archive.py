@@ -13,6 +13,7 @@ import click
 
 from dicomport.archive import (
     Discrepancy,
+    ExportError,
     Filters,
     Index,
     Paths,
@@ -203,6 +204,9 @@ def export(*, study: str, destination: Path, root: Path) -> int:
             return ExitCode.FAILED
         except FileExistsError:
             print_message(f"{destination} exists: choose a new folder or zip file")
+            return ExitCode.FAILED
+        except ExportError as error:
+            print_message(f"study {study} was not exported: {error}")
             return ExitCode.FAILED
         except OSError as error:
             print_message(f"{error.filename or destination}: {error.strerror}")

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Final
 
 from dicomport.commitment.data_sets import SOPReference
-from dicomport.files import TEMPORARY_SUFFIX, Durability, make_folder, sync, system
+from dicomport.files import TEMPORARY_SUFFIX, Durability, make_folder, read_text, remove, sync, system, write_text
 from dicomport.files.locking import ProcessFolder, abandoned_folders
 
 _PREFIX: Final = "process-"
 _SUFFIX: Final = ".json"
+_MODE: Final = 0o640
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,25 +87,22 @@ class Transactions:
         path = self._folder / f"{uuid.uuid4()}{_SUFFIX}"
         temporary = path.with_suffix(TEMPORARY_SUFFIX)
         try:
-            with temporary.open("x", encoding="utf-8") as file:
-                file.write(transaction.to_json())
-                file.flush()
-                system.fsync(file.fileno())
+            write_text(temporary, transaction.to_json(), _MODE, syncs=True)
             system.replace(temporary, path)
             sync(self._folder)
         except OSError:
             for left in (temporary, path):
-                left.unlink(missing_ok=True)
+                remove(left)
             raise
         return path
 
     def read(self, path: Path) -> Transaction:
         """Read a transaction. Raises `ValueError` if the file is not valid."""
-        return Transaction.from_json(path.read_text(encoding="utf-8"))
+        return Transaction.from_json(read_text(path))
 
     def remove(self, path: Path) -> None:
         """Remove a transaction."""
-        path.unlink(missing_ok=True)
+        remove(path)
 
     def close(self) -> None:
         """Leave the remaining transactions to the next process."""

@@ -9,7 +9,7 @@ from dicomport.files.blocks import (
     MemoryBudget as MemoryBudget,
     in_thread as in_thread,
 )
-from dicomport.files.names import file_name as file_name
+from dicomport.files.names import file_name as file_name, numbered_names as numbered_names
 from dicomport.files.reading import (
     BoundedReader as BoundedReader,
     Part10File as Part10File,
@@ -17,6 +17,13 @@ from dicomport.files.reading import (
     open_regular as open_regular,
     read_part10 as read_part10,
     read_range as read_range,
+)
+from dicomport.files.small import (
+    read_text as read_text,
+    remove as remove,
+    remove_folder as remove_folder,
+    write_all as write_all,
+    write_text as write_text,
 )
 from dicomport.files.writing import (
     TEMPORARY_SUFFIX as TEMPORARY_SUFFIX,

@@ -11,12 +11,16 @@ folder that is not locked yet would look abandoned.
 from __future__ import annotations
 
 import contextlib
-import shutil
-import tempfile
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from dicomport.files import system
+from dicomport.files.small import remove_folder
+
+_RANDOM_BYTES: Final = 8
+"""Random bytes in the name of a folder. If the name is taken nevertheless, creating the folder fails."""
 
 
 @contextlib.contextmanager
@@ -35,7 +39,8 @@ class ProcessFolder:
     def __init__(self, parent: Path, prefix: str) -> None:
         """Create the folder and lock it; its name starts with `prefix`. Raises `OSError`."""
         with locked(parent):
-            self.path = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+            self.path = parent / f"{prefix}{os.urandom(_RANDOM_BYTES).hex()}"
+            system.mkdir(self.path, 0o750)
             self._lock = _lock(self.path, wait=False)
 
     def release(self) -> None:
@@ -44,7 +49,8 @@ class ProcessFolder:
 
     def remove(self) -> None:
         """Remove the folder. The next process removes files that can't be removed now."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            remove_folder(self.path)
         self.release()
 
 
@@ -58,7 +64,7 @@ def abandoned_folders(parent: Path, prefix: str) -> Iterator[Path]:
                 continue  # Its process is running, or has just removed it.
             try:
                 yield folder
-                shutil.rmtree(folder)
+                remove_folder(folder)
             finally:
                 system.close(lock)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
+from collections.abc import Iterator
 from typing import Final
 
 _UNESCAPED: Final = frozenset("0123456789.")
@@ -32,6 +34,13 @@ def file_name(text: str) -> str:
         digest = hashlib.blake2b(_encoded(text), digest_size=16).hexdigest()
         return f"{name[: _MAX_BYTES - len(digest) - 2]}__{digest}"
     return name or "_"
+
+
+def numbered_names(stem: str) -> Iterator[str]:
+    """Yield the names for a DICOM file, for while the earlier ones are taken: "stem.dcm", "stem~2.dcm" and so on."""
+    yield f"{stem}.dcm"
+    for number in itertools.count(2):
+        yield f"{stem}~{number}.dcm"
 
 
 def _escaped(character: str) -> str:

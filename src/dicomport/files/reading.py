@@ -64,10 +64,14 @@ def read_range(descriptor: int, offset: int, size: int, chunk_bytes: int) -> Ite
         at += wanted
 
 
-def open_regular(path: str | Path) -> tuple[int, stat_result]:
-    """Open a file for reading; return descriptor and status. Raises `FileMetaError` if it is not a regular file."""
+def open_regular(path: str | Path, *, follows_links: bool = True) -> tuple[int, stat_result]:
+    """Open a file for reading; return descriptor and status. Raises `FileMetaError` if it is not a regular file.
+
+    Raises `OSError` if the name is a symbolic link and `follows_links` is false.
+    """
     # A FIFO must not block until a process writes to it.
-    descriptor = system.open_descriptor(path, system.READ | system.NONBLOCK)
+    flags = system.READ | system.NONBLOCK
+    descriptor = system.open_descriptor(path, flags if follows_links else flags | system.NOFOLLOW)
     status = system.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
         system.close(descriptor)

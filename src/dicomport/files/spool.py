@@ -9,6 +9,8 @@ from pathlib import Path
 
 from dicomport.files import system
 from dicomport.files.reading import read_range
+from dicomport.files.small import write_all
+from dicomport.files.writing import Durability, make_folder
 from dicomport.wire import Buffer
 
 
@@ -18,7 +20,7 @@ class Spool:
     def __init__(self, folder: Path | None = None) -> None:
         """Create the file in `folder`, which is created too if it is missing, or in TMPDIR. Raises `OSError`."""
         if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder, Durability.FLUSH)
         file = tempfile.TemporaryFile(buffering=0, prefix="dicomport-", dir=folder)  # noqa: SIM115  # see the last line
         self.size = 0
         """Number of bytes in the file."""
@@ -28,10 +30,8 @@ class Spool:
 
     def append(self, data: Buffer) -> None:
         """Append bytes. Raises `OSError`."""
-        view = memoryview(data)
-        self.size += len(view)
-        while view:
-            view = view[system.write(self._descriptor, view) :]
+        self.size += len(data)
+        write_all(self._descriptor, data)
 
     def read_into(self, buffer: memoryview, offset: int) -> int:
         """Read bytes at an offset, and return their number. Raises `OSError`."""

@@ -1,7 +1,8 @@
-"""The operating system's calls on files: open, read, write, name, lock, and make durable.
+"""The operating system's calls on files and folders: open, read, write, name, remove, lock, and make durable.
 
-No other module uses these functions of `os` and `fcntl`, so that platforms differ here only, and a test can make a call
-fail everywhere. Call them as attributes, such as `system.fsync`: they are the functions themselves, without wrappers.
+No other module uses these functions of `os` and `fcntl`, nor the methods of `pathlib` and functions of `shutil` that
+call them, so that platforms differ here only, and a test can make a call fail everywhere. Call them as attributes, such
+as `system.fsync`: they are the functions themselves, without wrappers. `files.small` does whole files on top of them.
 """
 
 from __future__ import annotations
@@ -9,16 +10,31 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from os import close, fstat, fsync, ftruncate, link, open as open_descriptor, replace, unlink, utime, write
+from os import (
+    close,
+    fstat,
+    fsync,
+    ftruncate,
+    link,
+    mkdir,
+    open as open_descriptor,
+    read,
+    replace,
+    rmdir,
+    scandir,
+    unlink,
+    utime,
+    write,
+)
 from typing import Final
 
 if sys.platform != "win32":
     from os import fchmod, pread, preadv, statvfs
 
 __all__ = [
-    "APPEND", "CREATE", "CREATE_NEW", "NONBLOCK", "READ", "close", "fchmod", "fdatasync", "fstat", "fsync",
-    "ftruncate", "link", "lock", "open_descriptor", "pread", "preadv", "replace", "statvfs", "unlink", "utime",
-    "write",
+    "APPEND", "CREATE", "CREATE_NEW", "NOFOLLOW", "NONBLOCK", "READ", "close", "fchmod", "fdatasync", "fstat", "fsync",
+    "ftruncate", "link", "lock", "mkdir", "open_descriptor", "pread", "preadv", "read", "replace", "rmdir", "scandir",
+    "statvfs", "unlink", "utime", "write",
 ]  # fmt: skip
 
 _BINARY: Final[int] = getattr(os, "O_BINARY", 0)
@@ -28,6 +44,8 @@ CREATE_NEW: Final = CREATE | os.O_EXCL
 """Raises `FileExistsError` if the name is taken."""
 APPEND: Final = os.O_APPEND
 NONBLOCK: Final[int] = getattr(os, "O_NONBLOCK", 0)
+NOFOLLOW: Final[int] = getattr(os, "O_NOFOLLOW", 0)
+"""Raises `OSError` if the last part of the path is a symbolic link."""
 
 fdatasync: Callable[[int], None] = getattr(os, "fdatasync", fsync)
 """Write the content of a file to stable storage, but not its times; macOS has only `fsync`."""

@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Final
 
 from dicomport.files import system
-from dicomport.files.names import file_name
+from dicomport.files.names import file_name, numbered_names
 from dicomport.files.reading import read_part10
+from dicomport.files.small import write_all
 from dicomport.wire import Buffer, FileMeta, FileMetaError, encode_file_meta
 
 TEMPORARY_SUFFIX: Final = ".part"
@@ -33,6 +34,8 @@ _RANDOM_BYTES: Final = 12
 
 _MODE: Final = 0o640
 """Not executable, regardless of the content."""
+
+_FOLDER_MODE: Final = 0o750
 
 _NO_HARD_LINKS: Final = frozenset((errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS))
 _COMPARED_BYTES: Final = 1 << 20
@@ -67,9 +70,7 @@ class TemporaryFile:
 
     def write(self, data: Buffer) -> None:
         """Append bytes."""
-        view = memoryview(data)
-        while view:
-            view = view[system.write(self._descriptor, view) :]
+        write_all(self._descriptor, data)
 
     def set_mtime(self, microseconds: int) -> None:
         """Set the modification time, in microseconds since 1970."""
@@ -94,12 +95,12 @@ class TemporaryFile:
             # Without hard links, an empty file reserves the name, so that only one of two writers gets it.
             system.close(system.open_descriptor(path, system.CREATE_NEW, _MODE))
             try:
-                self.replace(path)
+                self.overwrite(path)
             except BaseException:
                 system.unlink(path)
                 raise
 
-    def replace(self, path: str | Path) -> None:
+    def overwrite(self, path: str | Path) -> None:
         """Rename the file, and replace another file with that name."""
         system.replace(self._path, path)
 
@@ -170,20 +171,17 @@ class PartialFile:
         self._file.discard()
 
     def _named(self, stem: str) -> str:
-        path = f"{self._folder}/{stem}.dcm"
-        number = 1
-        while True:
+        for name in numbered_names(stem):
+            path = f"{self._folder}/{name}"
             try:
                 self._file.link(path)
             except FileExistsError:
-                if self._file.has_data_set_of(path):
-                    if self._durability is Durability.FSYNC:
-                        sync(path)  # The process that wrote it may not have synced it yet.
-                    return path
-                number += 1
-                path = f"{self._folder}/{stem}~{number}.dcm"
-            else:
-                return path
+                if not self._file.has_data_set_of(path):
+                    continue
+                if self._durability is Durability.FSYNC:
+                    sync(path)  # The process that wrote it may not have synced it yet.
+            return path
+        raise AssertionError  # the names don't end
 
 
 def make_folder(folder: Path, durability: Durability) -> None:
@@ -191,17 +189,21 @@ def make_folder(folder: Path, durability: Durability) -> None:
     if folder.is_dir():
         return
     missing = list(itertools.takewhile(lambda path: not path.exists(), (folder, *folder.parents)))
-    folder.mkdir(parents=True, exist_ok=True)
-    if durability is Durability.FSYNC:
-        try:
+    try:
+        for path in reversed(missing):
+            with contextlib.suppress(FileExistsError):
+                system.mkdir(path, _FOLDER_MODE)
+        if not folder.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
+        if durability is Durability.FSYNC:
             for path in missing:
                 sync(path.parent)
-        except OSError:
-            # An existing folder counts as durable, so these are removed: the next call creates them again.
+    except OSError:
+        # An existing folder counts as durable, so these are removed: the next call creates them again.
+        for path in missing:
             with contextlib.suppress(OSError):
-                for path in missing:
-                    path.rmdir()
-            raise
+                system.rmdir(path)
+        raise
 
 
 def sync(path: str | Path) -> None:

@@ -45,7 +45,7 @@ from dicomport.archive.digests import has_digest
 from dicomport.archive.path_template import Layout
 from dicomport.archive.records import Record, iso_time
 from dicomport.archive.scan.attributes import InstanceAttributes
-from dicomport.files import BLOCK_BYTES, Disk, Durability, TemporaryFile, make_folder, sync
+from dicomport.files import BLOCK_BYTES, Disk, Durability, TemporaryFile, make_folder, numbered_names, sync
 from dicomport.standard import SUCCESS, Status
 
 _MAX_BATCH: Final = 64
@@ -188,9 +188,7 @@ class Committer:
         place, stem = self._layout.place(instance.facts, instance.calling_ae_title)
         folder_exists = self._folder_exists(place)
         folder = f"{self._root}/{place}"
-        name = f"{stem}.dcm"
-        number = 1
-        while True:
+        for name in numbered_names(stem):
             relative, path = f"{place}/{name}", f"{folder}/{name}"
             if relative in placed:
                 self._queue.put(queued)  # The next batch can compare it with the file.
@@ -209,8 +207,6 @@ class Committer:
                 return
             if self._replaces:
                 break
-            number += 1
-            name = f"{stem}~{number}.dcm"
         # In whole microseconds, because `reindex` reads the time of receipt from the modification time.
         received = time.time_ns() // 1000
         instance.file.set_mtime(received)
@@ -253,7 +249,7 @@ class Committer:
         queued = placed.queued
         try:
             if self._replaces:
-                queued.instance.file.replace(placed.path)
+                queued.instance.file.overwrite(placed.path)
             else:
                 queued.instance.file.link(placed.path)
         except FileExistsError:

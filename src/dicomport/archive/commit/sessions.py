@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from dicomport.archive.records import Record
-from dicomport.files import Durability, sync, system
+from dicomport.files import Durability, read_text, remove, sync, system, write_all
 from dicomport.files.locking import ProcessFolder, abandoned_folders
 
 _PREFIX: Final = "session-"
@@ -47,10 +47,8 @@ class Session:
         if self._segment_bytes >= _SEGMENT_BYTES:
             self._next_segment()
         data = "".join([f"{record.to_json()}\n" for record in records]).encode()
-        rest = data
         try:
-            while rest:
-                rest = rest[system.write(self._descriptor, rest) :]
+            write_all(self._descriptor, data)
             if self._syncs:
                 system.fdatasync(self._descriptor)
         except OSError:
@@ -68,7 +66,7 @@ class Session:
         self._segment_bytes = 0
         for path, last in list(self._closed.items()):
             if last <= self.indexed:
-                path.unlink()
+                remove(path)
                 del self._closed[path]
 
     def close(self) -> None:
@@ -106,7 +104,7 @@ def unindexed(sessions: Path) -> Iterator[Record]:
 
 
 def _records(path: Path) -> Iterator[Record]:
-    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
+    for line in read_text(path, errors="replace").split("\n"):
         # The process may have died while it wrote the last line: the file of that record was not visible yet.
         with contextlib.suppress(ValueError):
             yield Record.from_json(line)

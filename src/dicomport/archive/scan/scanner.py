@@ -44,14 +44,6 @@ class Scan:
     """None if the data set can be decoded as far as it was walked."""
     flags: frozenset[ScanFlag]
 
-    @property
-    def proven(self) -> bool:
-        """Whether all elements were walked, and the last one ends where the data set ends.
-
-        A data set that was cut between two elements can't be distinguished from a complete one.
-        """
-        return self.problem is None and ScanFlag.NOT_WALKED not in self.flags
-
 
 class Scanner:
     """Scans one data set, which arrives in pieces of any size. Keeps only the wanted values, up to a limit.
