@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeGuard
 
 from dicomport.files import BLOCK_BYTES
 from dicomport.logs import get_logger
-from dicomport.scp.callbacks import call
+from dicomport.scp.callbacks import InThread, call, in_pool
 from dicomport.scp.decoding import UndecodableDataSetError
 from dicomport.scp.requests import StoreOperation, StoreRequest
 from dicomport.scp.sinks import Sink
@@ -50,23 +49,21 @@ class HandlerStorage:
         self._spool_bytes = spool_bytes
         self._spool_folder = spool_folder
         # Separate threads: slow handlers must not delay the writing of other instances.
-        self._threads = ThreadPoolExecutor(_MAX_THREADS, "dicomport-handler")
+        self._in_thread = in_pool(ThreadPoolExecutor(_MAX_THREADS, "dicomport-handler"))
 
     async def begin(self, operation: StoreOperation) -> Sink:
         """Accept any instance; the handler returns its status."""
         header = encode_file_meta(operation.file_meta)
         spool = SpooledDataSet(header, self._spool_bytes, self._spool_folder, operation.memory)
-        return _HandlerSink(self._handler, operation, spool, self._threads)
+        return _HandlerSink(self._handler, operation, spool, self._in_thread)
 
 
 class _HandlerSink:
-    def __init__(
-        self, handler: Handler, operation: StoreOperation, spool: SpooledDataSet, threads: ThreadPoolExecutor
-    ) -> None:
+    def __init__(self, handler: Handler, operation: StoreOperation, spool: SpooledDataSet, in_thread: InThread) -> None:
         self._handler = handler
         self._operation = operation
         self._spool = spool
-        self._threads = threads
+        self._in_thread = in_thread
 
     async def write(self, data: Buffer) -> None:
         await self._spool.write(data)
@@ -77,14 +74,11 @@ class _HandlerSink:
             operation.association, operation.context, operation.command, operation.memory, self._spool
         )
         try:
-            return _status(await call(self._handler, self._threads, request))
+            return _status(await call(self._handler, self._in_thread, request))
         except UndecodableDataSetError as error:
             log.warning("data_set_undecodable", sop_instance_uid=operation.sop_instance_uid, reason=str(error))
             return UNDECODABLE_DATA_SET
-        except (Exception, asyncio.CancelledError) as error:
-            task = asyncio.current_task()
-            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
-                raise  # The server stops. Otherwise, something that the handler awaited was cancelled: a failure.
+        except Exception:
             log.exception("handler_raised", sop_instance_uid=operation.sop_instance_uid)
             return HANDLER_RAISED
         finally:

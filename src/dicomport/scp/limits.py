@@ -17,6 +17,11 @@ class Limits(ConnectionLimits):
     """Maximum length of the data set of a DIMSE-N request, bytes. It is held in memory until it is complete. A
     reference to an instance, as in storage commitment, has about 130 bytes; thousands in one request are usual."""
 
+    identity_checks_per_address: int = 8
+    """User identities from one network address that are being checked or wait for it. One check of a password takes a
+    few tenths of a second, and two of an address run at a time. Above the limit, a request is rejected at once, as
+    transient."""
+
     instance_bytes: int = 64 << 30
     """Maximum length of a data set, bytes, so that none fills the disk. A longer one is refused with 0xA700, and its
     bytes are removed. The longest known data sets, of whole slides, have about ten gigabytes."""

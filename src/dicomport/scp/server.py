@@ -276,7 +276,11 @@ class StorageSCP:
             thread.join()
 
     def _authenticator(self, check: UserIdentityCheck | None) -> UserIdentityAuthenticator | None:
-        return None if check is None else UserIdentityAuthenticator(check, self._timeouts.acse)
+        if check is None:
+            return None
+        return UserIdentityAuthenticator(
+            check, self._timeouts.acse, self._limits.identity_checks_per_address, self._counters
+        )
 
     async def _serve(self, stream: Stream, slot: ConnectionSlot) -> None:
         core = create_association(Role.ACCEPTOR, self._limits, slot.address)

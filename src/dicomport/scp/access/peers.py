@@ -102,11 +102,13 @@ class Rejection:
 
     reason: RejectReason
     text: str
+    transient: bool = False
+    """Whether the peer may succeed later with the same request."""
 
     @property
     def negotiation(self) -> Negotiation:
         """The response to the request."""
-        return Negotiation(AssociateRJ(self.reason), None, self.text)
+        return Negotiation(AssociateRJ(self.reason, self.transient), None, self.text)
 
 
 def match_rule(
