@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import logging
+import socket
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 
@@ -18,7 +20,8 @@ DATA = b"\x08\x00\x16\x00UI\x00\x00"
 class Held:
     """A handler whose answers wait for the test."""
 
-    def __init__(self) -> None:
+    def __init__(self, status: int = 0x0000) -> None:
+        self.status = status
         self.begun: list[str] = []
         self.changed = asyncio.Condition()
         self.allowed: set[str] = set()
@@ -28,7 +31,7 @@ class Held:
             self.begun.append(request.sop_instance_uid)
             self.changed.notify_all()
             await self.changed.wait_for(lambda: request.sop_instance_uid in self.allowed)
-        return 0x0000
+        return self.status
 
     async def wait_begun(self, *uids: str) -> None:
         async with self.changed, asyncio.timeout(30):
@@ -128,37 +131,58 @@ def test_an_echo_is_answered_meanwhile() -> None:
     asyncio.run(scenario())
 
 
-def test_complete_instances_are_stored_after_their_sender_has_disconnected() -> None:
-    over: list[dicomport.AssociationInfo] = []
-    answers: list[tuple[str, int]] = []
+def _half_close(peer: ScriptedSCU) -> None:
+    peer.socket.shutdown(socket.SHUT_WR)
+
+
+@pytest.mark.parametrize("end", [ScriptedSCU.reset, ScriptedSCU.abort, _half_close], ids=["reset", "aborted", "closed"])
+@pytest.mark.parametrize("status", [0x0000, 0xA700])
+def test_an_instance_is_reported_that_is_stored_after_its_sender_has_disconnected(
+    end: Callable[[ScriptedSCU], None], status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    ended: list[dicomport.AssociationInfo] = []
+    answers: list[tuple[str, int, int]] = []
 
     async def scenario() -> None:
-        held = Held()
-        ended = asyncio.Event()
+        held = Held(status)
+        over = asyncio.Event()
 
         def on_association_end(association: dicomport.AssociationInfo) -> None:
-            over.append(association)
-            ended.set()
+            ended.append(association)
+            over.set()
 
         scp = dicomport.StorageSCP(
             held.take,
             port=0,
             on_association_end=on_association_end,
-            on_stored=lambda operation, status, _size: answers.append((operation.sop_instance_uid, status.code)),
+            on_stored=lambda operation, status, size: answers.append((operation.sop_instance_uid, status.code, size)),
         )
         async with scp:
             peer = await asyncio.to_thread(ScriptedSCU, "127.0.0.1", scp.port)
-            await asyncio.to_thread(peer.associate, window=2)
-            peer.send(peer.encode_store("1.1", DATA))
-            await held.wait_begun("1.1")
-            peer.reset()
-            await held.allow("1.1")
-            async with asyncio.timeout(30):
-                await ended.wait()
+            await asyncio.to_thread(peer.associate, window=3)
+            peer.send(peer.encode_store("1.1", DATA), peer.encode_store("1.2", DATA))
+            await held.wait_begun("1.1", "1.2")
+            end(peer)
+            # The receiver has noticed the end before it answers a peer that came later.
+            with await asyncio.to_thread(ScriptedSCU, "127.0.0.1", scp.port) as later:
+                await asyncio.to_thread(later.associate)
+                await asyncio.to_thread(later.echo)
+                await asyncio.to_thread(later.echo)
+                assert answers == []
+                await held.allow("1.1", "1.2")
+                async with asyncio.timeout(30):
+                    await over.wait()
+            peer.socket.close()
 
-    asyncio.run(scenario())
-    assert answers == [("1.1", 0)]
-    assert len(over) == 1
+    with caplog.at_level(logging.INFO, "dicomport"):
+        asyncio.run(scenario())
+    assert sorted(answers) == [("1.1", status, len(DATA)), ("1.2", status, len(DATA))]
+    event, field = ("instance_refused", "refused") if status else ("instance_stored", "stored")
+    assert [record.message.split()[0] for record in caplog.records].count(event) == 2
+    ends = [record for record in caplog.records if record.message.startswith("association_ended ")]
+    counts = [record.__dict__["fields"][field] for record in ends]
+    assert sorted(counts) == [0, 2]
+    assert len(ended) == 2
 
 
 def test_stopping_waits_for_the_answers_and_no_longer_than_it_should() -> None:
