@@ -4,6 +4,7 @@ import errno
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -11,8 +12,9 @@ import pytest
 from hypothesis import given, strategies as st
 from tests.files.faults import Disk, Fault
 
+from dicomport.commitment import transactions as module
 from dicomport.commitment.data_sets import SOPReference
-from dicomport.commitment.transactions import Transaction, Transactions
+from dicomport.commitment.transactions import Transaction
 
 ONE: Final = Transaction(
     uid="1.2.3",
@@ -36,6 +38,28 @@ for number in range(3):
 print("kept", flush=True)
 sys.stdin.read()
 """
+
+
+opened: list[module.Transactions] = []
+
+
+class Transactions(module.Transactions):
+    """Each is closed at the end of its test."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        opened.append(self)
+
+    def close(self) -> None:
+        opened.remove(self)
+        super().close()
+
+
+@pytest.fixture(autouse=True)
+def _closed() -> Iterator[None]:
+    yield
+    while opened:
+        opened[0].close()
 
 
 def kept(transactions: Transactions) -> list[Transaction]:
