@@ -1,4 +1,4 @@
-"""The check of what a test leaves behind finds each kind."""
+"""The check for leftovers of a test finds each kind."""
 
 import os
 import socket

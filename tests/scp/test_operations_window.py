@@ -137,7 +137,7 @@ def _half_close(peer: ScriptedSCU) -> None:
 
 @pytest.mark.parametrize("end", [ScriptedSCU.reset, ScriptedSCU.abort, _half_close], ids=["reset", "aborted", "closed"])
 @pytest.mark.parametrize("status", [0x0000, 0xA700])
-def test_an_instance_is_reported_that_is_stored_after_its_sender_has_disconnected(
+def test_an_instance_is_reported_that_is_stored_after_the_end(
     end: Callable[[ScriptedSCU], None], status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     ended: list[dicomport.AssociationInfo] = []
@@ -163,7 +163,7 @@ def test_an_instance_is_reported_that_is_stored_after_its_sender_has_disconnecte
             peer.send(peer.encode_store("1.1", DATA), peer.encode_store("1.2", DATA))
             await held.wait_begun("1.1", "1.2")
             end(peer)
-            # The receiver has noticed the end before it answers a peer that came later.
+            # The receiver notices the end before it answers a later peer.
             with await asyncio.to_thread(ScriptedSCU, "127.0.0.1", scp.port) as later:
                 await asyncio.to_thread(later.associate)
                 await asyncio.to_thread(later.echo)
