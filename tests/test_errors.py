@@ -34,7 +34,11 @@ NotSendableError: DicomportError
 JournalError: DicomportError
 UndecodableDataSetError: DicomportError
 HookError: DicomportError
-SchemaError: DicomportError
+IndexDatabaseError: DicomportError
+BusyIndexError: IndexDatabaseError
+DamagedIndexError: IndexDatabaseError
+SchemaError: IndexDatabaseError
+LaterSchemaError: SchemaError
 ProtocolError: DicomportError
 LimitExceededError: ProtocolError
 CommandError: ProtocolError

@@ -20,7 +20,11 @@ class DicomportError(Exception):
           JournalError                  the file can't be used as a journal
           UndecodableDataSetError       the received data set can't be decoded
           HookError                     raised by a callback to report its failure
-          SchemaError                   the archive was made by a later version
+          IndexDatabaseError            the archive's index can't be used
+            BusyIndexError                another process has locked it
+            DamagedIndexError             it is damaged or missing
+            SchemaError                   another version of dicomport created it
+              LaterSchemaError              a later version did
           ProtocolError                 the peer's bytes break the protocol
             LimitExceededError            they exceed one of our limits
             CommandError                  a malformed DIMSE request that can be answered

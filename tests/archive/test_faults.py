@@ -2,20 +2,18 @@
 
 import errno
 import os
-import sqlite3
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from sqlalchemy.exc import OperationalError
 from tests.archive.sending import LONG, Receiver, bytes_of, files, findings, instance, left_over, receiver, rows
 from tests.files.faults import Disk, Fault
 from tests.scp.messages import request
 
 from dicomport import Durability
-from dicomport.archive import Archive, ArchiveOptions, Duplicates, Index, quarantined, storage
+from dicomport.archive import Archive, ArchiveOptions, Duplicates, Index, IndexDatabaseError, quarantined, storage
 from dicomport.archive.commit import indexer
 from dicomport.archive.records import Record
 from dicomport.files import Disk as QuickDisk, system
@@ -255,7 +253,7 @@ class Trouble:
             if records and self.left:
                 self.left -= 1
                 self.failed.set()
-                raise OperationalError("INSERT", {}, sqlite3.OperationalError(message))
+                raise IndexDatabaseError(message)
             add(index, records)
 
         monkeypatch.setattr(Index, "add", failing)

@@ -1,5 +1,6 @@
 """The index: its content, its recreation from the files, and its recovery after a crash."""
 
+import contextlib
 import shutil
 import sqlite3
 import threading
@@ -27,6 +28,7 @@ from dicomport.archive import (
     SchemaError,
     reindex,
 )
+from dicomport.archive.database.generations import Generations
 from dicomport.archive.verify import record_of
 from dicomport.files import Durability
 
@@ -72,13 +74,17 @@ def copy(varied: Path, tmp_path: Path) -> Path:
 
 
 def made_again(root: Path) -> list[list[dict[str, object]]]:
-    paths = Paths(root.resolve())
-    index = Index(paths.index)
-    try:
-        assert list(reindex(paths, index, lambda _: None)) == []
-    finally:
-        index.close()
+    assert list(reindex(Paths(root.resolve()), lambda _: None)) == []
     return everything(root)
+
+
+def clear(paths: Paths) -> None:
+    """Remove all rows."""
+    current = Generations(paths.index).current()
+    assert current is not None
+    with contextlib.closing(sqlite3.connect(current)) as database, database:
+        for table in ("instances", "series"):
+            database.execute(f"DELETE FROM {table}")
 
 
 @pytest.mark.parametrize("lost", [False, True])
@@ -129,10 +135,10 @@ def test_reindex_reports_unreadable_files(tmp_path: Path) -> None:
         assert received.send(instance(), instance("1.2.3.5")) == [0, 0]
     (tmp_path / NAME).write_bytes(b"nothing")
     paths = Paths(tmp_path.resolve())
-    index = Index(paths.index)
-    assert [(found.path, found.kind) for found in reindex(paths, index, lambda _: None)] == [
+    assert [(found.path, found.kind) for found in reindex(paths, lambda _: None)] == [
         (NAME, DiscrepancyKind.FILE_UNREADABLE)
     ]
+    index = Index(paths.index)
     assert [row["sop_instance_uid"] for row in index.instances(Filters())] == ["1.2.3.5"]
     index.close()
 
@@ -203,9 +209,7 @@ def test_recovery_takes_what_is_there_and_ignores_torn_and_stale_lines(tmp_path:
     paths = Paths(tmp_path.resolve())
     records = [record_of(paths, tmp_path / name) for name in files(tmp_path)]
     before = everything(tmp_path)
-    index = Index(paths.index)
-    index.clear()
-    index.close()
+    clear(paths)
     dead = paths.sessions / "session-dead"
     dead.mkdir()
     stale = replace(records[0], inode=records[0].inode + 1, digest="stale")
@@ -228,8 +232,8 @@ def test_a_conflict_is_reported_in_either_order(tmp_path: Path) -> None:
     paths = Paths(tmp_path.resolve())
     records = [record_of(paths, tmp_path / name) for name in files(tmp_path)]
     for order in (records, records[::-1]):
+        clear(paths)
         index = Index(paths.index)
-        index.clear()
         for record in order:
             index.add([record])
         index.close()

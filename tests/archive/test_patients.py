@@ -103,7 +103,7 @@ def test_an_index_of_an_older_version_names_the_command_that_rebuilds_it(tmp_pat
         assert received.send(instance()) == [0]
     with contextlib.closing(sqlite3.connect(Paths(tmp_path.resolve()).index)) as database:
         database.execute("PRAGMA user_version = 1")
-    with pytest.raises(SchemaError, match='older schema 1: run "dicomport archive reindex"'):
+    with pytest.raises(SchemaError, match="older schema 1: run dicomport archive reindex"):
         Archive(tmp_path)
-    with pytest.raises(SchemaError, match='run "dicomport archive reindex"'), open_archive(tmp_path):
+    with pytest.raises(SchemaError, match="run dicomport archive reindex"), open_archive(tmp_path):
         pass

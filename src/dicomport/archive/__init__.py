@@ -4,8 +4,16 @@ from dicomport.archive.checks import Check as Check, Checks as Checks, Policy as
 from dicomport.archive.commit.committer import Duplicates as Duplicates
 from dicomport.archive.commit.recovery import recover as recover
 from dicomport.archive.commit.sink import ArchiveOptions as ArchiveOptions
+from dicomport.archive.database.queries import Filters as Filters
+from dicomport.archive.database.sqlite import (
+    BusyIndexError as BusyIndexError,
+    DamagedIndexError as DamagedIndexError,
+    IndexDatabaseError as IndexDatabaseError,
+    LaterSchemaError as LaterSchemaError,
+    SchemaError as SchemaError,
+)
 from dicomport.archive.export import ExportError as ExportError, export as export
-from dicomport.archive.index import Index as Index, SchemaError as SchemaError
+from dicomport.archive.index import Index as Index
 from dicomport.archive.notifications import CompleteStudy as CompleteStudy, HookError as HookError, Hooks as Hooks
 from dicomport.archive.open import open_archive as open_archive
 from dicomport.archive.path_template import DEFAULT_LAYOUT as DEFAULT_LAYOUT, Layout as Layout
@@ -15,14 +23,13 @@ from dicomport.archive.quarantine import (
     QuarantineEntry as QuarantineEntry,
     quarantined as quarantined,
 )
-from dicomport.archive.queries import Filters as Filters
 from dicomport.archive.records import Record as Record
+from dicomport.archive.reindexing import reindex as reindex
 from dicomport.archive.scan.attributes import InstanceAttributes as InstanceAttributes
 from dicomport.archive.storage import Archive as Archive
 from dicomport.archive.verify import (
     Discrepancy as Discrepancy,
     DiscrepancyKind as DiscrepancyKind,
     files_of as files_of,
-    reindex as reindex,
     verify as verify,
 )

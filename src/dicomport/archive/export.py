@@ -19,10 +19,10 @@ from typing import Final, NamedTuple
 
 from blake3 import blake3
 
+from dicomport.archive.database.queries import Filters
 from dicomport.archive.digests import CHUNK_BYTES
 from dicomport.archive.index import Index
 from dicomport.archive.paths import Paths
-from dicomport.archive.queries import Filters
 from dicomport.errors import DicomportError
 from dicomport.files import (
     TEMPORARY_SUFFIX,

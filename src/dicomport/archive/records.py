@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import enum
 import functools
 import json
 import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from operator import attrgetter
@@ -58,11 +60,16 @@ class Record:
     @classmethod
     def from_json(cls, line: str) -> Record:
         """Parse a line. Raises `ValueError` if it is invalid, such as the incomplete last line of a journal."""
-        values = json.loads(line)
+        try:
+            values = json.loads(line)
+        except RecursionError:
+            raise ValueError("not a record") from None
         if not isinstance(values, list) or len(values) != _VALUES or not isinstance(values[-1], list):
             raise ValueError("not a record")
         path, sop_instance_uid, instance_number, inode, digest, size, header_crc32, received, common = values
-        if len(common) != len(_COMMON):
+        if len(common) != len(_COMMON) or not all(isinstance(value, _SCALARS) for value in (*values[:-1], *common)):
+            raise ValueError("not a record")
+        if not isinstance(path, str) or "\0" in path:
             raise ValueError("not a record")
         others = dict(zip(_COMMON, common, strict=True))
         facts = {name: others.pop(name) for name in _COMMON_FACTS}
@@ -78,6 +85,14 @@ class Record:
         )
 
 
+def records_in(lines: Iterable[str]) -> Iterator[Record]:
+    """Parse lines, and skip those that are not records, such as a line whose process died while it wrote it."""
+    for line in lines:
+        with contextlib.suppress(ValueError):
+            yield Record.from_json(line)
+
+
+_SCALARS: Final = (str, int, type(None))
 _VALUES: Final = 9
 """Number of values in a line."""
 _COMMON_FACTS: Final = tuple(
@@ -119,3 +134,9 @@ def status_of_file(root: Path, record: Record) -> os.stat_result | None:
     except OSError:
         return None
     return status if status.st_ino == record.inode else None
+
+
+def is_visible(root: Path, record: Record) -> bool:
+    """Return whether a record's file is visible; a later file may have the same inode number, but not the same time."""
+    status = status_of_file(root, record)
+    return status is not None and received_at(status) == record.received

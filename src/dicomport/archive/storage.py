@@ -19,8 +19,9 @@ from dicomport.archive.integrity import Integrity, Reference
 from dicomport.archive.notifications import Hooks
 from dicomport.archive.paths import Paths
 from dicomport.archive.quarantine import Quarantine
+from dicomport.archive.verify import has_instances
 from dicomport.encoding.templates import SeriesTemplates
-from dicomport.files import Disk, make_folder, system
+from dicomport.files import Disk, Durability, make_folder, system
 from dicomport.standard import OUT_OF_RESOURCES, Status
 
 _FREE_SPACE_SECONDS: Final = 1.0
@@ -38,15 +39,17 @@ class Archive:
 
         `hooks` are notified of each stored instance; the caller closes them.
 
-        Raises `OSError`, and `SchemaError` if another version of dicomport created the index.
+        Raises `OSError`; `DamagedIndexError` if the index is damaged or missing; `SchemaError` if another version of
+        dicomport created it; `IndexDatabaseError` if it can't be used now.
         """
         self._options = options or ArchiveOptions()
         self._hooks = hooks
         durability = self._options.durability
         self.paths = Paths(Path(root).resolve())
         make_folder(self.paths.sessions, durability)
-        self.index = Index(self.paths.index)
-        self.recovered = recover(self.paths, self.index)
+        syncs = durability is Durability.FSYNC
+        self.index = Index(self.paths.index, creates=lambda: not has_instances(self.paths), syncs=syncs)
+        self.recovered = self._recover(syncs=syncs)
         """Number of instances that were not in the index yet."""
         self.quarantine = Quarantine(
             self.paths.quarantine,
@@ -56,7 +59,7 @@ class Archive:
         )
         self._disk = Disk()
         self._session = Session(self.paths.sessions, durability)
-        self._indexer = Indexer(self.index, self._session)
+        self._indexer = Indexer(self.index, self._session, self.paths.root, syncs=syncs)
         self._committer = Committer(
             self.paths.root,
             session=self._session,
@@ -72,8 +75,20 @@ class Archive:
         self._templates = SeriesTemplates()
         self._free_space = _FreeSpace(self.paths.root, self._options.min_free_bytes)
 
+    def _recover(self, *, syncs: bool) -> int:
+        try:
+            return recover(self.paths, self.index, syncs=syncs)
+        except BaseException:
+            self.index.close()
+            raise
+
     async def begin(self, operation: Operation) -> ArchiveSink | Status:
-        """Return a sink for an instance, or the failure status if free space is below `min_free_bytes`."""
+        """Return a sink for an instance, or the failure status if the archive can't store it now.
+
+        Free space is below `min_free_bytes`, or the index can't be written and too many instances are not in it.
+        """
+        if self._indexer.is_exhausted:
+            return Status(OUT_OF_RESOURCES.code, "the index of the archive can't be written")
         if not await self._free_space.suffices():
             return Status(OUT_OF_RESOURCES.code, "free space is below the limit of the archive")
         kind = operation.association.calling_ae_title, operation.sop_class_uid, operation.transfer_syntax_uid
@@ -98,7 +113,11 @@ class Archive:
         return await self._integrity.look_up(references)
 
     def close(self) -> None:
-        """Wait until all instances are in the index, and close it. Call this after all sinks have ended."""
+        """Wait until all instances are in the index, and close it. Call this after all sinks have ended.
+
+        Instances that the index can't accept now stay in the journal: the next process that opens the archive adds
+        them.
+        """
         if self._is_closed:
             return
         self._is_closed = True

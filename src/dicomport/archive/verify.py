@@ -1,4 +1,4 @@
-"""Comparison of the files with the index (`verify`), and recreation of the index from the files (`reindex`)."""
+"""Comparison of the files with the index."""
 
 from __future__ import annotations
 
@@ -13,16 +13,14 @@ from typing import Final
 from blake3 import blake3
 
 from dicomport.archive.checks import Check, Checks, Policy, with_request_uids
+from dicomport.archive.database.queries import Filters
 from dicomport.archive.digests import CHUNK_BYTES, data_set_digest
 from dicomport.archive.index import Index
 from dicomport.archive.paths import Paths
-from dicomport.archive.queries import Filters
 from dicomport.archive.records import Record, received_at
 from dicomport.archive.scan.scanner import Scanner
 from dicomport.files import find_file_meta, open_regular, read_range, system
 from dicomport.wire import FileMetaError
-
-_BATCH: Final = 500
 
 Progress = Callable[[int], object]
 """Called with the size of each data set after it was read, bytes."""
@@ -67,27 +65,6 @@ def verify(paths: Paths, index: Index, progress: Progress) -> Iterator[Discrepan
         yield Discrepancy(relative, DiscrepancyKind.FILE_MISSING)
 
 
-def reindex(paths: Paths, index: Index, progress: Progress) -> Iterator[Discrepancy]:
-    """Recreate the index from the files; yield those that can't be read.
-
-    The sender is read from the File Meta Information, the time of receipt from the file's modification time.
-    """
-    records: list[Record] = []
-    for path in files_of(paths):
-        try:
-            record = record_of(paths, path)
-        except (OSError, FileMetaError) as error:
-            yield Discrepancy(path.relative_to(paths.root).as_posix(), DiscrepancyKind.FILE_UNREADABLE, str(error))
-            continue
-        records.append(record)
-        progress(record.size)
-    # In the order of receipt, so that the same instance of a conflict is the first.
-    records.sort(key=lambda record: (record.received, record.path))
-    index.clear()
-    for start in range(0, len(records), _BATCH):
-        index.add(records[start : start + _BATCH])
-
-
 def record_of(paths: Paths, path: Path) -> Record:
     """Read a file and return its record. Raises `OSError` and `FileMetaError`."""
     # One descriptor for everything: another file may replace this one at any time.
@@ -128,3 +105,8 @@ def files_of(paths: Paths) -> Iterator[Path]:
     for folder, folders, names in os.walk(paths.root):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield from (Path(folder, name) for name in sorted(names) if name.endswith(".dcm") and not name.startswith("."))
+
+
+def has_instances(paths: Paths) -> bool:
+    """Return whether the archive has a file of an instance."""
+    return next(files_of(paths), None) is not None

@@ -16,8 +16,8 @@ from dicomport.archive import (
     ExportError,
     Filters,
     Index,
+    IndexDatabaseError,
     Paths,
-    SchemaError,
     export as export_study,
     files_of,
     open_archive,
@@ -175,16 +175,23 @@ def verify(*, root: Path, as_json: bool) -> int:
 
 
 @archive.command()
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False), required=False)
 @archive_option
 @json_option
-def reindex(*, root: Path, as_json: bool) -> int:
-    """Rebuild the index from the files alone. Exit code 1 if a file cannot be read.
+def reindex(*, folder: Path | None, root: Path, as_json: bool) -> int:
+    """Rebuild the index of the archive FOLDER (default: --archive) from the files, also if it is damaged.
 
-    Stop receivers of this archive before.
+    Receivers of this archive may run. Exit code 1 if a file cannot be read.
     """
-    with _opened(root, discard_older=True) as (paths, index), _progress(paths) as progress:
-        findings = _print_findings(reindex_archive(paths, index, progress), as_json=as_json)
-        number = len(index.instances(Filters()))
+    root = folder or root
+    if not root.is_dir():
+        raise click.ClickException(f"no archive in {root}: choose its folder with --archive")
+    paths = Paths(root.resolve())
+    with _index_errors(root):
+        with _progress(paths) as progress:
+            findings = _print_findings(reindex_archive(paths, progress), as_json=as_json)
+        with open_archive(root) as (_, index):
+            number = index.count()
     if not as_json:
         print_message(f"{count(number, 'instance')} in the index")
     return ExitCode.FAILED if findings else ExitCode.OK
@@ -216,13 +223,19 @@ def export(*, study: str, destination: Path, root: Path) -> int:
 
 
 @contextmanager
-def _opened(root: Path, *, discard_older: bool = False) -> Iterator[tuple[Paths, Index]]:
+def _opened(root: Path) -> Iterator[tuple[Paths, Index]]:
     try:
-        with open_archive(root, discard_older=discard_older) as opened:
+        with _index_errors(root), open_archive(root) as opened:
             yield opened
     except FileNotFoundError:
         raise click.ClickException(f"no archive in {root}: choose its folder with --archive") from None
-    except SchemaError as error:
+
+
+@contextmanager
+def _index_errors(root: Path) -> Iterator[None]:
+    try:
+        yield
+    except IndexDatabaseError as error:
         raise click.ClickException(str(error)) from None
     except PermissionError as error:
         raise click.ClickException(f'cannot open the archive "{root}": {error.strerror}') from None

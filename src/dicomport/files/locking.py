@@ -24,9 +24,12 @@ _RANDOM_BYTES: Final = 8
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Wait for the lock of a folder, and hold it. Raises `OSError`."""
-    lock = _lock(folder, wait=True)
+def locked(folder: Path, *, wait: bool = True) -> Iterator[None]:
+    """Wait for the lock of a folder, and hold it.
+
+    Raises `BlockingIOError` if it is held by another descriptor and `wait` is false, and `OSError`.
+    """
+    lock = _lock(folder, wait=wait)
     try:
         yield
     finally:
@@ -67,6 +70,17 @@ def abandoned_folders(parent: Path, prefix: str) -> Iterator[Path]:
                 remove_folder(folder)
             finally:
                 system.close(lock)
+
+
+def is_abandoned(folder: Path) -> bool:
+    """Return whether the process that owns a folder has died or removed the folder. Raises `OSError`."""
+    try:
+        system.close(_lock(folder, wait=False))
+    except BlockingIOError:
+        return False
+    except FileNotFoundError:
+        pass
+    return True
 
 
 def _lock(folder: Path, *, wait: bool) -> int:

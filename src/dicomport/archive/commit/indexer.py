@@ -8,29 +8,44 @@ a transaction for one record. The event loop never waits for the database, and a
 either, because the records are in the journal already. The queue is limited: when it is full, `put` blocks the
 committer, and through it the senders.
 
-While the database fails, for example because the disk is full, the same records are retried every second. After each
-transaction the session is informed of the number of indexed records, so that it can remove old segments of the
-journal. At shutdown (`hurry`) the thread neither gathers nor retries: records that the database did not accept stay
-in the journal, and the next process that opens the archive recovers them.
+A transaction survives the end of the process, but not a power failure, and the journal survives both. So the thread
+syncs the index before it sets the session's number of indexed records, up to which the session removes segments of the
+journal. It does so once for as many records as a segment contains, and at shutdown. Without fsync
+(`Durability.FLUSH`) nothing is synced.
+
+While the index can't be written, because it is damaged, the disk is full or a program has locked it, the thread
+retries its transaction, and `put` does not block: when the queue is full, further records are in the journal alone.
+After the first transaction that succeeds, the thread reads them from the journal, as recovery does. The number of
+instances that are not in the index is limited: above it, `is_exhausted` is true, and the archive refuses instances. The
+failure is logged when it begins, when its reason changes, and once in five minutes. If another process
+writes, such as `reindex` in its last step, that is a failure only after some seconds.
+
+At shutdown (`hurry`) the thread neither gathers nor retries: records that the database did not accept stay in the
+journal, and the next process that opens the archive recovers them. Only for a lock it waits for two seconds.
 """
 
 from __future__ import annotations
 
+import itertools
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Final
 
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-
 from dicomport.archive.commit.sessions import Session
+from dicomport.archive.database.sqlite import BusyIndexError, DamagedIndexError, IndexDatabaseError
 from dicomport.archive.index import Index
-from dicomport.archive.records import Record
-from dicomport.logs import get_logger
+from dicomport.archive.records import Record, is_visible
+from dicomport.logs import get_logger, reason_of
 
 log = get_logger("archive")
 
 _MAX_WAITING: Final = 10_000
-"""Limit of queued records; above it, committing waits."""
+"""Limit of queued records; above it, committing waits, or the records are in the journal alone."""
+
+_MAX_UNINDEXED: Final = 250_000
+"""Limit of instances that are in the journal alone: recovery reads a journal of this size in half a minute."""
 
 _GATHERING_SECONDS: Final = 0.05
 """Time for more records to join a transaction."""
@@ -38,18 +53,46 @@ _GATHERING_SECONDS: Final = 0.05
 _RETRY_SECONDS: Final = 1.0
 """Time between two attempts after the database failed."""
 
+_BUSY_RETRY_SECONDS: Final = 0.02
+"""Time between two attempts while another process writes."""
+
+_BUSY_SECONDS: Final = 5.0
+"""Time for which another process may write before that is a failure."""
+
+_LAST_SECONDS: Final = 2.0
+"""Time at shutdown to wait for another process that writes."""
+
+_END_SECONDS: Final = 10.0
+"""Time at shutdown for the last transactions."""
+
+_LOG_SECONDS: Final = 300.0
+"""Time between two log records of the same failure."""
+
+_SYNCED_RECORDS: Final = 2000
+"""Number of records after which the index is synced: as many as a segment of the journal contains."""
+
+_BATCH: Final = 1000
+"""Number of records in a transaction when they are read from the journal."""
+
 
 class Indexer:
     """The queue of records for the index, and the thread that empties it."""
 
-    def __init__(self, index: Index, session: Session) -> None:
+    def __init__(self, index: Index, session: Session, root: Path, *, syncs: bool) -> None:
         self._index = index
         self._session = session
+        self._root = root
+        self._syncs = syncs
         self._complete = True
         self._closing = threading.Event()
+        self._last_attempt = 0.0
+        """Time after which a lock is not waited for at shutdown."""
+        self._failure = _Failure()
         self._changed = threading.Condition()
         """Protects the fields below. Notified when the queue gets its first record or is emptied, and at the end."""
         self._waiting: list[Record] = []
+        self._overflowed = False
+        """Whether records are in the journal alone, because the queue was full."""
         self._written = 0
         """Number of records in the journal up to the last queued record."""
         self._ending = False
@@ -57,7 +100,7 @@ class Indexer:
         self._thread.start()
 
     def put(self, records: Sequence[Record]) -> None:
-        """Queue records; wait while the queue is full."""
+        """Queue records; wait while the queue is full, unless the index can't be written."""
         if not records:
             return
         with self._changed:
@@ -65,16 +108,31 @@ class Indexer:
                 self._changed.wait()
             if not self._waiting:
                 self._changed.notify_all()
-            self._waiting += records
+            if len(self._waiting) < _MAX_WAITING:
+                self._waiting += records
+            else:
+                self._overflowed = True
             self._written = self._session.written
 
     def busy(self) -> bool:
-        """Return whether the queue is full."""
-        return len(self._waiting) >= _MAX_WAITING
+        """Return whether `put` would wait."""
+        return len(self._waiting) >= _MAX_WAITING and not self._failure.lasts and not self._closing.is_set()
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether the index can't be written and too many instances are not in it."""
+        if not self._failure.lasts or self._session.written - self._session.indexed < _MAX_UNINDEXED:
+            return False
+        self._failure.log_refusal()
+        return True
 
     def hurry(self) -> None:
         """Stop gathering and retrying."""
-        self._closing.set()
+        with self._changed:
+            if not self._closing.is_set():
+                self._last_attempt = time.monotonic() + _LAST_SECONDS
+                self._closing.set()
+                self._changed.notify_all()
 
     def close(self) -> bool:
         """Index the queued records and end the thread; return whether the index contains all records."""
@@ -82,13 +140,19 @@ class Indexer:
         with self._changed:
             self._ending = True
             self._changed.notify_all()
-        self._thread.join()
-        return self._complete
+        self._thread.join(_END_SECONDS)
+        return self._complete and not self._thread.is_alive()
 
     def _run(self) -> None:
         while self._await_some():
             self._closing.wait(_GATHERING_SECONDS)
-            self._add(*self._take())
+            records, overflowed, written = self._take()
+            self._complete = self._add(records) and (not overflowed or self._add_from_journal()) and self._complete
+            # Not a sum of lengths: the journal also contains records whose files could not be renamed.
+            if self._complete and written - self._session.indexed >= _SYNCED_RECORDS:
+                self._sync(written)
+        if self._complete and self._session.indexed < self._session.written:
+            self._complete = self._sync(self._session.written)
 
     def _await_some(self) -> bool:
         """Wait until a record is queued; return False at the end."""
@@ -97,29 +161,88 @@ class Indexer:
                 self._changed.wait()
             return bool(self._waiting)
 
-    def _take(self) -> tuple[Sequence[Record], int]:
-        """Empty the queue; return its records, and the number of records in the journal up to the last of them."""
+    def _take(self) -> tuple[Sequence[Record], bool, int]:
+        """Empty the queue; return its records, whether the journal has more, and the number of its records so far."""
         with self._changed:
             waiting, self._waiting = self._waiting, []
+            overflowed, self._overflowed = self._overflowed, False
             self._changed.notify_all()
-            return waiting, self._written
+            return waiting, overflowed, self._written
 
-    def _add(self, records: Sequence[Record], written: int) -> None:
-        """Add records to the index, and retry while the database fails, until shutdown."""
+    def _add(self, records: Sequence[Record]) -> bool:
+        """Add records to the index, and retry while it can't be written, until shutdown; return whether it could."""
+        return self._retry(lambda: self._index.add(records))
+
+    def _add_from_journal(self) -> bool:
+        """Add the records of this session's journal whose files are visible; those of other files are queued later."""
+        records = (record for record in self._session.records() if is_visible(self._root, record))
+        while batch := list(itertools.islice(records, _BATCH)):
+            if self._closing.is_set() or not self._add(batch):
+                return False
+        return True
+
+    def _sync(self, written: int) -> bool:
+        """Write the index to stable storage, so that the session may remove the journal of as many records."""
+        if self._syncs and not self._retry(self._index.sync):
+            return False
+        self._session.indexed = written
+        return True
+
+    def _retry(self, use_index: Callable[[], None]) -> bool:
+        """Use the index; retry until it succeeds or the shutdown begins."""
         while True:
             try:
-                self._index.add(records)
-            except SQLAlchemyError as error:
-                log.warning("index_failed", reason=_message_of(error), retry_after_s=_RETRY_SECONDS)
-                if self._closing.wait(_RETRY_SECONDS):
-                    self._complete = False
-                    return
+                use_index()
+            except (IndexDatabaseError, OSError) as error:
+                is_busy = isinstance(error, BusyIndexError)
+                with self._changed:
+                    self._failure.happened(error)
+                    self._changed.notify_all()
+                    if self._closing.is_set() and not (is_busy and time.monotonic() < self._last_attempt):
+                        return False
+                    self._changed.wait(_BUSY_RETRY_SECONDS if is_busy else _RETRY_SECONDS)
             else:
-                # Not a sum of lengths: the journal also contains records whose files could not be renamed.
-                self._session.indexed = written
-                return
+                self._failure.ended()
+                return True
 
 
-def _message_of(error: SQLAlchemyError) -> str:
-    """Return the database's own message: SQLAlchemy's contains the values of the statement."""
-    return str(error.orig) if isinstance(error, DBAPIError) else type(error).__name__
+class _Failure:
+    """The present failure of the index, and its log records."""
+
+    def __init__(self) -> None:
+        self.lasts = False
+        """Whether the index can't be written, for another reason than a short wait for another process."""
+        self._reason = ""
+        self._attempts = 0
+        self._began = 0.0
+        self._logged = 0.0
+        self._is_refusal_logged = False
+
+    def happened(self, error: Exception) -> None:
+        """Count an attempt, and log it if the log does not have it yet."""
+        now = time.monotonic()
+        if self._attempts == 0:
+            self._began = now
+        self._attempts += 1
+        if isinstance(error, BusyIndexError) and now - self._began < _BUSY_SECONDS:
+            return
+        reason = reason_of(error) if isinstance(error, OSError) else str(error)
+        if not self.lasts or reason != self._reason or now - self._logged >= _LOG_SECONDS:
+            self._reason, self._logged = reason, now
+            write = log.error if isinstance(error, DamagedIndexError) else log.warning
+            write("index_failed", reason=reason, attempts=self._attempts)
+        self.lasts = True
+
+    def log_refusal(self) -> None:
+        """Log once for each failure that the archive refuses instances."""
+        if not self._is_refusal_logged:
+            self._is_refusal_logged = True
+            log.error("index_limit_reached", reason=self._reason)
+
+    def ended(self) -> None:
+        """Log the end of a failure."""
+        if self.lasts:
+            log.warning("index_recovered", attempts=self._attempts)
+        self.lasts = False
+        self._attempts = 0
+        self._is_refusal_logged = False

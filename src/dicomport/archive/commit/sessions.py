@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from dicomport.archive.records import Record
+from dicomport.archive.records import Record, records_in
 from dicomport.files import Durability, read_text, remove, sync, system, write_all
 from dicomport.files.locking import ProcessFolder, abandoned_folders
 
@@ -31,7 +31,7 @@ class Session:
         self._owned = ProcessFolder(sessions, _PREFIX)
         self.folder = self._owned.path
         self.indexed = 0
-        """Number of records in the index, counted from the first. Another thread may set it."""
+        """Number of records in the index, on stable storage if `durability` is FSYNC. Another thread may set it."""
         self._closed: dict[Path, int] = {}
         """Full segments, with the number of records written up to their ends."""
         self.written = 0
@@ -69,6 +69,13 @@ class Session:
                 remove(path)
                 del self._closed[path]
 
+    def records(self) -> Iterator[Record]:
+        """Yield the records of the segments that are not removed. Another thread may call this."""
+        for journal in sorted(self.folder.glob("journal-*.jsonl")):
+            # The index contains the records of a segment that has just been removed.
+            with contextlib.suppress(FileNotFoundError):
+                yield from _records(journal)
+
     def close(self) -> None:
         """Remove the folder: the index contains all records."""
         system.close(self._descriptor)
@@ -104,7 +111,5 @@ def unindexed(sessions: Path) -> Iterator[Record]:
 
 
 def _records(path: Path) -> Iterator[Record]:
-    for line in read_text(path, errors="replace").split("\n"):
-        # The process may have died while it wrote the last line: the file of that record was not visible yet.
-        with contextlib.suppress(ValueError):
-            yield Record.from_json(line)
+    # The process may have died while it wrote the last line: the file of that record was not visible yet.
+    yield from records_in(read_text(path, errors="replace").split("\n"))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from dicomport.archive import Archive, ArchiveOptions, Hooks, SchemaError
+from dicomport.archive import Archive, ArchiveOptions, Hooks, IndexDatabaseError
 from dicomport.cli.receiver.peer_tables import PeerSettings
 from dicomport.scp import AssociationInfo, PeerRule
 
@@ -75,7 +75,7 @@ def _check_apart(paths: Collection[Path]) -> None:
 def _open(path: Path, options: ArchiveOptions, hooks: Hooks) -> Archive:
     try:
         return Archive(path, options, hooks=hooks)
-    except SchemaError as error:
+    except IndexDatabaseError as error:
         raise click.ClickException(str(error)) from None
     except OSError as error:
         raise click.ClickException(

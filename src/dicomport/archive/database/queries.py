@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from dicomport.archive.schema import INSTANCES, SERIES
+from dicomport.archive.database.schema import INSTANCES, SERIES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +54,11 @@ class Queries:
         query = _grouped(group, _OF_STUDY).add_columns(number_of_series, _PATIENT_CONFLICT)
         ordered = sa.func.max(SERIES.c.study_date), *group
         return self._all(_filtered(query, filters).order_by(*ordered))
+
+    def count(self) -> int:
+        """Return the number of instances."""
+        [row] = self._all(sa.select(sa.func.count().label("number")).select_from(INSTANCES))
+        return int(row["number"])
 
     def _all(self, query: sa.Select[Any]) -> list[sa.RowMapping]:
         """Run a query and return its rows."""

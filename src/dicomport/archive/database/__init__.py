@@ -1,0 +1,1 @@
+"""The database of the index: its tables, queries and generations."""

@@ -1,0 +1,243 @@
+"""One generation of the index: a SQLite database, used through SQLAlchemy Core.
+
+Theory of operation
+-------------------
+A database gets its name when its tables exist, so a file without them is damaged. Any number of threads and processes
+may use it. Transactions survive the end of the process, but not a power failure: only `sync` writes them to stable
+storage. Until then the journals must keep their records.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import json
+from collections.abc import Iterator, Sequence
+from operator import attrgetter
+from pathlib import Path
+from typing import Any, Final
+
+import sqlalchemy as sa
+from blake3 import blake3
+from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from dicomport.archive.database.schema import INSTANCES, METADATA, SCHEMA_VERSION, SERIES
+from dicomport.archive.records import Record, State
+from dicomport.archive.scan.attributes import InstanceAttributes
+from dicomport.errors import DicomportError
+from dicomport.files import sync, system
+
+_BUSY_SECONDS: Final = 1.0
+"""Time to wait for a transaction of a program that does not hold the lock of the writers, such as a backup."""
+
+_MODE: Final = 0o640
+
+
+class IndexDatabaseError(DicomportError):
+    """The index can't be read or written now: the text is the database's own."""
+
+
+class BusyIndexError(IndexDatabaseError):
+    """Another process has locked the index."""
+
+
+class DamagedIndexError(IndexDatabaseError):
+    """The index is damaged or missing, and has to be recreated from the files."""
+
+
+class SchemaError(IndexDatabaseError):
+    """Another version of dicomport created the index. If it was an earlier one, `reindex` recreates the index."""
+
+
+class LaterSchemaError(SchemaError):
+    """A later version of dicomport created the index, and `reindex` of this version does not replace it."""
+
+
+class Database:
+    """One generation of the index. Methods raise `IndexDatabaseError`."""
+
+    def __init__(self, path: Path, *, creates: bool = False) -> None:
+        """Open a database, or create one with a new name."""
+        self.path: Final = path
+        if creates:
+            # SQLite creates the files beside the database with the same permissions.
+            system.close(system.open_descriptor(path, system.CREATE_NEW, _MODE))
+        self._inode = path.stat().st_ino
+        url = sa.URL.create("sqlite", database=path.as_uri(), query={"mode": "rw", "uri": "true"})
+        self._engine: sa.Engine = sa.create_engine(
+            url,
+            connect_args={"timeout": _BUSY_SECONDS, "check_same_thread": False},
+            # The values of a statement are attribute values, and an error's text must not have them.
+            hide_parameters=True,
+        )
+        sa.event.listen(self._engine, "connect", _configure)
+        sa.event.listen(self._engine, "begin", _begin)
+        self._writing = self._engine.execution_options(**{_WRITING: True})
+        # Compiled once: SQLAlchemy's work for each row takes three times as long as storing it.
+        self._add_series = _compiled(insert(SERIES).on_conflict_do_nothing(), self._engine.dialect)
+        self._add_instances = _compiled(_upsert(INSTANCES), self._engine.dialect)
+        try:
+            self._create_tables() if creates else self._check_schema()
+        except BaseException:
+            self.close()
+            raise
+
+    def _create_tables(self) -> None:
+        with self._failing(), self._writing.begin() as connection:
+            METADATA.create_all(connection)
+            connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    def _check_schema(self) -> None:
+        with self._failing(), self._engine.connect() as connection:
+            version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+        if version == 0:
+            raise DamagedIndexError(advice(self.path, "the index is damaged (it has no tables)"))
+        if version < SCHEMA_VERSION:
+            raise SchemaError(advice(self.path, f"the index has the older schema {version}"))
+        if version > SCHEMA_VERSION:
+            raise LaterSchemaError(
+                f"the index has schema {version}, and this dicomport supports {SCHEMA_VERSION}: use a later dicomport"
+            )
+
+    def close(self) -> None:
+        """Close the connections to the database."""
+        self._engine.dispose()
+
+    def exists(self) -> bool:
+        """Return whether the path still names this database."""
+        try:
+            return self.path.stat().st_ino == self._inode
+        except FileNotFoundError:
+            return False
+
+    def add(self, records: Sequence[Record]) -> None:
+        """Add records in one transaction; a record replaces an earlier one with the same path."""
+        if not records:
+            return
+        series: dict[str, tuple[object, ...]] = {}
+        instances: list[tuple[object, ...]] = []
+        for record in records:
+            shared = _shared_of(record.facts)
+            key = _key_of(shared)
+            series[key] = (key, *shared)
+            # `_SET_STATES` compares the instance with others.
+            state = State.SUSPECT if record.suspect else State.STORED
+            instances.append((record.path, key, *_own_of(record), state))
+        uids = json.dumps([record.facts.sop_instance_uid for record in records])
+        with self._failing(), self._writing.begin() as connection:
+            connection.exec_driver_sql(self._add_series, list(series.values()))
+            connection.exec_driver_sql(self._add_instances, instances)
+            connection.execute(_SET_STATES, {"uids": uids})
+
+    def select(self, query: sa.Select[Any]) -> list[sa.RowMapping]:
+        """Return the rows of a query."""
+        with self._failing(), self._engine.connect() as connection:
+            return list(connection.execute(query).mappings())
+
+    def sync(self) -> None:
+        """Write all transactions to stable storage. Raises `OSError`."""
+        # Transactions are in SQLite's log, or the log was copied into the database, synced, and perhaps removed. The
+        # database itself must not be opened here: closing it would release this process's locks on it.
+        with contextlib.suppress(FileNotFoundError):
+            sync(f"{self.path}-wal")
+        sync(self.path.parent)
+
+    @contextlib.contextmanager
+    def _failing(self) -> Iterator[None]:
+        """Convert the errors of the database: SQLAlchemy's contain statements, SQLite's contain no values."""
+        try:
+            yield
+        except SQLAlchemyError as error:
+            original = error.orig if isinstance(error, DBAPIError) else None
+            name = getattr(original, "sqlite_errorname", "")
+            reason = str(original or type(error).__name__)
+            if name.startswith(_BUSY_NAMES):
+                raise BusyIndexError("another process has locked the index") from None
+            if name.startswith(_UNAVAILABLE_NAMES):
+                raise IndexDatabaseError(f"the index can't be used: {reason}") from None
+            raise DamagedIndexError(advice(self.path, f"the index is damaged ({reason})")) from None
+
+
+_BUSY_NAMES: Final = ("SQLITE_BUSY", "SQLITE_LOCKED")
+_UNAVAILABLE_NAMES: Final = (
+    *("SQLITE_AUTH", "SQLITE_CANTOPEN", "SQLITE_FULL", "SQLITE_INTERRUPT", "SQLITE_IOERR", "SQLITE_NOLFS"),
+    *("SQLITE_NOMEM", "SQLITE_PERM", "SQLITE_PROTOCOL", "SQLITE_READONLY"),
+)
+"""Errors of the disk, the system or the permissions; with any other error, the database is damaged."""
+
+
+def advice(path: Path, problem: str) -> str:
+    """Return the text of an error for an index at a path: the problem, and the command that ends it."""
+    return f'{problem}: run dicomport archive reindex "{path.parent.parent}" to rebuild it from the files'
+
+
+_WRITING: Final = "dicomport_writing"
+
+
+def _configure(connection: Any, _record: object) -> None:
+    """Configure a connection: only `_begin` begins transactions, and readers don't wait for the writer."""
+    connection.isolation_level = None
+    for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin(connection: sa.Connection) -> None:
+    # A transaction that will write locks the database first: SQLite does not wait for a lock in mid-transaction.
+    writing = connection.get_execution_options().get(_WRITING, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+
+
+def _upsert(table: sa.Table) -> sa.Insert:
+    statement = insert(table)
+    changed = {column.name: statement.excluded[column.name] for column in table.c if not column.primary_key}
+    return statement.on_conflict_do_update(index_elements=list(table.primary_key), set_=changed)
+
+
+def _compiled(statement: sa.Insert, dialect: sa.Dialect) -> str:
+    """Return the text of a statement; its parameters have the order of the table's columns."""
+    return str(statement.compile(dialect=dialect))
+
+
+_FACTS: Final = frozenset(field.name for field in dataclasses.fields(InstanceAttributes))
+_SHARED: Final = tuple(column.name for column in SERIES.c if column is not SERIES.c.series_key)
+_OWN: Final = tuple(column.name for column in INSTANCES.c if column.name not in ("path", "series_key", "state"))
+
+_shared_of: Final = attrgetter(*_SHARED)
+_own_of: Final = attrgetter(*(f"facts.{name}" if name in _FACTS else name for name in _OWN))
+
+
+@functools.lru_cache(maxsize=256)
+def _key_of(shared: tuple[object, ...]) -> str:
+    """Return the key of values of a series; cached for its other instances."""
+    return blake3(json.dumps(shared).encode()).hexdigest(length=16)
+
+
+_EARLIER: Final = INSTANCES.alias("earlier")
+_UIDS: Final = sa.func.json_each(sa.bindparam("uids")).table_valued("value")
+
+STATE: Final = sa.case(
+    (
+        sa.exists().where(
+            _EARLIER.c.sop_instance_uid == INSTANCES.c.sop_instance_uid,
+            _EARLIER.c.digest != INSTANCES.c.digest,
+            _EARLIER.c.path != INSTANCES.c.path,
+            sa.tuple_(_EARLIER.c.received, _EARLIER.c.path) < sa.tuple_(INSTANCES.c.received, INSTANCES.c.path),
+        ),
+        sa.literal_column(f"'{State.CONFLICT}'"),
+    ),
+    else_=sa.literal_column(f"'{State.STORED}'"),
+)
+"""State of an instance that is not suspect: a conflict if an earlier file has the same UID and other bytes."""
+
+_SET_STATES: Final = (
+    INSTANCES.update()
+    .where(
+        INSTANCES.c.sop_instance_uid.in_(sa.select(_UIDS.c.value)),
+        INSTANCES.c.state != State.SUSPECT.value,
+        INSTANCES.c.state != STATE,
+    )
+    .values(state=STATE)
+)
+"""Set the states of the instances with these UIDs: the new ones, and those that they replaced or preceded."""

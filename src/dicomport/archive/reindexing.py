@@ -1,0 +1,125 @@
+"""Recreation of the index from the files, also with receivers running and if the index is damaged.
+
+Theory of operation: `reindex` builds a new generation of the index in its own folder, and never reads the current one.
+
+1. It creates its locked folder under the lock of the writers. From now on each transaction of another process also
+   appends its records to a file in that folder (see `dicomport.archive.database.generations`).
+2. It lists all files and reads them in the order of their receipt. A listing of folders contains each file that was
+   visible when it began, so it contains all instances whose transactions were complete before step 1.
+3. It adds the records that were appended meanwhile, in several rounds.
+4. It takes the lock of the writers, adds the last of these records, closes and syncs its database, and renames it: this
+   is the current generation from now on. Then it removes the earlier generations and releases the lock.
+
+So the new generation contains every instance whose transaction was complete before the rename: by step 2 or by its
+appended record. All others are still in the journals of their sessions, since a journal is removed only after a
+transaction, and their transactions are made in the new generation: each writer looks for the current generation after
+it has got the lock. Adding a record twice changes nothing, and a record whose file was replaced or removed meanwhile is
+skipped. If `reindex` is killed before the rename, the current generation is the earlier one, complete and unchanged; if
+it is killed after that, it is the new one. Either is complete, since a rename is atomic. If the earlier generation is
+damaged, transactions fail, and all records since then are in the journals.
+
+Last, the sessions of processes that died are recovered into the new generation.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+from collections.abc import Iterable, Iterator
+from typing import Final, TypeVar
+
+from dicomport.archive.commit.recovery import recover
+from dicomport.archive.database.generations import Build, Generations
+from dicomport.archive.database.sqlite import Database, IndexDatabaseError, LaterSchemaError
+from dicomport.archive.index import Index
+from dicomport.archive.paths import Paths
+from dicomport.archive.records import is_visible, received_at
+from dicomport.archive.verify import Discrepancy, DiscrepancyKind, Progress, files_of, record_of
+from dicomport.files import Durability, make_folder, sync
+from dicomport.wire import FileMetaError
+
+_BATCH: Final = 500
+"""Number of records in a transaction."""
+
+_ROUNDS: Final = 3
+"""Rounds in which records of other processes are added without the lock, so that the last one is short."""
+
+
+def reindex(paths: Paths, progress: Progress) -> Iterator[Discrepancy]:
+    """Recreate the index from the files; yield the files that can't be read.
+
+    The sender is read from the File Meta Information, the time of receipt from the file's modification time. The new
+    index is used when the iterator is exhausted.
+
+    Raises `LaterSchemaError` if a later version of dicomport created the index, `IndexDatabaseError`, and `OSError`.
+    """
+    make_folder(paths.sessions, Durability.FSYNC)
+    generations = Generations(paths.index)
+    _check_version(generations)
+    with contextlib.closing(Build(generations)) as build:
+        with contextlib.closing(Database(build.database, creates=True)) as database:
+            yield from _add_files(paths, database, progress)
+            for _ in range(_ROUNDS):
+                _add_meanwhile(paths, database, build)
+        sync(build.database)
+        with generations.locked(wait=True):
+            with contextlib.closing(Database(build.database)) as database:
+                _add_meanwhile(paths, database, build)
+            build.publish(syncs=True)
+    with contextlib.closing(Index(paths.index, creates=lambda: False)) as index:
+        recover(paths, index)
+
+
+def _check_version(generations: Generations) -> None:
+    """Raise `LaterSchemaError` if a later version of dicomport created the current generation."""
+    current = generations.current()
+    if current is None:
+        return
+    try:
+        Database(current).close()
+    except LaterSchemaError:
+        raise
+    except IndexDatabaseError:
+        pass  # It is replaced.
+
+
+def _add_files(paths: Paths, database: Database, progress: Progress) -> Iterator[Discrepancy]:
+    """Add the files in the order of their receipt, so that the same instance of a conflict is the first."""
+    for batch in _batched(sorted(_received(paths))):
+        records = []
+        for _, name in batch:
+            try:
+                record = record_of(paths, paths.root / name)
+            except (OSError, FileMetaError) as error:
+                if not os.path.lexists(paths.root / name):
+                    continue  # It was removed after it was listed.
+                yield Discrepancy(name, DiscrepancyKind.FILE_UNREADABLE, str(error))
+                continue
+            records.append(record)
+            progress(record.size)
+        database.add(records)
+
+
+def _received(paths: Paths) -> Iterator[tuple[str, str]]:
+    """Yield the time of receipt and the relative path of each file."""
+    for path in files_of(paths):
+        received = ""
+        with contextlib.suppress(OSError):  # Reading it will fail, too.
+            received = received_at(path.stat())
+        yield received, path.relative_to(paths.root).as_posix()
+
+
+def _add_meanwhile(paths: Paths, database: Database, build: Build) -> None:
+    """Add the records of other processes that were not added yet."""
+    for batch in _batched(build.added()):
+        database.add([record for record in batch if is_visible(paths.root, record)])
+
+
+T = TypeVar("T")
+
+
+def _batched(items: Iterable[T]) -> Iterator[list[T]]:
+    iterator = iter(items)
+    while batch := list(itertools.islice(iterator, _BATCH)):
+        yield batch
