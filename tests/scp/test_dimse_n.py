@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 
 import pytest
 import trustme
+from tests.core.messages import p_data, pdv
 from tests.scp.storages import Recorder
 
 from dicomport import Limits, Sink, Status, StorageSCP, StoreOperation
@@ -188,6 +189,18 @@ def test_a_data_set_that_is_too_long_is_refused_and_not_kept(service: Service) -
         peer.send_message(NORMALIZED, action(), bytes(100_000))
         assert peer.expect(NActionRSP).command.status == 0x0000
     assert len(service.operations.get_nowait().data) == 100_000
+    assert service.operations.empty()
+
+
+def test_an_endless_data_set_is_aborted(service: Service) -> None:
+    limits = Limits(dimse_n_bytes=1 << 16, drained_bytes=1 << 16)
+    part = p_data(pdv(NORMALIZED, 0, bytes(1 << 16)))
+    with StorageSCP(Recorder(), port=0, commitment=service, limits=limits).in_thread() as scp, associated(scp) as peer:
+        peer.send(peer.encode_message(NORMALIZED, action(), None), part, part)
+        assert peer.silent
+        peer.send(p_data(pdv(NORMALIZED, 0, b"12")))
+        peer.expect(Abort)
+    assert scp.counters == {"limit.drained_bytes": 1}
     assert service.operations.empty()
 
 

@@ -12,8 +12,8 @@ from typing import Final
 
 import pytest
 import trustme
-from tests.core.messages import LAST_DATA, RELEASE_RQ, item, p_data, pdu, pdv
-from tests.scp.messages import DATA_SET, STORE, request, store, store_command
+from tests.core.messages import LAST_COMMAND, LAST_DATA, RELEASE_RQ, command_set, item, number, p_data, pdu, pdv
+from tests.scp.messages import DATA_SET, ECHO, STORE, request, store, store_command, store_elements
 from tests.scp.storages import Recorder
 
 from dicomport import FolderStorage, Limits, PeerRule, Storage, StorageSCP, Timeouts
@@ -262,6 +262,37 @@ def test_a_data_set_rejected_at_once_is_not_read_for_ever() -> None:
             peer.expect(Abort)
         assert serves(scp)
     assert scp.counters == {"limit.drained_bytes": 1}
+
+
+ENDLESS: Final = {
+    "C-ECHO": (0x0030, ECHO),
+    "C-FIND": (0x0020, STORE),
+    "C-MOVE": (0x0021, STORE),
+    "N-EVENT-REPORT": (0x0100, STORE),
+    "N-GET": (0x0110, STORE),
+    "N-SET": (0x0120, STORE),
+    "N-ACTION": (0x0130, STORE),
+    "an unknown command": (0x0777, STORE),
+    "a response": (0x8130, STORE),
+}
+
+
+@pytest.mark.parametrize(("field", "context"), ENDLESS.values(), ids=ENDLESS)
+def test_a_request_with_an_endless_data_set_is_aborted(field: int, context: int) -> None:
+    """The limit is `drained_bytes`, however long an instance may be."""
+    elements = store_elements() | {0x0100: number(field)}
+    if field & 0x8000:
+        elements = {0x0100: number(field), 0x0120: number(1), 0x0800: number(0), 0x0900: number(0)}
+    with serving(drained_bytes=1 << 20) as scp:
+        with ScriptedSCU("127.0.0.1", scp.port) as peer:
+            peer.associate()
+            peer.send(p_data(pdv(context, LAST_COMMAND, command_set(elements))))
+            peer.send(*[p_data(pdv(context, 0, bytes(1 << 16)))] * 16)
+            assert peer.silent
+            peer.send(p_data(pdv(context, 0, b"12")))
+            peer.expect(Abort)
+        assert serves(scp)
+    assert scp.counters["limit.drained_bytes"] == 1
 
 
 # Too long and too slow instances.

@@ -97,7 +97,7 @@ class AcceptorAssociation:
         self._wake = functools.partial(_wake, connection)
         self._exchange = Exchange(self._core)
         self._notifications = Notifications(self._core, self._exchange, self._wake)
-        self._data_sets = DataSetReceiver(connection)
+        self._data_sets = DataSetReceiver(connection, settings.limits.drained_bytes)
         self._counts = StoreCounts()
         self._idle = connection.timeouts.timer("idle")
         self._log = get_logger("scp").with_peer(slot.address)
@@ -172,7 +172,6 @@ class AcceptorAssociation:
             },
         )
         self._settings = settings = self._settings.for_peer(rule)
-        self._data_sets.max_bytes = settings.limits.instance_bytes + settings.limits.drained_bytes
         return StoreService(
             self._connection,
             self._data_sets,
@@ -255,8 +254,11 @@ class AcceptorAssociation:
         return event
 
     async def _skip_data_set(self, command: Command | RawCommand) -> None:
-        if command.has_data_set:
-            await self._data_sets.skip()
+        if not command.has_data_set:
+            return
+        # Only a malformed C-STORE has the data set of an instance: any other data set is short.
+        is_store = isinstance(command, RawCommand) and command.command_field == CStoreRQ.COMMAND_FIELD
+        await self._data_sets.skip(self._settings.limits.instance_bytes if is_store else 0)
 
     async def _echo(self, context: AcceptedContext, command: CEchoRQ) -> None:
         """Answer a C-ECHO request (PS3.7 9.1.5)."""

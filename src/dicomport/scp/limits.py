@@ -27,8 +27,8 @@ class Limits(ConnectionLimits):
     bytes are removed. The longest known data sets, of whole slides, have about ten gigabytes."""
 
     drained_bytes: int = 256 << 20
-    """Maximum bytes that are read beyond `instance_bytes`, because most senders read no response before they have sent
-    all. If the data set is longer, the association is aborted."""
+    """Maximum bytes that are read beyond `instance_bytes`, or beyond the limit of another request's data set, because
+    most senders read no response before they have sent all. If the data set is longer, the association is aborted."""
 
     memory_bytes: int = DEFAULT_MEMORY_BYTES
     """Memory for all instances that are being received, bytes: by default one MiB for each of a hundred. Above it,

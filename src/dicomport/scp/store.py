@@ -108,7 +108,7 @@ class StoreService:
     async def serve(self, context: AcceptedContext, command: CStoreRQ) -> None:
         """Receive an instance and commit it, or start to commit it if the operations window allows another one."""
         operation = StoreOperation(self.association, context, command, self._settings.memory)
-        self._data_sets.start()
+        self._data_sets.start(self._settings.limits.instance_bytes)
         target = await self._receive(operation) if command.has_data_set else _NO_DATA_SET
         await self.pending.add(self._complete(operation, target, self._data_sets.size))
 
