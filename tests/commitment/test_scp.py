@@ -1,5 +1,6 @@
 """The SCP of storage commitment: requests are saved, checked, and reported until the SCU answers (PS3.4 J.3)."""
 
+import asyncio
 import dataclasses
 import errno
 import queue
@@ -24,8 +25,19 @@ from tests.commitment.asking import (
     serving,
 )
 from tests.files.faults import Disk, Fault
+from tests.scp.storages import Recorder
 
-from dicomport import Address, CommitmentLimits, CommitmentSCP, Limits, RetryPolicy, SOPReference, Status, Timeouts
+from dicomport import (
+    Address,
+    CommitmentLimits,
+    CommitmentSCP,
+    Limits,
+    RetryPolicy,
+    SOPReference,
+    Status,
+    StorageSCP,
+    Timeouts,
+)
 from dicomport.commitment.data_sets import CommitmentRequest, CommitmentResult
 from dicomport.commitment.transactions import Transaction, Transactions
 from dicomport.testing import Peer, Script, ScriptedSCP, acceptance, in_turn
@@ -48,6 +60,7 @@ BIG_ENDIAN: Final = "1.2.840.10008.1.2.2"
 DEFLATED: Final = "1.2.840.10008.1.2.1.99"
 JPEG: Final = "1.2.840.10008.1.2.4.50"
 TIMEOUT: Final = 30.0
+HOUR: Final = 3600.0
 
 
 class Listener:
@@ -586,6 +599,27 @@ def test_the_end_waits_for_the_answer_to_a_report(tmp_path: Path) -> None:
 
         threading.Thread(target=answer_once_it_ends).start()
     assert served.kept() == []
+
+
+def test_a_report_without_an_answer_ends_with_the_time_to_stop(tmp_path: Path) -> None:
+    """The time is that of the whole server: not of each association, and then again of each report."""
+    listener = Listener()
+    listener.may_answer.clear()
+
+    async def stop_while_reporting(port: int) -> None:
+        commitment = CommitmentSCP(
+            Keeper(), tmp_path, report_to={"SCRIPTED": Address("127.0.0.1", port)}, timeouts=Timeouts(shutdown=HOUR)
+        )
+        async with StorageSCP(Recorder(), port=0, commitment=commitment, timeouts=Timeouts(shutdown=HOUR)) as scp:
+            await asyncio.to_thread(ask_and_go, scp.port, "1.2.3", "1.2.1")
+            with await asyncio.to_thread(SCU, scp.port):
+                assert await asyncio.to_thread(listener.begun.wait, TIMEOUT)
+                await asyncio.wait_for(scp.stop(within=0.1), TIMEOUT)
+
+    with ScriptedSCP(listener) as peer:
+        asyncio.run(stop_while_reporting(peer.port))
+        listener.may_answer.set()
+    assert len(list(tmp_path.rglob("*.json"))) == 1
 
 
 def test_an_answer_in_the_moment_of_the_end_counts(tmp_path: Path) -> None:

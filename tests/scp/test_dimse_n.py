@@ -62,7 +62,8 @@ class Service:
         self.calls.append("start")
         self._loop = asyncio.get_running_loop()
 
-    async def stop(self) -> None:
+    async def stop(self, within: float) -> None:
+        self.within = within
         self.calls.append("stop")
 
     async def perform(self, operation: NormalizedOperation) -> Status:

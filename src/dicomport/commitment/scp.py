@@ -51,6 +51,9 @@ from dicomport.wire import NActionRQ
 
 _RETRY_FOR: Final = 7 * 86400.0
 
+_REMOVAL_SECONDS: Final = 5.0
+"""Time to remove requests whose reports have been responded to, and to abort associations for reports."""
+
 _DISK_FULL: Final = frozenset((errno.ENOSPC, errno.EDQUOT))
 
 log = get_logger("commitment")
@@ -147,18 +150,22 @@ class CommitmentSCP:
             else:
                 self._start(_pending(path, transaction))
 
-    async def stop(self) -> None:
-        """Leave requests without a report on the disk; wait for the response to a report that is being sent."""
+    async def stop(self, within: float) -> None:
+        """Leave requests without a report on the disk; wait for the response to a report that is being sent.
+
+        The wait ends after `within` seconds: that report is sent again after the next start.
+        """
         for pending in self._pending.values():
             if pending.failures is None and pending.task is not None:
                 pending.task.cancel()
         under_way = [task for delivery, task in self._delivering.items() if delivery.stop()]
         if under_way:
-            await asyncio.wait(under_way, timeout=self._timeouts.shutdown)
+            await asyncio.wait(under_way, timeout=within)
         for task in self._delivering.values():
             task.cancel()
         # A request whose report has just been responded to is still removed: otherwise it would be reported again.
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=_REMOVAL_SECONDS)
         self._pending.clear()
         await asyncio.to_thread(self._transactions.close)
 

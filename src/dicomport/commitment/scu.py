@@ -269,7 +269,7 @@ class _Receiver:
     async def start(self) -> None:
         """Do nothing."""
 
-    async def stop(self) -> None:
+    async def stop(self, within: float) -> None:
         """Do nothing."""
 
     async def perform(self, operation: NormalizedOperation) -> Status:

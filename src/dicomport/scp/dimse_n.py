@@ -73,8 +73,8 @@ class NormalizedService(Protocol):
     async def start(self) -> None:
         """Start, before the server listens. Raises `OSError`."""
 
-    async def stop(self) -> None:
-        """Stop, after the last association has ended."""
+    async def stop(self, within: float) -> None:
+        """Stop, after the last association has ended; cancel operations that take longer than `within` seconds."""
 
     async def perform(self, operation: NormalizedOperation) -> Status:
         """Perform a request and return the status of the response; after an exception, it is 0x0110."""
@@ -89,7 +89,7 @@ class NoDimseN:
     async def start(self) -> None:
         """Do nothing."""
 
-    async def stop(self) -> None:
+    async def stop(self, within: float) -> None:
         """Do nothing."""
 
     async def perform(self, operation: NormalizedOperation) -> Status:

@@ -195,17 +195,21 @@ class StorageSCP:
     async def stop(self, within: float | None = None) -> None:
         """Stop listening, complete the operations that have begun, and abort all associations.
 
-        After `within` seconds (default: `Timeouts.shutdown`), the remaining operations are cancelled.
+        After `within` seconds (default: `Timeouts.shutdown`), the remaining operations are cancelled: those of
+        associations and those of `commitment` together.
         """
         if self._listener is None:
             return
+        within = self._timeouts.shutdown if within is None else within
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + within
         listener, self._listener = self._listener, None
         self._port = listener.port
         await listener.close()
         for served in self._associations:
             served.stop()
-        await listener.wait_served(self._timeouts.shutdown if within is None else within)
-        await self._normalized.stop()
+        await listener.wait_served(within)
+        await self._normalized.stop(max(0.0, deadline - loop.time()))
         log.info("server_stopped", counters=self._counters.snapshot())
         self._stopped.set()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import ssl
@@ -63,7 +64,6 @@ class ArchiveCommitments:
     ) -> None:
         """Prepare; reports to the addresses `report_to` use `tls`, a client-side context or None."""
         addresses = {peer: dataclasses.replace(address, tls=tls) for peer, address in report_to}
-        self._running = contextlib.AsyncExitStack()
         self._of: Mapping[object, CommitmentSCP] = {
             archive: CommitmentSCP(
                 archive,
@@ -80,12 +80,12 @@ class ArchiveCommitments:
         async with contextlib.AsyncExitStack() as started:
             for commitment in self._of.values():
                 await commitment.start()
-                started.push_async_callback(commitment.stop)
-            self._running = started.pop_all()
+                started.push_async_callback(commitment.stop, 0.0)
+            started.pop_all()
 
-    async def stop(self) -> None:
-        """Stop storage commitment of all archives."""
-        await self._running.aclose()
+    async def stop(self, within: float) -> None:
+        """Stop storage commitment of all archives at the same time, within so many seconds."""
+        await asyncio.gather(*(commitment.stop(within) for commitment in self._of.values()))
 
     async def perform(self, operation: NormalizedOperation) -> Status:
         """Answer from the archive of the operation's peer."""
