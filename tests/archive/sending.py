@@ -2,6 +2,7 @@
 
 import contextlib
 import random
+import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ __all__ = [
     "bytes_of",
     "files",
     "findings",
+    "index_locked",
     "instance",
     "left_over",
     "receiver",
@@ -116,6 +118,18 @@ def receiver(root: Path, options: ArchiveOptions | None = None) -> Iterator[Rece
             yield opened
     finally:
         opened.close()
+
+
+@contextlib.contextmanager
+def index_locked(archive: Archive) -> Iterator[None]:
+    """Lock the index, so that the records of stored instances are in the journals only."""
+    connection = sqlite3.connect(archive.paths.index, isolation_level=None)
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        yield
+        connection.execute("ROLLBACK")
+    finally:
+        connection.close()
 
 
 def files(root: Path) -> list[str]:

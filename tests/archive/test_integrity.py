@@ -4,14 +4,13 @@ import asyncio
 import contextlib
 import errno
 import logging
-import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
 import pytest
-from tests.archive.sending import CT, LONG, Receiver, instance, receiver
+from tests.archive.sending import CT, LONG, Receiver, index_locked, instance, receiver
 from tests.files.faults import Disk, Fault
 
 from dicomport import SOPReference
@@ -36,18 +35,6 @@ def look_up(archive: Archive, *references: SOPReference) -> list[int]:
 def received(tmp_path: Path) -> Iterator[Receiver]:
     with receiver(tmp_path / "archive", ArchiveOptions(durability=FLUSH)) as opened:
         yield opened
-
-
-@contextlib.contextmanager
-def index_locked(archive: Archive) -> Iterator[None]:
-    """Lock the index, so that the records of stored instances are in the journals only."""
-    connection = sqlite3.connect(archive.paths.index, isolation_level=None)
-    try:
-        connection.execute("BEGIN IMMEDIATE")
-        yield
-        connection.execute("ROLLBACK")
-    finally:
-        connection.close()
 
 
 def until_indexed(archive: Archive, uid: str = "1.2.3.4") -> None:

@@ -8,12 +8,13 @@ import re
 import shutil
 import signal
 import sqlite3
+import subprocess
 import zipfile
 from pathlib import Path
 
 import pytest
 from tests.archive.sending import instance, receiver as in_process
-from tests.cli.commands import FILES, dicomport, receiver
+from tests.cli.commands import FILES, dicomport, receiver, start
 
 from dicomport.files import read_part10
 
@@ -232,3 +233,16 @@ def test_a_layout_decides_where_instances_go(tmp_path: Path) -> None:
         assert dicomport("storescu", "-aet", "A", "localhost", found.port, CT).returncode == 0
     (path,) = found.kept()
     assert path.parent.relative_to(found.archive).as_posix() == "_41/_43_54-20040119"
+
+
+def test_verify_reads_at_a_limited_rate(filled: Path) -> None:
+    """With a byte per second, the first part of the first file already needs hours."""
+    assert dicomport("archive", "verify", "--archive", filled, "--rate", "100GB").returncode == 0
+    assert dicomport("archive", "verify", "--archive", filled, "--rate", "0").returncode == 2
+    slow = start("archive", "verify", "--archive", filled, "--rate", "1")
+    try:
+        with pytest.raises(subprocess.TimeoutExpired):
+            slow.communicate(timeout=3)
+    finally:
+        slow.kill()
+        slow.communicate()

@@ -9,7 +9,7 @@ from pathlib import Path
 from dicomport.archive.commit.recovery import recover
 from dicomport.archive.index import Index
 from dicomport.archive.paths import Paths
-from dicomport.archive.verify import has_instances
+from dicomport.archive.verification.walking import has_instances
 
 
 @contextlib.contextmanager

@@ -24,10 +24,9 @@ Last, the sessions of processes that died are recovered into the new generation.
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
-from collections.abc import Iterable, Iterator
-from typing import Final, TypeVar
+from collections.abc import Iterator
+from typing import Final
 
 from dicomport.archive.commit.recovery import recover
 from dicomport.archive.database.generations import Build, Generations
@@ -35,12 +34,10 @@ from dicomport.archive.database.sqlite import Database, IndexDatabaseError, Late
 from dicomport.archive.index import Index
 from dicomport.archive.paths import Paths
 from dicomport.archive.records import is_visible, received_at
-from dicomport.archive.verify import Discrepancy, DiscrepancyKind, Progress, files_of, record_of
+from dicomport.archive.verification.walking import files_of
+from dicomport.archive.verify import Discrepancy, DiscrepancyKind, Progress, batched, record_of
 from dicomport.files import Durability, make_folder, sync
 from dicomport.wire import FileMetaError
-
-_BATCH: Final = 500
-"""Number of records in a transaction."""
 
 _ROUNDS: Final = 3
 """Rounds in which records of other processes are added without the lock, so that the last one is short."""
@@ -86,18 +83,17 @@ def _check_version(generations: Generations) -> None:
 
 def _add_files(paths: Paths, database: Database, progress: Progress) -> Iterator[Discrepancy]:
     """Add the files in the order of their receipt, so that the same instance of a conflict is the first."""
-    for batch in _batched(sorted(_received(paths))):
+    for batch in batched(sorted(_received(paths))):
         records = []
         for _, name in batch:
             try:
-                record = record_of(paths, paths.root / name)
+                record = record_of(paths, paths.root / name, progress)
             except (OSError, FileMetaError) as error:
                 if not os.path.lexists(paths.root / name):
                     continue  # It was removed after it was listed.
                 yield Discrepancy(name, DiscrepancyKind.FILE_UNREADABLE, str(error))
                 continue
             records.append(record)
-            progress(record.size)
         database.add(records)
 
 
@@ -112,14 +108,5 @@ def _received(paths: Paths) -> Iterator[tuple[str, str]]:
 
 def _add_meanwhile(paths: Paths, database: Database, build: Build) -> None:
     """Add the records of other processes that were not added yet."""
-    for batch in _batched(build.added()):
+    for batch in batched(build.added()):
         database.add([record for record in batch if is_visible(paths.root, record)])
-
-
-T = TypeVar("T")
-
-
-def _batched(items: Iterable[T]) -> Iterator[list[T]]:
-    iterator = iter(items)
-    while batch := list(itertools.islice(iterator, _BATCH)):
-        yield batch

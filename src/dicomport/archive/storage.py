@@ -19,7 +19,7 @@ from dicomport.archive.integrity import Integrity, Reference
 from dicomport.archive.notifications import Hooks
 from dicomport.archive.paths import Paths
 from dicomport.archive.quarantine import Quarantine
-from dicomport.archive.verify import has_instances
+from dicomport.archive.verification.walking import has_instances
 from dicomport.encoding.templates import SeriesTemplates
 from dicomport.files import Disk, Durability, make_folder, system
 from dicomport.standard import OUT_OF_RESOURCES, Status

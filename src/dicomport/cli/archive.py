@@ -18,6 +18,7 @@ from dicomport.archive import (
     Index,
     IndexDatabaseError,
     Paths,
+    RateLimit,
     export as export_study,
     files_of,
     open_archive,
@@ -26,7 +27,7 @@ from dicomport.archive import (
     verify as verify_archive,
 )
 from dicomport.cli.console import print_message
-from dicomport.cli.options.common import ExitCode, json_option, log_format_option
+from dicomport.cli.options.common import SIZE, ExitCode, json_option, log_format_option
 from dicomport.cli.text import amount, count, print_json, print_table
 from dicomport.logs import printable
 from dicomport.standard import describe
@@ -164,11 +165,24 @@ def show(*, uid: str, root: Path, as_json: bool) -> int:
 
 @archive.command()
 @archive_option
+@click.option("--rate", type=SIZE, help="Maximum number of bytes to read per second.  [default: no limit]")
 @json_option
-def verify(*, root: Path, as_json: bool) -> int:
-    """Read every file and compare it with the received digest. Exit code 1 if there are discrepancies."""
+def verify(*, root: Path, rate: int | None, as_json: bool) -> int:
+    """Read every file and compare it with the index. Exit code 1 if there are discrepancies.
+
+    Receivers of this archive may run. The command changes nothing.
+    """
+    if rate is not None and not rate:
+        raise click.UsageError("--rate is zero: the smallest rate is 1 byte per second")
     with _opened(root) as (paths, index), _progress(paths) as progress:
-        findings = _print_findings(verify_archive(paths, index, progress), as_json=as_json)
+        limit = RateLimit(rate) if rate else None
+
+        def after_reading(size: int) -> None:
+            progress(size)
+            if limit is not None:
+                limit(size)
+
+        findings = _print_findings(verify_archive(paths, index, after_reading), as_json=as_json)
     if not as_json:
         print_message("no findings" if not findings else f"{count(findings, 'finding')}")
     return ExitCode.FAILED if findings else ExitCode.OK
@@ -281,7 +295,14 @@ def _progress(paths: Paths) -> Iterator[Callable[[int], object]]:
     from rich.console import Console
     from rich.progress import Progress
 
-    total = sum(path.stat().st_size for path in files_of(paths))
+    total = sum(map(_size_of, files_of(paths)))
     with Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task("", total=total)
         yield lambda size: progress.update(task, advance=size)
+
+
+def _size_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0  # It was removed after it was listed, or it is reported when it is read.

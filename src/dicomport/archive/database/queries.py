@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import sqlalchemy as sa
 
 from dicomport.archive.database.schema import INSTANCES, SERIES
+from dicomport.archive.records import State
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,16 +61,52 @@ class Queries:
         [row] = self._all(sa.select(sa.func.count().label("number")).select_from(INSTANCES))
         return int(row["number"])
 
+    def at(self, paths: Collection[str]) -> dict[str, dict[str, Any]]:
+        """Return the instances with these paths, by path, with the `expected_state` of those that are not suspect."""
+        query = _ALL.add_columns(STATE.label("expected_state")).select_from(_JOINED)
+        rows = self._all(query.where(INSTANCES.c.path.in_(paths)))
+        return {row["path"]: dict(row) for row in rows}
+
+    def paths_after(self, path: str, number: int) -> list[str]:
+        """Return the next paths of the index in their order, at most `number`."""
+        query = sa.select(INSTANCES.c.path).where(INSTANCES.c.path > path).order_by(INSTANCES.c.path).limit(number)
+        return [row["path"] for row in self._all(query)]
+
+    def patient_conflicts(self) -> list[sa.RowMapping]:
+        """Return the studies whose instances have several Patient IDs, with their number and the first path."""
+        patients = sa.func.count(SERIES.c.patient_id.distinct())
+        study = SERIES.c.study_instance_uid
+        query = sa.select(study, patients.label("number_of_patients"), sa.func.min(INSTANCES.c.path).label("path"))
+        query = query.select_from(_JOINED).where(SERIES.c.patient_id != "", study != "")
+        return self._all(query.group_by(study).having(patients > 1).order_by(study))
+
     def _all(self, query: sa.Select[Any]) -> list[sa.RowMapping]:
         """Run a query and return its rows."""
         raise NotImplementedError
 
+
+_EARLIER: Final = INSTANCES.alias("earlier")
+
+STATE: Final = sa.case(
+    (
+        sa.exists().where(
+            _EARLIER.c.sop_instance_uid == INSTANCES.c.sop_instance_uid,
+            _EARLIER.c.digest != INSTANCES.c.digest,
+            _EARLIER.c.path != INSTANCES.c.path,
+            sa.tuple_(_EARLIER.c.received, _EARLIER.c.path) < sa.tuple_(INSTANCES.c.received, INSTANCES.c.path),
+        ),
+        sa.literal_column(f"'{State.CONFLICT}'"),
+    ),
+    else_=sa.literal_column(f"'{State.STORED}'"),
+)
+"""State of an instance that is not suspect: a conflict if an earlier file has the same UID and other bytes."""
 
 _OTHER_SERIES: Final = SERIES.alias("other_series")
 _OTHER_INSTANCE: Final = INSTANCES.alias("other_instance")
 
 _PATIENT_CONFLICT: Final = sa.and_(
     SERIES.c.patient_id != "",
+    SERIES.c.study_instance_uid != "",
     sa.exists().where(
         _OTHER_SERIES.c.study_instance_uid == SERIES.c.study_instance_uid,
         _OTHER_SERIES.c.patient_id.not_in(("", SERIES.c.patient_id)),

@@ -8,9 +8,15 @@ changes nothing for the others. Lists of studies and series are calculated from 
 
 from __future__ import annotations
 
-from typing import Final
+import dataclasses
+from collections.abc import Iterable
+from operator import attrgetter
+from typing import Any, Final
 
 import sqlalchemy as sa
+
+from dicomport.archive.records import Record
+from dicomport.archive.scan.attributes import InstanceAttributes
 
 SCHEMA_VERSION: Final = 2
 """Version of the tables. `reindex` replaces an index of an older version."""
@@ -59,3 +65,23 @@ INSTANCES: Final = sa.Table(
     sa.Column("received", sa.String, nullable=False),
     sa.Column("state", sa.String, nullable=False),
 )
+
+_FACTS: Final = frozenset(field.name for field in dataclasses.fields(InstanceAttributes))
+_SHARED: Final = tuple(column.name for column in SERIES.c if column is not SERIES.c.series_key)
+_OWN: Final = tuple(column.name for column in INSTANCES.c if column.name not in ("path", "series_key", "state"))
+
+
+def _attributes(names: Iterable[str]) -> attrgetter[tuple[Any, ...]]:
+    return attrgetter(*(f"facts.{name}" if name in _FACTS else name for name in names))
+
+
+shared_values: Final = _attributes(_SHARED)
+"""Return a record's values for the columns of `SERIES`, without the key."""
+own_values: Final = _attributes(_OWN)
+"""Return a record's values for the columns of `INSTANCES`, without path, key and state."""
+
+
+def columns_of(record: Record) -> dict[str, Any]:
+    """Return a record's values by column; the state is missing, as it depends on other instances."""
+    own = dict(zip(_OWN, own_values(record), strict=True))
+    return own | dict(zip(_SHARED, shared_values(record), strict=True))

@@ -10,11 +10,9 @@ storage. Until then the journals must keep their records.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import json
 from collections.abc import Iterator, Sequence
-from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,9 +21,9 @@ from blake3 import blake3
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from dicomport.archive.database.schema import INSTANCES, METADATA, SCHEMA_VERSION, SERIES
+from dicomport.archive.database.queries import STATE
+from dicomport.archive.database.schema import INSTANCES, METADATA, SCHEMA_VERSION, SERIES, own_values, shared_values
 from dicomport.archive.records import Record, State
-from dicomport.archive.scan.attributes import InstanceAttributes
 from dicomport.errors import DicomportError
 from dicomport.files import sync, system
 
@@ -119,12 +117,12 @@ class Database:
         series: dict[str, tuple[object, ...]] = {}
         instances: list[tuple[object, ...]] = []
         for record in records:
-            shared = _shared_of(record.facts)
+            shared = shared_values(record)
             key = _key_of(shared)
             series[key] = (key, *shared)
             # `_SET_STATES` compares the instance with others.
             state = State.SUSPECT if record.suspect else State.STORED
-            instances.append((record.path, key, *_own_of(record), state))
+            instances.append((record.path, key, *own_values(record), state))
         uids = json.dumps([record.facts.sop_instance_uid for record in records])
         with self._failing(), self._writing.begin() as connection:
             connection.exec_driver_sql(self._add_series, list(series.values()))
@@ -200,36 +198,13 @@ def _compiled(statement: sa.Insert, dialect: sa.Dialect) -> str:
     return str(statement.compile(dialect=dialect))
 
 
-_FACTS: Final = frozenset(field.name for field in dataclasses.fields(InstanceAttributes))
-_SHARED: Final = tuple(column.name for column in SERIES.c if column is not SERIES.c.series_key)
-_OWN: Final = tuple(column.name for column in INSTANCES.c if column.name not in ("path", "series_key", "state"))
-
-_shared_of: Final = attrgetter(*_SHARED)
-_own_of: Final = attrgetter(*(f"facts.{name}" if name in _FACTS else name for name in _OWN))
-
-
 @functools.lru_cache(maxsize=256)
 def _key_of(shared: tuple[object, ...]) -> str:
     """Return the key of values of a series; cached for its other instances."""
     return blake3(json.dumps(shared).encode()).hexdigest(length=16)
 
 
-_EARLIER: Final = INSTANCES.alias("earlier")
 _UIDS: Final = sa.func.json_each(sa.bindparam("uids")).table_valued("value")
-
-STATE: Final = sa.case(
-    (
-        sa.exists().where(
-            _EARLIER.c.sop_instance_uid == INSTANCES.c.sop_instance_uid,
-            _EARLIER.c.digest != INSTANCES.c.digest,
-            _EARLIER.c.path != INSTANCES.c.path,
-            sa.tuple_(_EARLIER.c.received, _EARLIER.c.path) < sa.tuple_(INSTANCES.c.received, INSTANCES.c.path),
-        ),
-        sa.literal_column(f"'{State.CONFLICT}'"),
-    ),
-    else_=sa.literal_column(f"'{State.STORED}'"),
-)
-"""State of an instance that is not suspect: a conflict if an earlier file has the same UID and other bytes."""
 
 _SET_STATES: Final = (
     INSTANCES.update()

@@ -1,0 +1,1 @@
+"""Verification of an archive: the walk over its files, and its rate."""
