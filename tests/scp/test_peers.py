@@ -1,19 +1,27 @@
 """Rules for peers by calling AE title, address and certificate, and the contexts that each accepts (PS3.8 9.3.4)."""
 
+import datetime as dt
 import ipaddress
 import logging
 import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import pytest
 import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import ExtensionOID, NameOID
+from tests.certificates import Files
 from tests.core.messages import CT, EXPLICIT, IMPLICIT, VERIFICATION
 from tests.scp.messages import DATA_SET, context, request
 from tests.scp.storages import Recorder
 
-from dicomport import PeerRule, StorageSCP, sop_classes
+from dicomport import PeerRule, StorageSCP, sop_classes, tls_server_context
 from dicomport.core import AcceptorPolicy, ImplementationInfo
 from dicomport.scp.access.peers import Rejection, certificate_names, match_rule
 from dicomport.testing import ScriptedSCU
@@ -159,13 +167,37 @@ def test_the_advice_can_be_given_to_a_shell(title: str, advice: str) -> None:
     assert told.isprintable()
 
 
-def test_a_certificate_names_its_alternative_names_and_its_common_name() -> None:
+def test_the_names_of_a_certificate_are_its_hosts_and_its_common_name() -> None:
     certificate = {
         "subject": ((("countryName", "DE"),), (("commonName", "CT1"),)),
-        "subjectAltName": (("DNS", "ct1.example"), ("IP Address", "192.0.2.7"), ("DNS", "ct1.example")),
+        "subjectAltName": (
+            ("DirName", ((("commonName", "ct2.example"),),)),
+            ("DNS", "ct1.example"),
+            ("email", "ct3.example"),
+            ("URI", "ct4.example"),
+            ("Registered ID", "1.2.3"),
+            ("IP Address", "192.0.2.7"),
+            ("DNS", "ct1.example"),
+        ),
     }
-    assert certificate_names(certificate) == ("ct1.example", "192.0.2.7", "CT1")
+    assert certificate_names(certificate) == ("ct1.example", "192.0.2.7", "cn:CT1")
     assert certificate_names({}) == certificate_names(None) == ()
+
+
+@pytest.mark.parametrize(
+    ("allowed", "shown", "matches"),
+    [
+        ("CT1", "cn:CT1", False),
+        ("cn:CT1", "cn:CT1", True),
+        ("CN:ct1", "cn:CT1", True),
+        ("cn:CT1", "CT1", False),
+        ("2001:db8::7", "2001:DB8:0:0:0:0:0:7", True),
+        ("2001:db8::7", "2001:DB8:0:0:0:0:0:8", False),
+        ("192.0.2.7", "192.0.2.7", True),
+    ],
+)
+def test_a_rule_matches_the_name_that_it_has(allowed: str, shown: str, *, matches: bool) -> None:
+    assert PeerRule(certificate_names=(allowed,)).allows_certificate((shown,)) is matches
 
 
 FINGERPRINT: Final = "sha256:" + "0a" * 32
@@ -174,7 +206,7 @@ FINGERPRINT: Final = "sha256:" + "0a" * 32
 def test_a_certificate_can_be_meant_itself_by_its_fingerprint() -> None:
     certificate = {"subject": ((("commonName", "CT1"),),)}
     names = certificate_names(certificate, FINGERPRINT)
-    assert names == ("CT1", FINGERPRINT)
+    assert names == ("cn:CT1", FINGERPRINT)
     for written in (FINGERPRINT, FINGERPRINT.upper(), "sha256:" + ":".join(["0A"] * 32)):
         rule = PeerRule(certificate_names=(written,))
         assert judged([rule], "CT1", "192.0.2.7", names) is rule
@@ -183,9 +215,12 @@ def test_a_certificate_can_be_meant_itself_by_its_fingerprint() -> None:
     )
 
 
-def test_a_name_is_not_mistaken_for_a_fingerprint() -> None:
-    certificate = {"subject": ((("commonName", FINGERPRINT.upper()),),), "subjectAltName": (("URI", FINGERPRINT),)}
-    assert certificate_names(certificate, "sha256:11") == ("sha256:11",)
+def test_a_host_name_is_not_mistaken_for_a_fingerprint_or_a_common_name() -> None:
+    certificate = {
+        "subject": ((("commonName", FINGERPRINT),),),
+        "subjectAltName": (("DNS", FINGERPRINT.upper()), ("DNS", "Cn:CT1"), ("DNS", "cnc.example")),
+    }
+    assert certificate_names(certificate, "sha256:11") == ("cnc.example", f"cn:{FINGERPRINT}", "sha256:11")
 
 
 # On the wire.
@@ -262,7 +297,8 @@ def test_each_peer_has_the_classes_and_syntaxes_of_its_rule() -> None:
     with StorageSCP(Recorder(), port=0, allow=peers).in_thread() as scp:
         assert answers(scp, "CT1") == {VERIFICATION: good, CT: good, MR: no_class}
         assert answers(scp, "PLAIN") == {VERIFICATION: good, CT: no_syntax, MR: good}
-        assert answers(scp, "NEITHER") == {VERIFICATION: no_syntax, CT: no_class, MR: no_class}
+        # Verification has no data set, and a peer that can't verify the connection can't be diagnosed.
+        assert answers(scp, "NEITHER") == {VERIFICATION: good, CT: no_class, MR: no_class}
         assert answers(scp, "ALL") == {VERIFICATION: good, CT: good, MR: good}
 
 
@@ -299,6 +335,8 @@ class Contexts:
     ct: ssl.SSLContext
     mr: ssl.SSLContext
     anonymous: ssl.SSLContext
+    named: ssl.SSLContext
+    """A client whose certificate has a common name and no alternative name."""
 
 
 @pytest.fixture(scope="module")
@@ -309,14 +347,15 @@ def tls() -> Contexts:
     authority.configure_trust(server)
     server.verify_mode = ssl.CERT_OPTIONAL
 
-    def client(*names: str) -> ssl.SSLContext:
+    def client(*names: str, common_name: str | None = None) -> ssl.SSLContext:
         made = ssl.create_default_context()
         authority.configure_trust(made)
-        if names:
-            authority.issue_cert(*names, common_name=names[0].upper()).configure_cert(made)
+        if names or common_name:
+            shown = common_name or names[0].upper()
+            authority.issue_cert(*names, common_name=shown).configure_cert(made)
         return made
 
-    return Contexts(server, client("ct1.example"), client("mr1.example"), client())
+    return Contexts(server, client("ct1.example"), client("mr1.example"), client(), client(common_name="Common Name"))
 
 
 @pytest.fixture
@@ -327,6 +366,124 @@ def guarded(tls: Contexts) -> Iterator[StorageSCP]:
     ]
     with StorageSCP(Recorder(), port=0, allow=peers, tls=tls.server).in_thread() as scp:
         yield scp
+
+
+class _Extension(x509.UnrecognizedExtension):
+    """Subject Alternative Name with any bytes."""
+
+    def __init__(self, value: bytes) -> None:
+        super().__init__(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, value)
+
+
+DIRECTORY_NAME: Final = x509.SubjectAlternativeName(
+    [x509.DirectoryName(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "ct1.example")]))]
+)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        DIRECTORY_NAME,
+        x509.SubjectAlternativeName(
+            [x509.RFC822Name("ct1@example"), x509.RegisteredID(x509.ObjectIdentifier("1.2.3"))]
+        ),
+        _Extension(bytes.fromhex("3005 8203 fffe80")),  # a DNS name of other bytes than text
+        _Extension(bytes.fromhex("3005 8703 010203")),  # an address of three bytes
+        _Extension(bytes.fromhex("3000")),
+    ],
+    ids=["dirName", "others", "bytes", "address", "none"],
+)
+def test_names_that_are_no_hosts_match_no_rule_and_raise_nothing(
+    names: x509.ExtensionType, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The certificate itself is trusted, as a site does that has no authority."""
+    certificate, fingerprint = _self_signed(tmp_path / "ct1.pem", names)
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
+    client.load_cert_chain(certificate)
+    pacs = Files(tmp_path / "hospital").issue("pacs.example")
+    server = tls_server_context(pacs.certificate, pacs.key, authorities=certificate)
+    rules = [
+        PeerRule(ae_title="CT1", certificate_names=("ct1.example",)),
+        PeerRule(ae_title="CT2", certificate_names=(fingerprint,)),
+    ]
+    with StorageSCP(Recorder(), port=0, allow=rules, tls=server).in_thread() as scp:
+        assert ask(scp, "CT1", tls=client) == WRONG_CALLING
+        assert ask(scp, "CT2", tls=client) == b""
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
+def _self_signed(path: Path, names: x509.ExtensionType) -> tuple[Path, str]:
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "ct1.example")])
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .not_valid_before(dt.datetime(2020, 1, 1, tzinfo=dt.UTC))
+        .not_valid_after(dt.datetime(3000, 1, 1, tzinfo=dt.UTC))
+        .serial_number(1)
+        .public_key(key.public_key())
+        .add_extension(names, critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    path.write_bytes(pem + made.public_bytes(Encoding.PEM))
+    return path, f"sha256:{made.fingerprint(hashes.SHA256()).hex()}"
+
+
+def test_the_common_name_is_used_only_by_a_rule_that_says_so(tls: Contexts) -> None:
+    rules = [
+        PeerRule(ae_title="CT1", certificate_names=("CT1.EXAMPLE",)),
+        PeerRule(ae_title="MR1", certificate_names=("cn:MR1.EXAMPLE",)),
+        PeerRule(ae_title="MR2", certificate_names=("Common Name",)),
+    ]
+    with StorageSCP(Recorder(), port=0, allow=rules, tls=tls.server).in_thread() as scp:
+        assert ask(scp, "CT1", tls=tls.ct) == b""
+        assert ask(scp, "MR1", tls=tls.mr) == b""
+        assert ask(scp, "MR2", tls=tls.named) == NO_REASON
+
+
+INVALID_TITLES: Final = (b"CT1\\MR1", b"CT\x1b[2J", b"CT1\r\n", b"\xc4RZTE", b"CT\x7f", b"\x80")
+
+
+@pytest.mark.parametrize("title", INVALID_TITLES, ids=repr)
+def test_an_ae_title_with_invalid_characters_matches_no_rule(title: bytes) -> None:
+    text = title.decode("latin-1")
+    rules = [PeerRule(rule="all"), PeerRule.parse("*@127.0.0.0/8"), PeerRule(rule="same", ae_title=text)]
+    with StorageSCP(Recorder(), port=0, allow=rules[:2]).in_thread() as scp:
+        assert _ask_as(scp, title) == WRONG_CALLING
+        assert _ask_as(scp, b"CT1") == b""
+    with StorageSCP(Recorder(), port=0, allow=rules[2:]).in_thread() as scp:
+        assert _ask_as(scp, title) == WRONG_CALLING
+    with StorageSCP(Recorder(), port=0, allow=rules, allow_any=True).in_thread() as scp:
+        assert _ask_as(scp, title) == b""
+
+
+def _ask_as(scp: StorageSCP, title: bytes) -> bytes:
+    """Request an association with a calling AE title that may not be encoded."""
+    with ScriptedSCU("127.0.0.1", scp.port) as peer:
+        plain = encode(request(calling="x" * 16))
+        peer.send(plain.replace(b"x" * 16, title.ljust(16)))
+        reply = peer.receive()
+        if isinstance(reply, AssociateRJ):
+            return encode(reply)
+        assert isinstance(reply, AssociateAC)
+        peer.release()
+        return b""
+
+
+def test_a_restriction_to_transfer_syntaxes_leaves_verification_alone() -> None:
+    jpeg_2000 = "1.2.840.10008.1.2.4.90"
+    rule = PeerRule(sop_classes={CT}, transfer_syntaxes={jpeg_2000})
+    with (
+        StorageSCP(Recorder(), port=0, allow=[rule], transfer_syntaxes={jpeg_2000}).in_thread() as scp,
+        ScriptedSCU("127.0.0.1", scp.port) as peer,
+    ):
+        peer.associate(request=request(context(1, VERIFICATION, IMPLICIT), context(3, CT, IMPLICIT)))
+        response = peer.echo()
+        assert response.status == 0x0000
+        peer.release()
 
 
 def test_certificates_decide(guarded: StorageSCP, tls: Contexts) -> None:

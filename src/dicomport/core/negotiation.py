@@ -121,6 +121,8 @@ class AcceptorPolicy:
     """Returns whether to accept an abstract syntax, given the requestor's common extended negotiation, if any."""
     transfer_syntaxes: Collection[str] | None = None
     """Accepted transfer syntaxes; None means all."""
+    in_any_transfer_syntax: Collection[str] = ()
+    """Abstract syntaxes that `transfer_syntaxes` does not restrict, such as Verification, which has no data set."""
     preferred_transfer_syntaxes: tuple[str, ...] = ()
     """Transfer syntaxes to prefer, in this order; otherwise the requestor's order decides."""
     check_called_ae_title: bool = False
@@ -229,7 +231,12 @@ def _answer_context(
     accepted = [
         uid
         for uid in proposed.transfer_syntaxes
-        if uid and (policy.transfer_syntaxes is None or uid in policy.transfer_syntaxes)
+        if uid
+        and (
+            policy.transfer_syntaxes is None
+            or uid in policy.transfer_syntaxes
+            or proposed.abstract_syntax in policy.in_any_transfer_syntax
+        )
     ]
     if not accepted:
         return _context(

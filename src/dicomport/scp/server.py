@@ -139,6 +139,7 @@ class StorageSCP:
             maximum_length=maximum_length,
             abstract_syntaxes=lambda uid, kind: uid in normalized.sop_classes or abstract_syntaxes(uid, kind),
             transfer_syntaxes=transfer_syntaxes,
+            in_any_transfer_syntax=frozenset((VERIFICATION, *normalized.sop_classes)),
             preferred_transfer_syntaxes=preferred_transfer_syntaxes,
             check_called_ae_title=check_called_ae_title,
             operations_window=_OPERATIONS_WINDOW,
@@ -306,7 +307,7 @@ def _rules(host: str, allow: Iterable[PeerRule | str] | None, *, allow_any: bool
         )
     rules = [rule if isinstance(rule, PeerRule) else PeerRule.parse(rule) for rule in allow or ()]
     if allow is None or allow_any:
-        rules.append(PeerRule(rule="any"))
+        rules.append(PeerRule(rule="any", invalid_ae_titles=True))
     return rules
 
 

@@ -1,6 +1,6 @@
 """Tables of the standard as values: SOP classes, transfer syntaxes, statuses, UIDs and AE titles."""
 
-from dicomport.standard.ae_titles import check_ae_title as check_ae_title
+from dicomport.standard.ae_titles import check_ae_title as check_ae_title, has_valid_characters as has_valid_characters
 from dicomport.standard.sop_classes import (
     SOPClass as SOPClass,
     SOPClasses as SOPClasses,

@@ -14,8 +14,16 @@ def check_ae_title(title: str) -> str:
         raise ValueError("an AE title must have at least one character other than spaces")
     if len(bare) > 16:
         raise ValueError(f"AE title {bare!r} has {len(bare)} characters; the maximum is 16")
-    if not bare.isascii() or not bare.isprintable() or "\\" in bare:
+    if not has_valid_characters(bare):
         raise ValueError(
             f"AE title {bare!r} has invalid characters; valid are printable ASCII characters except the backslash"
         )
     return bare
+
+
+def has_valid_characters(title: str) -> bool:
+    """Return whether an AE title has only characters of the default repertoire, no backslash and no control character.
+
+    A title without characters has none that is invalid.
+    """
+    return title.isascii() and title.isprintable() and "\\" not in title

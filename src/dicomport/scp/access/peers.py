@@ -13,7 +13,7 @@ from typing import Any, Final, Self, TypeAlias
 
 from dicomport.core import AcceptorPolicy, Negotiation
 from dicomport.scp.sinks import Storage
-from dicomport.standard import check_ae_title, sop_classes
+from dicomport.standard import check_ae_title, has_valid_characters, sop_classes
 from dicomport.wire import AssociateRJ, AssociateRQ, RejectReason, SOPClassCommonExtendedNegotiation
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -32,19 +32,24 @@ class PeerRule:
     networks: tuple[Network, ...] = ()
     """Condition: the peer's address is in one of these networks."""
     certificate_names: tuple[str, ...] = ()
-    """Condition: the peer's verified TLS certificate has one of these, as a subject alternative name, as its common
-    name, or as its fingerprint: "sha256:" and the digest of its DER in hexadecimal digits, with or without colons."""
+    """Condition: the peer's verified TLS certificate has one of these: a host name or an address of its subject
+    alternative names; its fingerprint, "sha256:" and the digest of its DER in hexadecimal digits, with or without
+    colons; or its common name, "cn:" and the name. A common name is not meant to be checked (RFC 9525 1.2): name it
+    only for certificates without alternative names."""
     sop_classes: Collection[str] | None = None
     """Restriction: UIDs of the accepted storage SOP Classes, of those that the server accepts. Other SOP Classes, such
     as Verification, are not restricted."""
     transfer_syntaxes: Collection[str] | None = None
-    """Restriction: UIDs of the accepted transfer syntaxes, of those that the server accepts."""
+    """Restriction: UIDs of the accepted transfer syntaxes for storage, of those that the server accepts."""
     associations: int | None = None
     """Restriction: maximum associations at the same time of all peers of the rule, beside the server's `Limits`."""
     instance_bytes: int | None = None
     """Restriction: maximum length of a data set, bytes (default: that of the server's `Limits`)."""
     storage: Storage | None = None
     """Storage of the peer's instances (default: the server's)."""
+    invalid_ae_titles: bool = False
+    """Whether the rule matches a calling AE title with a backslash, a control character, or a character outside the
+    default repertoire (PS3.5 6.2, VR AE). All other rules reject it."""
     user_identity_required: bool = True
     """Condition: the peer sends a user identity, if the server checks them. One that is sent is always checked."""
 
@@ -74,6 +79,8 @@ class PeerRule:
 
     def allows_title(self, calling_ae_title: str) -> bool:
         """Return whether the rule allows a calling AE title."""
+        if not (self.invalid_ae_titles or has_valid_characters(calling_ae_title)):
+            return False
         return self.ae_title is None or self.ae_title == calling_ae_title
 
     def policy(self, policy: AcceptorPolicy) -> AcceptorPolicy:
@@ -169,32 +176,47 @@ def network(text: str) -> Network:
 
 def verified_certificate(tls: ssl.SSLSocket | None) -> tuple[Mapping[str, Any] | None, str]:
     """Return the peer's certificate if it was verified, otherwise None, and its fingerprint."""
-    certificate = None if tls is None else tls.getpeercert()
-    if tls is None or not certificate:
+    if tls is None or tls.context.verify_mode is ssl.CERT_NONE:
         return None, ""
-    return certificate, _FINGERPRINT + hashlib.sha256(tls.getpeercert(binary_form=True) or b"").hexdigest()
+    der = tls.getpeercert(binary_form=True)
+    if der is None:
+        return None, ""
+    fingerprint = _FINGERPRINT + hashlib.sha256(der).hexdigest()
+    try:
+        return tls.getpeercert(), fingerprint
+    except (ssl.SSLError, ValueError):
+        # Its authority has signed a name that is not encoded as RFC 5280 4.2.1.6 defines. It still has a fingerprint.
+        return {}, fingerprint
 
 
 def certificate_names(certificate: Mapping[str, Any] | None, fingerprint: str = "") -> tuple[str, ...]:
-    """Return the names of a verified certificate, and its fingerprint (RFC 5280 4.2.1.6, 4.1.2.6).
+    """Return what `PeerRule.certificate_names` may have of a verified certificate (RFC 5280 4.2.1.6, 4.1.2.6).
 
     `certificate` is as from `ssl.SSLSocket.getpeercert`, `fingerprint` as in `AssociationInfo`.
     """
     if certificate is None:
         return ()
-    alternative: Iterable[tuple[str, str]] = certificate.get("subjectAltName", ())
+    # Other forms are not hosts: their values may contain any text, and a directory name is a tuple.
+    names = [value for form, value in certificate.get("subjectAltName", ()) if form in _HOST_FORMS]
+    # A name in a certificate must not be mistaken for a common name, or for the fingerprint of another certificate.
+    names = [name for name in names if not name.casefold().startswith((_FINGERPRINT, _COMMON_NAME))]
     subject: Iterable[tuple[tuple[str, str], ...]] = certificate.get("subject", ())
-    common = (value for part in subject for key, value in part if key == "commonName")
-    names = dict.fromkeys((*(value for _, value in alternative), *common))
-    # A name in a certificate must not be mistaken for the fingerprint of another certificate.
-    genuine = (name for name in names if not _comparable(name).startswith(_FINGERPRINT))
-    return (*genuine, *([fingerprint] if fingerprint else ()))
+    common = [_COMMON_NAME + value for part in subject for key, value in part if key == "commonName"]
+    return tuple(dict.fromkeys((*names, *common, *([fingerprint] if fingerprint else ()))))
 
 
 _FINGERPRINT: Final = "sha256:"
+_COMMON_NAME: Final = "cn:"
+_HOST_FORMS: Final = ("DNS", "IP Address")
+"""The forms of alternative names that identify a host, as `ssl` names them."""
 
 
 def _comparable(name: str) -> str:
     name = name.casefold()
-    kind, prefix, digits = name.partition(_FINGERPRINT)
-    return name if kind or not prefix else prefix + digits.replace(":", "")
+    if name.startswith(_FINGERPRINT):
+        return _FINGERPRINT + name.removeprefix(_FINGERPRINT).replace(":", "")
+    try:
+        # `ssl` writes "2001:DB8:0:0:0:0:0:7".
+        return str(ipaddress.ip_address(name))
+    except ValueError:
+        return name
