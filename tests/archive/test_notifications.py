@@ -238,6 +238,14 @@ async def _cancel(_record: Record) -> None:
     raise asyncio.CancelledError
 
 
+async def _exit(_record: Record) -> None:
+    raise SystemExit(3)
+
+
+async def _interrupt(_record: Record) -> None:
+    raise KeyboardInterrupt
+
+
 async def _never_end(_record: Record) -> None:
     await asyncio.Event().wait()
 
@@ -249,7 +257,9 @@ async def _time_out(_record: Record) -> None:
 FAILURES: Final[dict[str, tuple[Callable[[Record], Awaitable[None]], list[str]]]] = {
     "fails": (_fail, ['hook_failed hook=on_instance uid=1 reason="told.sh ended with exit code 3"']),
     "raises": (_raise, ["hook_raised hook=on_instance uid=1"]),
-    "is cancelled": (_cancel, []),
+    "is cancelled": (_cancel, ["hook_raised hook=on_instance uid=1"]),
+    "exits": (_exit, ["hook_raised hook=on_instance uid=1"]),
+    "is interrupted": (_interrupt, ["hook_raised hook=on_instance uid=1"]),
     "takes too long": (_never_end, ['hook_failed hook=on_instance uid=1 reason="timeout after 0.05 s"']),
     "has a timeout of its own": (_time_out, ["hook_raised hook=on_instance uid=1"]),
 }

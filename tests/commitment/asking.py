@@ -38,7 +38,7 @@ class Keeper:
     """Statuses by SOP Instance UID; other instances are committed."""
     may_look: threading.Event = field(default_factory=threading.Event)
     asked: list[tuple[str, ...]] = field(default_factory=list)
-    error: Exception | None = None
+    error: BaseException | None = None
 
     def __post_init__(self) -> None:
         self.may_look.set()

@@ -95,7 +95,7 @@ def test_a_comment_and_offending_elements_are_part_of_the_status() -> None:
         CStoreRSP(message_id_being_responded_to=1, status=0xA900, error_comment="why", offending_element=(0x00080018,))
     )
 
-    assert status == Status.of(0xA900, "why", (0x00080018,))
+    assert status == Status(0xA900, "why", (0x00080018,))
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_a_response_settles_once_and_not_after_forget() -> None:
     ],
 )
 def test_a_response_repeats_the_request(request_: Request, kind: type[Response], uids: tuple[str, str]) -> None:
-    response = response_to(request_, Status.of(0x0110, "why", (0x00081150,)))
+    response = response_to(request_, Status(0x0110, "why", (0x00081150,)))
 
     assert type(response) is kind
     assert response.message_id_being_responded_to == request_.message_id

@@ -14,7 +14,7 @@ class Recorder:
     """Keeps each data set and the calls for it in memory; `fails` names the method that raises."""
 
     fails: str = ""
-    error: Exception = field(default_factory=lambda: OSError("nothing"))
+    error: BaseException = field(default_factory=lambda: OSError("nothing"))
     refusal: Status | None = None
     calls: list[str] = field(default_factory=list)
     """In order: "begin", "write" (once for each run of them), "commit", "discard"."""

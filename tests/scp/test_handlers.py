@@ -178,8 +178,13 @@ def test_an_exception_of_a_handler_is_c211_and_its_text_stays_here(
     assert SECRET in caplog.text
 
 
+def test_a_status_of_a_handler_may_have_any_comment() -> None:
+    response = answers(verdict_for(lambda _request: Status(0xC000, "caf\xe9\\\n" + "x" * 65))["function"])
+    assert (response.status, response.error_comment) == (0xC000, "caf???" + "x" * 58)
+
+
 def test_a_status_that_cannot_be_sent_is_an_exception_of_the_handler() -> None:
-    assert answers(verdict_for(lambda _request: Status(0xC000, "x" * 65))["function"]).status == 0xC211
+    assert answers(verdict_for(lambda _request: Status(0xC000, offending=(-1,)))["function"]).status == 0xC211
 
 
 def test_a_comment_that_a_command_set_cannot_hold_is_made_to_fit() -> None:

@@ -96,7 +96,7 @@ def _failures(scan: Scan, sop_class_uid: str, sop_instance_uid: str) -> list[Che
     facts = scan.facts
     if scan.problem is not None:
         comment = f"the data set is {scan.problem.kind}"
-        return [CheckFailure(Check.WHOLE, Status.of(UNDECODABLE_DATA_SET.code, comment))]
+        return [CheckFailure(Check.WHOLE, Status(UNDECODABLE_DATA_SET.code, comment))]
     failures = []
     if facts.sop_instance_uid != sop_instance_uid:
         how = "differs from that of the request" if facts.sop_instance_uid else "is missing"

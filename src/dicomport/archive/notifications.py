@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Final, Generic, Self, TypeVar
 
 from dicomport.archive.records import Record
+from dicomport.containment import contained
 from dicomport.errors import DicomportError
 from dicomport.logs import get_logger
 
@@ -244,8 +245,9 @@ class _Calls(Generic[T]):
                 await self._callback(subject)
         except HookError as error:
             log.warning("hook_failed", hook=self._name, uid=uid, reason=str(error))
-        except Exception:  # a callback is the user's code: its exception ends only this call
+        except BaseException as error:  # a callback is the user's code: its exception ends only this call
+            raised = contained(error)
             if limit.expired():
                 log.warning("hook_failed", hook=self._name, uid=uid, reason=f"timeout after {self._seconds:g} s")
             else:
-                log.exception("hook_raised", hook=self._name, uid=uid)
+                log.exception("hook_raised", hook=self._name, uid=uid, exc_info=raised)

@@ -32,7 +32,7 @@ class CommitmentDataSetError(DicomportError, ValueError):
 
     def __init__(self, status: Status, problem: str) -> None:
         super().__init__(problem)
-        self.status = Status.of(status.code, problem)
+        self.status = Status(status.code, problem)
 
 
 @dataclass(frozen=True, slots=True)

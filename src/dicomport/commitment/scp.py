@@ -29,6 +29,7 @@ from dicomport.commitment.data_sets import CommitmentDataSetError, CommitmentReq
 from dicomport.commitment.delivery import ReportDelivery, StoppedError
 from dicomport.commitment.limits import DEFAULT_COMMITMENT_LIMITS, CommitmentLimits
 from dicomport.commitment.transactions import Transaction, Transactions
+from dicomport.containment import contained
 from dicomport.logs import Logger, get_logger, reason_of
 from dicomport.net import Address, Timeouts
 from dicomport.scp import NormalizedOperation
@@ -264,8 +265,8 @@ class CommitmentSCP:
                 statuses = await self._integrity.look_up(transaction.references)
                 if len(statuses) != pending.size:
                     raise ValueError(f"{len(statuses)} statuses were given for {pending.size} instances")
-            except Exception:  # it may be the user's code
-                pending.log.exception("lookup_failed")
+            except BaseException as error:  # it may be the user's code
+                pending.log.exception("lookup_failed", exc_info=contained(error))
                 statuses = [PROCESSING_FAILURE] * pending.size
         failures = {place: status for place, status in enumerate(statuses) if status.code != SUCCESS.code}
         pending.log.info("commitment_looked_up", failed=len(failures))

@@ -47,7 +47,7 @@ _RESPONSES: Final[dict[type[Command], type[Response]]] = {
     NEventReportRQ: NEventReportRSP,
 }
 
-_plain_status: Final = functools.lru_cache(maxsize=64)(Status.of)
+_plain_status: Final = functools.lru_cache(maxsize=64)(Status)
 """Nearly all responses have a status without a comment: these are built once."""
 
 
@@ -87,7 +87,7 @@ class Exchange:
             return None
         del self._outstanding[message_id]
         if response.error_comment or response.offending_element:
-            return Status.of(response.status, response.error_comment, response.offending_element)
+            return Status(response.status, response.error_comment, response.offending_element)
         return _plain_status(response.status)
 
     def answer_unexpected(self, event: CommandReceived | CommandMalformed, comment: str = "") -> str:

@@ -29,6 +29,7 @@ import functools
 import logging
 from typing import Never
 
+from dicomport.containment import contained
 from dicomport.core import (
     Aborted,
     AcceptedContext,
@@ -283,8 +284,8 @@ class AcceptorAssociation:
         if data is not None:
             try:
                 status = await settings.normalized.perform(operation)
-            except Exception:  # noqa: BLE001  # a service is the user's code: any exception becomes a status
-                self._log.exception("request_failed", command=type(command).__name__)
+            except BaseException as error:  # noqa: BLE001  # a service is the user's code: any exception becomes a status
+                self._log.error("request_failed", command=type(command).__name__, exc_info=contained(error))
                 status = PROCESSING_FAILURE
         if not status.accepted:
             self._log.warning("request_refused", command=type(command).__name__, status=str(status))
@@ -329,8 +330,8 @@ class AcceptorAssociation:
             return
         try:
             self._settings.on_association_end(association)
-        except Exception:  # noqa: BLE001  # the user's code; the peer still gets its A-RELEASE-RP or A-ABORT
-            self._log.exception("on_association_end_raised")
+        except BaseException as error:  # noqa: BLE001  # the user's code; the peer still gets its A-RELEASE-RP or A-ABORT
+            self._log.error("on_association_end_raised", exc_info=contained(error))
 
     async def _flush(self) -> None:
         """Send the last PDU, as far as the abort timer allows."""

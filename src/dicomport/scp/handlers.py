@@ -105,7 +105,7 @@ def _status(result: object) -> Status:
     if not _is_code(result.Status):
         log.error("handler_status_invalid", returned="a data set whose Status is not a 16-bit number")
         return HANDLER_STATUS_INVALID
-    return Status.of(result.Status, str(result.get("ErrorComment") or ""), _tags(result.get("OffendingElement")))
+    return Status(result.Status, str(result.get("ErrorComment") or ""), _tags(result.get("OffendingElement")))
 
 
 def _is_code(value: object) -> TypeGuard[int]:

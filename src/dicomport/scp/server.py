@@ -266,7 +266,7 @@ class StorageSCP:
         def run() -> None:
             try:
                 asyncio.run(serve())
-            except Exception as error:
+            except BaseException as error:
                 if started.done():
                     raise
                 started.set_exception(error)

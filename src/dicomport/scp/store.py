@@ -29,6 +29,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from dicomport.containment import contained
 from dicomport.core import AcceptedContext
 from dicomport.dimse import response_to
 from dicomport.errors import DicomportError
@@ -133,8 +134,8 @@ class StoreService:
     async def _begin(self, operation: StoreOperation) -> Sink | Status:
         try:
             return await self._settings.storage.begin(operation)
-        except Exception as error:  # noqa: BLE001  # a storage is the user's code: any exception becomes a status
-            return self._failure(error)
+        except BaseException as error:  # noqa: BLE001  # a storage is the user's code: any exception becomes a status
+            return self._failure(contained(error))
 
     async def _refuse_length(self, target: Sink | Status) -> Status:
         """Refuse a data set that is too long, unless the instance is refused already."""
@@ -149,9 +150,10 @@ class StoreService:
             return target
         try:
             await target.write(data)
-        except Exception as error:  # noqa: BLE001  # see _begin
+        except BaseException as error:  # noqa: BLE001  # see _begin
+            failure = contained(error)
             await self._discard(target)
-            return self._failure(error)
+            return self._failure(failure)
         return target
 
     async def _complete(self, operation: StoreOperation, target: Sink | Status, size: int) -> _Completed:
@@ -162,17 +164,18 @@ class StoreService:
             return target
         try:
             return await target.commit()
-        except Exception as error:  # noqa: BLE001  # see _begin
+        except BaseException as error:  # noqa: BLE001  # see _begin
+            failure = contained(error)
             await self._discard(target)
-            return self._failure(error)
+            return self._failure(failure)
 
     async def _discard(self, target: Sink | Status) -> None:
         if isinstance(target, Status):
             return
         try:
             await target.discard()
-        except Exception:  # noqa: BLE001  # see _begin; the peer is answered with the first failure
-            self._log.exception("discard_failed")
+        except BaseException as error:  # noqa: BLE001  # see _begin; the peer is answered with the first failure
+            self._log.error("discard_failed", exc_info=contained(error))
 
     def _failure(self, error: Exception) -> Status:
         if isinstance(error, OSError) and not isinstance(error, DicomportError):
@@ -198,8 +201,9 @@ class StoreService:
         if self._settings.on_stored is not None:
             try:
                 self._settings.on_stored(operation, status, size)
-            except Exception:  # noqa: BLE001  # the user's code; the result of the instance is known already
-                self._log.exception("on_stored_raised", sop_instance_uid=operation.sop_instance_uid)
+            except BaseException as error:  # noqa: BLE001  # the user's code; the result of the instance is known already
+                uid = operation.sop_instance_uid
+                self._log.error("on_stored_raised", sop_instance_uid=uid, exc_info=contained(error))
         accepted = status.accepted
         self._counts.stored += accepted
         self._counts.refused += not accepted

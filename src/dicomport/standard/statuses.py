@@ -5,13 +5,8 @@ from __future__ import annotations
 import enum
 import functools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
 
 from dicomport.standard._tables import STATUSES
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
 
 _COMMENT_LENGTH = 64  # of a LO (PS3.5 6.2)
 
@@ -33,9 +28,9 @@ _ACCEPTED = (Category.SUCCESS, Category.WARNING)
 class Status:
     """A status: Status (0000,0900), Error Comment (0000,0902) and the tags of Offending Element (0000,0901).
 
-    Raises `ValueError` for a value that can't be sent: a code above 16 bits, a tag above 32 bits, and a comment that is
-    not an LO (PS3.5 6.2) in the default repertoire, the only one of a command set: it has at most 64 characters, all
-    printable ASCII except the backslash. `Status.of` accepts any text.
+    The comment may be any text. It is kept as the peer can receive it, as an LO (PS3.5 6.2) in the default repertoire,
+    the only one of a command set: trimmed, at most 64 characters, "?" for each backslash, control character and
+    non-ASCII character. Raises `ValueError` for a code above 16 bits and a tag above 32 bits.
     """
 
     code: int
@@ -45,16 +40,11 @@ class Status:
     def __post_init__(self) -> None:
         if not 0 <= self.code <= 0xFFFF:
             raise ValueError(f"invalid status {self.code}; expected 0 to 0xFFFF")
-        if len(self.comment) > _COMMENT_LENGTH or not all(map(_is_sendable, self.comment)):
-            raise ValueError(f"invalid Error Comment {self.comment!r}; expected up to 64 printable ASCII characters")
         if not all(0 <= tag <= 0xFFFFFFFF for tag in self.offending):
             raise ValueError(f"invalid tags {self.offending}; expected 0 to 0xFFFFFFFF")
-
-    @classmethod
-    def of(cls, code: int, comment: str = "", offending: Iterable[int] = ()) -> Self:
-        """Return a status with any text as comment: trimmed, cut at 64 characters, "?" for each invalid character."""
-        plain = "".join(char if _is_sendable(char) else "?" for char in comment.strip()[:_COMMENT_LENGTH])
-        return cls(code, plain, tuple(offending))
+        text = str(self.comment).strip()[:_COMMENT_LENGTH].rstrip()
+        plain = "".join(char if _is_sendable(char) else "?" for char in text)
+        object.__setattr__(self, "comment", plain)
 
     @property
     def category(self) -> Category:

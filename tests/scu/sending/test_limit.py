@@ -19,7 +19,7 @@ def report(timing: Timing, *results: InstanceResult, round_trip: float = 0.01) -
     return SendReport(results=results, associations=1, seconds=1.0, round_trip=round_trip, timing=timing)
 
 
-ANSWERED = (InstanceResult(status=Status.of(0)), InstanceResult(status=Status.of(0xA700)))
+ANSWERED = (InstanceResult(status=Status(0)), InstanceResult(status=Status(0xA700)))
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_the_limit_is_the_part_that_took_longest(timing: Timing, limit: str) -> 
 def test_unanswered_instances_do_not_count() -> None:
     waiting = Timing(waiting=0.039)
     assert report(waiting).bottleneck == ""
-    earlier, lost = InstanceResult(status=Status.of(0), earlier=True), InstanceResult(reason="lost")
+    earlier, lost = InstanceResult(status=Status(0), earlier=True), InstanceResult(reason="lost")
     assert report(waiting, earlier, lost).bottleneck == ""
     assert report(waiting, *ANSWERED, earlier, lost).bottleneck == "latency"
     assert report(waiting, ANSWERED[0], earlier, lost).bottleneck == "peer"

@@ -8,11 +8,12 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeAlias
 
+from dicomport.containment import raised_class
 from dicomport.logs import get_logger
 from dicomport.net import Counters
 from dicomport.scp.access.peers import PeerRule, Rejection
 from dicomport.scp.access.turns import FairThreads
-from dicomport.scp.callbacks import call, raised_class
+from dicomport.scp.callbacks import call
 from dicomport.scp.requests import AssociationInfo
 from dicomport.wire import RejectReason, UserIdentityAC, UserIdentityRQ
 

@@ -54,7 +54,7 @@ class Journal:
         """Return the status with which this peer accepted an instance in an earlier run; None if it did not."""
         key = _key(instance)
         code = None if key is None else self._accepted.get(_digest(self._peer, *key))
-        return None if code is None else Status.of(code)
+        return None if code is None else Status(code)
 
     def add(self, instance: Instance, status: Status) -> None:
         """Record that the peer has accepted an instance. Raises `OSError`."""
