@@ -41,6 +41,7 @@ from tests.core.messages import (
     store_elements,
 )
 from tests.encoding.encode import BIG, Element, Items, encode as encode_data_set
+from tests.scu.data import DEVIATING
 from tests.wire.command_goldens import COMMANDS
 from tests.wire.pdu_goldens import ITEMS as ITEM_GOLDENS, PDUS
 
@@ -159,6 +160,18 @@ def _file_metas() -> Iterator[tuple[str, bytes]]:
     yield "no group", _DATA_SET
 
 
+def _files() -> Iterator[tuple[str, bytes]]:
+    """Yield files whose file meta and data sets disagree, and a data set alone."""
+    for path in sorted(DEVIATING.iterdir()):
+        content = path.read_bytes()
+        yield path.stem, content
+        yield (
+            f"{path.stem}, named Explicit VR Big Endian",
+            content.replace(b"1.2.840.10008.1.2", b"1.2.840.10008.1.3", 1),
+        )
+    yield "data set alone", (DEVIATING / "odd_length.dcm").read_bytes()[256:]
+
+
 def _commitments() -> Iterator[tuple[str, bytes]]:
     for name, (syntax, golden, value) in (WRITTEN | READ).items():
         yield name, bytes((COMMITMENTS.index((type(value), syntax)),)) + golden.data
@@ -263,6 +276,7 @@ _MADE: Final = {
     "association": _programs,
     "conversion": _conversions,
     "tar": _tars,
+    "labels": _files,
 }
 
 

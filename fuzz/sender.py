@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Final
 
 from dicomport.archive.scan.scanner import Scanner
+from dicomport.encoding.streaming import ScanFlag
 from dicomport.scu.inputs.containers import ArchiveKind
-from dicomport.scu.inputs.instance import Instance, NotSendableError
+from dicomport.scu.inputs.instance import Instance, NotSendableError, instance_from_path
 from dicomport.scu.inputs.tar import tar_members
 from dicomport.scu.transform.transcoding import transcode
 from dicomport.standard import (
@@ -17,10 +18,11 @@ from dicomport.standard import (
     EXPLICIT_VR_LITTLE_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,
     TransferSyntax,
+    looks_like_uid,
 )
 from dicomport.wire import FileMetaError
 
-__all__ = ["KINDS", "SOURCES", "conversion", "tar"]
+__all__ = ["KINDS", "SOURCES", "conversion", "labels", "tar"]
 
 SOURCES: Final = (IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_BIG_ENDIAN)
 """Source transfer syntaxes; the first byte of the target's data selects one."""
@@ -75,3 +77,31 @@ def tar(data: bytes) -> None:
                 assert ".." not in PurePath(found.name).parts
                 with contextlib.suppress(FileMetaError, OSError):
                     assert sum(map(len, found.chunks(1 << 16))) == found.sent_size
+
+
+def labels(data: bytes) -> None:
+    """Find the instance in a file.
+
+    The result is `NotSendableError`, or an instance that can be read. Its labels are those that a receiver finds in its
+    data set, if that is sorted and can be read to its end.
+    """
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(data)
+        file.flush()
+        try:
+            instance = instance_from_path(Path(file.name))
+        except NotSendableError:
+            return
+        sent = instance.read()
+        assert len(sent) == instance.sent_size
+        assert len(sent) % 2 == 0
+    scanner = Scanner(instance.transfer_syntax_uid)
+    scanner.feed(sent)
+    scan = scanner.finish()
+    if scan.problem is not None or {ScanFlag.NOT_WALKED, ScanFlag.UNSORTED} & scan.flags:
+        return
+    for label, value in (
+        (instance.sop_class_uid, scan.facts.sop_class_uid),
+        (instance.sop_instance_uid, scan.facts.sop_instance_uid),
+    ):
+        assert label == value or not looks_like_uid(value)

@@ -7,7 +7,7 @@ from typing import Final, TypeAlias
 
 from fuzz.archive import character_set, name, scanner
 from fuzz.association import association
-from fuzz.sender import conversion, tar
+from fuzz.sender import conversion, labels, tar
 from fuzz.wire import command_set, commitment, file_meta, item, pdu
 
 __all__ = ["TARGETS", "Target"]
@@ -20,6 +20,6 @@ TARGETS: Final[Mapping[str, Target]] = {
     for target in (
         *(pdu, item, command_set, file_meta, commitment),
         *(scanner, character_set, name, association),
-        *(conversion, tar),
+        *(conversion, labels, tar),
     )
 }

@@ -145,16 +145,20 @@ def file_meta(data: bytes) -> None:
 
     The result is `FileMetaError`, or a value and an offset inside the data. The value depends only on the bytes up to
     the first header of the data set; with fewer bytes, the decoder requests more. The value's encoding decodes to the
-    same value, unless one of its texts is longer than its VR allows.
+    same value, unless one of its texts is longer than its VR allows. The deviations do not depend on earlier calls.
     """
     for octets in (data, bytes(128) + b"DICM" + data):
+        notes: Counter[Deviation] = Counter()
         try:
-            meta, offset = decode_file_meta(octets)
+            meta, offset = decode_file_meta(octets, notes)
         except FileMetaError:
             continue
-        assert _GROUP_0002 <= offset < len(octets)
-        assert decode_file_meta(octets[: offset + 8]) == (meta, offset)
-        for size in {offset, (_GROUP_0002 + offset) // 2}:
+        start = 0 if Deviation.FILE_META_WITHOUT_PREAMBLE in notes else _GROUP_0002
+        assert start <= offset < len(octets)
+        again: Counter[Deviation] = Counter()
+        assert decode_file_meta(octets[: offset + 8], again) == (meta, offset)
+        assert again == notes
+        for size in {offset, (start + offset) // 2} - set(range(2)):
             with contextlib.suppress(TruncatedFileMetaError):
                 assert decode_file_meta(octets[:size]) is None, f"{size} bytes of {offset} are enough"
         _written(meta)

@@ -14,6 +14,9 @@ FILES: Final = Path(pydicom.__file__).parent / "data" / "test_files"
 CT_FILE: Final = FILES / "CT_small.dcm"
 """Explicit VR Little Endian."""
 
+DEVIATING: Final = Path(__file__).parent / "inputs" / "deviating"
+"""Files that deviate from the standard in one point each, and that other senders send."""
+
 VERIFICATION: Final = "1.2.840.10008.1.1"
 CT: Final = "1.2.840.10008.5.1.4.1.1.2"
 MR: Final = "1.2.840.10008.5.1.4.1.1.4"
@@ -45,6 +48,12 @@ def bare(sop_class: str = CT, sop_instance: str = "1.2.3.4", *, size: int = 0) -
     """Encode a data set in Implicit VR Little Endian with the two UIDs, and pixels up to `size` bytes in all."""
     data = element(8, 0x16, uid(sop_class)) + element(8, 0x18, uid(sop_instance)) + element(0x10, 0x20, b"PATIENT ")
     return data + element(0x7FE0, 0x10, bytes(size - len(data) - 8)) if size else data
+
+
+def image(pixels: bytes, sop_class: str = CT, sop_instance: str = "1.2.3.4") -> bytes:
+    """Encode a data set in Explicit VR Little Endian with the two UIDs and these pixels."""
+    data = explicit(8, 0x16, b"UI", uid(sop_class)) + explicit(8, 0x18, b"UI", uid(sop_instance))
+    return data + struct.pack("<HH2sHL", 0x7FE0, 0x10, b"OW", 0, len(pixels)) + pixels
 
 
 def part10(

@@ -17,6 +17,7 @@ from tests.scu.data import (
     MR,
     VERIFICATION,
     data_set_of,
+    image,
     instance,
     part10,
     pattern,
@@ -486,7 +487,7 @@ def test_bytes_arrive_as_they_left(api: Api, tmp_path: Path, length: int) -> Non
         received.append(request.encoded())
         return 0
 
-    path = part10(tmp_path / "1.dcm", syntax=EXPLICIT, data=pattern(1_200_000))
+    path = part10(tmp_path / "1.dcm", syntax=EXPLICIT, data=image(pattern(1_200_000)))
 
     with dicomport.StorageSCP(handle, port=0, maximum_length=length).in_thread() as scp:
 
@@ -498,7 +499,7 @@ def test_bytes_arrive_as_they_left(api: Api, tmp_path: Path, length: int) -> Non
 
         api.run(scenario())
 
-    assert received == [pattern(1_200_000), data_set_of(CT_FILE), pattern(70_000)]
+    assert received == [image(pattern(1_200_000)), data_set_of(CT_FILE), pattern(70_000)]
 
 
 def test_many_blocking_associations_in_threads_do_not_meet(tmp_path: Path) -> None:

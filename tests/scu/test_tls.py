@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import pytest
 import trustme
-from tests.scu.data import CT, CT_FILE, EXPLICIT, data_set_of, instance, part10, pattern
+from tests.scu.data import CT, CT_FILE, EXPLICIT, data_set_of, image, instance, part10, pattern
 from tests.scu.runners import Api, with_both
 
 import dicomport
@@ -49,7 +49,7 @@ def test_instances_arrive_whole_over_tls(api: Api, tmp_path: Path) -> None:
         received.append((request.encoded(), certificate and certificate["subjectAltName"]))
         return 0
 
-    path = part10(tmp_path / "1.dcm", syntax=EXPLICIT, data=pattern(1_200_000))
+    path = part10(tmp_path / "1.dcm", syntax=EXPLICIT, data=image(pattern(1_200_000)))
 
     with dicomport.StorageSCP(handle, port=0, tls=server_context(mutual=True)).in_thread() as scp:
 
@@ -64,7 +64,8 @@ def test_instances_arrive_whole_over_tls(api: Api, tmp_path: Path) -> None:
 
     modality = (("DNS", "modality.example"),)
     assert received == [
-        (data, modality) for data in (pattern(1_200_000), data_set_of(CT_FILE), pattern(1_200_000), pattern(100))
+        (data, modality)
+        for data in (image(pattern(1_200_000)), data_set_of(CT_FILE), image(pattern(1_200_000)), pattern(100))
     ]
 
 

@@ -1,6 +1,7 @@
 """File Meta Information against bytes typed from PS3.10 7.1, and against pydicom."""
 
 import warnings
+from collections import Counter
 from io import BytesIO
 from pathlib import Path
 from typing import Final
@@ -15,6 +16,7 @@ from pydicom.uid import UID
 from tests.wire.golden import golden
 
 from dicomport.wire import (
+    Deviation,
     EncodeError,
     FileMeta,
     FileMetaError,
@@ -145,7 +147,7 @@ def test_cut_anywhere_more_is_asked_for() -> None:
 
 
 def test_the_group_length_ends_the_file_meta() -> None:
-    for data in (GOLDEN.data[GROUP + 12 :], GOLDEN.data[GROUP:], bytes.fromhex("02 00 01")):
+    for data in (GOLDEN.data[GROUP + 12 :], GOLDEN.data[GROUP:], bytes.fromhex("02 00 20 00 00 00 00 00")):
         assert decode_file_meta(GOLDEN.data + data) == (VALUE, len(GOLDEN.data))
 
 
@@ -228,11 +230,70 @@ def test_padding_is_removed(padding: bytes) -> None:
     assert decode_file_meta(octets + DATA_SET)[0].transfer_syntax_uid == "1.2.3"
 
 
-def test_implicit_vr_is_a_file_meta_error() -> None:
-    octets = bytes(128) + b"DICM" + golden("02 00 10 00 [14 00 00 00] '1.2.840.10008.1.2.1' 00", "little").data
-    with pytest.raises(FileMetaError, match=r"\(0002,0010\) has no VR") as caught:
-        decode_file_meta(octets + DATA_SET)
-    assert type(caught.value) is FileMetaError
+def noted(data: bytes) -> tuple[FileMeta, int, list[Deviation]]:
+    notes: Counter[Deviation] = Counter()
+    meta, offset = decode_file_meta(data, notes)
+    assert set(notes.values()) <= {1}
+    return meta, offset, list(notes)
+
+
+def test_nothing_is_noted_of_correct_file_meta() -> None:
+    for _ in range(2):
+        assert noted(GOLDEN.data + DATA_SET) == (VALUE, len(GOLDEN.data), [])
+
+
+def test_file_meta_without_preamble_is_read() -> None:
+    data = GOLDEN.data[GROUP:]
+    assert noted(data + DATA_SET) == (VALUE, len(data), [Deviation.FILE_META_WITHOUT_PREAMBLE])
+    for size in range(2, len(data) + 1):
+        with pytest.raises(TruncatedFileMetaError):
+            decode_file_meta(data[:size])
+
+
+def test_file_meta_in_implicit_vr_is_read() -> None:
+    octets = golden(
+        """
+        00{128} 'DICM'
+        02 00 00 00 [04 00 00 00] [58 00 00 00]
+        02 00 01 00 [02 00 00 00] 00 01
+        02 00 02 00 [1A 00 00 00] '1.2.840.10008.5.1.4.1.1.2' 00
+        02 00 03 00 [08 00 00 00] '1.2.3.4' 00
+        02 00 10 00 [14 00 00 00] '1.2.840.10008.1.2.1' 00
+        """,
+        "little",
+    ).data
+    value = FileMeta(
+        media_storage_sop_class_uid="1.2.840.10008.5.1.4.1.1.2",
+        media_storage_sop_instance_uid="1.2.3.4",
+        transfer_syntax_uid="1.2.840.10008.1.2.1",
+    )
+    found = noted(octets + DATA_SET)
+    assert found == (value, len(octets), [Deviation.FILE_META_IN_IMPLICIT_VR])
+    # Only the group length has a VR.
+    mixed = octets[:GROUP] + GOLDEN.data[GROUP : GROUP + 12] + octets[GROUP + 12 :]
+    assert noted(mixed + DATA_SET)[:2] == (value, len(octets))
+
+
+@pytest.mark.parametrize("counted", [0, 16])
+def test_private_elements_after_the_group_length_are_file_meta(counted: int) -> None:
+    private = golden(
+        """
+        02 00 00 01 'UI' [08 00] '1.2.3.99'                     # Private Information Creator UID
+        02 00 02 01 'OB' 00 00 [0C 00 00 00] 'vendor data!'
+        """,
+        "little",
+    ).data
+    data = GOLDEN.data[: GROUP + 8] + (0xB6 + counted).to_bytes(4, "little") + GOLDEN.data[GROUP + 12 :] + private
+    assert noted(data + DATA_SET) == (VALUE, len(data), [Deviation.FILE_META_GROUP_LENGTH_WRONG])
+    for size in range(len(GOLDEN.data) + 1, len(data)):
+        with pytest.raises(TruncatedFileMetaError):
+            decode_file_meta(data[:size])
+
+
+@pytest.mark.parametrize("start", ["02 00 18 00 'AE' [00 00]", "02 00 00 01 00 00 00 00", "02 00 00 01 'ui' [00 00]"])
+def test_the_data_set_begins_with_the_first_lower_tag(start: str) -> None:
+    data = GOLDEN.data + golden(start, "little").data + DATA_SET
+    assert noted(data) == (VALUE, len(GOLDEN.data), [])
 
 
 @pytest.mark.parametrize("data", [bytes(132), bytes(128) + b"DICX" + DATA_SET, bytes(128) + b"dicm", DATA_SET * 20])

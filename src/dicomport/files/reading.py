@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import stat
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from os import stat_result
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from dicomport.files import system
-from dicomport.wire import FileMeta, FileMetaError, TruncatedFileMetaError, decode_file_meta
+from dicomport.wire import Deviation, FileMeta, FileMetaError, TruncatedFileMetaError, decode_file_meta
 
 _FIRST_READ: Final = 4096
 """Bytes to read first: nearly every File Meta Information is smaller than 1 KiB."""
@@ -93,16 +94,16 @@ def read_part10(path: str | Path) -> Part10File:
     return Part10File(path, meta, offset, status.st_size - offset, status.st_mtime_ns)
 
 
-def find_file_meta(first: Callable[[int], bytes]) -> tuple[FileMeta, int]:
+def find_file_meta(first: Callable[[int], bytes], notes: Counter[Deviation] | None = None) -> tuple[FileMeta, int]:
     """Return the File Meta Information, and the offset of the data set. `first` reads the first bytes of the file.
 
-    Raises `FileMetaError`.
+    Tolerated deviations are counted in `notes`. Raises `FileMetaError`.
     """
     wanted = _FIRST_READ
     while True:
         data = first(wanted)
         try:
-            return decode_file_meta(data)
+            return decode_file_meta(data, notes)
         except TruncatedFileMetaError:
             if len(data) < wanted or wanted >= _MAX_FILE_META:
                 raise

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TypeAlias
 
 from dicomport.standard import Category, Status
+from dicomport.wire import Deviation
 
-Facts: TypeAlias = "dict[str, str | int | float | bool | None]"
+Facts: TypeAlias = "dict[str, str | int | float | bool | list[str] | None]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,8 @@ class InstanceResult:
     """The transfer syntax in which the instance was sent, or would have been sent."""
     converted_from: str = ""
     """The transfer syntax of the file, if the instance was converted; otherwise empty."""
+    deviations: tuple[Deviation, ...] = ()
+    """The tolerated deviations of the file from the standard."""
     size: int = 0
     """Length of the data set, bytes."""
     status: Status | None = None
@@ -85,6 +88,7 @@ class InstanceResult:
             "sop_instance_uid": self.sop_instance_uid,
             "transfer_syntax_uid": self.transfer_syntax_uid,
             "converted_from": self.converted_from,
+            "deviations": [deviation.value for deviation in self.deviations],
             "size": self.size,
             "accepted": self.accepted,
             "status": None if status is None else status.code,

@@ -1,4 +1,4 @@
-"""Tolerated deviations of peers from the standard, each with a name, so that they can be counted."""
+"""Tolerated deviations of peers and files from the standard, each with a name, so that they can be counted."""
 
 from __future__ import annotations
 
@@ -30,3 +30,12 @@ class Deviation(enum.StrEnum):
     ELEMENT_REPEATED = "element-repeated"
     PRIORITY_MISSING = "priority-missing"
     UNEXPECTED_RESPONSE = "unexpected-response"
+    FILE_META_WITHOUT_PREAMBLE = "file-meta-without-preamble"
+    FILE_META_IN_IMPLICIT_VR = "file-meta-in-implicit-vr"
+    FILE_META_GROUP_LENGTH_WRONG = "file-meta-group-length-wrong"
+    FILE_META_UID_MISSING = "file-meta-uid-missing"
+    SOP_CLASS_DIFFERS = "sop-class-differs"
+    SOP_INSTANCE_UID_DIFFERS = "sop-instance-uid-differs"
+    TRANSFER_SYNTAX_DIFFERS = "transfer-syntax-differs"
+    TRANSFER_SYNTAX_MISSING = "transfer-syntax-missing"
+    DATA_SET_ODD = "data-set-odd"

@@ -1,20 +1,25 @@
-"""File Meta Information (PS3.10 7.1): a 128-byte preamble, "DICM", and group 0002 in Explicit VR Little Endian."""
+"""File Meta Information (PS3.10 7.1): a 128-byte preamble, "DICM", and group 0002 in Explicit VR Little Endian.
+
+Real files also lack the preamble, or have group 0002 in Implicit VR or with a wrong length: these are read, too.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 import struct
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Final
 
-from dicomport.encoding.headers import EXPLICIT_LITTLE, SHORT_HEADER, format_tag
+from dicomport.encoding.headers import EXPLICIT_LITTLE, IMPLICIT_LITTLE, SHORT_HEADER, format_tag
 from dicomport.encoding.templates import Templates
 from dicomport.encoding.vr import is_vr
 from dicomport.errors import DicomportError
 from dicomport.wire.command_sets import decode_text, encode_text, encode_uid
+from dicomport.wire.deviations import Deviation
 from dicomport.wire.errors import EncodeError
 
 _PREAMBLE: Final = bytes(128)
@@ -33,7 +38,7 @@ class FileMetaError(DicomportError, ValueError):
 
 
 class NotPart10Error(FileMetaError):
-    """No "DICM" after 128 bytes: not a DICOM file, or a data set without its header."""
+    """Neither "DICM" after 128 bytes, nor group 0002 first: not a DICOM file, or a data set without its header."""
 
 
 class EmptyFileError(NotPart10Error):
@@ -110,41 +115,57 @@ _VERSION: Final = _encode_element(0x0001, b"OB", b"\0\1")
 """The element with the version of File Meta Information."""
 
 
-def decode_file_meta(data: bytes) -> tuple[FileMeta, int]:
+def decode_file_meta(data: bytes, notes: Counter[Deviation] | None = None) -> tuple[FileMeta, int]:
     """Return the File Meta Information at the start of a file, and the offset of the data set.
 
     The group ends before the first element of another group, as some writers omit or miscount the group length. If the
-    group length ends at the end of an element, the group ends there too: the first bytes of a data set can look like
-    more elements. Raises `NotPart10Error`, `TruncatedFileMetaError` if `data` ends before the data set, or
-    `FileMetaError` for an element without a VR.
+    group length ends at the end of an element, the group ends there too, unless it continues with a higher tag: the
+    first bytes of a data set can look like more elements. Raises `NotPart10Error`, or `TruncatedFileMetaError` if
+    `data` ends before the data set. Tolerated deviations are counted in `notes`.
     """
     if not data:
         raise EmptyFileError("the file is empty")
-    if len(data) < _START:
-        raise NotPart10Error("shorter than a preamble and its prefix")
     if data[len(_PREAMBLE) : _START] != _PREFIX:
-        raise NotPart10Error('no "DICM" after the preamble')
+        if not data.startswith(_GROUP_START):
+            raise NotPart10Error("neither a preamble and its prefix, nor File Meta Information")
+        return _read(data, 0, notes)
     found = _templates.match(data[_START:_FIRST_END], data, _FIRST_END)
-    return (_file_meta(found[0]), found[1]) if found is not None and found[1] < len(data) else _read(data)
+    if found is not None and found[1] < len(data) and data[found[1]] != _GROUP:
+        return _file_meta(found[0]), found[1]
+    return _read(data, _START, notes)
 
 
 _templates: Final = Templates()
 """The elements after a correct group length, by the bytes of the latter."""
 
 
-def _read(data: bytes) -> tuple[FileMeta, int]:
+def _read(data: bytes, start: int, notes: Counter[Deviation] | None) -> tuple[FileMeta, int]:
     """Read the elements one by one; if nothing is wrong with them, remember them as a template."""
     values: dict[int, bytes] = {}
     elements: list[tuple[int, bytes, int]] = []
-    at = _START
-    for number, start, end in _elements(data):
-        values.setdefault(number, data[start:end])
-        elements.append((number, data[at:start], end - start))
+    at, first_end = start, start + SHORT_HEADER + _GROUP_LENGTH_BYTES
+    in_implicit_vr = False
+    for number, explicit, value_start, end in _elements(data, start):
+        values.setdefault(number, data[value_start:end])
+        elements.append((number, data[at:value_start], end - value_start))
+        in_implicit_vr |= not explicit
         at = end
-    group_length = data[_START:_FIRST_END]
-    if len(values) == len(elements) > 1 and group_length == _group_length(at - _FIRST_END):
+    right_length = int.from_bytes(values.get(0, b""), "little") == at - first_end
+    if notes is not None:
+        notes += Counter(_deviations(start, in_implicit_vr=in_implicit_vr, right_length=right_length))
+    group_length = data[start:first_end]
+    if start and len(values) == len(elements) > 1 and group_length == _group_length(at - first_end):
         _templates.add(group_length, elements[1:])
     return _file_meta(values), at
+
+
+def _deviations(start: int, *, in_implicit_vr: bool, right_length: bool) -> Iterator[Deviation]:
+    if not start:
+        yield Deviation.FILE_META_WITHOUT_PREAMBLE
+    if in_implicit_vr:
+        yield Deviation.FILE_META_IN_IMPLICIT_VR
+    if not right_length:
+        yield Deviation.FILE_META_GROUP_LENGTH_WRONG
 
 
 def _file_meta(values: Mapping[int, bytes]) -> FileMeta:
@@ -155,25 +176,38 @@ _decode_text: Final = functools.lru_cache(maxsize=256)(decode_text)
 """The files of a series have few different texts."""
 
 
-def _elements(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Walk over group 0002: element number, and offsets of the start and end of the value."""
-    at, end = _START, 0
+def _elements(data: bytes, start: int) -> Iterator[tuple[int, bool, int, int]]:
+    """Walk over group 0002: element number, whether it has a VR, and offsets of the start and end of the value."""
+    at, end = start, 0
+    last, in_implicit_vr = -1, False
     while at < len(data):
         header = data[at : at + SHORT_HEADER]
-        if at == end or (len(header) == SHORT_HEADER and not header.startswith(_GROUP_START)):
+        if at == end and not _continues(header, last, in_implicit_vr=in_implicit_vr):
             return
-        element = EXPLICIT_LITTLE.read(data, at, len(data))
+        if len(header) == SHORT_HEADER and not header.startswith(_GROUP_START):
+            return
+        explicit = is_vr(header[4:6])
+        element = (EXPLICIT_LITTLE if explicit else IMPLICIT_LITTLE).read(data, at, len(data))
         if element is None:
             raise TruncatedFileMetaError("ends inside a header")
-        tag, vr, size, at = element
-        number = tag & 0xFFFF
-        if not is_vr(vr):
-            raise FileMetaError(f"{format_tag(tag)} has no VR: it is not in Explicit VR Little Endian")
+        tag, _, size, at = element
+        last, in_implicit_vr = tag & 0xFFFF, in_implicit_vr or not explicit
         if at + size > len(data):
             raise TruncatedFileMetaError(f"ends inside {format_tag(tag)}")
-        yield number, at, at + size
-        if number == 0 and size == _GROUP_LENGTH_BYTES:
+        yield last, explicit, at, at + size
+        if last == 0 and size == _GROUP_LENGTH_BYTES:
             length = int.from_bytes(data[at : at + size], "little")
             end = at + size + length if length else 0
         at += size
     raise TruncatedFileMetaError("ends with group 0002, without a data set")
+
+
+def _continues(header: bytes, last: int, *, in_implicit_vr: bool) -> bool:
+    """Return whether group 0002 continues after its group length, also if that is unknown without more bytes.
+
+    Some writers leave private elements at its end out of the length.
+    """
+    if len(header) < SHORT_HEADER:
+        return header.startswith(_GROUP_START[: len(header)])
+    number = int.from_bytes(header[2:4], "little")
+    return header.startswith(_GROUP_START) and number > last and (in_implicit_vr or is_vr(header[4:6]))

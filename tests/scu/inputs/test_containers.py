@@ -19,9 +19,10 @@ from typing import Final
 
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
-from tests.scu.data import CT, CT_FILE, DEFLATED, FILES, IMPLICIT, bare, data_set_of
+from tests.scu.data import CT, CT_FILE, DEFLATED, FILES, IMPLICIT, bare, data_set_of, explicit, uid
 
 from dicomport import StorageSCP, StoreRequest, blocking
+from dicomport.encoding.inflate import deflate
 from dicomport.scu import Instance, InstanceResult
 from dicomport.scu.inputs import containers, tar
 from dicomport.scu.inputs.discovery import find
@@ -159,9 +160,12 @@ def test_chunks_are_of_the_size_that_is_asked_for(tmp_path: Path, make: Make) ->
 
 @every_archive
 def test_a_deflated_data_set_of_odd_length_gets_its_nul(tmp_path: Path, make: Make) -> None:
-    [item] = find([make(tmp_path / "archive", {"1": file(data=b"odd", syntax=DEFLATED)})])
+    # Without the NUL that `deflate` adds.
+    deflated = deflate(explicit(8, 0x16, b"UI", uid(CT)) + explicit(8, 0x18, b"UI", uid("1.2.3")))[:-1]
+    [item] = find([make(tmp_path / "archive", {"1": file(data=deflated, syntax=DEFLATED)})])
 
-    assert sent(item, 2) == b"odd\0"
+    assert len(deflated) % 2
+    assert sent(item, 2) == deflated + b"\0"
 
 
 @every_archive

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from tests.scu.data import CT, IMPLICIT, data_set_of, instance, part10
+from tests.scu.data import CT, IMPLICIT, data_set_of, image, instance, part10
 from tests.scu.runners import Api, with_both
 from tests.scu.scripts import acceptance, accepted, pdus, refused, replying, requests, scripted, serving, stored
 
@@ -331,7 +331,7 @@ def test_a_peer_that_stops_reading_is_given_up(api: Api, tmp_path: Path) -> None
                     HOST, scp.port, contexts=[dicomport.sop_classes.CTImageStorage], timeouts=timeouts
                 ) as association:
                     await association.c_store(
-                        part10(tmp_path / "1.dcm", syntax="1.2.840.10008.1.2.1", size=BIG),
+                        part10(tmp_path / "1.dcm", syntax="1.2.840.10008.1.2.1", data=image(bytes(BIG))),
                     )
 
         try:

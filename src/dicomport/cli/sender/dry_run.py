@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from dicomport.cli.console import print_message
 from dicomport.cli.options.common import ExitCode
+from dicomport.cli.sender.summary import print_deviations
 from dicomport.cli.text import amount, count, print_json, print_table
 from dicomport.scu import Instance, InstanceResult, Plan
 from dicomport.standard import describe
@@ -14,15 +15,19 @@ from dicomport.standard import describe
 def dry_run(found: Iterable[Instance | InstanceResult], plan: Plan, *, as_json: bool) -> ExitCode:
     """Print the planned associations, their contexts and each file that cannot be sent; fail if there is one."""
     refused: list[InstanceResult] = []
+    deviating: list[Instance] = []
     for one in found:
         if isinstance(one, InstanceResult):
             refused.append(one)
         else:
             plan.add(one)
+            if one.deviations:
+                deviating.append(one)
     if as_json:
         _print_json(plan, refused)
     else:
         _print(plan, refused)
+        print_deviations(deviating)
     return ExitCode.FAILED if refused or not plan.associations else ExitCode.OK
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final, TypeAlias
 
 from dicomport.cli.console import print_message
 from dicomport.cli.text import amount, count
-from dicomport.scu import InstanceResult, Sending, SendReport
+from dicomport.scu import Instance, InstanceResult, Sending, SendReport
+from dicomport.wire import Deviation
 
 Advance: TypeAlias = Callable[[InstanceResult], object]
 """Called with each result."""
@@ -22,6 +23,22 @@ _BOTTLENECKS: Final = {
     "network": "bottleneck: the network, or the peer's speed of reading",
     "latency": "bottleneck: the network's latency, about one round trip per response",
     "peer": "bottleneck: the peer's responses",
+}
+
+_DEVIATIONS: Final = {
+    Deviation.FILE_META_WITHOUT_PREAMBLE: "file meta without preamble: it is read nevertheless",
+    Deviation.FILE_META_IN_IMPLICIT_VR: "file meta in Implicit VR: it is read nevertheless",
+    Deviation.FILE_META_GROUP_LENGTH_WRONG: "the group length of file meta is wrong or missing: it is ignored",
+    Deviation.FILE_META_UID_MISSING: "file meta lacks a UID: that of the data set is sent",
+    Deviation.SOP_CLASS_DIFFERS: "file meta has another SOP Class UID than the data set: that of the data set is sent",
+    Deviation.SOP_INSTANCE_UID_DIFFERS: (
+        "file meta has another SOP Instance UID than the data set: that of the data set is sent"
+    ),
+    Deviation.TRANSFER_SYNTAX_DIFFERS: (
+        "the data set is not in the transfer syntax of file meta: it is sent in its own one"
+    ),
+    Deviation.TRANSFER_SYNTAX_MISSING: "file meta lacks the transfer syntax: that of the data set is sent",
+    Deviation.DATA_SET_ODD: "the data set is of odd length: it is sent with one NUL at its end",
 }
 
 
@@ -84,11 +101,19 @@ def summarize(report: SendReport) -> None:
     warnings = Counter(result.reason for result in report.accepted if result.reason and not result.earlier)
     for reason, number in warnings.most_common():
         print_message(f"  {number} with a warning: {reason}")
+    print_deviations(report.results)
     _print_failures(report)
     if report.not_attempted:
         print_message(f"  {report.not_attempted} not sent")
     if report.journal_error:
         print_message(f"  the journal is incomplete ({report.journal_error}): a further run sends some instances again")
+
+
+def print_deviations(found: Iterable[Instance | InstanceResult]) -> None:
+    """Print the deviations of the files from the standard, with the number of files."""
+    deviations = Counter(deviation for one in found for deviation in one.deviations)
+    for deviation, number in deviations.most_common():
+        print_message(f"  {count(number, 'file')}: {_DEVIATIONS.get(deviation, deviation.value)}")
 
 
 def _print_failures(report: SendReport) -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import enum
 import posixpath
 import re
+from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
 from dicomport.files import find_file_meta
+from dicomport.scu.inputs.identity import Head
 from dicomport.scu.inputs.instance import Instance, NotSendableError, check_instance
 from dicomport.scu.inputs.locations import DataSetLocation
-from dicomport.wire import EmptyFileError, FileMetaError, NotPart10Error
+from dicomport.wire import Deviation, EmptyFileError, FileMetaError, NotPart10Error
 
 SNIFFED_BYTES: Final = 512
 """Bytes at the start of a file that identify its kind."""
@@ -67,16 +69,17 @@ def member_instance(name: str, first: Callable[[int], bytes], source: Callable[[
     without File Meta Information are not supported: to identify them, they would have to be decompressed. Raises
     `NotSendableError`, and the exceptions of both functions except `FileMetaError`.
     """
+    head, notes = Head(first), Counter[Deviation]()
     try:
-        meta, offset = find_file_meta(first)
+        meta, offset = find_file_meta(head, notes)
     except EmptyFileError as error:
         raise NotSendableError(str(error)) from None
     except NotPart10Error:
-        if archive_kind(first(SNIFFED_BYTES)):
+        if archive_kind(head(SNIFFED_BYTES)):
             raise NotSendableError("an archive in an archive, or a compressed file: not opened") from None
         raise NotSendableError(
             "not a DICOM file, or one without the File Meta Information required in an archive"
         ) from None
     except FileMetaError as error:
         raise NotSendableError(f"not a readable DICOM file: {error}") from None
-    return check_instance(meta, source(offset), name)
+    return check_instance(meta, source(offset), name, data=head.data, offset=offset, notes=notes)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import io
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from dicomport.errors import DicomportError
-from dicomport.files import Part10File, read_part10
-from dicomport.scu.inputs.locations import DataSetLocation, FileRegion, FileStamp, InMemory
+from dicomport.files import find_file_meta, open_regular, system
+from dicomport.scu.inputs.identity import Head, identify_bare, is_whole, reconcile
+from dicomport.scu.inputs.locations import DataSetLocation, FileRegion, FileStamp, InMemory, stamp_of
 from dicomport.standard import MAX_UID_LENGTH, MEDIA_STORAGE_DIRECTORY, describe, find_transfer_syntax, sop_classes
-from dicomport.wire import EmptyFileError, FileMeta, FileMetaError, NotPart10Error, decode_file_meta
+from dicomport.wire import Deviation, EmptyFileError, FileMeta, FileMetaError, NotPart10Error, decode_file_meta
 
 if TYPE_CHECKING:
     import pydicom
@@ -38,6 +40,8 @@ class Instance:
     """The path of its file, or the path of its archive, "/" and the member's name; empty for a data set in memory."""
     converted_from: str = ""
     """The transfer syntax from which it was converted; empty if it was not converted."""
+    deviations: tuple[Deviation, ...] = ()
+    """The tolerated deviations of its file from the standard."""
 
     @property
     def path(self) -> Path | None:
@@ -63,7 +67,8 @@ class Instance:
     def sent_size(self) -> int:
         """Length of the data set as it is sent, bytes.
 
-        Fragments have an even length (PS3.8 E.1): a deflated stream of odd length gets one NUL at its end (PS3.5 A.5).
+        Fragments have an even length (PS3.8 E.1): a data set of odd length gets one NUL at its end, as a deflated one
+        should have (PS3.5 A.5).
         """
         size = self.size
         return size + size % 2
@@ -109,39 +114,38 @@ def instance_from_path(path: Path) -> Instance:
 def read_instance(path: str) -> Instance:
     """Return the instance in a file, as `instance_from_path` does."""
     try:
-        found = _found(path)
+        descriptor, status = open_regular(path)
+        try:
+            return _read_instance(path, Head(lambda size: system.pread(descriptor, size, 0)), stamp_of(status))
+        finally:
+            system.close(descriptor)
     except FileMetaError as error:
         raise NotSendableError(f"not a readable DICOM file: {error}") from None
     except OSError as error:
         raise NotSendableError(f"can't be read: {error.strerror}") from None
     except ValueError as error:  # a path with a NUL
         raise NotSendableError(f"can't be read: {error}") from None
-    if found is None:
-        raise NotSendableError("not a DICOM file, or a bare data set with unknown encoding or UIDs")
-    stamp = found.offset + found.size, found.mtime_ns
-    return check_instance(found.meta, FileRegion(path, found.offset, found.size, stamp), path)
 
 
-def _found(path: str) -> Part10File | None:
+def _read_instance(path: str, head: Head, stamp: FileStamp) -> Instance:
+    notes: Counter[Deviation] = Counter()
     try:
-        found = read_part10(path)
+        meta, offset = find_file_meta(head, notes)
     except EmptyFileError as error:
         raise NotSendableError(str(error)) from None
     except NotPart10Error:
-        from dicomport.scu.inputs.headerless import identify
-
-        return identify(path)
-    if found.meta.media_storage_sop_class_uid and found.meta.media_storage_sop_instance_uid:
-        return found
-    from dicomport.scu.inputs.headerless import complete
-
-    return complete(found)
+        bare = identify_bare(head, FileRegion(path, 0, stamp[0], stamp))
+        if bare is None:
+            raise NotSendableError("not a DICOM file, or a bare data set with unknown encoding or UIDs") from None
+        meta, offset = bare, 0
+    source = FileRegion(path, offset, stamp[0] - offset, stamp)
+    return check_instance(meta, source, path, data=head.data, offset=offset, notes=notes)
 
 
 def instance_from_dataset(dataset: pydicom.Dataset) -> Instance:
     """Encode a data set in the transfer syntax that its file meta names. Raises `NotSendableError`."""
     meta, data = encode_dataset(dataset)
-    return check_instance(meta, InMemory(data), "")
+    return check_instance(meta, InMemory(data), "", data=data)
 
 
 def encode_dataset(dataset: pydicom.Dataset) -> tuple[FileMeta, bytes]:
@@ -161,30 +165,64 @@ def encode_dataset(dataset: pydicom.Dataset) -> tuple[FileMeta, bytes]:
     return meta, data[offset:]
 
 
-def check_instance(meta: FileMeta, source: DataSetLocation, name: str) -> Instance:
-    """Return an instance if it may be sent. Raises `NotSendableError`."""
-    instance = Instance(
-        # Many instances share these UIDs: keep one string of each in memory.
-        sys.intern(meta.media_storage_sop_class_uid),
-        meta.media_storage_sop_instance_uid,
-        sys.intern(meta.transfer_syntax_uid),
-        source,
-        name,
-    )
-    if not instance.transfer_syntax_uid:
-        raise NotSendableError("the file has no Transfer Syntax UID (0002,0010)")
-    if not instance.sop_class_uid or not instance.sop_instance_uid:
-        raise NotSendableError("neither file meta nor data set has SOP Class UID and SOP Instance UID")
-    for uid in (instance.sop_class_uid, instance.sop_instance_uid, instance.transfer_syntax_uid):
-        if len(uid) > MAX_UID_LENGTH:
-            raise NotSendableError(f"a UID of {len(uid)} characters; {MAX_UID_LENGTH} is the maximum (PS3.5 9.1)")
-    if instance.sop_class_uid == MEDIA_STORAGE_DIRECTORY:
+def check_instance(
+    meta: FileMeta,
+    source: DataSetLocation,
+    name: str,
+    *,
+    data: bytes,
+    offset: int = 0,
+    notes: Counter[Deviation] | None = None,
+) -> Instance:
+    """Return an instance if it may be sent, with the UIDs and the transfer syntax of the data set.
+
+    `data` are the first bytes of its file or data set, which begins at `offset`; `notes` are the deviations so far.
+    Raises `NotSendableError`.
+    """
+    notes = Counter() if notes is None else notes
+    if meta.media_storage_sop_class_uid == MEDIA_STORAGE_DIRECTORY:
         raise NotSendableError("a DICOMDIR: it lists instances, but is not one")
-    if not sop_classes.is_storage(instance.sop_class_uid) and sop_classes.known_as_other(instance.sop_class_uid):
-        raise NotSendableError(f"{describe(instance.sop_class_uid)} is not a storage SOP Class")
     if source.size == 0:
         raise NotSendableError("the data set is empty")
-    syntax = find_transfer_syntax(instance.transfer_syntax_uid)
-    if source.size % 2 and not (syntax and syntax.deflated):
-        raise NotSendableError("the data set is of odd length: it is truncated or damaged")
-    return instance
+    try:
+        agreed = reconcile(meta, data, offset, source, notes)
+        if agreed is None:
+            raise NotSendableError(_without_syntax(meta))
+        _check_uids(agreed)
+        syntax = find_transfer_syntax(agreed.transfer_syntax_uid)
+        if source.size % 2 and not (syntax and syntax.deflated):
+            if not is_whole(source, agreed.transfer_syntax_uid):
+                raise NotSendableError("the data set is of odd length: it is truncated or damaged")
+            notes[Deviation.DATA_SET_ODD] += 1
+    except (OSError, FileMetaError) as error:
+        raise NotSendableError(f"can't be read: {error}") from None
+    return Instance(
+        # Many instances share these UIDs: keep one string of each in memory.
+        sys.intern(agreed.media_storage_sop_class_uid),
+        agreed.media_storage_sop_instance_uid,
+        sys.intern(agreed.transfer_syntax_uid),
+        source,
+        name,
+        deviations=tuple(notes),
+    )
+
+
+def _check_uids(meta: FileMeta) -> None:
+    """Raise `NotSendableError` if a request can't have these UIDs."""
+    sop_class, sop_instance = meta.media_storage_sop_class_uid, meta.media_storage_sop_instance_uid
+    if not sop_class or not sop_instance:
+        raise NotSendableError("neither file meta nor data set has SOP Class UID and SOP Instance UID")
+    for uid in (sop_class, sop_instance, meta.transfer_syntax_uid):
+        if len(uid) > MAX_UID_LENGTH:
+            raise NotSendableError(f"a UID of {len(uid)} characters; {MAX_UID_LENGTH} is the maximum (PS3.5 9.1)")
+    if sop_class == MEDIA_STORAGE_DIRECTORY:
+        raise NotSendableError("a DICOMDIR: it lists instances, but is not one")
+    if not sop_classes.is_storage(sop_class) and sop_classes.known_as_other(sop_class):
+        raise NotSendableError(f"{describe(sop_class)} is not a storage SOP Class")
+
+
+def _without_syntax(meta: FileMeta) -> str:
+    """Return the reason for not sending a data set whose transfer syntax is unknown."""
+    if not meta.transfer_syntax_uid:
+        return "the file has no Transfer Syntax UID (0002,0010), and its data set does not show it"
+    return f"the data set is not in {describe(meta.transfer_syntax_uid)}, which file meta names"

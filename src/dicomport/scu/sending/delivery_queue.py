@@ -245,6 +245,7 @@ def _log(result: InstanceResult) -> None:
         attempts=result.attempts,
         # The reason is only in the report: it may be a message of pydicom that quotes values.
         status=None if result.status is None else str(result.status),
+        deviations=dict.fromkeys(result.deviations, 1) or None,
     )
 
 
@@ -258,6 +259,7 @@ def result_of(
         sop_instance_uid=instance.sop_instance_uid,
         transfer_syntax_uid=instance.transfer_syntax_uid,
         converted_from=instance.converted_from,
+        deviations=instance.deviations,
         size=instance.sent_size,
         status=status,
         reason=reason,

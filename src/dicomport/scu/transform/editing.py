@@ -72,9 +72,12 @@ class Editor:
             raise
         except Exception as error:  # pydicom raises exceptions of any type
             raise NotSendableError(f"pydicom can't read the data set: {error}") from error
-        edited, data = encode_dataset(dataset)
+        meta, data = encode_dataset(dataset)
+        edited = check_instance(meta, spooled(data, instance.stamp), instance.name, data=data)
         return dataclasses.replace(
-            check_instance(edited, spooled(data, instance.stamp), instance.name), converted_from=instance.converted_from
+            edited,
+            converted_from=instance.converted_from,
+            deviations=(*instance.deviations, *edited.deviations),
         )
 
     def _edit(self, dataset: Dataset) -> None:
