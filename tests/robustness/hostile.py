@@ -1,6 +1,6 @@
-"""Seven hostile peers at once, each on an address of its own: `python -m tests.robustness.hostile PORT`.
+"""Seven hostile peers at once, each with its own address: `python -m tests.robustness.hostile PORT`.
 
-Each prints its name as soon as it has done its work often enough to count as an attack, and goes on until stdin ends.
+Each prints its name as soon as it has done its work often enough to count as an attack, and continues until stdin ends.
 Then each prints its name and count. A connection that the receiver rejects, aborts or resets is opened again.
 """
 
@@ -76,7 +76,7 @@ class Attacker:
 
 
 def fill_memory(attacker: Attacker) -> None:
-    """Hold the data sets of N-ACTION requests, each almost 16 MiB, on ten associations (row 1)."""
+    """Send ten N-ACTION data sets of almost 16 MiB at once, without their ends (row 1)."""
     with contextlib.ExitStack() as stack:
         peers = [stack.enter_context(attacker.associated()) for _ in range(10)]
         messages = [_action(peer, bytes(_BIG - 65536)) for peer in peers]

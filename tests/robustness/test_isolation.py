@@ -67,7 +67,7 @@ class Honest:
 
 
 class Hostile:
-    """The hostile peers, in a process of their own."""
+    """The hostile peers, in a separate process."""
 
     def __init__(self, port: str) -> None:
         command = [sys.executable, "-m", "tests.robustness.hostile", port]
