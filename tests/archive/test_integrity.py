@@ -4,12 +4,14 @@ import asyncio
 import contextlib
 import errno
 import logging
+import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
 import pytest
+from blake3 import blake3
 from tests.archive.sending import CT, LONG, Receiver, index_locked, instance, receiver
 from tests.files.faults import Disk, Fault
 
@@ -140,23 +142,67 @@ def test_it_is_on_the_disk_before_it_is_answered_for(received: Receiver, monkeyp
     disk = Disk(received.root, monkeypatch)
     assert look_up(received.archive, reference(), reference("1.2.3.5")) == [0x0000, 0x0000]
     synced = [name for call, name in disk.calls if call == "fsync"]
-    assert synced == [NAME, "1.2.3/1.2.3.1", "1.2.3/1.2.3.1/1.2.3.5.dcm"]
+    # The folders once, up to that of the archive: the names of new folders are not on the disk either.
+    assert synced == [NAME, "1.2.3/1.2.3.1", "1.2.3", ".", "1.2.3/1.2.3.1/1.2.3.5.dcm"]
     disk.fail(Fault("fsync", errno.EIO, "1.2.3.1"))
     assert look_up(received.archive, reference()) == [0x0110]
 
 
-def test_a_synced_instance_is_not_synced_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with receiver(tmp_path) as received:
-        received.send(instance())
-        with monkeypatch.context() as patched:
-            disk = Disk(tmp_path, patched)
-            assert look_up(received.archive, reference()) == [0x0000]
-            assert "fsync" not in [call for call, _ in disk.calls]
-    # The next archive does not know whether the instance was synced.
+def test_an_instance_of_another_receiver_is_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The archive that answers was open, with `fsync`, when a `flush` receiver stored the instance."""
     with contextlib.closing(Archive(tmp_path)) as archive:
+        with receiver(tmp_path, ArchiveOptions(durability=FLUSH)) as received:
+            received.send(instance())
         disk = Disk(tmp_path, monkeypatch)
         assert look_up(archive, reference()) == [0x0000]
-        assert [name for call, name in disk.calls if call == "fsync"] == [NAME, "1.2.3/1.2.3.1"]
+        assert [name for call, name in disk.calls if call == "fsync"] == [NAME, "1.2.3/1.2.3.1", "1.2.3", "."]
+
+
+def test_each_file_is_read_once_per_request(received: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong, right = next(iter(MISPRINTED_UIDS.items()))
+    received.send(instance(sop_class=right))
+    disk = Disk(received.root, monkeypatch)
+    wanted = [reference(sop_class=right), reference(sop_class=wrong), reference(sop_class=MR)] * 1000
+    assert look_up(received.archive, *wanted) == [0x0000, 0x0000, 0x0119] * 1000
+    # Its header, its data set, and to sync it.
+    assert sum(call[0] == "open" and call[1].endswith(".dcm") for call in disk.calls) == 3
+
+
+def test_a_damaged_file_is_read_and_reported_once_per_request(
+    received: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    received.send(instance())
+    path = received.root / NAME
+    path.write_bytes(path.read_bytes()[:-2])
+    assert look_up(received.archive, *[reference()] * 1000) == [0x0110] * 1000
+    assert len(errors(caplog)) == 1
+
+
+def test_lookups_take_turns_file_by_file(received: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    many = [f"1.2.1.{number}" for number in range(20)]
+    received.send(*map(instance, [*many, "1.2.2"]))
+    opened: list[str] = []
+    begun, go_on = threading.Event(), threading.Event()
+
+    def hold(call: str, name: str) -> None:
+        if call == "open" and name.endswith(".dcm"):
+            opened.append(Path(name).stem)
+            begun.set()
+            go_on.wait(60)
+
+    async def ask_both(archive: Archive) -> None:
+        first = asyncio.ensure_future(archive.look_up([*map(reference, many)]))
+        assert await asyncio.to_thread(begun.wait, 60)
+        second = asyncio.ensure_future(archive.look_up([reference("1.2.2")]))
+        await asyncio.sleep(0)
+        go_on.set()
+        await asyncio.gather(first, second)
+
+    Disk(received.root, monkeypatch, before=hold)
+    asyncio.run(ask_both(received.archive))
+    order = [*dict.fromkeys(opened)]
+    assert len(order) == 21
+    assert order.index("1.2.2") <= 3
 
 
 def test_of_two_in_conflict_both_have_to_be_whole(received: Receiver) -> None:
@@ -218,6 +264,28 @@ def test_closing_the_archive_breaks_it_off(tmp_path: Path, monkeypatch: pytest.M
     archive = Archive(tmp_path, ArchiveOptions(durability=FLUSH))
     Disk(tmp_path, monkeypatch, before=hold)
     asyncio.run(close_meanwhile(archive))
+
+
+def test_closing_the_archive_ends_the_reading_of_a_long_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with receiver(tmp_path, ArchiveOptions(durability=FLUSH)) as received:
+        received.send(instance())
+    os.truncate(tmp_path / NAME, 1 << 42)
+    reading = threading.Event()
+
+    def digest() -> blake3:
+        reading.set()
+        return blake3()
+
+    monkeypatch.setattr("dicomport.archive.digests.blake3", digest)
+
+    async def close_meanwhile(archive: Archive) -> None:
+        looking_up = asyncio.ensure_future(archive.look_up([reference()]))
+        assert await asyncio.to_thread(reading.wait, 60)
+        await asyncio.wait_for(asyncio.to_thread(archive.close), 60)
+        with pytest.raises(RuntimeError, match="the archive is closing"):
+            await looking_up
+
+    asyncio.run(close_meanwhile(Archive(tmp_path)))
 
 
 def test_a_large_instance_is_read_to_its_end(received: Receiver) -> None:

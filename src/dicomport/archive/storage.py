@@ -70,7 +70,7 @@ class Archive:
             committed=self._indexer.put,
             busy=self._indexer.busy,
         )
-        self._integrity = Integrity(self.paths, self.index, durability)
+        self._integrity = Integrity(self.paths, self.index)
         self._is_closed = False
         self._templates = SeriesTemplates()
         self._free_space = _FreeSpace(self.paths.root, self._options.min_free_bytes)
