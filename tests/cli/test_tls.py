@@ -59,7 +59,7 @@ def test_instances_are_stored_over_tls(server: list[str | Path], client: list[st
         (["--tls"], "not trusted"),
         (["--tls-ca", "{ca}"], "requires a certificate"),
         (["--tls-ca", "{ca}", "--tls-cert", "{cert}"], None),
-        (["--tls-ca", "{ca}", "--tls-cert", "{cert}", "--tls-profile", "bcp195-extended"], None),
+        (["--tls-ca", "{ca}", "--tls-cert", "{cert}", "--tls-profile", "rfc8996-modified"], None),
         (["--add-cert-file", "{ca}", "--tls-cert", "{cert}", "--tls-any-name"], None),
     ],
 )
@@ -149,6 +149,11 @@ def test_invalid_tls_files_give_exit_code_2(hospital: Files, tmp_path: Path) -> 
             ["--tls-cert", pacs.certificate, "--tls-key", locked, "--tls-ca", hospital.authority],
             "is encrypted: specify its passphrase",
         ),
+        ([*options(hospital, pacs), "--tls-crl", missing], f"cannot read {missing}"),
+        (
+            [*options(hospital, pacs), "--tls-crl", hospital.revoke(left=-dt.timedelta(days=1))],
+            "has expired on",
+        ),
         (
             [*options(hospital, pacs), "--tls-passphrase-file", missing],
             f"cannot read --tls-passphrase-file {missing}",
@@ -207,6 +212,38 @@ def test_sighup_reads_the_files_again(hospital: Files, tmp_path: Path) -> None:
             assert association.c_echo().accepted
         code, _, _ = found.stop()
     assert code == 0
+
+
+def test_a_revoked_client_is_rejected_after_a_reload(hospital: Files, tmp_path: Path) -> None:
+    """A list that would reject all peers changes nothing."""
+    pacs, ct1, mr1 = (hospital.issue(name) for name in ("localhost", "ct1.example", "mr1.example"))
+    crls = hospital.revoke()
+    with receiver(tmp_path / "archive", *options(hospital, pacs), "--tls-crl", crls, "-v") as found:
+        echo = ("localhost", found.port)
+        assert dicomport("echoscu", *options(hospital, ct1), "--tls-crl", crls, *echo).returncode == 0
+
+        def reload(event: str) -> str:
+            os.kill(found.process.pid, signal.SIGHUP)
+            return line_with(event, found.process.stderr)
+
+        hospital.revoke(left=-dt.timedelta(days=1))
+        assert "has expired" in reload("tls_reload_failed")
+        assert dicomport("echoscu", *options(hospital, ct1), *echo).returncode == 0
+        hospital.revoke(ct1)
+        reload("tls_reloaded")
+        refused = dicomport("echoscu", *options(hospital, ct1), *echo)
+        assert (refused.returncode, "revoked" in refused.stderr) == (3, True)
+        assert dicomport("echoscu", *options(hospital, mr1), *echo).returncode == 0
+
+
+def test_echoscu_explains_a_revoked_receiver(server: list[str | Path], hospital: Files, tmp_path: Path) -> None:
+    client = options(hospital, hospital.issue("ct1.example"))
+    crls = hospital.revoke(Identity(hospital.authority.parent / "localhost.pem", hospital.authority))
+    with receiver(tmp_path / "archive", *server) as found:
+        done = dicomport("echoscu", "--explain", *client, "--tls-crl", crls, "localhost", found.port)
+    assert done.returncode == 3
+    assert "certificate revoked" in done.stdout + done.stderr
+    assert "revoked the certificate" in done.stdout + done.stderr
 
 
 def test_sighup_is_the_end_of_a_receiver_without_tls(tmp_path: Path) -> None:

@@ -244,11 +244,11 @@ class TLS:
     ours: Identity
     options: tuple[str, ...]
 
-    def server(self, profile: TLSProfile = TLSProfile.BCP195) -> ssl.SSLContext:
+    def server(self, profile: TLSProfile = TLSProfile.RFC8996) -> ssl.SSLContext:
         """Make a context for us that insists on the other side's certificate, and shows ours."""
         return tls_server_context(self.ours.certificate, self.ours.key, authorities=self.authority, profile=profile)
 
-    def client(self, profile: TLSProfile = TLSProfile.BCP195) -> ssl.SSLContext:
+    def client(self, profile: TLSProfile = TLSProfile.RFC8996) -> ssl.SSLContext:
         """Make one for the other role."""
         return tls_client_context(
             certificate=self.ours.certificate, key=self.ours.key, authorities=self.authority, profile=profile

@@ -1,8 +1,12 @@
 """TLS contexts from files: their profiles, the trusted peers, and the errors for invalid files."""
 
 import datetime as dt
+import json
 import logging
+import os
 import ssl
+import subprocess
+import sys
 from pathlib import Path
 from typing import Final
 
@@ -12,7 +16,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
-from tests.certificates import PASSPHRASE, Files, Identity, encrypted
+from tests.certificates import PASSPHRASE, Files, Identity, encrypted, shake_hands
 
 import dicomport
 from dicomport.net import describe_tls_error
@@ -39,26 +43,6 @@ def pacs(hospital: Files) -> Identity:
 @pytest.fixture(scope="module")
 def modality(hospital: Files) -> Identity:
     return hospital.issue("modality.example", common_name="CT1")
-
-
-def shake_hands(
-    client: ssl.SSLContext, server: ssl.SSLContext, *, host: str = "pacs.example"
-) -> tuple[ssl.SSLObject, ssl.SSLObject]:
-    """Do a handshake in memory; raise the error of either side."""
-    to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
-    ours = client.wrap_bio(to_client, to_server, server_hostname=host)
-    theirs = server.wrap_bio(to_server, to_client, server_side=True)
-    left = [ours, theirs]
-    for _ in range(10):
-        for side in tuple(left):
-            try:
-                side.do_handshake()
-            except ssl.SSLWantReadError:
-                continue
-            left.remove(side)
-        if not left:
-            return ours, theirs
-    raise AssertionError(left)
 
 
 def names(certificate: object) -> object:
@@ -89,7 +73,7 @@ def test_both_sides_show_certificates_by_default(
     ("profile", "suites"),
     [
         (
-            "bcp195",
+            "rfc8996",
             {
                 "ECDHE-ECDSA-AES256-GCM-SHA384",
                 "ECDHE-RSA-AES256-GCM-SHA384",
@@ -99,7 +83,22 @@ def test_both_sides_show_certificates_by_default(
                 "ECDHE-RSA-CHACHA20-POLY1305",
             },
         ),
-        ("bcp195-extended", {"ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE-RSA-AES256-GCM-SHA384"}),
+        (
+            "rfc8996-modified",
+            # The ten suites that PS3.15 B.13 requires; those with Camellia are optional.
+            {
+                "ECDHE-ECDSA-AES256-GCM-SHA384",
+                "ECDHE-RSA-AES256-GCM-SHA384",
+                "ECDHE-ECDSA-AES128-GCM-SHA256",
+                "ECDHE-RSA-AES128-GCM-SHA256",
+                "ECDHE-ECDSA-CHACHA20-POLY1305",
+                "ECDHE-RSA-CHACHA20-POLY1305",
+                "ECDHE-ECDSA-AES256-CCM",
+                "ECDHE-ECDSA-AES128-CCM",
+                "ECDHE-ECDSA-AES256-CCM8",
+                "ECDHE-ECDSA-AES128-CCM8",
+            },
+        ),
     ],
 )
 def test_a_profile_has_just_these_suites_and_versions(
@@ -118,11 +117,15 @@ def test_a_profile_has_just_these_suites_and_versions(
 @pytest.mark.parametrize(
     ("profile", "suite", "does"),
     [
-        ("bcp195", "ECDHE+AES128", True),
-        ("bcp195", "ECDHE+AESCCM", False),
-        ("bcp195", "AES256-GCM-SHA384", False),
-        ("bcp195-extended", "ECDHE+AES256", True),
-        ("bcp195-extended", "ECDHE+AESGCM+AES128", False),
+        ("rfc8996", "ECDHE+AES128", True),
+        ("rfc8996", "ECDHE+AESCCM", False),
+        ("rfc8996", "AES256-GCM-SHA384", False),
+        ("rfc8996-modified", "ECDHE+AES256", True),
+        ("rfc8996-modified", "ECDHE-ECDSA-AES256-CCM", True),
+        ("rfc8996-modified", "ECDHE-ECDSA-AES128-CCM", True),
+        ("rfc8996-modified", "ECDHE-ECDSA-AES256-CCM8:@SECLEVEL=0", True),
+        ("rfc8996-modified", "ECDHE-ECDSA-AES128-CCM8:@SECLEVEL=0", True),
+        ("rfc8996-modified", "DHE+AESGCM", False),
     ],
 )
 def test_a_peer_that_has_only_weaker_suites_gets_none(
@@ -140,6 +143,29 @@ def test_a_peer_that_has_only_weaker_suites_gets_none(
         with pytest.raises(ssl.SSLError) as error:
             shake_hands(client, server)
         assert describe_tls_error(error.value) == "the two sides have no cipher suite in common"
+
+
+def test_openssl_can_be_configured_for_all_suites_of_tls_1_3(tmp_path: Path) -> None:
+    """PS3.15 B.13 requires two more of a server than OpenSSL's defaults; the lines are those of docs/tls.md."""
+    page = (Path(__file__).parents[2] / "docs" / "tls.md").read_text()
+    lines = [line.strip() for line in page.partition("    openssl_conf =")[2].splitlines()[:7]]
+    configuration = tmp_path / "openssl.cnf"
+    configuration.write_text("openssl_conf = " + "\n".join(lines))
+    program = (
+        "import dicomport, json\n"
+        "suites = dicomport.tls_client_context(profile='rfc8996-modified').get_ciphers()\n"
+        "print(json.dumps(sorted(suite['name'] for suite in suites if suite['protocol'] == 'TLSv1.3')))"
+    )
+    environment = {**os.environ, "OPENSSL_CONF": str(configuration)}
+    run = [sys.executable, "-c", program]
+    done = subprocess.run(run, env=environment, check=True, capture_output=True, text=True)
+    assert json.loads(done.stdout) == [
+        "TLS_AES_128_CCM_8_SHA256",
+        "TLS_AES_128_CCM_SHA256",
+        "TLS_AES_128_GCM_SHA256",
+        "TLS_AES_256_GCM_SHA384",
+        "TLS_CHACHA20_POLY1305_SHA256",
+    ]
 
 
 def test_an_unknown_profile_is_refused() -> None:
@@ -200,6 +226,23 @@ def test_the_name_is_checked_unless_it_is_not_to_be(hospital: Files, pacs: Ident
         shake_hands(dicomport.tls_client_context(authorities=hospital.authority), server, host="other.example")
     lenient = dicomport.tls_client_context(authorities=hospital.authority, check_name=False)
     assert shake_hands(lenient, server, host="other.example")[0].version() == "TLSv1.3"
+
+
+@pytest.mark.parametrize("common_name", [False, True])
+def test_the_common_name_is_a_host_name_only_if_it_is_to_be(hospital: Files, *, common_name: bool) -> None:
+    """RFC 9525: even a certificate without alternative names has no host name in its subject."""
+    nameless = hospital.issue(common_name="old-pacs.example")
+    server = dicomport.tls_server_context(nameless.certificate, nameless.key, anonymous_clients=True)
+    client = dicomport.tls_client_context(authorities=hospital.authority, common_name=common_name)
+    if common_name:
+        shake_hands(client, server, host="old-pacs.example")
+    with pytest.raises(ssl.SSLCertVerificationError, match="Hostname mismatch"):
+        shake_hands(client, server, host="other.example" if common_name else "old-pacs.example")
+
+    both = hospital.issue("pacs.example", common_name="old-pacs.example")
+    server = dicomport.tls_server_context(both.certificate, both.key, anonymous_clients=True)
+    with pytest.raises(ssl.SSLCertVerificationError, match="Hostname mismatch"):
+        shake_hands(client, server, host="old-pacs.example")
 
 
 def test_a_peer_s_own_certificate_can_be_trusted_by_itself(hospital: Files, pacs: Identity, modality: Identity) -> None:

@@ -13,6 +13,7 @@ from dicomport.net.generators import Flush, Receive, Steps, T, Wait
 from dicomport.net.send_queue import SendQueue
 from dicomport.net.socket_io import GatherList, prepare, receive_into
 from dicomport.net.timers import ArtimTimer, Deadline, Timeouts, Timer
+from dicomport.net.tls.expiry import warn_of_expiry
 from dicomport.net.tls.handshake import Handshake
 
 _BUFFER_BYTES: Final = 1 << 14
@@ -51,6 +52,7 @@ def _connect_tcp(address: Address, timer: Timer) -> socket.socket:
 
 
 def _start_tls(sock: socket.socket, context: ssl.SSLContext, host: str, timer: Timer) -> ssl.SSLSocket:
+    warn_of_expiry(context)
     # wrap_socket detaches the socket, even if it raises.
     tls = context.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
     try:

@@ -27,6 +27,7 @@ from dicomport.net.errors import TimerExpiredError
 from dicomport.net.send_queue import SendQueue
 from dicomport.net.socket_io import GatherList, prepare, receive_into
 from dicomport.net.timers import Deadline
+from dicomport.net.tls.expiry import warn_of_expiry
 from dicomport.net.tls.handshake import Handshake
 from dicomport.wire import Buffer
 
@@ -68,6 +69,7 @@ class Stream:
 
         Pass a started timer: it bounds the whole handshake.
         """
+        warn_of_expiry(context)
         self._remove_reader()
         tls = context.wrap_socket(
             self._sock, server_side=server_side, server_hostname=server_hostname, do_handshake_on_connect=False

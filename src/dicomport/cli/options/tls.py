@@ -36,9 +36,12 @@ class TLSOptions(NamedTuple):
     key: Path | None
     passphrase_file: Path | None
     authorities: Path | None
+    crls: Path | None
     profile: str
     lenient: bool
     """A client accepts a trusted certificate for any name; a server accepts clients without a certificate."""
+    common_name: bool = False
+    """A client accepts a host name as the common name of a certificate."""
 
     def context(self) -> ssl.SSLContext:
         """Return the context, read from the files. Raises `ValueError`."""
@@ -48,8 +51,10 @@ class TLSOptions(NamedTuple):
                 key=self.key,
                 passphrase=self._passphrase(),
                 authorities=self.authorities,
+                crls=self.crls,
                 profile=self.profile,
                 check_name=not self.lenient,
+                common_name=self.common_name,
             )
         if self.certificate is None:
             raise ValueError("TLS needs the receiver's certificate and key: --tls-cert FILE --tls-key FILE")
@@ -62,6 +67,7 @@ class TLSOptions(NamedTuple):
             self.key,
             passphrase=self._passphrase(),
             authorities=self.authorities,
+            crls=self.crls,
             profile=self.profile,
             anonymous_clients=self.lenient,
         )
@@ -70,7 +76,7 @@ class TLSOptions(NamedTuple):
         """Return the options for connections in the other direction."""
         if self.side is Side.ACCEPTOR:
             return self._replace(side=Side.REQUESTOR, lenient=False)
-        return self._replace(side=Side.ACCEPTOR, lenient=self.authorities is None)
+        return self._replace(side=Side.ACCEPTOR, lenient=self.authorities is None, common_name=False)
 
     def _passphrase(self) -> str | None:
         if self.passphrase_file is None:
@@ -111,18 +117,34 @@ _OPTIONS: Final = (
         help="Trusted certificates, of authorities or of peers: a file, or a folder of files.",
     ),
     click.option(
+        "--tls-crl",
+        "--add-crl-file",
+        "tls_crl",
+        type=click.Path(path_type=Path),
+        help="Certificate revocation lists, one of each authority: a file, or a folder of files, PEM or DER.",
+    ),
+    click.option(
         "--tls-profile",
         type=click.Choice([profile.value for profile in TLSProfile]),
-        show_default=TLSProfile.BCP195.value,
-        help="Versions and cipher suites (PS3.15 B.12, B.11).",
+        show_default=TLSProfile.RFC8996.value,
+        help="Cipher suites: those of PS3.15 B.12 or B.13.",
     ),
 )
 _LENIENT: Final = {
-    Side.REQUESTOR: click.option(
-        "--tls-any-name", "tls_lenient", is_flag=True, help="Accept a trusted certificate for any host name."
+    Side.REQUESTOR: (
+        click.option(
+            "--tls-any-name", "tls_lenient", is_flag=True, help="Accept a trusted certificate for any host name."
+        ),
+        click.option(
+            "--tls-common-name",
+            is_flag=True,
+            help="Accept the host name as the common name of a certificate without alternative names.",
+        ),
     ),
-    Side.ACCEPTOR: click.option(
-        "--tls-anonymous-clients", "tls_lenient", is_flag=True, help="Accept clients without a certificate."
+    Side.ACCEPTOR: (
+        click.option(
+            "--tls-anonymous-clients", "tls_lenient", is_flag=True, help="Accept clients without a certificate."
+        ),
     ),
 }
 
@@ -139,25 +161,29 @@ def tls_options(side: Side) -> Callable[[Callable[..., int]], Callable[..., int]
             tls_key: Path | None,
             tls_passphrase_file: Path | None,
             tls_ca: Path | None,
+            tls_crl: Path | None,
             tls_profile: str | None,
             tls_lenient: bool,
+            tls_common_name: bool = False,
             **others: Any,
         ) -> int:
-            given = (tls_cert, tls_key, tls_passphrase_file, tls_ca, tls_profile)
+            given = (tls_cert, tls_key, tls_passphrase_file, tls_ca, tls_crl, tls_profile)
             # Any TLS option turns TLS on, so that a forgotten --tls never leads to plain text.
-            wanted = tls_wanted or tls_lenient or any(given)
+            wanted = tls_wanted or tls_lenient or tls_common_name or any(given)
             options = TLSOptions(
                 side=side,
                 certificate=tls_cert,
                 key=tls_key,
                 passphrase_file=tls_passphrase_file,
                 authorities=tls_ca,
-                profile=tls_profile or TLSProfile.BCP195,
+                crls=tls_crl,
+                profile=tls_profile or TLSProfile.RFC8996,
                 lenient=tls_lenient,
+                common_name=tls_common_name,
             )
             return command(security=options if wanted else None, **others)
 
-        return with_options(gathered, (*_OPTIONS, _LENIENT[side]))
+        return with_options(gathered, (*_OPTIONS, *_LENIENT[side]))
 
     return add
 

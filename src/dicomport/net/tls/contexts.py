@@ -8,32 +8,35 @@ from pathlib import Path
 from typing import Final
 
 from dicomport.logs import get_logger
+from dicomport.net.tls.expiry import ExpiringContext, Expiry, warn_of_expiry
 from dicomport.net.tls.handshake import describe_tls_error
 
 log = get_logger("net")
 
 
 class TLSProfile(enum.StrEnum):
-    """A TLS Secure Transport Connection Profile, by its name in options.
+    """A TLS Secure Transport Connection Profile of PS3.15, by its name in options.
 
     Both require TLS 1.2 or 1.3 with forward secrecy and authenticated encryption, RSA keys of at least 2048 bits, and
-    no SHA-1. TLS 1.3 always uses OpenSSL's default cipher suites, which fulfil this.
+    no SHA-1. The suites of TLS 1.3 are OpenSSL's defaults: AES-GCM and ChaCha20-Poly1305.
     """
 
-    BCP195 = "bcp195"
-    """The current BCP 195, RFC 8996 and RFC 9325 (PS3.15 B.12): in TLS 1.2 ECDHE with AES-GCM or ChaCha20."""
-    BCP195_EXTENDED = "bcp195-extended"
-    """The strongest suites of the Extended BCP 195 profile (PS3.15 B.11): in TLS 1.2 only ECDHE with AES-256-GCM."""
+    RFC8996 = "rfc8996"
+    """BCP 195 RFC 8996, 9325 (PS3.15 B.12): in TLS 1.2 ECDHE with AES-GCM or ChaCha20-Poly1305."""
+    RFC8996_MODIFIED = "rfc8996-modified"
+    """Modified BCP 195 RFC 8996, 9325 (PS3.15 B.13): in TLS 1.2 also ECDHE-ECDSA with AES-CCM and AES-CCM-8."""
 
 
 _CIPHERS: Final = {
-    TLSProfile.BCP195: "ECDHE+AESGCM:ECDHE+CHACHA20:@SECLEVEL=2",
-    TLSProfile.BCP195_EXTENDED: "ECDHE+AESGCM+AES256:@SECLEVEL=2",
+    TLSProfile.RFC8996: "ECDHE+AESGCM:ECDHE+CHACHA20:@SECLEVEL=2",
+    TLSProfile.RFC8996_MODIFIED: "ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+aECDSA+AESCCM:ECDHE+aECDSA+AESCCM8:@SECLEVEL=2",
 }
 
 _BEGIN: Final = b"-----BEGIN"
 _SUFFIXES: Final = (".pem", ".crt", ".cer", ".der")
 """Suffixes of certificate files in a folder."""
+
+_CRL_SUFFIXES: Final = (".crl", ".pem", ".der")
 
 _MAX_FILE_BYTES: Final = 1 << 24
 """Bytes read of a file: far more than all certificate authorities of a system need."""
@@ -45,21 +48,26 @@ def tls_client_context(
     key: Path | str | None = None,
     passphrase: str | None = None,
     authorities: Path | str | None = None,
-    profile: TLSProfile | str = TLSProfile.BCP195,
+    crls: Path | str | None = None,
+    profile: TLSProfile | str = TLSProfile.RFC8996,
     check_name: bool = True,
+    common_name: bool = False,
 ) -> ssl.SSLContext:
     """Return the context for requesting associations.
 
     `certificate` is a PEM file with our certificate, which a server may request, followed by any intermediate
     authorities; `key` is its private key (default: in the same file), `passphrase` the passphrase of the key.
     `authorities` is a file with certificates, or a folder of such files, that servers' certificates must be issued by
-    (default: the system's); a server's own certificate is valid too. `check_name=False` accepts a trusted certificate
-    for any host: the certificates of many peers have no host name. Raises `ValueError` with the wrong file and the
-    reason.
+    (default: the system's); a server's own certificate is valid too. `crls` is a file with certificate revocation
+    lists, or a folder of such files, PEM or DER: one of each authority in a chain. A server's host name or address must
+    be among the subject alternative names of its certificate (RFC 9525). `common_name` accepts a host name as its
+    common name too, if it has no alternative name. `check_name=False` accepts a trusted certificate for any host: the
+    certificates of many peers have no host name. Raises `ValueError` with the wrong file and the reason.
     """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context = ExpiringContext(ssl.PROTOCOL_TLS_CLIENT)
     _set_profile(context, profile)
     context.check_hostname = check_name
+    context.hostname_checks_common_name = common_name
     if authorities is None:
         context.load_default_certs(ssl.Purpose.SERVER_AUTH)
     else:
@@ -68,6 +76,7 @@ def tls_client_context(
         _show(context, Path(certificate), Path(key or certificate), passphrase)
     elif key is not None:
         raise ValueError("a key needs its certificate: specify the certificate too")
+    _reject_revoked(context, authorities, crls)
     return context
 
 
@@ -77,7 +86,8 @@ def tls_server_context(
     *,
     passphrase: str | None = None,
     authorities: Path | str | None = None,
-    profile: TLSProfile | str = TLSProfile.BCP195,
+    crls: Path | str | None = None,
+    profile: TLSProfile | str = TLSProfile.RFC8996,
     anonymous_clients: bool = False,
 ) -> ssl.SSLContext:
     """Return the context for accepting associations; for the files, see `tls_client_context`.
@@ -85,7 +95,7 @@ def tls_server_context(
     Clients must send a certificate issued by `authorities`. `anonymous_clients` accepts clients without a certificate
     too; a certificate that is sent must still be valid. Raises `ValueError`.
     """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context = ExpiringContext(ssl.PROTOCOL_TLS_SERVER)
     _set_profile(context, profile)
     _show(context, Path(certificate), Path(key or certificate), passphrase)
     if authorities is not None:
@@ -93,6 +103,7 @@ def tls_server_context(
         context.verify_mode = ssl.CERT_OPTIONAL if anonymous_clients else ssl.CERT_REQUIRED
     elif not anonymous_clients:
         raise ValueError("specify the certificate authorities of clients, or accept clients without a certificate")
+    _reject_revoked(context, authorities, crls)
     return context
 
 
@@ -105,21 +116,38 @@ def _set_profile(context: ssl.SSLContext, profile: TLSProfile | str) -> None:
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
 
 
+def _files(path: Path, suffixes: tuple[str, ...], kind: str) -> list[tuple[Path, bytes]]:
+    """Return the content of a file, or of the files with a suffix in a folder. Raises `ValueError`."""
+    if not path.is_dir():
+        return [(path, _read(path))]
+    files = sorted(file for file in path.iterdir() if file.suffix.lower() in suffixes)
+    if not files:
+        raise ValueError(f"{path} has no {kind} file ({', '.join(suffixes)})")
+    return [(file, _read(file)) for file in files]
+
+
 def _trust(context: ssl.SSLContext, authorities: Path) -> None:
     """Load trusted certificates from a file or from the files of a folder."""
-    if authorities.is_dir():
-        files = sorted(path for path in authorities.iterdir() if path.suffix.lower() in _SUFFIXES)
-        if not files:
-            raise ValueError(f"{authorities} has no certificate file ({', '.join(_SUFFIXES)})")
-    else:
-        files = [authorities]
-    for path in files:
-        data = _read(path)
+    for path, data in _files(authorities, _SUFFIXES, "certificate"):
         if not _load(context, data.decode("ascii", "backslashreplace") if _BEGIN in data else data):
             raise ValueError(f"{path} contains no certificate in PEM or DER")
 
 
-def _show(context: ssl.SSLContext, certificate: Path, key: Path, passphrase: str | None) -> None:
+def _reject_revoked(context: ExpiringContext, authorities: Path | str | None, crls: Path | str | None) -> None:
+    """Load certificate revocation lists from a file or from the files of a folder."""
+    if crls is None:
+        return
+    if authorities is None:
+        raise ValueError("certificate revocation lists need the authorities that issue them: specify these too")
+    # Imported here because few programs need it.
+    from dicomport.net.tls.revocation import read_lists, use_lists
+
+    lists = read_lists(_files(Path(crls), _CRL_SUFFIXES, "certificate revocation list"))
+    context.expiries += tuple(use_lists(context, lists))
+    warn_of_expiry(context)
+
+
+def _show(context: ExpiringContext, certificate: Path, key: Path, passphrase: str | None) -> None:
     """Load our certificate and its key. Raises `ValueError` with the file that is wrong."""
     pem = _read(certificate).decode("ascii", "backslashreplace")
     if not _load(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), pem):
@@ -136,7 +164,7 @@ def _show(context: ssl.SSLContext, certificate: Path, key: Path, passphrase: str
         if secret.used:
             raise ValueError(f"wrong passphrase for the key in {key}") from None
         raise ValueError(f"{key} contains no private key in PEM") from None
-    _check_dates(certificate, pem)
+    _check_dates(context, certificate, pem)
 
 
 class _Passphrase:
@@ -154,8 +182,8 @@ class _Passphrase:
         return self._passphrase
 
 
-def _check_dates(path: Path, pem: str) -> None:
-    """Warn if our certificate is not valid now. It is used nevertheless: the clock may be wrong."""
+def _check_dates(context: ExpiringContext, path: Path, pem: str) -> None:
+    """Warn if our certificate is not valid now, or expires soon. It is used nevertheless: the clock may be wrong."""
     # Imported here because a program without TLS does not need them.
     from datetime import UTC, datetime
 
@@ -168,6 +196,10 @@ def _check_dates(path: Path, pem: str) -> None:
         log.warning("certificate_expired", file=str(path), not_after=certificate.not_after.isoformat())
     elif now < certificate.not_before:
         log.warning("certificate_not_yet_valid", file=str(path), not_before=certificate.not_before.isoformat())
+    else:
+        dates = certificate.not_before.timestamp(), certificate.not_after.timestamp()
+        context.expiries += (Expiry("certificate_expires", str(path), *dates, certificate.not_after.isoformat()),)
+        warn_of_expiry(context)
 
 
 def _read(path: Path) -> bytes:

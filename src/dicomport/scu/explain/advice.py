@@ -199,13 +199,20 @@ def _tls_advice(error: ssl.SSLError) -> str:
 
 _ISSUER: Final = "If the peer's certificate is genuine, trust it, or better its issuer: --tls-ca FILE."
 _NAME: Final = "Use a host name that the certificate is for, or accept it for any name: --tls-any-name."
+_NEWER_CRL: Final = "Install the newest certificate revocation list of each authority in the chain: --tls-crl FILE."
 _VERIFICATIONS: Final = {
+    3: _NEWER_CRL,
+    8: _NEWER_CRL,
     9: "Check the clocks of both machines, then the certificate.",
     10: "Check the clock of this machine, then ask for a renewed certificate of the peer.",
+    11: "Check the clock of this machine.",
+    12: _NEWER_CRL,
+    23: "Its authority has revoked the certificate: ask for a new certificate of the peer.",
     62: _NAME,
     64: _NAME,
 }
-"""Keys are OpenSSL's X509_V_ERR codes: not yet valid, expired, another host name, another IP address."""
+"""Keys are OpenSSL's X509_V_ERR codes: no list, wrong signature of a list, not yet valid, expired, list not yet valid,
+list expired, revoked, another host name, another IP address."""
 
 _SHOW: Final = "Use a certificate that the peer trusts: --tls-cert FILE and --tls-key FILE."
 _TRUSTED_THERE: Final = "Register this certificate, or its issuer, as trusted at the peer."
