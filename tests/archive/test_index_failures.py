@@ -1,0 +1,201 @@
+"""An index that can't be written: instances are stored with the journal alone, up to a limit, and the receiver ends."""
+
+import contextlib
+import logging
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from tests.archive.sending import Receiver, findings, instance, receiver, rows
+
+from dicomport.archive import ArchiveOptions, BusyIndexError, DamagedIndexError, Index, IndexDatabaseError, Paths
+from dicomport.archive.commit import indexer
+from dicomport.archive.database.generations import Generations
+from dicomport.files import Durability
+
+TIMEOUT: Final = 60.0
+REFUSED: Final = (0xA700, "the index of the archive can't be written")
+
+
+@contextlib.contextmanager
+def held(root: Path) -> Iterator[None]:
+    """Lock the database, as a program that is not dicomport does."""
+    path = Generations(Paths(root.resolve()).index).current()
+    assert path is not None
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("BEGIN EXCLUSIVE")
+        yield
+        connection.execute("ROLLBACK")
+
+
+@contextlib.contextmanager
+def locked(root: Path) -> Iterator[None]:
+    """Hold the lock of the writers, as a process does that was stopped while it wrote."""
+    with Generations(Paths(root.resolve()).index).locked(wait=True):
+        yield
+
+
+@contextlib.contextmanager
+def malformed(root: Path) -> Iterator[None]:
+    path = Generations(Paths(root.resolve()).index).current()
+    assert path is not None
+    content = path.read_bytes()
+    path.write_bytes(b"garbage " * 2048)
+    yield
+    path.write_bytes(content)
+
+
+@contextlib.contextmanager
+def full(_root: Path) -> Iterator[None]:
+    def fail(_index: Index, _records: object, **_options: object) -> None:
+        raise IndexDatabaseError("the index can't be used: database or disk is full")
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Index, "add", fail)
+        yield
+
+
+PROBLEMS: Final[dict[str, Callable[[Path], contextlib.AbstractContextManager[None]]]] = {
+    "held by a program": held,
+    "held by a process": locked,
+    "malformed": malformed,
+    "full disk": full,
+}
+every_problem = pytest.mark.parametrize("problem", PROBLEMS.values(), ids=PROBLEMS)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shorten the queue, the limit and the times."""
+    for name, value in {
+        "_MAX_WAITING": 20,
+        "_MAX_UNINDEXED": 60,
+        "_BATCH": 7,
+        "_RETRY_SECONDS": 0.01,
+        "_BUSY_SECONDS": 0.0,
+        "_LAST_SECONDS": 0.2,
+    }.items():
+        monkeypatch.setattr(indexer, name, value)
+
+
+def events(caplog: pytest.LogCaptureFixture, event: str) -> list[dict[str, Any]]:
+    found = (getattr(record, "fields", {}) for record in caplog.records)
+    return [fields for fields in found if fields.get("event") == event]
+
+
+def failed(caplog: pytest.LogCaptureFixture) -> None:
+    """Wait until the failure of the index is logged."""
+    end = threading.Event()
+    for _ in range(int(TIMEOUT / 0.01)):
+        if events(caplog, "index_failed"):
+            return
+        end.wait(0.01)
+    raise AssertionError("no failure")
+
+
+def numbered(first: int, last: int) -> list[Any]:
+    return [instance(f"1.2.3.{number}") for number in range(first, last)]
+
+
+def complete(received: Receiver, number: int) -> None:
+    """Wait until the index has a number of instances."""
+    end = threading.Event()
+    for _ in range(int(TIMEOUT / 0.01)):
+        if received.archive.index.count() == number:
+            return
+        end.wait(0.01)
+    raise AssertionError(received.archive.index.count())
+
+
+@every_problem
+@pytest.mark.usefixtures("quick")
+def test_a4_instances_are_stored_with_the_journal_alone_and_indexed_later(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    problem: Callable[[Path], contextlib.AbstractContextManager[None]],
+) -> None:
+    """More instances than the queue holds; the failure is logged once, and its end."""
+    with receiver(tmp_path, ArchiveOptions(durability=Durability.FLUSH)) as received:
+        with problem(tmp_path):
+            assert received.send(*numbered(0, 5)) == [0] * 5
+            failed(caplog)
+            assert received.send(*numbered(5, 50)) == [0] * 45
+        complete(received, 50)
+        assert received.send(instance("1.2.3.99")) == [0]
+        complete(received, 51)
+    assert len(events(caplog, "index_failed")) == 1
+    assert len(events(caplog, "index_recovered")) == 1
+    assert findings(tmp_path) == []
+    assert list(tmp_path.glob(".dicomport/sessions/session-*")) == []
+
+
+@every_problem
+@pytest.mark.usefixtures("quick")
+def test_a4_above_the_limit_instances_are_refused_and_the_receiver_ends(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    problem: Callable[[Path], contextlib.AbstractContextManager[None]],
+) -> None:
+    with receiver(tmp_path, ArchiveOptions(durability=Durability.FLUSH)) as received, problem(tmp_path):
+        assert received.send(*numbered(0, 5)) == [0] * 5
+        failed(caplog)
+        statuses = received.send(*numbered(5, 70))
+        response = received.answer(instance("1.2.3.99"))
+        assert (response.status.code, response.error_comment) == REFUSED
+        assert statuses == sorted(statuses)
+        assert statuses.count(0xA700) in range(5, 12)
+        # Attempts at shutdown are limited; nothing is lost.
+        received.close()
+        assert len(list(tmp_path.glob(".dicomport/sessions/session-*"))) == 1
+    assert len(events(caplog, "index_limit_reached")) == 1
+    stored = 5 + statuses.count(0)
+    with receiver(tmp_path):
+        pass
+    assert len(rows(tmp_path)) == stored
+    assert findings(tmp_path) == []
+
+
+def test_a_failure_is_logged_when_it_begins_when_it_changes_and_then_rarely(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    failure = indexer._Failure()
+    for _ in range(300):
+        failure.happened(IndexDatabaseError("full"))
+        now += 1
+    assert [event["attempts"] for event in events(caplog, "index_failed")] == [1]
+    failure.happened(DamagedIndexError("damaged"))
+    now += 300
+    failure.happened(DamagedIndexError("damaged"))
+    logged = events(caplog, "index_failed")
+    assert [(event["reason"], event["attempts"]) for event in logged] == [
+        ("full", 1),
+        ("damaged", 301),
+        ("damaged", 302),
+    ]
+    assert [record.levelno for record in caplog.records] == [logging.WARNING, logging.ERROR, logging.ERROR]
+    failure.ended()
+    assert [event["attempts"] for event in events(caplog, "index_recovered")] == [302]
+
+
+def test_a_short_wait_for_another_process_is_not_logged(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    failure = indexer._Failure()
+    for _ in range(2):
+        failure.happened(BusyIndexError("busy"))
+        now += 4.9
+        assert not failure.lasts
+        failure.ended()
+    assert caplog.records == []
+    failure.happened(BusyIndexError("busy"))
+    now += 5
+    failure.happened(BusyIndexError("busy"))
+    assert failure.lasts
