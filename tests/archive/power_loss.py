@@ -82,7 +82,7 @@ class Disk:
         return is_present or self._names is Names.SYNCED or (self._names is Names.ANY and self._rng.random() < 0.5)
 
     def _restore(self, inode: int) -> None:
-        """Give a file the content that was synced, once for all its names."""
+        """Write the content that was synced into a file, once for all its names."""
         if inode in self._contents:
             return
         self._contents.add(inode)

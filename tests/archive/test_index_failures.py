@@ -34,7 +34,7 @@ def held(root: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def locked(root: Path) -> Iterator[None]:
-    """Hold the lock of the writers, as a process does that was stopped while it wrote."""
+    """Lock the writers out, as a process does that was stopped while it wrote."""
     with Generations(Paths(root.resolve()).index).locked(wait=True):
         yield
 
@@ -159,9 +159,7 @@ def test_a4_above_the_limit_instances_are_refused_and_the_receiver_ends(
     assert findings(tmp_path) == []
 
 
-def test_a_failure_is_logged_when_it_begins_when_it_changes_and_then_rarely(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_lasting_failure_is_logged_rarely(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
     failure = indexer._Failure()

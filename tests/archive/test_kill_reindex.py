@@ -121,11 +121,11 @@ def test_b11_a_killed_reindex_leaves_a_complete_index(tmp_path: Path, first: int
         assert whole.end() == 0
         seconds = time.monotonic() - began
         for number in range(first, min(first + KILLS_OF_ONE_ARCHIVE, KILLS)):
-            one = Reindexer()
+            reindexer = Reindexer()
             load = Load(ports, 1_000_000 * (number + 1))
-            one.go(tmp_path)
+            reindexer.go(tmp_path)
             threading.Event().wait(rng.random() * seconds * 1.2)
-            killed += one.kill()
+            killed += reindexer.kill()
             load.end()
             acknowledged |= load.acknowledged
             assert missing(tmp_path, acknowledged) == set()

@@ -42,7 +42,7 @@ def disk(tmp_path: Path, preload: Path) -> Disk:
 
 
 class Process:
-    """A receiver in a process of its own."""
+    """A receiver in a separate process."""
 
     def __init__(self, disk: Disk, segment: int | None = None) -> None:
         self._process = subprocess.Popen(
@@ -157,7 +157,7 @@ def test_b12_acknowledged_instances_survive_a_power_loss(
     check(disk.lose_power(names, seed), acknowledged)
 
 
-def test_b12_reading_commands_do_not_remove_a_journal_before_the_index_is_synced(disk: Disk) -> None:
+def test_b12_a_listing_removes_no_journal_before_a_sync(disk: Disk) -> None:
     one, other = Process(disk), Process(disk)
     acknowledged = one.send(range(INSTANCES))
     one.kill()
