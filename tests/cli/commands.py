@@ -24,11 +24,15 @@ _TIMEOUT = 60
 
 
 def dicomport(
-    *arguments: str | Path, cwd: Path | None = None, given: str = "", stdout: int | IO[str] = subprocess.PIPE
+    *arguments: str | Path,
+    cwd: Path | None = None,
+    given: str = "",
+    stdout: int | IO[str] = subprocess.PIPE,
+    wrapper: tuple[str, ...] = (),
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end with this stdin; its output is captured or redirected."""
+    """Run a command to its end with this stdin, optionally through another; its output is captured or redirected."""
     return subprocess.run(
-        (*_COMMAND, *map(str, arguments)),
+        (*wrapper, *_COMMAND, *map(str, arguments)),
         check=False,
         stdout=stdout,
         stderr=subprocess.PIPE,

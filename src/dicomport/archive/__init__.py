@@ -5,6 +5,7 @@ from dicomport.archive.commit.committer import Duplicates as Duplicates
 from dicomport.archive.commit.recovery import recover as recover
 from dicomport.archive.commit.sink import ArchiveOptions as ArchiveOptions
 from dicomport.archive.database.queries import Filters as Filters
+from dicomport.archive.database.reading import IndexReader as IndexReader
 from dicomport.archive.database.sqlite import (
     BusyIndexError as BusyIndexError,
     DamagedIndexError as DamagedIndexError,
@@ -15,7 +16,7 @@ from dicomport.archive.database.sqlite import (
 from dicomport.archive.export import ExportError as ExportError, export as export
 from dicomport.archive.index import Index as Index
 from dicomport.archive.notifications import CompleteStudy as CompleteStudy, HookError as HookError, Hooks as Hooks
-from dicomport.archive.open import open_archive as open_archive
+from dicomport.archive.open import count_unindexed as count_unindexed, open_archive as open_archive
 from dicomport.archive.path_template import DEFAULT_LAYOUT as DEFAULT_LAYOUT, Layout as Layout
 from dicomport.archive.paths import Paths as Paths
 from dicomport.archive.quarantine import (

@@ -19,16 +19,18 @@ from typing import Final, NamedTuple
 
 from blake3 import blake3
 
-from dicomport.archive.database.queries import Filters
+from dicomport.archive.database.queries import Filters, Queries
 from dicomport.archive.digests import CHUNK_BYTES
-from dicomport.archive.index import Index
 from dicomport.archive.paths import Paths
 from dicomport.errors import DicomportError
 from dicomport.files import (
+    FILE_MODE,
     TEMPORARY_SUFFIX,
     Durability,
+    create_folder,
     find_file_meta,
     make_folder,
+    open_file,
     open_regular,
     read_range,
     remove,
@@ -39,8 +41,6 @@ from dicomport.files import (
 from dicomport.wire import FileMetaError
 
 _RANDOM_BYTES: Final = 12
-_FOLDER_MODE: Final = 0o750
-_FILE_MODE: Final = 0o640
 _REMEDY: Final = "run `dicomport archive verify`"
 _FIRST_ZIP_TIME: Final = (1980, 1, 1, 0, 0, 0)
 """Zip files have no earlier times."""
@@ -58,7 +58,7 @@ class _File(NamedTuple):
     digest: str
 
 
-def export(paths: Paths, index: Index, study_instance_uid: str, destination: Path) -> Iterator[str]:
+def export(paths: Paths, index: Queries, study_instance_uid: str, destination: Path) -> Iterator[str]:
     """Copy a study's files unchanged to a new folder, or to a new zip file if the name ends in ".zip".
 
     Yields the path of each file after copying it; the destination exists after the last one. Raises `KeyError` if the
@@ -83,12 +83,12 @@ def export(paths: Paths, index: Index, study_instance_uid: str, destination: Pat
 
 
 def _into_folder(root: Path, files: Sequence[_File], folder: Path) -> Iterator[str]:
-    system.mkdir(folder, _FOLDER_MODE)
+    create_folder(folder)
     for file in files:
         with _opened(root, file) as (source, status):
             target = folder / file.name
             make_folder(target.parent, Durability.FLUSH)
-            copy = system.open_descriptor(target, system.CREATE_NEW, _FILE_MODE)
+            copy = open_file(target, system.CREATE_NEW)
             try:
                 for chunk in _verified(source, status, file):
                     write_all(copy, chunk)
@@ -98,13 +98,13 @@ def _into_folder(root: Path, files: Sequence[_File], folder: Path) -> Iterator[s
 
 
 def _into_zip(root: Path, files: Sequence[_File], path: Path) -> Iterator[str]:
-    descriptor = system.open_descriptor(path, system.CREATE_NEW, _FILE_MODE)
+    descriptor = open_file(path, system.CREATE_NEW)
     # Without compression: pixel data hardly shrinks, and the purpose of the zip file is to be one file.
     with os.fdopen(descriptor, "w+b") as whole, zipfile.ZipFile(whole, "w", zipfile.ZIP_STORED) as archive:
         for file in files:
             with _opened(root, file) as (source, status):
                 entry = zipfile.ZipInfo(file.name, max(time.localtime(status.st_mtime)[:6], _FIRST_ZIP_TIME))
-                entry.external_attr = (stat.S_IFREG | _FILE_MODE) << 16
+                entry.external_attr = (stat.S_IFREG | FILE_MODE) << 16
                 entry.file_size = status.st_size
                 with archive.open(entry, "w") as copy:
                     for chunk in _verified(source, status, file):
@@ -146,9 +146,9 @@ def _verified(descriptor: int, status: os.stat_result, file: _File) -> Iterator[
 def _publish(temporary: Path, destination: Path, *, is_zip: bool) -> None:
     """Rename a complete copy. Raises `FileExistsError` if the destination exists, and `OSError`."""
     if is_zip:
-        system.close(system.open_descriptor(destination, system.CREATE_NEW, _FILE_MODE))
+        system.close(open_file(destination, system.CREATE_NEW))
     else:
-        system.mkdir(destination, _FOLDER_MODE)
+        create_folder(destination)
     try:
         system.replace(temporary, destination)
     except BaseException:

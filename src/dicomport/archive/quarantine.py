@@ -22,7 +22,6 @@ from dicomport.files import (
 )
 
 _DAY: Final = 86400.0
-_MODE: Final = 0o640
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +65,7 @@ class Quarantine:
         description = path.with_suffix(".json")
         try:
             syncs = self._durability is Durability.FSYNC
-            write_text(description, json.dumps(asdict(entry) | {"file": path.name}), _MODE, syncs=syncs)
+            write_text(description, json.dumps(asdict(entry) | {"file": path.name}), syncs=syncs)
             if syncs:
                 file.sync()
             file.link(path)

@@ -25,7 +25,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 from blake3 import blake3
 
 from dicomport.archive.checks import Check, Checks, Policy, with_request_uids
-from dicomport.archive.commit.sessions import unindexed
+from dicomport.archive.commit.sessions import PENDING_SECONDS, unindexed
 from dicomport.archive.database.queries import Queries
 from dicomport.archive.database.schema import columns_of
 from dicomport.archive.digests import CHUNK_BYTES
@@ -42,9 +42,6 @@ _BATCH: Final = 500
 
 _MAX_COMPARISONS: Final = 10
 """Comparisons of a file that is replaced again and again; the next run checks it."""
-
-_PENDING_SECONDS: Final = 60.0
-"""Time for a receiver to add the records of its journal to the index; usually a fraction of a second."""
 
 Progress = Callable[[int], object]
 """Called with the size of each part of a data set after it was read, bytes."""
@@ -212,7 +209,7 @@ def _pending(records: Iterable[Record], row: Mapping[str, Any] | None, status: t
     for record in records:
         is_of_file = record.inode == inode and record.received == iso_time(mtime_ns // 1000)
         is_indexed = row is not None and row["received"] == record.received
-        if is_of_file and not is_indexed and time.time() - mtime_ns / 1e9 < _PENDING_SECONDS:
+        if is_of_file and not is_indexed and time.time() - mtime_ns / 1e9 < PENDING_SECONDS:
             return record
     return None
 

@@ -15,10 +15,11 @@ from dicomport.archive import (
     Discrepancy,
     ExportError,
     Filters,
-    Index,
     IndexDatabaseError,
+    IndexReader,
     Paths,
     RateLimit,
+    count_unindexed,
     export as export_study,
     files_of,
     open_archive,
@@ -29,7 +30,7 @@ from dicomport.archive import (
 from dicomport.cli.console import print_message
 from dicomport.cli.options.common import SIZE, ExitCode, json_option, log_format_option
 from dicomport.cli.text import amount, count, print_json, print_table
-from dicomport.logs import printable
+from dicomport.logs import printable, reason_of
 from dicomport.standard import describe
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -237,10 +238,15 @@ def export(*, study: str, destination: Path, root: Path) -> int:
 
 
 @contextmanager
-def _opened(root: Path) -> Iterator[tuple[Paths, Index]]:
+def _opened(root: Path) -> Iterator[tuple[Paths, IndexReader]]:
     try:
-        with _index_errors(root), open_archive(root) as opened:
-            yield opened
+        with _index_errors(root), open_archive(root) as (paths, index):
+            if number := count_unindexed(paths, index):
+                print_message(
+                    f"{count(number, 'instance')} of a stopped receiver not in the index: start a receiver of this "
+                    "archive, or run this command as its user"
+                )
+            yield paths, index
     except FileNotFoundError:
         raise click.ClickException(f"no archive in {root}: choose its folder with --archive") from None
 
@@ -251,8 +257,10 @@ def _index_errors(root: Path) -> Iterator[None]:
         yield
     except IndexDatabaseError as error:
         raise click.ClickException(str(error)) from None
-    except PermissionError as error:
-        raise click.ClickException(f'cannot open the archive "{root}": {error.strerror}') from None
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise click.ClickException(f'cannot read the archive "{root}": {reason_of(error)}') from None
 
 
 def _print(level: str, rows: Iterable[dict[str, Any]], *, as_json: bool) -> None:

@@ -14,7 +14,6 @@ from dicomport.files.locking import ProcessFolder, abandoned_folders
 
 _PREFIX: Final = "process-"
 _SUFFIX: Final = ".json"
-_MODE: Final = 0o640
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +86,7 @@ class Transactions:
         path = self._folder / f"{uuid.uuid4()}{_SUFFIX}"
         temporary = path.with_suffix(TEMPORARY_SUFFIX)
         try:
-            write_text(temporary, transaction.to_json(), _MODE, syncs=True)
+            write_text(temporary, transaction.to_json(), syncs=True)
             system.replace(temporary, path)
             sync(self._folder)
         except OSError:

@@ -10,6 +10,11 @@ from dicomport.files.blocks import (
     in_thread as in_thread,
 )
 from dicomport.files.names import file_name as file_name, numbered_names as numbered_names
+from dicomport.files.permissions import (
+    FILE_MODE as FILE_MODE,
+    create_folder as create_folder,
+    open_file as open_file,
+)
 from dicomport.files.reading import (
     BoundedReader as BoundedReader,
     Part10File as Part10File,

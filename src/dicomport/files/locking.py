@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from dicomport.files import system
+from dicomport.files.permissions import create_folder, open_file
 from dicomport.files.small import remove_folder
 
 _RANDOM_BYTES: Final = 8
@@ -43,7 +44,7 @@ class ProcessFolder:
         """Create the folder and lock it; its name starts with `prefix`. Raises `OSError`."""
         with locked(parent):
             self.path = parent / f"{prefix}{os.urandom(_RANDOM_BYTES).hex()}"
-            system.mkdir(self.path, 0o750)
+            create_folder(self.path)
             self._lock = _lock(self.path, wait=False)
 
     def release(self) -> None:
@@ -85,7 +86,7 @@ def is_abandoned(folder: Path) -> bool:
 
 def _lock(folder: Path, *, wait: bool) -> int:
     """Lock a folder; return the descriptor that holds the lock. See `system.lock`."""
-    descriptor = system.open_descriptor(folder / "lock", system.CREATE, 0o600)
+    descriptor = open_file(folder / "lock", system.CREATE)
     try:
         system.lock(descriptor, wait=wait)
     except BaseException:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from dicomport.files import system
+from dicomport.files.permissions import open_file
 from dicomport.wire import Buffer
 
 _BLOCK_BYTES: Final = 1 << 16
@@ -24,12 +25,12 @@ def read_text(path: str | Path, *, errors: str = "strict") -> str:
     return b"".join(blocks).decode("utf-8", errors)
 
 
-def write_text(path: str | Path, text: str, mode: int, *, syncs: bool) -> None:
-    """Create a file in UTF-8 with these permissions, and sync it if `syncs` is true.
+def write_text(path: str | Path, text: str, *, syncs: bool) -> None:
+    """Create a file in UTF-8, and sync it if `syncs` is true.
 
     Raises `FileExistsError` if the name is taken, and `OSError` after removing the file.
     """
-    descriptor = system.open_descriptor(path, system.CREATE_NEW, mode)
+    descriptor = open_file(path, system.CREATE_NEW)
     try:
         try:
             write_all(descriptor, text.encode())

@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Callable
 from os import (
+    chmod,
     close,
     fstat,
     fsync,
@@ -32,9 +33,9 @@ if sys.platform != "win32":
     from os import fchmod, pread, preadv, statvfs
 
 __all__ = [
-    "APPEND", "CREATE", "CREATE_NEW", "NOFOLLOW", "NONBLOCK", "READ", "close", "fchmod", "fdatasync", "fstat", "fsync",
-    "ftruncate", "link", "lock", "mkdir", "open_descriptor", "pread", "preadv", "read", "replace", "rmdir", "scandir",
-    "statvfs", "unlink", "utime", "write",
+    "APPEND", "CREATE", "CREATE_NEW", "NOFOLLOW", "NONBLOCK", "READ", "chmod", "close", "fchmod", "fdatasync", "fstat",
+    "fsync", "ftruncate", "link", "lock", "mkdir", "open_descriptor", "pread", "preadv", "read", "replace", "rmdir",
+    "scandir", "statvfs", "unlink", "utime", "write",
 ]  # fmt: skip
 
 _BINARY: Final[int] = getattr(os, "O_BINARY", 0)

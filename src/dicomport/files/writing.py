@@ -22,6 +22,7 @@ from typing import Final
 
 from dicomport.files import system
 from dicomport.files.names import file_name, numbered_names
+from dicomport.files.permissions import FILE_MODE, create_folder, open_file
 from dicomport.files.reading import read_part10
 from dicomport.files.small import write_all
 from dicomport.wire import Buffer, FileMeta, FileMetaError, encode_file_meta
@@ -31,11 +32,6 @@ TEMPORARY_SUFFIX: Final = ".part"
 
 _RANDOM_BYTES: Final = 12
 """Random bytes in the name of a temporary file. If the name is taken nevertheless, creating the file fails."""
-
-_MODE: Final = 0o640
-"""Not executable, regardless of the content."""
-
-_FOLDER_MODE: Final = 0o750
 
 _NO_HARD_LINKS: Final = frozenset((errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS))
 _COMPARED_BYTES: Final = 1 << 20
@@ -60,9 +56,9 @@ class TemporaryFile:
         self.header_crc32 = zlib.crc32(header)
         """CRC-32 of preamble and File Meta Information."""
         self._path = f"{folder}/.{os.urandom(_RANDOM_BYTES).hex()}{TEMPORARY_SUFFIX}"
-        self._descriptor = system.open_descriptor(self._path, system.CREATE_NEW, _MODE)
+        self._descriptor = system.open_descriptor(self._path, system.CREATE_NEW, FILE_MODE)
         try:
-            system.fchmod(self._descriptor, _MODE)
+            system.fchmod(self._descriptor, FILE_MODE)
             self.write(header)
         except BaseException:
             self.discard()
@@ -93,7 +89,7 @@ class TemporaryFile:
             if error.errno not in _NO_HARD_LINKS:
                 raise
             # Without hard links, an empty file reserves the name, so that only one of two writers gets it.
-            system.close(system.open_descriptor(path, system.CREATE_NEW, _MODE))
+            system.close(open_file(path, system.CREATE_NEW))
             try:
                 self.overwrite(path)
             except BaseException:
@@ -192,7 +188,7 @@ def make_folder(folder: Path, durability: Durability) -> None:
     try:
         for path in reversed(missing):
             with contextlib.suppress(FileExistsError):
-                system.mkdir(path, _FOLDER_MODE)
+                create_folder(path)
         if not folder.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
         if durability is Durability.FSYNC:

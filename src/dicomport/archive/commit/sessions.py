@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Final
 
 from dicomport.archive.records import Record, records_in
-from dicomport.files import Durability, read_text, remove, sync, system, write_all
-from dicomport.files.locking import ProcessFolder, abandoned_folders
+from dicomport.files import Durability, open_file, read_text, remove, sync, system, write_all
+from dicomport.files.locking import ProcessFolder, abandoned_folders, is_abandoned, locked
 
 _PREFIX: Final = "session-"
 _JOURNAL: Final = "journal-{:08}.jsonl"
@@ -90,10 +90,20 @@ class Session:
         return self.folder / _JOURNAL.format(self._number)
 
     def _open_segment(self) -> int:
-        descriptor = system.open_descriptor(self._segment(), system.CREATE_NEW | system.APPEND, 0o600)
+        descriptor = open_file(self._segment(), system.CREATE_NEW | system.APPEND)
         if self._syncs:
             sync(self.folder)
         return descriptor
+
+
+PENDING_SECONDS: Final = 60.0
+"""Time for a receiver to add the records of its journal to the index; usually a fraction of a second."""
+
+
+def has_abandoned(sessions: Path) -> bool:
+    """Return whether a process died and left its session. Raises `BlockingIOError` during a recovery, and `OSError`."""
+    with locked(sessions, wait=False):
+        return any(map(is_abandoned, sessions.glob(f"{_PREFIX}*")))
 
 
 def abandoned(sessions: Path) -> Iterator[list[Record]]:

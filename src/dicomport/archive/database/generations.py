@@ -32,13 +32,12 @@ from pathlib import Path
 from typing import Final
 
 from dicomport.archive.records import Record, records_in
-from dicomport.files import read_text, sync, system, write_all
+from dicomport.files import open_file, read_text, sync, system, write_all
 from dicomport.files.locking import ProcessFolder, abandoned_folders, is_abandoned, locked
 
 _BUILD_PREFIX: Final = "reindex-"
 _ADDED: Final = "added.jsonl"
 _DATABASE: Final = "index.sqlite"
-_MODE: Final = 0o640
 _COMPANIONS: Final = ("-wal", "-shm")
 """Suffixes of the files that SQLite keeps beside a database in WAL mode."""
 
@@ -146,7 +145,7 @@ def pass_on(records: Sequence[Record], builds: Sequence[Path]) -> None:
     for build in builds:
         # Another process may have died in the middle of a line.
         lines = "".join(["\n", *(f"{record.to_json()}\n" for record in records)])
-        descriptor = system.open_descriptor(build / _ADDED, system.CREATE | system.APPEND, _MODE)
+        descriptor = open_file(build / _ADDED, system.CREATE | system.APPEND)
         try:
             write_all(descriptor, lines.encode())
         finally:

@@ -25,12 +25,10 @@ from dicomport.archive.database.queries import STATE
 from dicomport.archive.database.schema import INSTANCES, METADATA, SCHEMA_VERSION, SERIES, own_values, shared_values
 from dicomport.archive.records import Record, State
 from dicomport.errors import DicomportError
-from dicomport.files import sync, system
+from dicomport.files import open_file, sync, system
 
-_BUSY_SECONDS: Final = 1.0
+BUSY_SECONDS: Final = 1.0
 """Time to wait for a transaction of a program that does not hold the lock of the writers, such as a backup."""
-
-_MODE: Final = 0o640
 
 
 class IndexDatabaseError(DicomportError):
@@ -61,12 +59,12 @@ class Database:
         self.path: Final = path
         if creates:
             # SQLite creates the files beside the database with the same permissions.
-            system.close(system.open_descriptor(path, system.CREATE_NEW, _MODE))
+            system.close(open_file(path, system.CREATE_NEW))
         self._inode = path.stat().st_ino
         url = sa.URL.create("sqlite", database=path.as_uri(), query={"mode": "rw", "uri": "true"})
         self._engine: sa.Engine = sa.create_engine(
             url,
-            connect_args={"timeout": _BUSY_SECONDS, "check_same_thread": False},
+            connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False},
             # The values of a statement are attribute values, and an error's text must not have them.
             hide_parameters=True,
         )
@@ -83,21 +81,14 @@ class Database:
             raise
 
     def _create_tables(self) -> None:
-        with self._failing(), self._writing.begin() as connection:
+        with converted_errors(self.path), self._writing.begin() as connection:
             METADATA.create_all(connection)
             connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
     def _check_schema(self) -> None:
-        with self._failing(), self._engine.connect() as connection:
+        with converted_errors(self.path), self._engine.connect() as connection:
             version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
-        if version == 0:
-            raise DamagedIndexError(advice(self.path, "the index is damaged (it has no tables)"))
-        if version < SCHEMA_VERSION:
-            raise SchemaError(advice(self.path, f"the index has the older schema {version}"))
-        if version > SCHEMA_VERSION:
-            raise LaterSchemaError(
-                f"the index has schema {version}, and this dicomport supports {SCHEMA_VERSION}: use a later dicomport"
-            )
+        check_version(self.path, version)
 
     def close(self) -> None:
         """Close the connections to the database."""
@@ -124,14 +115,14 @@ class Database:
             state = State.SUSPECT if record.suspect else State.STORED
             instances.append((record.path, key, *own_values(record), state))
         uids = json.dumps([record.facts.sop_instance_uid for record in records])
-        with self._failing(), self._writing.begin() as connection:
+        with converted_errors(self.path), self._writing.begin() as connection:
             connection.exec_driver_sql(self._add_series, list(series.values()))
             connection.exec_driver_sql(self._add_instances, instances)
             connection.execute(_SET_STATES, {"uids": uids})
 
     def select(self, query: sa.Select[Any]) -> list[sa.RowMapping]:
         """Return the rows of a query."""
-        with self._failing(), self._engine.connect() as connection:
+        with converted_errors(self.path), self._engine.connect() as connection:
             return list(connection.execute(query).mappings())
 
     def sync(self) -> None:
@@ -142,21 +133,6 @@ class Database:
             sync(f"{self.path}-wal")
         sync(self.path.parent)
 
-    @contextlib.contextmanager
-    def _failing(self) -> Iterator[None]:
-        """Convert the errors of the database: SQLAlchemy's contain statements, SQLite's contain no values."""
-        try:
-            yield
-        except SQLAlchemyError as error:
-            original = error.orig if isinstance(error, DBAPIError) else None
-            name = getattr(original, "sqlite_errorname", "")
-            reason = str(original or type(error).__name__)
-            if name.startswith(_BUSY_NAMES):
-                raise BusyIndexError("another process has locked the index") from None
-            if name.startswith(_UNAVAILABLE_NAMES):
-                raise IndexDatabaseError(f"the index can't be used: {reason}") from None
-            raise DamagedIndexError(advice(self.path, f"the index is damaged ({reason})")) from None
-
 
 _BUSY_NAMES: Final = ("SQLITE_BUSY", "SQLITE_LOCKED")
 _UNAVAILABLE_NAMES: Final = (
@@ -164,6 +140,34 @@ _UNAVAILABLE_NAMES: Final = (
     *("SQLITE_NOMEM", "SQLITE_PERM", "SQLITE_PROTOCOL", "SQLITE_READONLY"),
 )
 """Errors of the disk, the system or the permissions; with any other error, the database is damaged."""
+
+
+@contextlib.contextmanager
+def converted_errors(path: Path) -> Iterator[None]:
+    """Convert the errors of the database: SQLAlchemy's contain statements, SQLite's contain no values."""
+    try:
+        yield
+    except SQLAlchemyError as error:
+        original = error.orig if isinstance(error, DBAPIError) else None
+        name = getattr(original, "sqlite_errorname", "")
+        reason = str(original or type(error).__name__)
+        if name.startswith(_BUSY_NAMES):
+            raise BusyIndexError("another process has locked the index") from None
+        if name.startswith(_UNAVAILABLE_NAMES):
+            raise IndexDatabaseError(f"the index can't be used: {reason}") from None
+        raise DamagedIndexError(advice(path, f"the index is damaged ({reason})")) from None
+
+
+def check_version(path: Path, version: int) -> None:
+    """Raise `IndexDatabaseError` if the database of another version of dicomport, or an empty one, is at a path."""
+    if version == 0:
+        raise DamagedIndexError(advice(path, "the index is damaged (it has no tables)"))
+    if version < SCHEMA_VERSION:
+        raise SchemaError(advice(path, f"the index has the older schema {version}"))
+    if version > SCHEMA_VERSION:
+        raise LaterSchemaError(
+            f"the index has schema {version}, and this dicomport supports {SCHEMA_VERSION}: use a later dicomport"
+        )
 
 
 def advice(path: Path, problem: str) -> str:

@@ -1,0 +1,38 @@
+"""Creation of files and folders with fixed permissions, regardless of the umask of the process."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from pathlib import Path
+from typing import Final
+
+from dicomport.files import system
+
+FILE_MODE: Final = 0o640
+"""The owner writes, the group reads. Not executable, regardless of the content."""
+
+FOLDER_MODE: Final = 0o750
+
+
+def open_file(path: str | Path, flags: int) -> int:
+    """Open a file; if `flags` creates it, its permissions are `FILE_MODE`. Raises `OSError`."""
+    descriptor = system.open_descriptor(path, flags, FILE_MODE)
+    if _permissions(system.fstat(descriptor)) != FILE_MODE:
+        # Some file systems have fixed permissions, and another user may own the file.
+        with contextlib.suppress(OSError):
+            system.fchmod(descriptor, FILE_MODE)
+    return descriptor
+
+
+def create_folder(path: str | Path) -> None:
+    """Create a folder with the permissions `FOLDER_MODE`. Raises `OSError`."""
+    system.mkdir(path, FOLDER_MODE)
+    if _permissions(os.lstat(path)) != FOLDER_MODE:
+        with contextlib.suppress(OSError):  # See below.
+            system.chmod(path, FOLDER_MODE)
+
+
+def _permissions(status: os.stat_result) -> int:
+    return stat.S_IMODE(status.st_mode) & 0o777

@@ -1,0 +1,45 @@
+"""Folders are 0750 and files 0640 throughout an archive, regardless of the umask."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+from typing import Final
+
+import pytest
+from tests.cli.commands import FILES, dicomport, receiver
+
+WITH_UMASK: Final = 'umask "$0"; exec "$@"'
+
+
+def modes(root: Path) -> set[tuple[bool, str, str]]:
+    """Return the permissions of everything in a folder that are not as promised."""
+    return {
+        (path.is_dir(), oct(mode), str(path.relative_to(root)))
+        for path in (root, *root.rglob("*"))
+        if (mode := stat.S_IMODE(path.lstat().st_mode)) != (0o750 if path.is_dir() else 0o640)
+    }
+
+
+@pytest.mark.parametrize("umask", ["0022", "0077", "0000"])
+def test_all_files_and_folders_of_an_archive_are_for_owner_and_group(tmp_path: Path, umask: str) -> None:
+    root = tmp_path / "new" / "archive"
+    wrapper = ("sh", "-c", WITH_UMASK, umask)
+    with receiver(root, "--commit-to", "STORESCU=127.0.0.1:9", wrapper=wrapper) as running:
+        assert dicomport("storescu", "localhost", running.port, FILES / "CT_small.dcm").returncode == 0
+        assert dicomport("storescu", "localhost", running.port, FILES / "MR_truncated.dcm").returncode == 1
+        ran = modes(root)
+        names = {path.name for path in root.rglob("*")}
+        assert {"commitments", "quarantine", "lock", "journal-00000000.jsonl"} <= names
+        assert any(name.endswith("-wal") for name in names)
+        assert running.stop()[0] == 0
+    assert ran == set()
+    assert modes(root) == set()
+    study = next(root.glob("1*")).name
+    for name in ("out", "out.zip"):
+        command = ("archive", "export", study, tmp_path / name, "--archive", root)
+        assert dicomport(*command, wrapper=wrapper).returncode == 0
+    assert dicomport("archive", "reindex", "--archive", root, wrapper=wrapper).returncode == 0
+    assert modes(root) == set()
+    assert modes(tmp_path / "out") == set()
+    assert stat.S_IMODE((tmp_path / "out.zip").stat().st_mode) == 0o640

@@ -1,0 +1,241 @@
+"""Reading commands: for a member of the group, without permission to write, with and without a running receiver."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+from tests.archive.sending import index_locked, instance, receiver
+from tests.cli.commands import dicomport, receiver as process
+from tests.users import as_member, give_to_group, shared_folder
+
+from dicomport.archive import (
+    Archive,
+    ArchiveOptions,
+    BusyIndexError,
+    DamagedIndexError,
+    Filters,
+    IndexReader,
+    Paths,
+    open_archive,
+)
+from dicomport.files import Durability
+
+FLUSH: Final = ArchiveOptions(durability=Durability.FLUSH)
+COMMANDS: Final = (("ls",), ("ls", "--level", "instances"), ("show", "1.2.3"), ("verify",), ("ls", "--quarantine"))
+
+
+@pytest.fixture
+def shared() -> Iterator[Path]:
+    with shared_folder() as folder:
+        yield folder / "archive"
+
+
+def check_reading(root: Path, number: int, tmp: Path) -> None:
+    """Run each reading command as a member of the group; nothing in the archive may change."""
+    before = {path: path.stat().st_mtime_ns for path in root.rglob("*") if not path.name.endswith("-shm")}
+    for command in COMMANDS:
+        done = as_member("archive", *command, "--archive", root)
+        assert (done.returncode, done.stderr) == (0, "no findings\n" if command == ("verify",) else ""), command
+    listed = as_member("archive", "ls", "--level", "instances", "--json", "--archive", root)
+    assert len(listed.stdout.splitlines()) == number
+    exported = as_member("archive", "export", "1.2.3", tmp / "copy.zip", "--archive", root)
+    assert exported.returncode == 0, exported.stderr
+    after = {path: path.stat().st_mtime_ns for path in root.rglob("*") if not path.name.endswith("-shm")}
+    assert after == before
+
+
+def writable_by_all(folder: Path) -> Path:
+    folder.mkdir()
+    folder.chmod(0o777)
+    return folder
+
+
+def test_a_group_member_reads_without_a_running_receiver(shared: Path) -> None:
+    with receiver(shared, FLUSH) as received:
+        assert received.send(instance(), instance("1.2.3.5")) == [0, 0]
+    assert not list(shared.glob(".dicomport/*-wal"))
+    give_to_group(shared)
+    check_reading(shared, 2, writable_by_all(shared.parent / "out"))
+
+
+def test_a_group_member_reads_with_a_running_receiver(shared: Path) -> None:
+    with receiver(shared, FLUSH) as received:
+        assert received.send(instance(), instance("1.2.3.5")) == [0, 0]
+        while len(received.archive.index.instances(Filters())) < 2:
+            pass
+        assert list(shared.glob(".dicomport/*-wal"))
+        give_to_group(shared)
+        check_reading(shared, 2, writable_by_all(shared.parent / "out"))
+        if os.geteuid() == 0:
+            assert received.send(instance("1.2.3.6")) == [0]
+
+
+def test_a_group_member_reads_after_a_kill(shared: Path) -> None:
+    with process(shared) as running:
+        sent = dicomport("storescu", "localhost", running.port, *_two_files(shared.parent))
+        assert sent.returncode == 0, sent.stderr
+        running.stop(signal.SIGKILL)
+    give_to_group(shared)
+    listed = as_member("archive", "ls", "--level", "instances", "--json", "--archive", shared)
+    assert (listed.returncode, listed.stderr) == (0, "")
+    assert as_member("archive", "verify", "--archive", shared).returncode == 0
+
+
+def _two_files(folder: Path) -> list[Path]:
+    with receiver(folder / "source", FLUSH) as received:
+        assert received.send(instance(), instance("1.2.3.5")) == [0, 0]
+    return sorted((folder / "source").glob("1*/*/*.dcm"))
+
+
+def test_records_that_stay_in_the_journal_of_a_dead_receiver_are_named(shared: Path) -> None:
+    with receiver(shared, FLUSH) as received, index_locked(received.archive):
+        assert received.send(instance()) == [0]
+        [path] = shared.glob("1*/*/*.dcm")
+        [journal] = shared.glob(".dicomport/sessions/*/*.jsonl")
+        kept = journal.read_text()
+    # As if the receiver had died a while ago, before it could index the instance.
+    for file in shared.glob(".dicomport/index*"):
+        file.unlink()
+    path.rename(shared / "kept")
+    Archive(shared).close()
+    (shared / "kept").rename(path)
+    os.utime(path, ns=(10**18, 10**18))
+    dead = shared / ".dicomport/sessions/session-dead"
+    dead.mkdir()
+    received_at = json.loads(kept)[7]
+    (dead / "journal-00000000.jsonl").write_text(kept.replace(received_at, "2001-09-09T01:46:40.000000+00:00"))
+    dead.chmod(0o750)
+    give_to_group(shared)
+    listed = as_member("archive", "ls", "--archive", shared)
+    assert listed.returncode == 0
+    assert "1 instance of a stopped receiver not in the index: start a receiver" in listed.stderr
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, ("export", "1.2.3", "/tmp/never")])
+def test_another_user_is_refused_without_a_traceback(shared: Path, command: tuple[str, ...]) -> None:
+    with receiver(shared, FLUSH) as received:
+        assert received.send(instance()) == [0]
+    give_to_group(shared)
+    if os.geteuid():
+        shared.chmod(0)
+    done = as_member("archive", *command, "--archive", shared, member=False)
+    shared.chmod(0o750)
+    assert done.returncode in {1, 2}
+    assert "Traceback" not in done.stderr
+    assert "ermission denied" in done.stderr or "is not readable" in done.stderr
+
+
+@pytest.mark.parametrize("command", [*COMMANDS[:-1], ("export", "1.2.3", "/tmp/never")])
+def test_a_malformed_index_is_named_without_a_traceback(tmp_path: Path, command: tuple[str, ...]) -> None:
+    with receiver(tmp_path, FLUSH) as received:
+        assert received.send(*(instance(f"1.2.{number}") for number in range(50))) == [0] * 50
+    [index] = tmp_path.glob(".dicomport/index*.sqlite")
+    data = index.read_bytes()
+    index.write_bytes(data[:8192] + b"\xa5" * (len(data) - 8192))
+    done = dicomport("archive", *command, "--archive", tmp_path)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "run dicomport archive reindex" in done.stderr
+
+
+@pytest.mark.parametrize("variables", [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONUTF8": "0"}])
+def test_an_ascii_terminal_shows_everything(tmp_path: Path, variables: dict[str, str]) -> None:
+    long = "Ä" * 300
+    with receiver(tmp_path, FLUSH) as received:
+        assert received.send(instance(patient=long, modality="Ö"), instance("1.2.3.5", patient="B")) == [0, 0]
+    for command in COMMANDS:
+        done = subprocess.run(
+            [sys.executable, "-m", "dicomport", "archive", *command, "--archive", str(tmp_path)],
+            check=False,
+            capture_output=True,
+            env={**os.environ, **variables},
+            timeout=60,
+        )
+        assert b"Traceback" not in done.stderr, done.stderr
+        assert done.returncode == (1 if command == ("verify",) else 0), done.stderr
+        assert done.stdout.isascii()
+
+
+def test_a_receiver_that_begins_meanwhile_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The index is read without locks while no receiver runs: the result counts only if none has begun."""
+    with receiver(tmp_path, FLUSH) as received:
+        assert received.send(instance()) == [0]
+    reader = IndexReader(Paths(tmp_path).index)
+    select, begun = IndexReader._select, list[contextlib.ExitStack]()
+
+    def select_and_begin(self: IndexReader, *arguments: object) -> object:
+        rows = select(self, *arguments)  # type: ignore[arg-type]
+        if not begun:
+            begun.append(contextlib.ExitStack())
+            running = begun[0].enter_context(receiver(tmp_path, FLUSH))
+            assert running.send(instance("1.2.3.5")) == [0]
+            while len(running.archive.index.instances(Filters())) < 2:
+                pass
+        return rows
+
+    monkeypatch.setattr(IndexReader, "_select", select_and_begin)
+    try:
+        assert len(reader.instances(Filters())) == 2
+    finally:
+        begun[0].close()
+    assert len(reader.instances(Filters())) == 2
+
+
+def test_readers_work_while_receivers_begin_and_end(tmp_path: Path) -> None:
+    with receiver(tmp_path, FLUSH) as received:
+        assert received.send(instance("1.1")) == [0]
+    stop, read, failures = threading.Event(), 0, list[str]()
+
+    def begin_and_end() -> None:
+        number = 1
+        while not stop.is_set():
+            with receiver(tmp_path, FLUSH) as received:
+                number += 1
+                if received.send(instance(f"1.{number}")) != [0]:
+                    failures.append("refused")
+
+    thread = threading.Thread(target=begin_and_end)
+    thread.start()
+    try:
+        last = 1
+        while read < 200:
+            with open_archive(tmp_path) as (_, index), contextlib.suppress(BusyIndexError):
+                number = len(index.instances(Filters()))
+                assert number >= last
+                last = number
+                read += 1
+    finally:
+        stop.set()
+        thread.join()
+    assert failures == []
+
+
+def test_a_missing_index_is_named(tmp_path: Path) -> None:
+    with receiver(tmp_path, FLUSH) as received:
+        assert received.send(instance()) == [0]
+    [index] = tmp_path.glob(".dicomport/index*")
+    index.unlink()
+    with pytest.raises(DamagedIndexError, match=r"missing.*reindex"), open_archive(tmp_path):
+        pass
+
+
+def test_a_path_with_special_characters_is_read(tmp_path: Path) -> None:
+    root = tmp_path / "a?b#c%41 'd'"
+    with receiver(root, FLUSH) as received:
+        assert received.send(instance()) == [0]
+    with open_archive(root) as (_, index):
+        assert len(index.instances(Filters())) == 1
+    shutil.rmtree(root)
+    assert sqlite3.sqlite_version_info >= (3, 22), "reading a log without its shared memory"

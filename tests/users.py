@@ -1,0 +1,72 @@
+"""Commands as another user: root may read and write everything, so tests of permissions drop root first."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+__all__ = ["as_member", "give_to_group", "shared_folder"]
+
+_OWNER: Final = 64001
+_MEMBER: Final = 64002
+_GROUP: Final = 64100
+_PATIENCE: Final = 60
+
+
+@contextmanager
+def shared_folder() -> Iterator[Path]:
+    """Create a folder that all users can reach; pytest's are for their owner only."""
+    with tempfile.TemporaryDirectory(prefix="dicomport-shared-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+def give_to_group(root: Path) -> None:
+    """Set the owner of a folder and its content, and the group that `as_member` is a member of.
+
+    Without root, the user that runs the tests loses the permission to write instead.
+    """
+    for path in (root, *root.rglob("*")):
+        if os.geteuid() == 0:
+            os.chown(path, _OWNER, _GROUP, follow_symlinks=False)
+        elif not path.is_symlink():
+            path.chmod(path.stat().st_mode & 0o7555)
+
+
+_AS_MEMBER: Final = """
+import os, sys
+import json, rich.console, rich.table, rich.text, sqlalchemy.dialects.sqlite, zipfile
+import dicomport.cli.archive
+from dicomport.cli.main import main
+
+user, group = map(int, sys.argv[1:3])
+if user:
+    os.setgroups([])
+    os.setgid(group)
+    os.setuid(user)
+if os.geteuid() == 0:
+    sys.exit("runs as root")
+main(sys.argv[3:])
+"""
+"""Python itself may be in a folder that only root can read, so everything is imported before root is dropped."""
+
+
+def as_member(*arguments: str | Path, member: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run dicomport as a user that is a member of the group, or of none; the command never runs as root."""
+    ids = (_MEMBER, _GROUP if member else _MEMBER) if os.geteuid() == 0 else (0, 0)
+    done = subprocess.run(
+        [sys.executable, "-c", _AS_MEMBER, *map(str, (*ids, *arguments))],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=_PATIENCE,
+        cwd="/",
+    )
+    assert "runs as root" not in done.stderr
+    return done
