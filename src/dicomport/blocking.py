@@ -13,7 +13,6 @@ import concurrent.futures
 import contextlib
 import ssl
 from collections.abc import Coroutine, Iterable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 from dicomport import scu
@@ -25,8 +24,6 @@ from dicomport.scu.sending.send import SendOptions
 from dicomport.standard import Status
 
 if TYPE_CHECKING:
-    import pydicom
-
     from dicomport.commitment import CommitmentReport, CommitOptions
     from dicomport.commitment.data_sets import SOPReference
 
@@ -50,9 +47,7 @@ class BlockingAssociation:
         """Whether the association can be used. If it can't, `abort` releases its resources."""
         return self._requestor.open
 
-    def c_store(
-        self, what: str | Path | pydicom.Dataset | scu.Instance, **options: Unpack[StoreOptions]
-    ) -> scu.StoreResponse:
+    def c_store(self, what: scu.Source, **options: Unpack[StoreOptions]) -> scu.StoreResponse:
         """Send one instance and wait for the response, as `ClientAssociation.c_store` does."""
         return self._run(self._requestor.store(instance_of(what), **options))
 

@@ -45,16 +45,16 @@ def test_all_accepted_is_exit_code_0_and_a_summary_on_stderr(running: Receiver) 
     assert len(running.kept()) == 2
 
 
-def test_folders_are_walked_and_what_can_not_go_is_named_with_exit_code_1(running: Receiver, tmp_path: Path) -> None:
+def test_folders_are_walked_and_failures_are_named_with_exit_code_1(running: Receiver, tmp_path: Path) -> None:
     folder = tmp_path / "study" / "series"
     folder.mkdir(parents=True)
     (folder / "one.dcm").write_bytes(CT.read_bytes())
-    (folder / "notes.txt").write_text("no image")
+    (folder / "cut.dcm").write_bytes(CT.read_bytes()[:150])
     done = dicomport("storescu", "localhost", running.port, tmp_path / "study")
     assert done.returncode == 1
     assert "1 of 2 files accepted" in done.stderr
-    assert "1 failed: not a DICOM file" in done.stderr
-    assert str(folder / "notes.txt") in done.stderr
+    assert "1 failed: not a readable DICOM file" in done.stderr
+    assert str(folder / "cut.dcm") in done.stderr
 
 
 def test_json_is_one_object_per_file_on_stdout(running: Receiver, tmp_path: Path) -> None:

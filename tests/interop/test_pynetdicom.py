@@ -591,7 +591,7 @@ def test_instances_pynetdicom_rejects_are_named() -> None:
     ct, mr, plan = report.results
     assert ct.reason == (
         "the peer does not accept CT Image Storage in Explicit VR Little Endian, only in Implicit VR Little Endian: "
-        "conversion is required"
+        "it would have to be converted (--convert, or Transform(convert=True))"
     )
     assert mr.accepted
     assert plan.reason == (

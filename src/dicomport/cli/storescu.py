@@ -184,8 +184,8 @@ def _journal(path: Path, address: Address, called_ae_title: str) -> Journal:
 
 
 def _exit_code(report: SendReport) -> ExitCode:
-    if not report.results:
-        print_message("nothing to send: no files found")
+    if len(report.results) == len(report.skipped) and not report.not_attempted:
+        print_message("nothing to send: no instances found")
         return ExitCode.FAILED
     if report.error and not report.associations:
         print_message(

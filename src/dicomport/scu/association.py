@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import ssl
 from collections.abc import AsyncIterator, Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, Unpack
 
 from dicomport.core import AcceptedContext, NegotiationResult
@@ -18,7 +17,7 @@ from dicomport.standard import Status
 from dicomport.wire import AssociateRQ
 
 if TYPE_CHECKING:
-    import pydicom
+    from dicomport.scu.inputs.discovery import Source
 
 
 T = TypeVar("T")
@@ -33,15 +32,13 @@ class ClientAssociation:
         self.outcome = outcome
         """Result of the negotiation: each presentation context with the reason, the peer's maximum length, and more."""
 
-    async def c_store(
-        self, what: str | Path | pydicom.Dataset | Instance, **options: Unpack[StoreOptions]
-    ) -> StoreResponse:
+    async def c_store(self, what: Source, **options: Unpack[StoreOptions]) -> StoreResponse:
         """Send one instance, a file's bytes as they are on disk, and wait for the response (PS3.4 Annex B).
 
         A data set is encoded in the transfer syntax that its file meta names. Nothing is converted. The keyword
         arguments are `priority`, `move_originator_ae_title` and `move_originator_message_id`. Raises
         `NotSendableError` and `NoContextError`, after which the association stays open, `AssociationError`, after which
-        it has ended, and `OSError` if the file can't be read.
+        it has ended, `OSError` if the file can't be read, and `TypeError` for any other object.
         """
         return await self._run(self._requestor.store(instance_of(what), **options))
 

@@ -197,7 +197,7 @@ class StorageRequestor(Requestor):
         """Return the reason why the association has no context for an instance."""
         instead = self.describe_accepted_syntaxes(instance)
         if instead:
-            return f"{instead}: conversion is required"
+            return f"{instead}: it would have to be converted (--convert, or Transform(convert=True))"
         proposed = self.outcome.contexts if self.outcome else ()
         reason = next((c.reason for c in proposed if c.abstract_syntax == instance.sop_class_uid), "")
         described = _in_its_syntax(instance)

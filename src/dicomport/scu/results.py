@@ -58,6 +58,8 @@ class InstanceResult:
     """The status of the peer's response; None without a response."""
     reason: str = ""
     """The reason for the failure, or the peer's warning; empty for a success without a warning."""
+    skipped: bool = False
+    """Whether the file was found in a folder or an archive, but is not an instance, such as a text: no failure."""
     association: int = 0
     """Number of the association that sent the instance last, counted from 1 in each run; 0 if none did."""
     context_id: int = 0
@@ -96,6 +98,7 @@ class InstanceResult:
             "meaning": None if status is None else status.meaning,
             "error_comment": "" if status is None else status.comment,
             "reason": self.reason,
+            "skipped": self.skipped,
             "association": self.association,
             "context_id": self.context_id,
             "attempts": self.attempts,

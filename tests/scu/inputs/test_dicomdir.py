@@ -283,3 +283,34 @@ def test_f9_a_fuzzed_reference_finds_nothing_outside(tmp_path: Path, data: st.Da
             assert item.path in (inner / "A", path)  # itself, where it has become something else
         else:
             assert item.reason
+
+
+@pytest.mark.parametrize("name", ["IMAGES/IM1.dcm", "IMAGES/IM1.DCM", "images/im1.dcm", "images/im1.DCM"])
+def test_a_record_whose_file_has_an_extension_is_found(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).parent.mkdir()
+    part10(tmp_path / name)
+
+    [found] = find([dicomdir(tmp_path, [record(b"IMAGES\\IM1")])])
+
+    assert isinstance(found, Instance)
+    assert found.path == tmp_path / name
+
+
+def test_a_file_with_the_recorded_name_goes_before_one_with_an_extension(tmp_path: Path) -> None:
+    for name in ("IM1", "IM1.dcm", "im1"):
+        part10(tmp_path / name)
+
+    [found] = find([dicomdir(tmp_path, [record(b"IM1")])])
+
+    assert found.path == tmp_path / "IM1"
+
+
+def test_a_link_with_an_extension_does_not_lead_outside(tmp_path: Path) -> None:
+    part10(tmp_path / "outside")
+    (tmp_path / "medium").mkdir()
+    (tmp_path / "medium" / "IM1.dcm").symlink_to(tmp_path / "outside")
+
+    [found] = find([dicomdir(tmp_path / "medium", [record(b"IM1")])])
+
+    assert isinstance(found, InstanceResult)
+    assert found.reason == OUTSIDE

@@ -97,7 +97,7 @@ def test_files_folders_data_sets_and_instances_are_sent(api: Api, tmp_path: Path
         (None, True, ""),
     ]
     assert (report.associations, report.error) == (1, "")
-    assert (len(report.accepted), len(report.failed)) == (4, 1)
+    assert (len(report.accepted), len(report.failed), len(report.skipped)) == (4, 0, 1)
     [peer] = scp.peers
     assert [message.data for message in messages(peer)] == [
         bare(CT, "1.2.3.1"),
@@ -126,7 +126,7 @@ def test_a_folder_without_instances_is_no_association_either(tmp_path: Path) -> 
 
     report = send(tmp_path, unused_port())
 
-    assert (len(report.failed), report.associations, report.error) == (1, 0, "")
+    assert (len(report.skipped), len(report.failed), report.associations, report.error) == (1, 0, 0, "")
 
 
 def test_the_blocking_send_works_inside_a_running_loop_too() -> None:
@@ -280,7 +280,7 @@ def test_nothing_is_converted_for_a_peer_that_takes_implicit_only() -> None:
     assert reasons(report) == [
         (
             "the peer does not accept CT Image Storage in Explicit VR Little Endian, "
-            "only in Implicit VR Little Endian: conversion is required"
+            "only in Implicit VR Little Endian: it would have to be converted (--convert, or Transform(convert=True))"
         ),
         "",
     ]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Final
 
@@ -48,7 +50,7 @@ def test_without_being_asked_nothing_is_converted() -> None:
         done = dicomport("storescu", HOST, str(scp.port), CT_FILE)
 
     assert done.returncode == 1
-    assert "conversion is required" in done.stderr
+    assert "it would have to be converted (--convert, or Transform(convert=True))" in done.stderr
     assert scp.stores == []
 
 
@@ -90,6 +92,24 @@ def test_a_possibly_lossy_instance_is_not_converted(tmp_path: Path) -> None:
     assert rows(report)[0]["reason"] == (
         "the peer does not accept Secondary Capture Image Storage in JPEG 2000 Image Compression, only in Implicit VR "
         "Little Endian: it can't be converted to these without the risk of a loss"
+    )
+
+
+def test_a_missing_decoder_is_named_with_its_package(tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    # Without numpy, pydicom decodes nothing.
+    program = "import runpy, sys; sys.modules['numpy'] = None; runpy.run_module('dicomport', run_name='__main__')"
+    with serving(RLE) as scp:
+        arguments = ("storescu", HOST, str(scp.port), str(FILES / "MR_small_RLE.dcm"), "--convert")
+        done = subprocess.run(
+            (sys.executable, "-c", program, *arguments, "--report", str(report)),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert rows(report)[0]["reason"] == (
+        'the peer does not accept RLE Lossless, and no decoder for it is installed: pip install "dicomport[codecs]"'
     )
 
 

@@ -13,7 +13,7 @@ from dicomport.standard import describe
 
 
 def dry_run(found: Iterable[Instance | InstanceResult], plan: Plan, *, as_json: bool) -> ExitCode:
-    """Print the planned associations, their contexts and each file that cannot be sent; fail if there is one."""
+    """Print the planned associations, their contexts and the other files; fail if an instance cannot be sent."""
     refused: list[InstanceResult] = []
     deviating: list[Instance] = []
     for one in found:
@@ -28,7 +28,8 @@ def dry_run(found: Iterable[Instance | InstanceResult], plan: Plan, *, as_json: 
     else:
         _print(plan, refused)
         print_deviations(deviating)
-    return ExitCode.FAILED if refused or not plan.associations else ExitCode.OK
+    failed = any(not result.skipped for result in refused)
+    return ExitCode.FAILED if failed or not plan.associations else ExitCode.OK
 
 
 def _print(plan: Plan, refused: list[InstanceResult]) -> None:
@@ -50,7 +51,7 @@ def _print(plan: Plan, refused: list[InstanceResult]) -> None:
         f"in at least {count(len(plan.associations), 'association')}; nothing was sent"
     )
     for result in refused:
-        print_message(f"cannot be sent: {result.name}: {result.reason}")
+        print_message(f"{'skipped' if result.skipped else 'cannot be sent'}: {result.name}: {result.reason}")
 
 
 def _print_json(plan: Plan, refused: list[InstanceResult]) -> None:
@@ -65,4 +66,4 @@ def _print_json(plan: Plan, refused: list[InstanceResult]) -> None:
             }
             print_json(facts)
     for result in refused:
-        print_json({"path": result.name, "reason": result.reason})
+        print_json({"path": result.name, "reason": result.reason, "skipped": result.skipped})

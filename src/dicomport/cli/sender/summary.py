@@ -80,7 +80,7 @@ def progress(sending: Sending, *, wanted: bool) -> Iterator[Advance]:
 
 def summarize(report: SendReport) -> None:
     """Print accepted instances, throughput, bottleneck, and the failures by reason."""
-    wanted = len(report.results) + report.not_attempted
+    wanted = len(report.results) - len(report.skipped) + report.not_attempted
     earlier = sum(result.earlier for result in report.results)
     sent = len(report.accepted) - earlier
     size, seconds = report.accepted_bytes, max(report.seconds, 1e-6)
@@ -103,6 +103,8 @@ def summarize(report: SendReport) -> None:
         print_message(f"  {number} with a warning: {reason}")
     print_deviations(report.results)
     _print_failures(report)
+    if report.skipped:
+        print_message(f"  {count(len(report.skipped), 'file')} skipped: not instances; --report or --json lists them")
     if report.not_attempted:
         print_message(f"  {report.not_attempted} not sent")
     if report.journal_error:

@@ -5,29 +5,47 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Final, TypeAlias, TypeVar
 
-from dicomport.scu.inputs.discovery import Source, find_batches
+from dicomport.scu.inputs.discovery import Source, find_batches, is_source
 from dicomport.scu.inputs.found import Found
+from dicomport.scu.inputs.instance import expected_source
 
 T = TypeVar("T")
 
-Sources: TypeAlias = "str | Path | Iterable[Source] | AsyncIterable[Source]"
-"""One path, or an iterable or asynchronous iterable of sources."""
+Sources: TypeAlias = "Source | Iterable[Source] | AsyncIterable[Source]"
+"""One source, or an iterable or asynchronous iterable of sources."""
 
 _AHEAD: Final = 16
 """Maximum number of batches that wait for the event loop."""
 
 
+def each_source(sources: Sources) -> Iterable[Source] | AsyncIterable[Source]:
+    """Return the sources as an iterable. Raise `TypeError` for an object that holds none, such as an open file.
+
+    Iterators are not consumed: for an object of another type among theirs, `feed` yields a result with the reason.
+    """
+    if is_source(sources):
+        return (sources,)
+    # Iterating over bytes or a file would yield numbers or lines.
+    is_content = isinstance(sources, bytes | bytearray | memoryview) or hasattr(sources, "read")
+    if is_content or not isinstance(sources, Iterable | AsyncIterable):
+        raise TypeError(f"{expected_source(sources)}, or an iterable of these; pydicom.dcmread reads an open file")
+    for item in sources if isinstance(sources, list | tuple | set | frozenset) else ():
+        if not is_source(item):
+            raise TypeError(expected_source(item))
+    return sources
+
+
 async def feed(sources: Sources) -> AsyncIterator[Sequence[Found]]:
-    """Yield the instances in batches as they are found."""
-    if isinstance(sources, AsyncIterable):
-        async for one in sources:
+    """Yield the instances in batches as they are found. Raises `TypeError` as `each_source` does."""
+    each = each_source(sources)
+    if isinstance(each, AsyncIterable):
+        async for one in each:
             async for found in _in_thread(find_batches((one,))):
                 yield found
     else:
-        async for found in _in_thread(find_batches((sources,) if isinstance(sources, str | Path) else sources)):
+        async for found in _in_thread(find_batches(each)):
             yield found
 
 

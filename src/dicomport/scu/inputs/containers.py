@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Final
 
 from dicomport.files import find_file_meta
-from dicomport.scu.inputs.identity import Head
-from dicomport.scu.inputs.instance import Instance, NotSendableError, check_instance
+from dicomport.scu.inputs.identity import Head, may_be_bare
+from dicomport.scu.inputs.instance import Instance, NotAnInstanceError, NotSendableError, check_instance
 from dicomport.scu.inputs.locations import DataSetLocation
 from dicomport.wire import Deviation, EmptyFileError, FileMetaError, NotPart10Error
 
@@ -77,9 +77,8 @@ def member_instance(name: str, first: Callable[[int], bytes], source: Callable[[
     except NotPart10Error:
         if archive_kind(head(SNIFFED_BYTES)):
             raise NotSendableError("an archive in an archive, or a compressed file: not opened") from None
-        raise NotSendableError(
-            "not a DICOM file, or one without the File Meta Information required in an archive"
-        ) from None
+        refusal = NotSendableError if may_be_bare(head.data) else NotAnInstanceError
+        raise refusal("not a DICOM file, or one without the File Meta Information required in an archive") from None
     except FileMetaError as error:
         raise NotSendableError(f"not a readable DICOM file: {error}") from None
     return check_instance(meta, source(offset), name, data=head.data, offset=offset, notes=notes)

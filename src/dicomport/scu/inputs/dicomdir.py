@@ -34,6 +34,8 @@ _NOT_IN_USE: Final = b"\0\0"
 _SEPARATORS: Final = re.compile(r"[\\/]")
 """The standard defines the backslash (PS3.10 8.2); some writers use the slash."""
 
+_EXTENSIONS: Final = (".dcm", ".DCM")
+
 _NO_NAMES: Final = frozenset(("", ".", ".."))
 _NO_NAME: Final = re.compile(r"[:\0]")
 """A drive letter, or a NUL, which no file system allows."""
@@ -92,12 +94,16 @@ def _file_ids(file: BinaryIO) -> Iterator[bytes]:
 
 
 def _file(path: str, folder: str, root: str, file_id: bytes) -> str | InstanceResult:
-    """Return the path of the file. Its name may be in lower case, if it was copied from a medium."""
+    """Return the path of the file.
+
+    Copied from a medium, its name may be in lower case. Some writers add an extension, which a File ID can't have.
+    """
     text = os.fsdecode(file_id.rstrip(b" \0"))
     names = [name.strip() for name in _SEPARATORS.split(text)]
     if any(name in _NO_NAMES or _NO_NAME.search(name) for name in names):
         return unsendable(path, f"it refers to {text!r}, which is not a file below its folder")
-    for file in (os.path.join(folder, *names), os.path.join(folder, *(name.lower() for name in names))):
+    as_named, lower = os.path.join(folder, *names), os.path.join(folder, *(name.lower() for name in names))
+    for file in (as_named, lower, *(path + extension for path in (as_named, lower) for extension in _EXTENSIONS)):
         if os.path.lexists(file):
             if os.path.commonpath((root, os.path.realpath(file))) != root:
                 return unsendable(file, "the DICOMDIR refers to it, but a link leads outside its folder")

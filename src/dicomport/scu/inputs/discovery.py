@@ -21,13 +21,20 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeGuard
 
 from dicomport.files import open_regular, read_part10, system
 from dicomport.scu.inputs.containers import SNIFFED_BYTES, ArchiveKind, archive_kind
 from dicomport.scu.inputs.found import Found, unsendable
-from dicomport.scu.inputs.instance import Instance, NotSendableError, instance_of, read_instance
+from dicomport.scu.inputs.instance import (
+    Instance,
+    NotAnInstanceError,
+    NotSendableError,
+    expected_source,
+    instance_of,
+    is_data_set,
+    read_instance,
+)
 from dicomport.scu.inputs.paths import expand_glob, is_glob, read_list, walk
 from dicomport.scu.results import InstanceResult
 from dicomport.standard import MEDIA_STORAGE_DIRECTORY
@@ -36,7 +43,7 @@ if TYPE_CHECKING:
     import pydicom
 
 
-Source: TypeAlias = "str | Path | Instance | pydicom.Dataset"
+Source: TypeAlias = "str | os.PathLike[str] | Instance | pydicom.Dataset"
 """The path of a file, a folder, a DICOMDIR or an archive; a glob; an instance; or a data set."""
 
 _THREADS: Final = 8
@@ -51,7 +58,8 @@ _SLOW_SECONDS: Final = 0.05
 def find(sources: Iterable[Source]) -> Iterator[Found]:
     """Yield the instances in order, and a result with the reason for each file that can't be sent.
 
-    A file is one instance. A folder stands for all files below it, sorted by name (links to folders are not followed);
+    A file is one instance. A folder stands for the files below it, sorted by name, without hidden files and folders
+    (links to folders are not followed); files that are not instances are marked as skipped there;
     a DICOMDIR for the files that it refers to; a zip or tar archive (plain, or compressed by gzip, bzip2 or xz) for its
     members. A path that does not exist but contains `*`, `?` or `[` is a glob, where `**` matches any number of
     folders. "-" stands for the paths that the standard input lists, one a line or each followed by a NUL. DICOMDIRs and
@@ -76,6 +84,11 @@ def find_batches(sources: Iterable[Source]) -> Generator[Sequence[Found], None, 
                 yield from finder.find(items)
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def is_source(item: object) -> TypeGuard[Source]:
+    """Return whether this is one source."""
+    return isinstance(item, str | os.PathLike | Instance) or is_data_set(item)
 
 
 class _Kind(enum.Enum):
@@ -108,27 +121,27 @@ class _Finder:
             yield from find(group)
 
     def _finder_of(self, item: Source) -> Callable[[Iterable[Any]], Iterator[Sequence[Found]]]:
-        if not isinstance(item, str | Path):
+        if not isinstance(item, str | os.PathLike):
             return self._in_memory
-        return self._from_lists if str(item) == "-" else self._from_paths
+        return self._from_lists if os.fspath(item) == "-" else self._from_paths
 
     def _in_memory(self, items: Iterable[Instance | pydicom.Dataset]) -> Iterator[Sequence[Found]]:
         for item in items:
             try:
-                yield (instance_of(item),)
+                yield (instance_of(item) if is_source(item) else unsendable("", expected_source(item)),)
             except NotSendableError as error:
                 yield (unsendable("", str(error)),)
 
-    def _from_lists(self, items: Iterable[str | Path]) -> Iterator[Sequence[Found]]:
+    def _from_lists(self, items: Iterable[str | os.PathLike[str]]) -> Iterator[Sequence[Found]]:
         for item in items:
             try:
                 for paths in read_list(sys.stdin.fileno()):
                     yield from self._read(paths, _identify_given)
             except (OSError, ValueError) as error:
-                yield (unsendable(str(item), str(error)),)
+                yield (unsendable(os.fspath(item), str(error)),)
 
-    def _from_paths(self, items: Iterable[str | Path]) -> Iterator[Sequence[Found]]:
-        return self._read((str(item) for item in items), _identify_given)
+    def _from_paths(self, items: Iterable[str | os.PathLike[str]]) -> Iterator[Sequence[Found]]:
+        return self._read((os.fspath(item) for item in items), _identify_given)
 
     def _read(self, paths: Iterable[str | InstanceResult], identify: _Identify) -> Iterator[Sequence[Found]]:
         """Yield the instances of these paths, in order."""
@@ -170,7 +183,7 @@ class _Finder:
             case _Kind.DICOMDIR:
                 from dicomport.scu.inputs.dicomdir import references
 
-                yield from self._read(references(path), _identify_found)
+                yield from self._read(references(path), _identify_referenced)
             case _Kind.GLOB:
                 no_match = unsendable(path, "no such file, and no file matches it as a glob")
                 first = next(paths := expand_glob(path), no_match)
@@ -199,14 +212,30 @@ def _identify_given(path: str) -> Found | _Container:
 
 
 def _identify_found(path: str) -> Found:
-    """Identify a file that was found in a folder or a DICOMDIR."""
+    """Identify a file that was found in a folder, which may hold other files than instances."""
+    try:
+        return read_instance(path)
+    except NotAnInstanceError as error:
+        reason = _archive_reason(path)
+        return unsendable(path, reason or str(error), skipped=not reason)
+    except NotSendableError as error:
+        return unsendable(path, str(error))
+
+
+def _identify_referenced(path: str) -> Found:
+    """Identify a file to which a DICOMDIR refers."""
     try:
         return read_instance(path)
     except NotSendableError as error:
-        reason = str(error)
-    if isinstance(kind := _kind(path), ArchiveKind):
-        reason = f"an archive, or a compressed file ({kind.value}): only opened if its own path is given"
-    return unsendable(path, reason)
+        return unsendable(path, _archive_reason(path) or str(error))
+
+
+def _archive_reason(path: str) -> str:
+    """Return the reason for not opening an archive; empty if the file is none."""
+    kind = _kind(path)
+    if not isinstance(kind, ArchiveKind):
+        return ""
+    return f"an archive, or a compressed file ({kind.value}): only opened if its own path is given"
 
 
 def _kind(path: str) -> _Kind | ArchiveKind | None:

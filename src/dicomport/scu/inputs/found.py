@@ -11,6 +11,6 @@ Found: TypeAlias = Instance | InstanceResult
 """An instance to send, or the result of a file that can't be sent."""
 
 
-def unsendable(name: str, reason: str) -> InstanceResult:
+def unsendable(name: str, reason: str, *, skipped: bool = False) -> InstanceResult:
     """Return the result of a file or member that can't be sent; `name` as in `Instance`."""
-    return InstanceResult(name=name, reason=reason)
+    return InstanceResult(name=name, reason=reason, skipped=skipped)

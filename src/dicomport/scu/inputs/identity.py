@@ -140,10 +140,14 @@ def _reconcile(meta: FileMeta, start: _Start, source: DataSetLocation, notes: Co
     return _with_uids(meta, uids, notes) if _may_be_in(start, named, meta.transfer_syntax_uid) else None
 
 
+def may_be_bare(start: bytes) -> bool:
+    """Return whether a file may begin with a data set: the first element of an instance has group 0008."""
+    return start[:2] in (b"\x08\x00", b"\x00\x08")
+
+
 def identify_bare(head: Head, source: DataSetLocation) -> FileMeta | None:
     """Return file meta for a data set without Part 10 header; None if its encoding or its UIDs are unknown."""
-    # The first element of an instance has group 0008, in either byte order.
-    if head.data[:2] not in (b"\x08\x00", b"\x00\x08"):
+    if not may_be_bare(head.data):
         return None
     meta = reconcile(FileMeta(), head.data, 0, source, Counter())
     return meta if meta is not None and meta.media_storage_sop_instance_uid else None

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeGuard
 
 from dicomport.errors import DicomportError
 from dicomport.files import find_file_meta, open_regular, system
-from dicomport.scu.inputs.identity import Head, identify_bare, is_whole, reconcile
+from dicomport.scu.inputs.identity import Head, identify_bare, is_whole, may_be_bare, reconcile
 from dicomport.scu.inputs.locations import DataSetLocation, FileRegion, FileStamp, InMemory, stamp_of
 from dicomport.standard import MAX_UID_LENGTH, MEDIA_STORAGE_DIRECTORY, describe, find_transfer_syntax, sop_classes
 from dicomport.wire import Deviation, EmptyFileError, FileMeta, FileMetaError, NotPart10Error, decode_file_meta
@@ -26,6 +27,10 @@ _CHUNK_BYTES: Final = 1 << 20
 
 class NotSendableError(DicomportError):
     """The file or data set can't be sent as an instance, for the reason in the message."""
+
+
+class NotAnInstanceError(NotSendableError):
+    """The file is neither an instance nor a damaged one, but another file, such as a text or a DICOMDIR."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,18 +102,31 @@ def _padded(chunks: Iterator[memoryview], size: int) -> Iterator[memoryview]:
         yield chunk if size else memoryview(b"".join((chunk, b"\0")))
 
 
-def instance_of(source: Instance | str | Path | pydicom.Dataset) -> Instance:
-    """Return the instance of a file or data set. Raises `NotSendableError`."""
+def is_data_set(source: object) -> TypeGuard[pydicom.Dataset]:
+    """Return whether this is a data set of pydicom, without importing pydicom for it."""
+    pydicom = sys.modules.get("pydicom")
+    return pydicom is not None and isinstance(source, pydicom.Dataset)
+
+
+def instance_of(source: Instance | str | os.PathLike[str] | pydicom.Dataset) -> Instance:
+    """Return the instance of a file or data set. Raises `NotSendableError`, and `TypeError` for any other object."""
     if isinstance(source, Instance):
         return source
-    if isinstance(source, str | Path):
-        return instance_from_path(Path(source))
-    return instance_from_dataset(source)
+    if isinstance(source, str | os.PathLike):
+        return instance_from_path(source)
+    if is_data_set(source):
+        return instance_from_dataset(source)
+    raise TypeError(expected_source(source))
 
 
-def instance_from_path(path: Path) -> Instance:
+def expected_source(source: object) -> str:
+    """Return the message for an object that is not the source of an instance."""
+    return f"expected a path, a pydicom data set or an Instance, not {type(source).__name__}"
+
+
+def instance_from_path(path: str | os.PathLike[str]) -> Instance:
     """Return the instance in a file, of which only the header is read. Raises `NotSendableError`."""
-    return read_instance(str(path))
+    return read_instance(os.fspath(path))
 
 
 def read_instance(path: str) -> Instance:
@@ -136,7 +154,8 @@ def _read_instance(path: str, head: Head, stamp: FileStamp) -> Instance:
     except NotPart10Error:
         bare = identify_bare(head, FileRegion(path, 0, stamp[0], stamp))
         if bare is None:
-            raise NotSendableError("not a DICOM file, or a bare data set with unknown encoding or UIDs") from None
+            refusal = NotSendableError if may_be_bare(head.data) else NotAnInstanceError
+            raise refusal("not a DICOM file, or a bare data set with unknown encoding or UIDs") from None
         meta, offset = bare, 0
     source = FileRegion(path, offset, stamp[0] - offset, stamp)
     return check_instance(meta, source, path, data=head.data, offset=offset, notes=notes)
@@ -181,7 +200,7 @@ def check_instance(
     """
     notes = Counter() if notes is None else notes
     if meta.media_storage_sop_class_uid == MEDIA_STORAGE_DIRECTORY:
-        raise NotSendableError("a DICOMDIR: it lists instances, but is not one")
+        raise NotAnInstanceError("a DICOMDIR: it lists instances, but is not one")
     if source.size == 0:
         raise NotSendableError("the data set is empty")
     try:
@@ -216,7 +235,7 @@ def _check_uids(meta: FileMeta) -> None:
         if len(uid) > MAX_UID_LENGTH:
             raise NotSendableError(f"a UID of {len(uid)} characters; {MAX_UID_LENGTH} is the maximum (PS3.5 9.1)")
     if sop_class == MEDIA_STORAGE_DIRECTORY:
-        raise NotSendableError("a DICOMDIR: it lists instances, but is not one")
+        raise NotAnInstanceError("a DICOMDIR: it lists instances, but is not one")
     if not sop_classes.is_storage(sop_class) and sop_classes.known_as_other(sop_class):
         raise NotSendableError(f"{describe(sop_class)} is not a storage SOP Class")
 

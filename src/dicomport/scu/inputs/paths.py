@@ -20,16 +20,22 @@ _MAGIC: Final = re.compile(r"[*?[]")
 
 
 def walk(folder: str) -> Iterator[str]:
-    """Yield all files below a folder, sorted by name, files before folders. Links to folders are not followed.
+    """Yield the files below a folder, sorted by name, files before folders, without hidden ones of either.
 
-    Folders that can't be listed come last: reading them reports the reason.
+    Links to folders are not followed. Folders that can't be listed come last: reading them reports the reason.
     """
     unlisted: list[str] = []
-    for found in _folders(folder, lambda _: True, unlisted.append):
+    for found in _folders(folder, lambda name: not _is_hidden(name), unlisted.append):
         prefix = os.path.join(found.path, "")
         for name in found.files:
-            yield prefix + name
+            if not _is_hidden(name):
+                yield prefix + name
     yield from unlisted
+
+
+def _is_hidden(name: str) -> bool:
+    """Return whether a file or folder is hidden, such as the folder of an archive's index."""
+    return name.startswith(".")
 
 
 class _Folder(NamedTuple):
@@ -83,7 +89,7 @@ def _below(folder: str, parts: list[str]) -> Iterator[str]:
     if part == "**" and rest:
         # A folder that matches the last part is yielded as a whole, not entered.
         last = rest[0] if len(rest) == 1 else ""
-        for found in _folders(folder, lambda name: not (name[0] == "." or _matches(name, last)), lambda _: None):
+        for found in _folders(folder, lambda name: not (_is_hidden(name) or _matches(name, last)), lambda _: None):
             yield from _below(found.path, rest)
     elif part == "**":
         yield folder or os.curdir
@@ -98,7 +104,7 @@ def _below(folder: str, parts: list[str]) -> Iterator[str]:
 
 
 def _matches(name: str, pattern: str) -> bool:
-    return fnmatch.fnmatchcase(name, pattern) and (name[0] != "." or pattern[0] == ".")
+    return fnmatch.fnmatchcase(name, pattern) and (not _is_hidden(name) or _is_hidden(pattern))
 
 
 def read_list(descriptor: int) -> Iterator[list[str]]:

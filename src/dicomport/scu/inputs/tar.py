@@ -23,7 +23,7 @@ from dicomport.scu.inputs.decompressing import (
     begin_xz,
 )
 from dicomport.scu.inputs.found import Found, unsendable
-from dicomport.scu.inputs.instance import Instance, NotSendableError
+from dicomport.scu.inputs.instance import Instance, NotAnInstanceError, NotSendableError
 from dicomport.scu.inputs.locations import FileRegion, FileStamp, stamp_of
 from dicomport.scu.inputs.temporary import SpooledRegion
 from dicomport.wire import FileMetaError
@@ -98,7 +98,7 @@ class _Tar:
                     raise NotSendableError("not a regular file")
                 yield self._instance(name, info.size)
             except NotSendableError as error:
-                yield unsendable(name, str(error))
+                yield unsendable(name, str(error), skipped=isinstance(error, NotAnInstanceError))
 
     def _instance(self, name: str, size: int) -> Instance:
         start = self._reader.position

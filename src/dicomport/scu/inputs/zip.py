@@ -17,7 +17,7 @@ from dicomport.files import BoundedReader, open_regular, system
 from dicomport.scu.inputs.containers import max_decompressed, member_instance, member_name
 from dicomport.scu.inputs.decompressing import TOO_LONG, DecompressingReader, RangeReader, begin_raw
 from dicomport.scu.inputs.found import Found, unsendable
-from dicomport.scu.inputs.instance import NotSendableError
+from dicomport.scu.inputs.instance import NotAnInstanceError, NotSendableError
 from dicomport.scu.inputs.locations import FileStamp, UnchangedFile, stamp_of
 from dicomport.wire import FileMetaError
 
@@ -111,7 +111,7 @@ def _found(path: str, descriptor: int, stamp: FileStamp, info: zipfile.ZipInfo) 
             lambda offset: replace(member, offset=offset),
         )
     except NotSendableError as error:
-        return unsendable(name, str(error))
+        return unsendable(name, str(error), skipped=isinstance(error, NotAnInstanceError))
 
 
 def _member(path: str, descriptor: int, stamp: FileStamp, info: zipfile.ZipInfo) -> ZipMember:

@@ -35,7 +35,12 @@ class SendReport:
     @property
     def failed(self) -> tuple[InstanceResult, ...]:
         """The results of the other instances, and of the files that could not be sent."""
-        return tuple(result for result in self.results if not result.accepted)
+        return tuple(result for result in self.results if not (result.accepted or result.skipped))
+
+    @property
+    def skipped(self) -> tuple[InstanceResult, ...]:
+        """The results of the files in folders and archives that are not instances, such as texts and DICOMDIRs."""
+        return tuple(result for result in self.results if result.skipped)
 
     @property
     def accepted_bytes(self) -> int:

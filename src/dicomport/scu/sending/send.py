@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from dicomport.net import Address, Timeouts
 from dicomport.scu.contexts import NegotiationItems
-from dicomport.scu.inputs.background import Sources, feed
+from dicomport.scu.inputs.background import Sources, each_source, feed
 from dicomport.scu.results import InstanceResult
 from dicomport.scu.sending.delivery_queue import OnResult
 from dicomport.scu.sending.report import SendReport
@@ -151,17 +151,17 @@ def send(
     arrive (`async for result in send(...)`). Cancelling either aborts the associations; `stop()` completes the requests
     in flight.
 
-    `sources` are paths of files, folders, DICOMDIRs and archives, globs, data sets and instances, as `Source` lists.
-    Only their headers are read before they are sent, and sending begins while large folders are still being read. The
-    proposed contexts are those that the instances need, on as many associations as that takes: at most `associations`
-    at once (default 2), each with up to `window` outstanding operations if the peer grants them (default 16; 1
-    negotiates no window, PS3.7 D.3.3.3). Data sets are streamed byte for byte, unless `transform` converts or edits
-    them. Transient failures are retried as `retry` allows. Instances that a `journal` lists as accepted are not sent
-    again. `fail_fast` ends the run with the first final failure. `negotiation` holds further items of the association
-    request.
+    `sources` is one source or an iterable of them: paths of files, folders, DICOMDIRs and archives, globs, data
+    sets and instances, as `Source` lists. Only their headers are read before they are sent, and sending begins
+    while large folders are still being read. The proposed contexts are those that the instances need, on as many
+    associations as that takes: at most `associations` at once (default 2), each with up to `window` outstanding
+    operations if the peer grants them (default 16; 1 negotiates no window, PS3.7 D.3.3.3). Data sets are streamed
+    byte for byte, unless `transform` converts or edits them. Transient failures are retried as `retry` allows.
+    Instances that a `journal` lists as accepted are not sent again. `fail_fast` ends the run with the first final
+    failure. `negotiation` holds further items of the association request.
 
     Failures of files, associations and instances are not raised but reported. Raises `ValueError` for arguments that
-    make no valid request.
+    make no valid request, and `TypeError` for bytes, open files and other objects.
     """
     if associations < 1 or window < 1:
         raise ValueError(f"associations and window must be at least 1, not {associations} and {window}")
@@ -178,4 +178,4 @@ def send(
         journal=journal,
         negotiation=negotiation,
     )
-    return Sending(sources, Address(host, port, tls), settings, on_result)
+    return Sending(each_source(sources), Address(host, port, tls), settings, on_result)

@@ -47,12 +47,18 @@ def alternatives(transfer_syntax_uid: str) -> tuple[str, ...]:
         return ()
     if syntax.uncompressed or syntax == DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN:
         return tuple(target.uid for target in _UNCOMPRESSED if target != syntax)
-    if syntax.uid in _LOSSLESS:
-        from dicomport.scu.transform.pixels import can_decompress
-
-        if can_decompress(syntax.uid):
-            return EXPLICIT_VR_LITTLE_ENDIAN.uid, IMPLICIT_VR_LITTLE_ENDIAN.uid
+    if syntax.uid in _LOSSLESS and not lacks_decoder(syntax.uid):
+        return EXPLICIT_VR_LITTLE_ENDIAN.uid, IMPLICIT_VR_LITTLE_ENDIAN.uid
     return ()
+
+
+def lacks_decoder(transfer_syntax_uid: str) -> bool:
+    """Return whether instances in this transfer syntax could be decompressed without loss, if a decoder was there."""
+    if transfer_syntax_uid not in _LOSSLESS:
+        return False
+    from dicomport.scu.transform.pixels import can_decompress
+
+    return not can_decompress(transfer_syntax_uid)
 
 
 def convert(instance: Instance, to: str) -> Instance:

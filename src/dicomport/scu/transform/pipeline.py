@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from dicomport.scu.contexts import uncompressed_default
 from dicomport.scu.inputs.instance import Instance, NotSendableError
+from dicomport.standard import describe
 
 if TYPE_CHECKING:
     from dicomport.scu.transform.editing import Editor
@@ -56,8 +57,13 @@ class Transform:
         if self._editor is not None:
             instance = await asyncio.to_thread(self._editor.edit, instance)
         if self._converts and not _is_accepted(association, instance, instance.transfer_syntax_uid):
-            from dicomport.scu.transform.conversion import alternatives, convert
+            from dicomport.scu.transform.conversion import alternatives, convert, lacks_decoder
 
+            if lacks_decoder(instance.transfer_syntax_uid):
+                raise NotSendableError(
+                    f"the peer does not accept {describe(instance.transfer_syntax_uid)}, and no decoder for it is "
+                    'installed: pip install "dicomport[codecs]"'
+                )
             for syntax in alternatives(instance.transfer_syntax_uid):
                 if _is_accepted(association, instance, syntax):
                     return await asyncio.to_thread(convert, instance, syntax)
