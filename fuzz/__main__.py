@@ -36,6 +36,7 @@ SHORT: Final = {
     "character_set": 30_000,
     "name": 15_000,
     "association": 3_000,
+    "index": 300,
     "conversion": 8_000,
     "labels": 8_000,
     "tar": 5_000,

@@ -49,6 +49,7 @@ from dicomport.core import Role, negotiate
 from dicomport.wire import FileMeta, encode, encode_command, encode_file_meta
 from fuzz.archive import SYNTAXES
 from fuzz.association import CANNED, CONVERSATION, STARTS, Program, data_of
+from fuzz.index import DAMAGES
 from fuzz.sender import SOURCES
 from fuzz.targets import TARGETS
 from fuzz.wire import COMMITMENTS, ITEMS
@@ -228,6 +229,17 @@ def _conversions() -> Iterator[tuple[str, bytes]]:
         yield f"numbers and sequences {_PLAIN.index(uid)}", bytes((_PLAIN.index(uid),)) + encode_data_set(uid, elements)
 
 
+def _damages() -> Iterator[tuple[str, bytes]]:
+    at = bytes.fromhex("000800 000800")
+    for which, (name, damage) in enumerate(DAMAGES):
+        yield f"{name} {damage.__name__}", bytes((which,)) + at
+    yield "empty database", bytes(1)
+    yield "garbage", bytes(1) + b"garbage " * 20
+    yield "zeroed database", bytes((2,)) + bytes.fromhex("000000 0fffff")
+    yield "number of pages", bytes((3,)) + bytes.fromhex("00001fff")
+    yield "journal of nested lists", bytes((8,)) + b"[" * 1000
+
+
 def _tars() -> Iterator[tuple[str, bytes]]:
     part10 = encode_file_meta(
         FileMeta(
@@ -274,6 +286,7 @@ _MADE: Final = {
     "character_set": lambda: ((f"example {number}", data) for number, data in enumerate(_CHARACTER_SETS)),
     "name": lambda: ((f"pair {number}", data) for number, data in enumerate(_NAMES)),
     "association": _programs,
+    "index": _damages,
     "conversion": _conversions,
     "tar": _tars,
     "labels": _files,

@@ -9,6 +9,7 @@ from fuzz.association import CANNED, LOCAL, STARTS, Program, data_of, program_of
 from fuzz.seeds import CORPUS, seeds
 from fuzz.targets import TARGETS
 
+from dicomport.archive.database.generations import Generations
 from dicomport.core import Action, Association, Event, State, states
 from dicomport.core.framing import Framer
 from dicomport.core.messages import MessageAssembler
@@ -20,7 +21,8 @@ from dicomport.scu.transform import transcoding
 from dicomport.wire import AssociateRJ, RawCommand, ReleaseRP, ReleaseRQ, UserIdentityRQ, filemeta
 
 SEEDS: Final = {target: sorted((CORPUS / target).iterdir()) for target in TARGETS}
-MUTANTS: Final = 800
+MUTANTS: Final = {"index": 60}
+DEFAULT_MUTANTS: Final = 800
 MAX_LENGTH: Final = 1500
 
 every_target = pytest.mark.parametrize("name", TARGETS)
@@ -65,7 +67,7 @@ def mutants(name: str) -> Iterator[bytes]:
     """Yield mutants of a target's seeds; each may be derived from its predecessor."""
     rng = random.Random(name)
     pool = [path.read_bytes() for path in SEEDS[name]]
-    for _ in range(MUTANTS):
+    for _ in range(MUTANTS.get(name, DEFAULT_MUTANTS)):
         mutant = mutated(rng, rng.choice(pool), rng.choice(pool))
         pool[rng.randrange(len(pool))] = mutant
         yield mutant
@@ -117,6 +119,7 @@ DEFECTS: Final[dict[str, tuple[str, object, str, object]]] = {
     "a way out of an archive": ("tar", tar, "member_name", "{}/{}".format),
     "a name too long": ("name", names, "_MAX_BYTES", 200),
     "one name for two texts": ("name", names, "_escaped", lambda _: "_00"),
+    "an earlier generation that stays": ("index", Generations, "remove_earlier", lambda _: None),
     "an exception of no room from a core": ("association", Association, "artim_expired", unforeseen),
     "a release whatever the state": (
         *("association", Association, "release"),

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 from blake3 import blake3
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.dialects.sqlite import dialect, insert
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from dicomport.archive.database.queries import STATE
@@ -71,9 +71,7 @@ class Database:
         sa.event.listen(self._engine, "connect", _configure)
         sa.event.listen(self._engine, "begin", _begin)
         self._writing = self._engine.execution_options(**{_WRITING: True})
-        # Compiled once: SQLAlchemy's work for each row takes three times as long as storing it.
-        self._add_series = _compiled(insert(SERIES).on_conflict_do_nothing(), self._engine.dialect)
-        self._add_instances = _compiled(_upsert(INSTANCES), self._engine.dialect)
+        self._add_series, self._add_instances = _statements()
         try:
             self._create_tables() if creates else self._check_schema()
         except BaseException:
@@ -197,9 +195,15 @@ def _upsert(table: sa.Table) -> sa.Insert:
     return statement.on_conflict_do_update(index_elements=list(table.primary_key), set_=changed)
 
 
-def _compiled(statement: sa.Insert, dialect: sa.Dialect) -> str:
-    """Return the text of a statement; its parameters have the order of the table's columns."""
-    return str(statement.compile(dialect=dialect))
+@functools.cache
+def _statements() -> tuple[str, str]:
+    """Return the statements that add series and instances; their parameters have the order of the tables' columns.
+
+    Compiled once: SQLAlchemy's work for each row takes three times as long as storing it.
+    """
+    statements = insert(SERIES).on_conflict_do_nothing(), _upsert(INSTANCES)
+    add_series, add_instances = (str(statement.compile(dialect=dialect())) for statement in statements)
+    return add_series, add_instances
 
 
 @functools.lru_cache(maxsize=256)
