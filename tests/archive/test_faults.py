@@ -2,8 +2,10 @@
 
 import errno
 import os
+import re
+import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -292,9 +294,12 @@ def test_unindexed_instances_are_recovered_at_the_next_open(tmp_path: Path, monk
 
 def test_f10_too_little_free_space_refuses_before_the_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(storage, "_FREE_SPACE_SECONDS", 0.0)
-    with receiver(tmp_path, ArchiveOptions(min_free_bytes=1000)) as received, received.association() as association:
+    with (
+        receiver(tmp_path, ArchiveOptions(min_free_bytes=300_000_000)) as received,
+        received.association() as association,
+    ):
         real = os.statvfs(tmp_path)
-        free = real.f_frsize
+        free = 400_000_000
 
         def statvfs(_path: Path) -> os.statvfs_result:
             return os.statvfs_result((*real[:4], free // real.f_frsize, *real[5:]))
@@ -306,11 +311,55 @@ def test_f10_too_little_free_space_refuses_before_the_data_set(tmp_path: Path, m
         response = association.c_store(instance("1.2.3.5", LONG))
         assert (response.status.code, response.error_comment) == (
             0xA700,
-            "free space is below the limit of the archive",
+            "free space is below --min-free (0 MB free, 300 MB required)",
         )
         assert [call for call in disk.calls if ".part" in call[1]] == []
-        free = real.f_frsize
+        free = 400_000_000
         assert association.c_store(instance("1.2.3.5")).status.code == 0x0000
+
+
+def test_a_start_with_too_little_free_space_warns_with_figures(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    free = os.statvfs(tmp_path).f_bavail * os.statvfs(tmp_path).f_frsize
+    with receiver(tmp_path, ArchiveOptions(min_free_bytes=free * 2)) as received, received.association() as association:
+        response = association.c_store(instance())
+        assert response.status.code == 0xA700
+        assert re.fullmatch(
+            r"free space is below --min-free \(\d+ [GM]B free, \d+ [GM]B required\)", response.error_comment
+        )
+        assert len(response.error_comment) <= 64
+    [warning] = [record for record in caplog.records if record.message.startswith("free_space_low")]
+    fields = warning.fields  # type: ignore[attr-defined]
+    assert fields["min_free_bytes"] == free * 2
+    assert 0 < fields["free_bytes"] < free * 2
+
+
+REMOVALS: Final = {
+    "the session": lambda root: shutil.rmtree(next(root.glob(".dicomport/sessions/session-*"))),
+    "all sessions": lambda root: shutil.rmtree(root / ".dicomport" / "sessions"),
+    "its files": lambda root: [path.unlink() for path in root.glob(".dicomport/sessions/session-*/*")],
+}
+
+
+@pytest.mark.parametrize("remove", REMOVALS.values(), ids=REMOVALS)
+def test_a_session_removed_while_running_is_created_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, remove: Callable[[Path], object]
+) -> None:
+    with receiver(tmp_path) as received, received.association() as association:
+        assert association.c_store(instance()).status.code == 0
+        remove(tmp_path)
+        for uid in ("1.2.3.5", "1.2.3.6"):
+            assert association.c_store(instance(uid)).status.code == 0
+        [journal] = tmp_path.glob(".dicomport/sessions/session-*/journal-*")
+        assert "1.2.3.5" in journal.read_text()
+        assert (journal.parent / "lock").exists()
+        other = Archive(tmp_path)
+        other.close()
+        assert journal.exists(), "the folder is locked"
+    assert [record.message for record in caplog.records if "session_recreated" in record.message] != []
+    assert findings(tmp_path) == []
+    assert [path.name for path in (tmp_path / ".dicomport" / "sessions").iterdir()] == ["lock"]
 
 
 def test_a_folder_that_is_gone_is_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

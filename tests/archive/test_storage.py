@@ -634,3 +634,19 @@ def test_d8_in_pdus_of_any_size(received: Receiver, fragment: int) -> None:
         peer.send(command, in_fragments(3, data, min(fragment, 65_000)))
         assert peer.expect(CStoreRSP).command.status == 0x0000
     assert stored_bytes(received.root / NAME) == data
+
+
+def test_names_of_a_layout_leave_room_for_the_number_of_a_duplicate(tmp_path: Path) -> None:
+    """Each part is at most 255 bytes long, and differs where the fields differ."""
+    layout = Layout("ä" * 100 + "{patient_id}{accession_number}{modality}/{patient_id}{study}{series}{instance}")
+    patients = ["Ä" * 30 + "1", "Ä" * 30 + "2"]
+    with receiver(tmp_path, ArchiveOptions(layout=layout)) as received:
+        for patient in patients:
+            for pixels in (b"1234", b"5678"):
+                assert received.send(instance(patient=patient, pixels=pixels, study=f"1.{patient[-1] * 60}")) == [0]
+    stored = files(tmp_path)
+    assert len(stored) == 4
+    assert sum("~2.dcm" in name for name in stored) == 2
+    assert len({Path(name).parent for name in stored}) == 2
+    assert {len(part.encode()) for name in stored for part in Path(name).parts} <= set(range(256))
+    assert findings(tmp_path) == []

@@ -28,6 +28,7 @@ ALLOWED: Final = {
     # Files and folders without a promise, which disappear with the process.
     ("cli/demo.py", "tempfile.TemporaryDirectory"),
     ("files/spool.py", "tempfile.TemporaryFile"),
+    ("net/tls/revocation.py", "tempfile.NamedTemporaryFile"),
 }
 
 

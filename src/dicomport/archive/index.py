@@ -35,6 +35,7 @@ class Index(Queries):
         Raises `IndexDatabaseError`, such as `DamagedIndexError` and `SchemaError`, and `OSError`.
         """
         self._generations = Generations(path.absolute())
+        self._syncs = syncs
         self._changing = threading.Lock()
         remove_abandoned_builds(self._generations)
         if self._generations.current() is None and creates():
@@ -46,7 +47,7 @@ class Index(Queries):
     def _create(self, *, syncs: bool) -> None:
         """Create the first generation, unless another process does."""
         with contextlib.closing(Build(self._generations)) as build:
-            Database(build.database, creates=True).close()
+            Database(build.database, creates=True, syncs=syncs).close()
             with self._generations.locked(wait=True):
                 if self._generations.current() is None:
                     build.publish(syncs=syncs)
@@ -59,7 +60,7 @@ class Index(Queries):
                 first = self._generations.following()
                 raise DamagedIndexError(advice(first, "the index is missing"))
             try:
-                database = Database(path)
+                database = Database(path, syncs=self._syncs)
             except (IndexDatabaseError, OSError):
                 if self._generations.current() == path:
                     raise

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from dicomport.archive.scan.attributes import InstanceAttributes
-from dicomport.files import file_name
+from dicomport.files import file_name, shortened
 
 DEFAULT_LAYOUT: Final = "{study}/{series}/{instance}"
 
@@ -24,6 +24,12 @@ FIELDS: Final[Mapping[str, str]] = {
     "series_number": "series_number",
 }
 """Fields of a template, besides the calling AE title, and the attributes of `InstanceAttributes` that they name."""
+
+_MAX_PART_BYTES: Final = 255
+"""Limit of a name on common file systems."""
+
+_MAX_STEM_BYTES: Final = _MAX_PART_BYTES - len("~1000.dcm")
+"""Limit of a file's name without its suffix: the suffix and the number of a duplicate need the rest."""
 
 _CALLING: Final = "calling"
 
@@ -59,7 +65,10 @@ class Layout:
             tuple([calling_ae_title if name == _CALLING else getattr(facts, FIELDS[name]) for name in names])
             for names in (self._in_folder, self._in_stem)
         ]
-        return _filled_cached(self._folder, self._in_folder, folder), _filled(self._stem, self._in_stem, stem)
+        return (
+            _folder_cached(self._folder, self._in_folder, folder),
+            shortened(_filled(self._stem, self._in_stem, stem), _MAX_STEM_BYTES),
+        )
 
 
 def _fields_of(template: str) -> tuple[str, ...]:
@@ -70,5 +79,7 @@ def _filled(template: str, names: tuple[str, ...], texts: tuple[str, ...]) -> st
     return template.format(**dict(zip(names, map(file_name, texts), strict=True)))
 
 
-_filled_cached: Final = functools.lru_cache(maxsize=64)(_filled)
-"""For folders: successive instances usually have the same."""
+@functools.lru_cache(maxsize=64)
+def _folder_cached(template: str, names: tuple[str, ...], texts: tuple[str, ...]) -> str:
+    """Return a folder; cached, because successive instances usually have the same."""
+    return "/".join(shortened(part, _MAX_PART_BYTES) for part in _filled(template, names, texts).split("/"))

@@ -8,6 +8,7 @@ import enum
 import functools
 import json
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Final
 
+from dicomport.archive.digests import has_digest
 from dicomport.archive.scan.attributes import InstanceAttributes
 
 
@@ -137,6 +139,15 @@ def status_of_file(root: Path, record: Record) -> os.stat_result | None:
 
 
 def is_visible(root: Path, record: Record) -> bool:
-    """Return whether a record's file is visible; a later file may have the same inode number, but not the same time."""
-    status = status_of_file(root, record)
-    return status is not None and received_at(status) == record.received
+    """Return whether a record's file is visible; a later file may have the same inode number, but not the same time.
+
+    Some network file systems change inode numbers: then the digest identifies the file.
+    """
+    path = root / record.path
+    try:
+        status = path.stat(follow_symlinks=False)
+        if not stat.S_ISREG(status.st_mode) or received_at(status) != record.received:
+            return False
+        return status.st_ino == record.inode or has_digest(path, record.digest)
+    except OSError:
+        return False

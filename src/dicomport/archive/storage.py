@@ -21,8 +21,11 @@ from dicomport.archive.paths import Paths
 from dicomport.archive.quarantine import Quarantine
 from dicomport.archive.verification.walking import has_instances
 from dicomport.encoding.templates import SeriesTemplates
-from dicomport.files import Disk, Durability, make_folder, system
+from dicomport.files import Disk, Durability, prepare, system
+from dicomport.logs import get_logger
 from dicomport.standard import OUT_OF_RESOURCES, Status
+
+log = get_logger("archive")
 
 _FREE_SPACE_SECONDS: Final = 1.0
 """The file system is asked for its free space at most once in this time."""
@@ -44,9 +47,12 @@ class Archive:
         """
         self._options = options or ArchiveOptions()
         self._hooks = hooks
-        durability = self._options.durability
+        self.durability = durability = self._options.durability
+        """The condition for acknowledging an instance."""
         self.paths = Paths(Path(root).resolve())
-        make_folder(self.paths.sessions, durability)
+        file_system = prepare(self.paths.sessions, durability)
+        if file_system.missing:
+            log.warning("file_system_limited", path=str(self.paths.root), calls=list(file_system.missing))
         syncs = durability is Durability.FSYNC
         self.index = Index(self.paths.index, creates=lambda: not has_instances(self.paths), syncs=syncs)
         self.recovered = self._recover(syncs=syncs)
@@ -58,7 +64,7 @@ class Archive:
             max_days=self._options.quarantine_days,
         )
         self._disk = Disk()
-        self._session = Session(self.paths.sessions, durability)
+        self._session = Session(self.paths.sessions, durability, file_system)
         self._indexer = Indexer(self.index, self._session, self.paths.root, syncs=syncs)
         self._committer = Committer(
             self.paths.root,
@@ -74,6 +80,7 @@ class Archive:
         self._is_closed = False
         self._templates = SeriesTemplates()
         self._free_space = _FreeSpace(self.paths.root, self._options.min_free_bytes)
+        self._free_space.warn()
 
     def _recover(self, *, syncs: bool) -> int:
         try:
@@ -90,12 +97,12 @@ class Archive:
         if self._indexer.is_exhausted:
             return Status(OUT_OF_RESOURCES.code, "the index of the archive can't be written")
         if not await self._free_space.suffices():
-            return Status(OUT_OF_RESOURCES.code, "free space is below the limit of the archive")
+            return Status(OUT_OF_RESOURCES.code, self._free_space.shortage)
         kind = operation.association.calling_ae_title, operation.sop_class_uid, operation.transfer_syntax_uid
         return ArchiveSink(
             operation,
             self._options,
-            self._session.folder,
+            self._session,
             self._committer,
             self.quarantine,
             disk=self._disk,
@@ -138,16 +145,31 @@ class _FreeSpace:
         self._root = root
         self._min_bytes = min_bytes
         self._measured_at = -math.inf
-        self._suffices = True
+        self._free_bytes = self._measure()
+
+    def warn(self) -> None:
+        """Log that not enough space is free."""
+        if self._free_bytes < self._min_bytes:
+            log.warning("free_space_low", free_bytes=self._free_bytes, min_free_bytes=self._min_bytes)
+
+    @property
+    def shortage(self) -> str:
+        """The last measurement and the limit, in at most 64 characters (PS3.7 C, Error Comment)."""
+        return f"free space is below --min-free ({_amount(self._free_bytes)} free, {_amount(self._min_bytes)} required)"
 
     async def suffices(self) -> bool:
         """Return whether enough space is free, by a measurement that is at most a second old."""
         now = time.monotonic()
         if now - self._measured_at >= _FREE_SPACE_SECONDS:
             self._measured_at = now
-            self._suffices = await asyncio.to_thread(self._measure)
-        return self._suffices
+            self._free_bytes = await asyncio.to_thread(self._measure)
+        return self._free_bytes >= self._min_bytes
 
-    def _measure(self) -> bool:
+    def _measure(self) -> int:
         status = system.statvfs(self._root)
-        return status.f_bavail * status.f_frsize >= self._min_bytes
+        return status.f_bavail * status.f_frsize
+
+
+def _amount(size: int) -> str:
+    """Format a number of bytes in at most 8 characters, up to 100 TB."""
+    return f"{size / 1e9:.0f} GB" if size >= 10_000_000_000 else f"{size / 1e6:.0f} MB"

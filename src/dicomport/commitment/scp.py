@@ -30,6 +30,7 @@ from dicomport.commitment.delivery import ReportDelivery, StoppedError
 from dicomport.commitment.limits import DEFAULT_COMMITMENT_LIMITS, CommitmentLimits
 from dicomport.commitment.transactions import Transaction, Transactions
 from dicomport.containment import contained
+from dicomport.files import Durability
 from dicomport.logs import Logger, get_logger, reason_of
 from dicomport.net import Address, Timeouts
 from dicomport.scp import NormalizedOperation
@@ -113,15 +114,18 @@ class CommitmentSCP:
         timeouts: Timeouts | None = None,
         limits: CommitmentLimits = DEFAULT_COMMITMENT_LIMITS,
         retry_for: float = _RETRY_FOR,
+        durability: Durability = Durability.FSYNC,
     ) -> None:
         """Prepare the service, with `integrity` for look-ups and a folder for `transactions` without a report.
 
         `report_to` maps the AE titles of requestors to their addresses; reports to them have the calling AE title
-        `ae_title`. `retry_for` is the maximum age of a request that is reported, seconds. Raises `ValueError` for an
+        `ae_title`. `retry_for` is the maximum age of a request that is reported, seconds. With `durability` FSYNC, an
+        accepted request is on stable storage. Raises `ValueError` for an
         invalid AE title.
         """
         self._integrity = integrity
         self._folder = Path(transactions)
+        self._durability = durability
         self._limits = limits
         self._retry_for = retry_for
         self._timeouts = timeouts or Timeouts()
@@ -141,7 +145,7 @@ class CommitmentSCP:
 
     async def start(self) -> None:
         """Continue with the requests that an earlier process has left. Raises `OSError`."""
-        self._transactions = await asyncio.to_thread(Transactions, self._folder)
+        self._transactions = await asyncio.to_thread(Transactions, self._folder, self._durability)
         self._delivering = {delivery: self._spawn(delivery.run()) for delivery in self._deliveries.values()}
         for path in await asyncio.to_thread(self._transactions.paths):
             try:

@@ -66,29 +66,34 @@ class Transactions:
     `OSError`.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, durability: Durability = Durability.FSYNC) -> None:
         """Open the folder, and create it if it is missing."""
-        make_folder(folder, Durability.FSYNC)
+        self._syncs = durability is Durability.FSYNC
+        make_folder(folder, durability)
         self._owned = ProcessFolder(folder, _PREFIX)
         self._folder = self._owned.path
         for abandoned in abandoned_folders(folder, _PREFIX):
             for path in abandoned.glob(f"*{_SUFFIX}"):
                 system.replace(path, self._folder / path.name)
-            sync(self._folder)
-        sync(folder)
+            self._sync(self._folder)
+        self._sync(folder)
+
+    def _sync(self, folder: Path) -> None:
+        if self._syncs:
+            sync(folder)
 
     def paths(self) -> list[Path]:
         """List the files of all transactions, the oldest first."""
         return sorted(self._folder.glob(f"*{_SUFFIX}"), key=lambda path: path.stat().st_mtime_ns)
 
     def add(self, transaction: Transaction) -> Path:
-        """Write a transaction durably, and return its file."""
+        """Write a transaction, durably if the durability is FSYNC, and return its file."""
         path = self._folder / f"{uuid.uuid4()}{_SUFFIX}"
         temporary = path.with_suffix(TEMPORARY_SUFFIX)
         try:
-            write_text(temporary, transaction.to_json(), syncs=True)
+            write_text(temporary, transaction.to_json(), syncs=self._syncs)
             system.replace(temporary, path)
-            sync(self._folder)
+            self._sync(self._folder)
         except OSError:
             for left in (temporary, path):
                 remove(left)

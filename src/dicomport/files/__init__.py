@@ -9,12 +9,13 @@ from dicomport.files.blocks import (
     MemoryBudget as MemoryBudget,
     in_thread as in_thread,
 )
-from dicomport.files.names import file_name as file_name, numbered_names as numbered_names
+from dicomport.files.names import file_name as file_name, numbered_names as numbered_names, shortened as shortened
 from dicomport.files.permissions import (
     FILE_MODE as FILE_MODE,
     create_folder as create_folder,
     open_file as open_file,
 )
+from dicomport.files.probing import FileSystem as FileSystem, prepare as prepare
 from dicomport.files.reading import (
     BoundedReader as BoundedReader,
     Part10File as Part10File,
@@ -35,6 +36,7 @@ from dicomport.files.writing import (
     Durability as Durability,
     PartialFile as PartialFile,
     TemporaryFile as TemporaryFile,
+    is_reserved as is_reserved,
     make_folder as make_folder,
     sync as sync,
 )

@@ -18,7 +18,9 @@ from typing import Final
 
 from dicomport.files import system
 from dicomport.files.permissions import create_folder, open_file
-from dicomport.files.small import remove_folder
+from dicomport.files.small import remove_content, remove_folder
+
+_LOCK: Final = "lock"
 
 _RANDOM_BYTES: Final = 8
 """Random bytes in the name of a folder. If the name is taken nevertheless, creating the folder fails."""
@@ -53,9 +55,7 @@ class ProcessFolder:
 
     def remove(self) -> None:
         """Remove the folder. The next process removes files that can't be removed now."""
-        with contextlib.suppress(OSError):
-            remove_folder(self.path)
-        self.release()
+        _remove(self.path, self._lock)
 
 
 def abandoned_folders(parent: Path, prefix: str) -> Iterator[Path]:
@@ -68,9 +68,24 @@ def abandoned_folders(parent: Path, prefix: str) -> Iterator[Path]:
                 continue  # Its process is running, or has just removed it.
             try:
                 yield folder
-                remove_folder(folder)
-            finally:
+            except BaseException:
                 system.close(lock)
+                raise
+            _remove(folder, lock)
+
+
+def _remove(folder: Path, lock: int) -> None:
+    """Remove a folder, and close its lock. The next process removes files that can't be removed now."""
+    # A network file system keeps an open file that is removed, under another name in its folder. So the lock is closed
+    # before it is removed. Another process may find the folder abandoned meanwhile, and removes it too.
+    try:
+        remove_content(folder, except_for=_LOCK)
+    except OSError:
+        system.close(lock)
+        return
+    system.close(lock)
+    with contextlib.suppress(OSError):
+        remove_folder(folder)
 
 
 def is_abandoned(folder: Path) -> bool:
@@ -86,7 +101,7 @@ def is_abandoned(folder: Path) -> bool:
 
 def _lock(folder: Path, *, wait: bool) -> int:
     """Lock a folder; return the descriptor that holds the lock. See `system.lock`."""
-    descriptor = open_file(folder / "lock", system.CREATE)
+    descriptor = open_file(folder / _LOCK, system.CREATE)
     try:
         system.lock(descriptor, wait=wait)
     except BaseException:

@@ -36,6 +36,14 @@ def file_name(text: str) -> str:
     return name or "_"
 
 
+def shortened(name: str, max_bytes: int) -> str:
+    """Return a name of at most `max_bytes` bytes; a longer one is cut, and ends in two underscores and its digest."""
+    if len(name) <= max_bytes and (name.isascii() or len(_encoded(name)) <= max_bytes):
+        return name
+    digest = hashlib.blake2b(_encoded(name), digest_size=16).hexdigest()
+    return f"{_encoded(name)[: max_bytes - len(digest) - 2].decode(errors='ignore')}__{digest}"
+
+
 def numbered_names(stem: str) -> Iterator[str]:
     """Yield the names for a DICOM file, for while the earlier ones are taken: "stem.dcm", "stem~2.dcm" and so on."""
     yield f"{stem}.dcm"

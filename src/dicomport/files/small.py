@@ -59,11 +59,16 @@ def remove(path: str | Path) -> None:
 def remove_folder(folder: str | Path) -> None:
     """Remove a folder and all that is in it, unless it is missing. Raises `OSError`."""
     with contextlib.suppress(FileNotFoundError):
-        with system.scandir(folder) as found:
-            entries = list(found)
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                remove_folder(entry.path)
-            else:
-                remove(entry.path)
+        remove_content(folder)
         system.rmdir(folder)
+
+
+def remove_content(folder: str | Path, *, except_for: str = "") -> None:
+    """Remove all that is in a folder, except for one name. Raises `OSError`."""
+    with system.scandir(folder) as found:
+        entries = [entry for entry in found if entry.name != except_for]
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            remove_folder(entry.path)
+        else:
+            remove(entry.path)

@@ -33,13 +33,14 @@ if sys.platform != "win32":
     from os import fchmod, pread, preadv, statvfs
 
 __all__ = [
-    "APPEND", "CREATE", "CREATE_NEW", "NOFOLLOW", "NONBLOCK", "READ", "chmod", "close", "fchmod", "fdatasync", "fstat",
-    "fsync", "ftruncate", "link", "lock", "mkdir", "open_descriptor", "pread", "preadv", "read", "replace", "rmdir",
-    "scandir", "statvfs", "unlink", "utime", "write",
+    "APPEND", "CREATE", "CREATE_NEW", "NOFOLLOW", "NONBLOCK", "READ", "UPDATE", "chmod", "close", "fchmod", "fdatasync",
+    "fstat", "fsync", "ftruncate", "link", "lock", "mkdir", "open_descriptor", "pread", "preadv", "read", "replace",
+    "rmdir", "scandir", "statvfs", "unlink", "utime", "write",
 ]  # fmt: skip
 
 _BINARY: Final[int] = getattr(os, "O_BINARY", 0)
 READ: Final = os.O_RDONLY | _BINARY
+UPDATE: Final = os.O_RDWR | _BINARY
 CREATE: Final = os.O_RDWR | os.O_CREAT | _BINARY
 CREATE_NEW: Final = CREATE | os.O_EXCL
 """Raises `FileExistsError` if the name is taken."""

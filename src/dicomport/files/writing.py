@@ -16,7 +16,9 @@ import enum
 import errno
 import itertools
 import os
+import stat
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -33,7 +35,8 @@ TEMPORARY_SUFFIX: Final = ".part"
 _RANDOM_BYTES: Final = 12
 """Random bytes in the name of a temporary file. If the name is taken nevertheless, creating the file fails."""
 
-_NO_HARD_LINKS: Final = frozenset((errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS))
+_UNSUPPORTED: Final = frozenset((errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS, errno.EINVAL))
+"""Errors of file systems that lack a call."""
 _COMPARED_BYTES: Final = 1 << 20
 
 
@@ -49,8 +52,12 @@ class Durability(enum.Enum):
 class TemporaryFile:
     """A Part 10 file with a random name, until it is linked to its final name or discarded. Methods raise `OSError`."""
 
-    def __init__(self, folder: Path, meta: FileMeta) -> None:
-        """Create the file in an existing folder, and write the File Meta Information."""
+    def __init__(self, folder: Path, meta: FileMeta, *, hard_links: bool = True) -> None:
+        """Create the file in an existing folder, and write the File Meta Information.
+
+        If `hard_links` is false, the file system has none.
+        """
+        self._hard_links = hard_links
         header = encode_file_meta(meta)
         self._data_offset = len(header)
         self.header_crc32 = zlib.crc32(header)
@@ -58,7 +65,10 @@ class TemporaryFile:
         self._path = f"{folder}/.{os.urandom(_RANDOM_BYTES).hex()}{TEMPORARY_SUFFIX}"
         self._descriptor = system.open_descriptor(self._path, system.CREATE_NEW, FILE_MODE)
         try:
-            system.fchmod(self._descriptor, FILE_MODE)
+            try:
+                system.fchmod(self._descriptor, FILE_MODE)
+            except OSError as error:
+                _tolerate(error)
             self.write(header)
         except BaseException:
             self.discard()
@@ -69,13 +79,15 @@ class TemporaryFile:
         write_all(self._descriptor, data)
 
     def set_mtime(self, microseconds: int) -> None:
-        """Set the modification time, in microseconds since 1970."""
-        system.utime(self._descriptor, ns=(microseconds * 1000, microseconds * 1000))
+        """Set the modification time, in microseconds since 1970, if the file system can."""
+        try:
+            system.utime(self._descriptor, ns=(microseconds * 1000, microseconds * 1000))
+        except OSError as error:
+            _tolerate(error)
 
-    @property
-    def inode(self) -> int:
-        """The inode number of the file, which does not depend on its name."""
-        return system.fstat(self._descriptor).st_ino
+    def status(self) -> os.stat_result:
+        """Return the status of the file."""
+        return system.fstat(self._descriptor)
 
     def sync(self) -> None:
         """Write the bytes to stable storage."""
@@ -83,18 +95,28 @@ class TemporaryFile:
 
     def link(self, path: str | Path) -> None:
         """Link the file to a name, atomically. Raises `FileExistsError` if the name is taken."""
-        try:
-            system.link(self._path, path)
-        except OSError as error:
-            if error.errno not in _NO_HARD_LINKS:
-                raise
-            # Without hard links, an empty file reserves the name, so that only one of two writers gets it.
-            system.close(open_file(path, system.CREATE_NEW))
+        if self._hard_links:
             try:
-                self.overwrite(path)
-            except BaseException:
-                system.unlink(path)
-                raise
+                system.link(self._path, path)
+            except FileExistsError:
+                if not (is_reserved(os.lstat(path)) and self._lacks_hard_links()):
+                    raise
+            except OSError as error:
+                _tolerate(error)
+            else:
+                return
+        with _reserved(path):
+            self.overwrite(path)
+
+    def _lacks_hard_links(self) -> bool:
+        """Return whether the file system lacks hard links: if the name is taken too, `link` fails for that reason."""
+        other = f"{self._path}{TEMPORARY_SUFFIX}"
+        try:
+            system.link(self._path, other)
+        except OSError:
+            return True
+        system.unlink(other)
+        return False
 
     def overwrite(self, path: str | Path) -> None:
         """Rename the file, and replace another file with that name."""
@@ -180,11 +202,57 @@ class PartialFile:
         raise AssertionError  # the names don't end
 
 
+def _tolerate(error: OSError) -> None:
+    """Raise an error, unless it means that the file system lacks the call."""
+    if error.errno not in _UNSUPPORTED:
+        raise error
+
+
+def is_reserved(status: os.stat_result) -> bool:
+    """Return whether a file only reserves a name: it is empty, and no file with File Meta Information is."""
+    return status.st_size == 0 and stat.S_ISREG(status.st_mode)
+
+
+@contextlib.contextmanager
+def _reserved(path: str | Path) -> Iterator[None]:
+    """Reserve a name by an empty file, so that only one of two writers gets it. Raises `FileExistsError`.
+
+    The writer holds the lock of the empty file until it has renamed its own file. If it was killed before that, the
+    lock is free, and the next writer gets the name.
+    """
+    try:
+        descriptor = open_file(path, system.CREATE_NEW)
+    except FileExistsError:
+        if not is_reserved(os.lstat(path)):
+            raise
+        descriptor = system.open_descriptor(path, system.UPDATE | system.NOFOLLOW)
+    try:
+        taken = FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+        try:
+            system.lock(descriptor, wait=False)
+        except BlockingIOError:
+            raise taken from None
+        if not (is_reserved(os.lstat(path)) and os.path.samestat(os.lstat(path), system.fstat(descriptor))):
+            raise taken
+        try:
+            yield
+        except BaseException:
+            system.unlink(path)
+            raise
+    finally:
+        system.close(descriptor)
+
+
+def missing_folders(folder: Path) -> list[Path]:
+    """List a folder and its parents, as far as they are missing, the deepest first."""
+    return list(itertools.takewhile(lambda path: not path.exists(), (folder, *folder.parents)))
+
+
 def make_folder(folder: Path, durability: Durability) -> None:
     """Create a folder and its missing parents, and sync the parent of each new folder. Raises `OSError`."""
     if folder.is_dir():
         return
-    missing = list(itertools.takewhile(lambda path: not path.exists(), (folder, *folder.parents)))
+    missing = missing_folders(folder)
     try:
         for path in reversed(missing):
             with contextlib.suppress(FileExistsError):

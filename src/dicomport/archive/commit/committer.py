@@ -43,9 +43,18 @@ from typing import Final, NamedTuple, TypeAlias
 from dicomport.archive.commit.sessions import Session
 from dicomport.archive.digests import has_digest
 from dicomport.archive.path_template import Layout
-from dicomport.archive.records import Record, iso_time
+from dicomport.archive.records import Record, received_at
 from dicomport.archive.scan.attributes import InstanceAttributes
-from dicomport.files import BLOCK_BYTES, Disk, Durability, TemporaryFile, make_folder, numbered_names, sync
+from dicomport.files import (
+    BLOCK_BYTES,
+    Disk,
+    Durability,
+    TemporaryFile,
+    is_reserved,
+    make_folder,
+    numbered_names,
+    sync,
+)
 from dicomport.standard import SUCCESS, Status
 
 _MAX_BATCH: Final = 64
@@ -193,7 +202,7 @@ class Committer:
             if relative in placed:
                 self._queue.put(queued)  # The next batch can compare it with the file.
                 return
-            if not os.path.lexists(path):
+            if self._is_free(path):
                 break
             if not os.path.islink(path) and has_digest(path, instance.digest):
                 if self._syncs:
@@ -208,16 +217,17 @@ class Committer:
             if self._replaces:
                 break
         # In whole microseconds, because `reindex` reads the time of receipt from the modification time.
-        received = time.time_ns() // 1000
-        instance.file.set_mtime(received)
+        instance.file.set_mtime(time.time_ns() // 1000)
         if self._syncs:
             instance.file.sync()
+        # A file system may round the time, or set its own.
+        status = instance.file.status()
         if not folder_exists:
             make_folder(Path(folder), self._durability)
             self._folder_exists(place)
         record = Record(
             path=relative,
-            inode=instance.file.inode,
+            inode=status.st_ino,
             facts=instance.facts,
             digest=instance.digest,
             size=instance.size,
@@ -225,10 +235,18 @@ class Committer:
             transfer_syntax_uid=instance.transfer_syntax_uid,
             calling_ae_title=instance.calling_ae_title,
             address=instance.address,
-            received=iso_time(received),
+            received=received_at(status),
             suspect=instance.suspect,
         )
         placed[relative] = _Placed(queued, record, folder, path)
+
+    def _is_free(self, path: str) -> bool:
+        """Return whether a name is free: no file has it, or a process that was killed has reserved it."""
+        try:
+            status = os.lstat(path)
+        except FileNotFoundError:
+            return True
+        return not self._session.hard_links and is_reserved(status)
 
     def _folder_exists(self, folder: str) -> bool:
         """Return whether a folder exists.

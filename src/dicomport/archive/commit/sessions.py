@@ -8,13 +8,29 @@ folders with the temporary files.
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 from dicomport.archive.records import Record, records_in
-from dicomport.files import Durability, open_file, read_text, remove, sync, system, write_all
+from dicomport.files import (
+    Durability,
+    FileSystem,
+    TemporaryFile,
+    create_folder,
+    open_file,
+    read_text,
+    remove,
+    sync,
+    system,
+    write_all,
+)
 from dicomport.files.locking import ProcessFolder, abandoned_folders, is_abandoned, locked
+from dicomport.logs import get_logger
+from dicomport.wire import FileMeta
+
+log = get_logger("archive")
 
 _PREFIX: Final = "session-"
 _JOURNAL: Final = "journal-{:08}.jsonl"
@@ -25,11 +41,15 @@ _SEGMENT_BYTES: Final = 1 << 20
 class Session:
     """The session of this process. The journal contains each record before its file becomes visible."""
 
-    def __init__(self, sessions: Path, durability: Durability) -> None:
+    def __init__(self, sessions: Path, durability: Durability, file_system: FileSystem | None = None) -> None:
         """Create the session's folder and lock it. Raises `OSError`."""
+        self._sessions = sessions
         self._syncs = durability is Durability.FSYNC
+        self.hard_links = file_system is None or file_system.hard_links
         self._owned = ProcessFolder(sessions, _PREFIX)
         self.folder = self._owned.path
+        self._changing = threading.Lock()
+        """Held while the journal is written, and while the folder is created again."""
         self.indexed = 0
         """Number of records in the index, on stable storage if `durability` is FSYNC. Another thread may set it."""
         self._closed: dict[Path, int] = {}
@@ -44,8 +64,46 @@ class Session:
 
     def append(self, records: Sequence[Record]) -> None:
         """Write records, and wait until they are on stable storage if the durability is FSYNC. Raises `OSError`."""
-        if self._segment_bytes >= _SEGMENT_BYTES:
-            self._next_segment()
+        with self._changing:
+            if not system.fstat(self._descriptor).st_nlink:
+                self._recreate()
+            elif self._segment_bytes >= _SEGMENT_BYTES:
+                self._next_segment()
+            self._append(records)
+
+    def temporary_file(self, meta: FileMeta) -> TemporaryFile:
+        """Create a temporary file in the session's folder. Call this from any thread. Raises `OSError`."""
+        try:
+            return TemporaryFile(self.folder, meta, hard_links=self.hard_links)
+        except FileNotFoundError:
+            with self._changing:
+                if not self.folder.is_dir():
+                    self._recreate()
+            return TemporaryFile(self.folder, meta, hard_links=self.hard_links)
+
+    def _recreate(self) -> None:
+        """Create the session's folder and journal again after they were removed. Raises `OSError`.
+
+        The records of the earlier journal are on their way to the index. Without the archive's own folder there is
+        nothing to continue in: it may be another disk's mount point.
+        """
+        for folder in (self._sessions.parent, self._sessions):
+            with contextlib.suppress(FileExistsError):
+                create_folder(folder)
+                if self._syncs:
+                    sync(folder.parent)
+        owned = ProcessFolder(self._sessions, _PREFIX)
+        log.warning("session_recreated", path=str(self.folder))
+        self._owned.release()
+        self._owned, self.folder = owned, owned.path
+        self._closed.clear()
+        system.close(self._descriptor)
+        self._descriptor = self._open_segment()
+        self._segment_bytes = 0
+        if self._syncs:
+            sync(self._sessions)
+
+    def _append(self, records: Sequence[Record]) -> None:
         data = "".join([f"{record.to_json()}\n" for record in records]).encode()
         try:
             write_all(self._descriptor, data)

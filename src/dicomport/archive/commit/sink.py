@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Protocol
 
 from blake3 import blake3
 
 from dicomport.archive.checks import Checks, with_request_uids
 from dicomport.archive.commit.committer import Committer, Duplicates, PendingInstance
+from dicomport.archive.commit.sessions import Session
 from dicomport.archive.notifications import Hooks
 from dicomport.archive.path_template import Layout
 from dicomport.archive.quarantine import Quarantine, QuarantineEntry
@@ -87,7 +87,7 @@ class ArchiveSink:
         self,
         operation: Operation,
         options: ArchiveOptions,
-        folder: Path,
+        session: Session,
         committer: Committer,
         quarantine: Quarantine,
         *,
@@ -97,7 +97,7 @@ class ArchiveSink:
     ) -> None:
         self._operation = operation
         self._options = options
-        self._folder = folder
+        self._session = session
         self._committer = committer
         self._quarantine = quarantine
         self._hooks = hooks
@@ -156,7 +156,7 @@ class ArchiveSink:
 
     def _append(self, block: Buffer) -> None:
         if self._file is None:
-            self._file = TemporaryFile(self._folder, self._operation.file_meta)
+            self._file = self._session.temporary_file(self._operation.file_meta)
         self._file.write(block)
 
     def _finished(self) -> TemporaryFile:

@@ -54,8 +54,8 @@ class LaterSchemaError(SchemaError):
 class Database:
     """One generation of the index. Methods raise `IndexDatabaseError`."""
 
-    def __init__(self, path: Path, *, creates: bool = False) -> None:
-        """Open a database, or create one with a new name."""
+    def __init__(self, path: Path, *, creates: bool = False, syncs: bool = True) -> None:
+        """Open a database, or create one with a new name. If `syncs` is false, SQLite does not sync it."""
         self.path: Final = path
         if creates:
             # SQLite creates the files beside the database with the same permissions.
@@ -69,6 +69,8 @@ class Database:
             hide_parameters=True,
         )
         sa.event.listen(self._engine, "connect", _configure)
+        if not syncs:
+            sa.event.listen(self._engine, "connect", _stop_syncing)
         sa.event.listen(self._engine, "begin", _begin)
         self._writing = self._engine.execution_options(**{_WRITING: True})
         self._add_series, self._add_instances = _statements()
@@ -181,6 +183,11 @@ def _configure(connection: Any, _record: object) -> None:
     connection.isolation_level = None
     for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON"):
         connection.execute(f"PRAGMA {pragma}")
+
+
+def _stop_syncing(connection: Any, _record: object) -> None:
+    """Configure a connection for a file system that may be unable to sync."""
+    connection.execute("PRAGMA synchronous = OFF")
 
 
 def _begin(connection: sa.Connection) -> None:

@@ -71,6 +71,7 @@ class ArchiveCommitments:
                 report_to=addresses,
                 ae_title=ae_title,
                 timeouts=timeouts,
+                durability=archive.durability,
             )
             for archive in archives
         }
