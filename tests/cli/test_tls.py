@@ -246,6 +246,17 @@ def test_echoscu_explains_a_revoked_receiver(server: list[str | Path], hospital:
     assert "revoked the certificate" in done.stdout + done.stderr
 
 
+def test_a_common_name_is_a_host_name_only_if_the_user_says_so(
+    client: list[str | Path], hospital: Files, tmp_path: Path
+) -> None:
+    nameless = hospital.issue(common_name="localhost")
+    with receiver(tmp_path / "archive", *options(hospital, nameless)) as found:
+        refused = dicomport("echoscu", *client, "localhost", found.port)
+        accepted = dicomport("echoscu", *client, "--tls-common-name", "localhost", found.port)
+    assert (refused.returncode, "mismatch" in refused.stderr) == (3, True), refused.stderr
+    assert accepted.returncode == 0, accepted.stderr
+
+
 def test_sighup_is_the_end_of_a_receiver_without_tls(tmp_path: Path) -> None:
     """The default action of SIGHUP, without files to reload."""
     with receiver(tmp_path / "archive") as found:

@@ -87,7 +87,12 @@ def test_a_file_may_have_several_lists_of_which_the_newest_counts(
     several.write_bytes(
         b"".join(
             hospital.revoke(*revoked, since=since, left=left).read_bytes()
-            for revoked, since, left in (([], 5 * DAY, 5 * DAY), ([ct1], 2 * DAY, DAY), ([], 30 * DAY, -20 * DAY))
+            for revoked, since, left in (
+                ([], 5 * DAY, 5 * DAY),
+                ([ct1], 2 * DAY, DAY),
+                ([], 30 * DAY, -20 * DAY),
+                ([], -DAY, 5 * DAY),
+            )
         )
     )
     with pytest.raises(ssl.SSLCertVerificationError, match="certificate revoked"):
@@ -208,6 +213,9 @@ def test_our_certificate_is_warned_of_before_it_expires(
     with caplog.at_level(logging.WARNING, "dicomport"):
         server(hospital, soon, None)
         assert warnings(caplog) == ["certificate_expires soon.example.pem"]
+        later = hospital.issue("later.example", not_after=dt.datetime.now(dt.UTC) + 31 * DAY)
+        server(hospital, later, None)
+        assert warnings(caplog) == []
         server(hospital, pacs, None)
         assert warnings(caplog) == []
 

@@ -73,6 +73,14 @@ def test_a_reloaded_rule_counts_its_open_associations() -> None:
         assert answer(scp) is None
 
 
+def test_rules_of_the_same_name_are_counted_separately() -> None:
+    rules = [PeerRule(rule="same", ae_title=title, associations=1) for title in ("CT1", "CT2")]
+    with StorageSCP(Recorder(), port=0, allow=rules).in_thread() as scp, asking(scp, "CT1") as (peer, _):
+        assert answer(scp, "CT2") is None
+        assert answer(scp, "CT1") == LIMIT_EXCEEDED
+        peer.release()
+
+
 def jane(identity: UserIdentityRQ, _association: AssociationInfo) -> UserIdentityAC | None:
     return UserIdentityAC() if identity.primary_field == b"jane" else None
 

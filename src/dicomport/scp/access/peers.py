@@ -176,10 +176,9 @@ def network(text: str) -> Network:
 
 def verified_certificate(tls: ssl.SSLSocket | None) -> tuple[Mapping[str, Any] | None, str]:
     """Return the peer's certificate if it was verified, otherwise None, and its fingerprint."""
-    if tls is None or tls.context.verify_mode is ssl.CERT_NONE:
-        return None, ""
-    der = tls.getpeercert(binary_form=True)
-    if der is None:
+    # A server requests a certificate only to verify it.
+    der = None if tls is None else tls.getpeercert(binary_form=True)
+    if tls is None or der is None:
         return None, ""
     fingerprint = _FINGERPRINT + hashlib.sha256(der).hexdigest()
     try:
