@@ -145,6 +145,12 @@ def test_a_binary_file_is_reported(tmp_path: Path) -> None:
         storescp.make_context("storescp", ["--config", str(tmp_path / "nowhere.toml")])
 
 
+@pytest.mark.parametrize("text", ["a = " + "[" * 100_000, "a = " + "{b = " * 50_000])
+def test_a_deeply_nested_file_is_reported(tmp_path: Path, text: str) -> None:
+    with pytest.raises(click.UsageError):
+        parsed(tmp_path, text)
+
+
 # Peers.
 
 

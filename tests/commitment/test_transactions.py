@@ -196,3 +196,9 @@ def test_it_says_what_is_in_it(tmp_path: Path) -> None:
         "duplicate": False,
         "references": [["1.2.840.10008.5.1.4.1.1.2", "1.2.3.4"], ["1.2", "1.2.5"]],
     }
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"transaction_uid": ' * 50_000])
+def test_a_deeply_nested_transaction_is_invalid(text: str) -> None:
+    with pytest.raises(ValueError, match="not a valid transaction"):
+        Transaction.from_json(text)

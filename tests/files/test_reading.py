@@ -10,7 +10,7 @@ import pydicom
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from dicomport.files import Part10File, read_part10
+from dicomport.files import BoundedReader, Part10File, open_regular, read_part10
 from dicomport.wire import FileMeta, FileMetaError, NotPart10Error, TruncatedFileMetaError, encode_file_meta
 
 TEST_FILES: Final = Path(pydicom.__file__).parent / "data" / "test_files"
@@ -189,3 +189,65 @@ def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
         read_part10(broken)
     open_files = {os.path.realpath(link) for link in Path("/proc/self/fd").iterdir()}
     assert not {str(path), str(broken)} & open_files
+
+
+# Reading for libraries.
+
+LIMIT: Final = BoundedReader.MAX_BYTES
+
+
+def bounded(folder: Path, size: int) -> BoundedReader:
+    """Open a sparse file that ends with "end"."""
+    path = folder / "sparse"
+    with path.open("wb") as file:
+        file.truncate(size)
+        file.seek(size - 3)
+        file.write(b"end")
+    return BoundedReader(open_regular(path)[0])
+
+
+def read_all(file: BoundedReader, how: str) -> bytes:
+    match how:
+        case "no argument":
+            return file.read()
+        case "-1":
+            return file.read(-1)
+        case "-2":
+            return file.read(-2)
+        case _:
+            return file.read(None)
+
+
+@pytest.mark.parametrize("how", ["no argument", "-1", "-2", "None"])
+def test_a_read_of_all_is_limited(tmp_path: Path, how: str) -> None:
+    with bounded(tmp_path, LIMIT) as file:
+        assert len(read_all(file, how)) == LIMIT
+        assert read_all(file, how) == b""
+    with bounded(tmp_path, LIMIT + 1) as file:
+        with pytest.raises(FileMetaError, match=f"{LIMIT + 1} bytes are more than the limit of {LIMIT} bytes"):
+            read_all(file, how)
+        # The rest of a larger file may be read, also after its end.
+        file.seek(1)
+        assert read_all(file, how)[-3:] == b"end"
+        file.seek(LIMIT + 1000)
+        assert read_all(file, how) == b""
+
+
+@pytest.mark.parametrize("wanted", [LIMIT - 1, LIMIT])
+def test_a_read_up_to_the_limit_is_served(tmp_path: Path, wanted: int) -> None:
+    with bounded(tmp_path, LIMIT + 2) as file:
+        assert len(file.read(wanted)) == wanted
+        assert len(file.read(0)) == 0
+        assert file.read(10) == (b"\0\0\0end" if wanted < LIMIT else b"\0\0end")[-(LIMIT + 2 - wanted) :]
+
+
+@pytest.mark.parametrize("wanted", [LIMIT + 1, 1 << 40])
+def test_a_read_above_the_limit_is_served_if_the_file_is_shorter(tmp_path: Path, wanted: int) -> None:
+    with bounded(tmp_path, 1000) as file:
+        file.seek(990)
+        assert file.read(wanted) == bytes(7) + b"end"
+        assert file.read(wanted) == b""
+    with bounded(tmp_path, LIMIT) as file:
+        assert len(file.read(wanted)) == LIMIT
+    with bounded(tmp_path, LIMIT + 1) as file, pytest.raises(FileMetaError, match="for one read"):
+        file.read(wanted)

@@ -55,7 +55,7 @@ class Transaction:
                 requested=float(values["requested"]),
                 duplicate=bool(values["duplicate"]),
             )
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, RecursionError) as error:
             raise ValueError(f"not a valid transaction: {error}") from error
 
 

@@ -678,19 +678,59 @@ def test_a_name_without_end_is_not_taken_into_memory(tmp_path: Path, mode: str, 
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
 
-    assert found == {".": "not a readable tar archive: the name of a member is too long"}
+    assert found == {".": "not a readable tar archive: the name and other attributes of a member are too long"}
     assert peak < 4 << 20
 
 
-@pytest.mark.timeout(20)
-def test_any_number_of_extensions_comes_to_an_end(tmp_path: Path) -> None:
+def extension(kind: bytes, content: bytes) -> bytes:
     info = tarfile.TarInfo("x")
-    info.type, info.size = tarfile.GNUTYPE_LONGNAME, 2
-    one = info.tobuf(tarfile.GNU_FORMAT) + b"y\0" + bytes(510)
-    path = tarred(tmp_path / "archive", {"1": file(1)}, form=tarfile.GNU_FORMAT)
-    path.write_bytes(one * 5000 + path.read_bytes())
+    info.type, info.size = kind, len(content)
+    return info.tobuf(tarfile.GNU_FORMAT) + content + bytes(-len(content) % 512)
 
-    assert outcome(path) == {"y": ""}
+
+def pax_record(name: str, value: bytes) -> bytes:
+    """Encode a record whose length needs up to seven digits."""
+    rest = b" " + name.encode() + b"=" + value + b"\n"
+    size = next(size for digits in range(1, 8) if len(str(size := len(rest) + digits)) == digits)
+    return str(size).encode() + rest
+
+
+@pytest.mark.parametrize("compress", [bytes, gzip.compress], ids=["tar", "tar.gz"])
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME])
+@pytest.mark.timeout(20)
+def test_extensions_without_end_are_bounded(tmp_path: Path, kind: bytes, compress: Callable[[bytes], bytes]) -> None:
+    """200 MB of them took 206 MB of memory."""
+    member = tarred(tmp_path / "archive", {"1": file(1)}, form=tarfile.GNU_FORMAT).read_bytes()
+    parts = [extension(kind, pax_record(f"key{n}", bytes(900_000))) for n in range(60)]
+    (tmp_path / "archive").write_bytes(compress(b"".join([*parts, member])))
+    del parts, member
+    tracemalloc.start()
+    found = outcome(tmp_path / "archive")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert found == {".": "not a readable tar archive: the name and other attributes of a member are too long"}
+    assert peak < 8 << 20
+
+
+def test_a_member_may_have_some_extensions(tmp_path: Path) -> None:
+    member = tarred(tmp_path / "archive", {"1": file(1)}, form=tarfile.GNU_FORMAT).read_bytes()
+    name = extension(tarfile.GNUTYPE_LONGNAME, b"y\0")
+    for count, expected in ((32, {"y": ""}), (33, {"."})):
+        (tmp_path / "archive").write_bytes(name * count + member)
+        assert outcome(tmp_path / "archive").keys() == set(expected)
+    # The bounds are those of one member.
+    (tmp_path / "archive").write_bytes((name * 32 + member.rstrip(b"\0") + bytes(-len(member.rstrip(b"\0")) % 512)) * 3)
+    assert list(outcome(tmp_path / "archive").values()) == [""]
+
+
+def test_attributes_of_a_member_are_counted(tmp_path: Path) -> None:
+    member = tarred(tmp_path / "archive", {"1": file(1)}, form=tarfile.GNU_FORMAT).read_bytes()
+    too_many = {".": "not a readable tar archive: a member has too many attributes"}
+    for count, expected in ((1000, {"1": ""}), (1001, too_many)):
+        records = b"".join(pax_record(f"k{n}", b"v") for n in range(count))
+        (tmp_path / "archive").write_bytes(extension(tarfile.XHDTYPE, records) + member)
+        assert outcome(tmp_path / "archive") == expected
 
 
 @pytest.mark.parametrize("size", [b"-1", b"99999999999999999999", b"x"])

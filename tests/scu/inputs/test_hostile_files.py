@@ -1,14 +1,19 @@
 """F9: files in a folder may be hostile; the sender names the unsendable ones, and ends."""
 
+import contextlib
 import os
 from pathlib import Path
 
 import pytest
-from tests.scu.data import FILES
+from tests.scu.data import CT as CT_CLASS, EXPLICIT, FILES, IMPLICIT, explicit, part10, uid
 
-from dicomport import StorageSCP, StoreRequest, blocking
+from dicomport import NotSendableError, StorageSCP, StoreRequest, blocking
+from dicomport.scu import instance_from_path
+from dicomport.scu.transform.conversion import convert
+from dicomport.scu.transform.editing import Editor
 
 CT = FILES / "CT_small.dcm"
+ITEM = bytes.fromhex("feff00e0ffffffff")
 
 
 def take(_: StoreRequest) -> int:
@@ -84,3 +89,44 @@ def test_f9_ten_thousand_files_that_are_no_instances_are_all_named(tmp_path: Pat
     results = sent(tmp_path)
     assert len(results) == 10_000
     assert set(results.values()) == {"the file is empty"}
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("depth", [99, 400, 20_000])
+@pytest.mark.parametrize("first", [True, False], ids=["before the UIDs", "after the UIDs"])
+def test_f9_deeply_nested_sequences_are_sent_or_named(tmp_path: Path, depth: int, *, first: bool) -> None:
+    """And converted or edited or named, without exceeding the recursion limit."""
+    uids = explicit(8, 0x16, b"UI", uid(CT_CLASS)) + explicit(8, 0x18, b"UI", uid("1.2.3.4"))
+    tag = b"\x08\0\x06\0" if first else b"\x08\0\x40\x11"
+    start, end = tag + b"SQ\0\0" + b"\xff" * 4 + ITEM, bytes.fromhex("feff0de000000000 feffdde000000000")
+    nested = start * depth + end * depth
+    path = part10(tmp_path / "1.dcm", syntax=EXPLICIT, data=nested + uids if first else uids + nested)
+
+    assert sent(path) == {"1.dcm": ""}
+    instance = instance_from_path(path)
+    for change in (lambda one: convert(one, IMPLICIT), Editor({"PatientID": "TEST"}).edit):
+        with contextlib.nullcontext() if depth < 100 else contextlib.suppress(NotSendableError):
+            assert change(instance).read()
+
+
+HOSTILE_UIDS = ("..", "../x", "/etc/x", "$(id)", "`id`", ";id", "|id", "-rf", "a\nb", "\x1b[2J", "%s%n", "x" * 65)
+
+
+@pytest.mark.parametrize("name", HOSTILE_UIDS)
+def test_f9_a_hostile_uid_is_sent_as_it_is_or_named(tmp_path: Path, name: str) -> None:
+    """The sender makes no file name or command of it."""
+    value = name.encode() + bytes(len(name) % 2)
+    data = explicit(8, 0x16, b"UI", uid(CT_CLASS)) + explicit(8, 0x18, b"UI", value) + explicit(0x20, 0xD, b"UI", value)
+    path = part10(tmp_path / "1.dcm", sop_instance=name, syntax=EXPLICIT, data=data)
+    received: list[str] = []
+
+    def accept(request: StoreRequest) -> int:
+        received.append(request.sop_instance_uid)
+        return 0x0000
+
+    with StorageSCP(accept, port=0).in_thread() as scp:
+        report = blocking.send([path], "127.0.0.1", scp.port)
+
+    assert received == ([name] if len(name) <= 64 else [])
+    assert [bool(result.reason) for result in report.results] == [len(name) > 64]
+    assert list(tmp_path.iterdir()) == [path]

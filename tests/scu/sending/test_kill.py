@@ -123,7 +123,7 @@ def test_a_file_that_has_changed_is_sent_again_and_another_peer_gets_all(tmp_pat
 
 @pytest.mark.parametrize(
     ("content", "complaint"),
-    [(b"DICM" * 100, "not a journal"), (b"text\n", "not a journal")],
+    [(b"DICM" * 100, "not a journal"), (b"text\n", "not a journal"), (b"[" * 100_000, "not a journal")],
 )
 def test_another_file_is_never_taken_for_a_journal(content: bytes, complaint: str, tmp_path: Path) -> None:
     journal = tmp_path / "journal"
@@ -133,6 +133,19 @@ def test_another_file_is_never_taken_for_a_journal(content: bytes, complaint: st
 
     assert (done.returncode, complaint in done.stderr) == (2, True)
     assert journal.read_bytes() == content
+
+
+def test_a_deeply_nested_line_of_a_journal_is_passed_over(tmp_path: Path) -> None:
+    receiver = Receiver()
+    path = part10(tmp_path / "1.dcm", sop_instance="1.2.3.1", size=1000)
+    with dicomport.StorageSCP(receiver.take, port=0).in_thread() as scp:
+        arguments = ("storescu", "127.0.0.1", str(scp.port), path, "--journal", tmp_path / "journal")
+        assert run_command(*arguments).returncode == 0
+        with (tmp_path / "journal").open("ab") as journal:
+            journal.write(b'{"peer": ' + b"[" * 50_000 + b"\n")
+        done = run_command(*arguments)
+
+    assert (done.returncode, done.stderr.startswith("1 of 1 file accepted, 1 of them in an earlier run")) == (0, True)
 
 
 def test_only_a_regular_file_is_read_as_a_journal(tmp_path: Path) -> None:

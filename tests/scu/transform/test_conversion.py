@@ -1,5 +1,6 @@
 """Conversion loses nothing: each element of both sides is compared, as encoded where the order of bytes allows."""
 
+import contextlib
 import dataclasses
 import io
 import itertools
@@ -15,13 +16,13 @@ from typing import Any, Final
 import pydicom
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
-from pydicom.datadict import dictionary_has_tag, dictionary_VR
+from pydicom.datadict import dictionary_has_tag, dictionary_VR, tag_for_keyword
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.pixels.utils import pixel_array
 from pydicom.sequence import Sequence
 from pydicom.uid import UID
-from tests.scu.data import BIG_ENDIAN, CT, DEFLATED, EXPLICIT, FILES, IMPLICIT, JPEG, bare, part10
+from tests.scu.data import BIG_ENDIAN, CT, DEFLATED, EXPLICIT, FILES, IMPLICIT, JPEG, bare, data_set_of, part10
 
 from dicomport.scu import Instance, NotSendableError, find, instance_from_dataset, instance_from_path
 from dicomport.scu.inputs.locations import InMemory, stamp_of
@@ -323,6 +324,55 @@ def test_text_is_not_looked_into() -> None:
 
     assert b"\xff\xfe\\  x \\\x80^^ " in encoded(implicit)
     assert encoded(convert(implicit, EXPLICIT)) == data
+
+
+def implicit_element(tag: int, value: bytes) -> bytes:
+    return struct.pack("<HHL", tag >> 16, tag & 0xFFFF, len(value)) + value
+
+
+@pytest.mark.parametrize("value", [b"", b"\1\0\0\0", b"\1\0\1\0\1\0"], ids=len)
+def test_a_pixel_representation_of_another_length_is_ignored(value: bytes) -> None:
+    """The values stay unsigned, as without it."""
+    data = implicit_element(0x00280103, value) + implicit_element(0x00280107, b"\xf0\xff")
+
+    converted = encoded(convert(memory(data, IMPLICIT), EXPLICIT))
+
+    assert converted == (
+        struct.pack("<HH2sH", 0x28, 0x103, b"US", len(value)) + value + bytes.fromhex("2800 0701") + b"US\2\0\xf0\xff"
+    )
+
+
+@pytest.mark.parametrize("value", [b"", b"\0\0\0\x20", b"\0\x20\0\x20"], ids=["empty", "long", "two values"])
+def test_bits_allocated_of_another_length_are_ignored(value: bytes) -> None:
+    """Pixels of VR OW are words of 16 bits then, as PS3.5 6.2 defines them."""
+    bits = struct.pack(">HH2sH", 0x28, 0x100, b"US", len(value)) + value
+    pixels = struct.pack(">HH2s2xL", 0x7FE0, 0x10, b"OW", 4) + b"\1\2\3\4"
+
+    converted = encoded(convert(memory(bits + pixels, BIG_ENDIAN), EXPLICIT))
+
+    assert converted.endswith(struct.pack("<HH2s2xL", 0x7FE0, 0x10, b"OW", 4) + b"\2\1\4\3")
+    with_32_bits = struct.pack(">HH2sH", 0x28, 0x100, b"US", 2) + b"\0\x20" + pixels
+    with pytest.raises(NotSendableError, match="disagree on the byte order"):
+        convert(memory(with_32_bits, BIG_ENDIAN), EXPLICIT)
+
+
+@pytest.mark.parametrize("keyword", ["PixelRepresentation", "BitsAllocated", "Rows", "SamplesPerPixel"])
+@pytest.mark.parametrize("value", [b"", b"\1", b"\1\0\0\0"], ids=len)
+def test_no_invalid_number_changes_the_pixels(keyword: str, value: bytes) -> None:
+    path = FILES / "MR_small_RLE.dcm"
+    whole = convert(instance_from_path(path), EXPLICIT)
+    tag = tag_for_keyword(keyword)
+    assert tag is not None
+    header = struct.pack("<HH2sH", tag >> 16, tag & 0xFFFF, b"US", 2)
+    data = data_set_of(path)
+    at = data.index(header)
+    changed = data[:at] + header[:6] + struct.pack("<H", len(value)) + value + data[at + 10 :]
+
+    # It is refused, or the pixels are the right ones.
+    with contextlib.suppress(NotSendableError):
+        changed += bytes(len(changed) % 2)
+        converted = convert(dataclasses.replace(instance_from_path(path), source=changed), EXPLICIT)
+        assert dataset_of(converted).PixelData == dataset_of(whole).PixelData
 
 
 @pytest.mark.parametrize(("representation", "vr"), [(0, "US"), (1, "SS"), (None, "US")])

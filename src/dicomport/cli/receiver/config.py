@@ -41,7 +41,7 @@ def _load(context: click.Context, _option: click.Parameter, path: Path | None) -
         raise click.UsageError(f"{path}: {error.strerror}") from None
     except SettingError as error:
         raise click.UsageError(f"{path}: {error}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise click.UsageError(f"{path} is not valid TOML: {error}") from None
     return peers
 

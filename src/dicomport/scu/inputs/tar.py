@@ -35,7 +35,11 @@ _BEGIN: Final[dict[ArchiveKind, Callable[[], Decompressor]]] = {
 }
 _BLOCK: Final = tarfile.BLOCKSIZE
 _MAX_EXTENSION: Final = 1 << 20
-"""Maximum length of the names and other attributes that precede a member, bytes."""
+"""Maximum length of all names and other attributes that precede a member, bytes."""
+_MAX_EXTENSIONS: Final = 32
+"""Maximum number of headers with these before a member: writers need three at most."""
+_MAX_RECORDS: Final = 1000
+"""Maximum number of attributes in such a header."""
 _MAX_SPOOL_BYTES: Final = 256 << 20
 """Size at which the next temporary file is begun: the space of one is free as soon as all its instances are sent."""
 _COPY_BYTES: Final = 1 << 20
@@ -147,6 +151,7 @@ class _CompressedTar(_Tar):
 def _members(reader: RangeReader) -> Iterator[tuple[tarfile.TarInfo, bool]]:
     """Yield each header before its member's content is read, and whether the member is a sparse file."""
     attributes: dict[str, str] = {}
+    extensions = extension_bytes = 0
     while header := reader.read(_BLOCK):
         if not any(header):
             return
@@ -155,8 +160,12 @@ def _members(reader: RangeReader) -> Iterator[tuple[tarfile.TarInfo, bool]]:
         except tarfile.HeaderError as error:
             raise FileMetaError(str(error)) from None
         if info.type in _EXTENSIONS:
+            extensions, extension_bytes = extensions + 1, extension_bytes + info.size
+            if extensions > _MAX_EXTENSIONS or extension_bytes > _MAX_EXTENSION:
+                raise FileMetaError("the name and other attributes of a member are too long")
             attributes |= _extension(info, reader)
             continue
+        extensions = extension_bytes = 0
         # The map of GNU's old sparse format continues in blocks before the content.
         more = info.type == tarfile.GNUTYPE_SPARSE and bool(header[_MORE_IN_HEADER])
         while more and len(block := reader.read(_BLOCK)) == _BLOCK:
@@ -175,8 +184,6 @@ def _members(reader: RangeReader) -> Iterator[tuple[tarfile.TarInfo, bool]]:
 
 def _extension(info: tarfile.TarInfo, reader: RangeReader) -> dict[str, str]:
     """Read an extension header, and return the attributes of the next member."""
-    if info.size > _MAX_EXTENSION:
-        raise FileMetaError("the name of a member is too long")
     data = reader.read(_padded(info.size))[: info.size]
     if info.type == tarfile.GNUTYPE_LONGNAME:
         return {"path": data.partition(b"\0")[0].decode(*_NAMES)}
@@ -185,6 +192,8 @@ def _extension(info: tarfile.TarInfo, reader: RangeReader) -> dict[str, str]:
         at = 0
         while (record := _RECORD.match(data, at)) and (length := int(record[1])) > record.end() - at:
             attributes[record[2].decode(*_NAMES)] = data[record.end() : at + length - 1].decode(*_NAMES)
+            if len(attributes) > _MAX_RECORDS:
+                raise FileMetaError("a member has too many attributes")
             at += length
     return attributes
 

@@ -97,7 +97,7 @@ class Journal:
                     entry = json.loads(line)
                     key = (entry["peer"], entry["path"], entry["sop_instance_uid"], entry["size"], entry["mtime_ns"])
                     self._accepted[_digest(*key)] = int(entry["status"])
-                except (ValueError, KeyError, TypeError):
+                except (ValueError, KeyError, TypeError, RecursionError):
                     if not line.startswith(b"{"):
                         raise JournalError("not a journal: a line is not a JSON object") from None
         if not line.endswith(b"\n"):
