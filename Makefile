@@ -20,7 +20,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 FUZZ_SECONDS ?= 60
 
-KILL_TESTS := tests/archive/test_kill.py tests/archive/test_kill_reindex.py tests/scu/sending/test_kill.py tests/commitment/test_kill.py
+KILL_TESTS := tests/archive/test_kill.py tests/archive/test_verify_kill.py tests/archive/test_kill_reindex.py tests/scu/sending/test_kill.py tests/commitment/test_kill.py
 SOAK_TESTS := tests/robustness/test_soak.py
 
 .PHONY: demo test check check-fast suite coverage serve bench guard kill kill-short fuzz fuzz-short soak soak-short mutants clean

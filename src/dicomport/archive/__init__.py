@@ -28,6 +28,11 @@ from dicomport.archive.records import Record as Record
 from dicomport.archive.reindexing import reindex as reindex
 from dicomport.archive.scan.attributes import InstanceAttributes as InstanceAttributes
 from dicomport.archive.storage import Archive as Archive
+from dicomport.archive.verification.background import (
+    BackgroundVerification as BackgroundVerification,
+    QuietHours as QuietHours,
+)
+from dicomport.archive.verification.progress import verified_times as verified_times
 from dicomport.archive.verification.rate import RateLimit as RateLimit
 from dicomport.archive.verification.walking import files_of as files_of
 from dicomport.archive.verify import (

@@ -32,3 +32,8 @@ class Paths:
     def quarantine(self) -> Path:
         """Instances that were refused because of their content."""
         return self.root / ".dicomport" / "quarantine"
+
+    @property
+    def verification(self) -> Path:
+        """Progress of background verification."""
+        return self.root / ".dicomport" / "verify"

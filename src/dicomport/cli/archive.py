@@ -25,6 +25,7 @@ from dicomport.archive import (
     open_archive,
     quarantined,
     reindex as reindex_archive,
+    verified_times,
     verify as verify_archive,
 )
 from dicomport.cli.console import print_message
@@ -153,8 +154,10 @@ def show(*, uid: str, root: Path, as_json: bool) -> int:
         if not rows:
             print_message(f"UID {uid} is not in the archive, neither as an instance nor as a study")
             return ExitCode.FAILED
+        verified = verified_times(paths, [row["path"] for row in rows])
         for row in rows:
-            facts = dict(row) | {"path": str(paths.root / str(row["path"]))}
+            own = {"path": str(paths.root / row["path"]), "verified": verified.get(row["path"], "")}
+            facts = dict(row) | own
             if as_json:
                 print_json(facts)
             else:

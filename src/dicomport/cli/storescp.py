@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from dicomport.archive import ArchiveOptions
+from dicomport.archive import ArchiveOptions, BackgroundVerification
 from dicomport.cli.console import print_message
 from dicomport.cli.options.archive import archive_policy_options
 from dicomport.cli.options.common import (
@@ -30,6 +30,7 @@ from dicomport.cli.receiver.access import Access, access_options
 from dicomport.cli.receiver.archives import Archives, opened
 from dicomport.cli.receiver.commitments import ArchiveCommitments, commit_to_option
 from dicomport.cli.receiver.hooks import command_hooks, hook_options
+from dicomport.cli.receiver.verification import quiet_hours
 from dicomport.cli.receiver.workers import WorkerContext, run_workers
 from dicomport.cli.text import count, print_json
 from dicomport.net import Address, Timeouts, allow_descriptors
@@ -123,6 +124,7 @@ def storescp(
         hook_timeout=hook_timeout,
     )
     affordable = _affordable(limits)
+    hours = quiet_hours(click.get_current_context())
 
     def receive(worker: WorkerContext | None) -> int:
         with opened(root, options, access.configured, hooks_of) as archives:
@@ -151,7 +153,18 @@ def storescp(
                 sockets=worker.sockets if worker else None,
                 associations=worker.associations if worker else None,
             )
-            asyncio.run(_serve(scp, bind_address or "*", archives, security, worker, shows_messages=shows_messages))
+            verification = BackgroundVerification(archives.indexes, hours) if hours and _is_first(worker) else None
+            asyncio.run(
+                _serve(
+                    scp,
+                    bind_address or "*",
+                    archives,
+                    security,
+                    worker,
+                    verification=verification,
+                    shows_messages=shows_messages,
+                )
+            )
         return ExitCode.OK
 
     if workers > 1 and on_study is not None:
@@ -172,6 +185,7 @@ async def _serve(
     security: TLSOptions | None,
     worker: WorkerContext | None,
     *,
+    verification: BackgroundVerification | None,
     shows_messages: bool,
 ) -> None:
     loop = asyncio.get_running_loop()
@@ -184,7 +198,9 @@ async def _serve(
         for hooks in archives.hooks:
             await stack.enter_async_context(hooks)
         await stack.enter_async_context(scp)
-        if shows_messages and (worker is None or worker.number == 0):
+        if verification is not None:
+            await stack.enter_async_context(verification)
+        if shows_messages and _is_first(worker):
             if archives.recovered:
                 print_message(f"{count(archives.recovered, 'instance')} of a killed receiver added to the index")
             print_message(
@@ -197,6 +213,11 @@ async def _serve(
         # From here on, a second signal ends the process at once.
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
+
+
+def _is_first(worker: WorkerContext | None) -> bool:
+    """Return whether this is the only process, or the first of the workers."""
+    return worker is None or worker.number == 0
 
 
 def _affordable(limits: Limits) -> Limits:

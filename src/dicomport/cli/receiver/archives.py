@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from dicomport.archive import Archive, ArchiveOptions, Hooks, IndexDatabaseError
+from dicomport.archive import Archive, ArchiveOptions, Hooks, Index, IndexDatabaseError, Paths
 from dicomport.cli.receiver.peer_tables import PeerSettings
 from dicomport.scp import AssociationInfo, PeerRule
 
@@ -29,6 +29,11 @@ class Archives:
     def recovered(self) -> int:
         """Number of instances added to the indexes by recovery."""
         return sum(archive.recovered for archive in self.archives)
+
+    @property
+    def indexes(self) -> list[tuple[Paths, Index]]:
+        """The archives' paths and indexes."""
+        return [(archive.paths, archive.index) for archive in self.archives]
 
     def association_ended(self, association: AssociationInfo) -> None:
         """Notify the hooks of all archives; only those that know the association react."""

@@ -11,6 +11,7 @@ import click
 
 from dicomport.cli.receiver.peer_tables import PeerSettings, peers_of
 from dicomport.cli.receiver.setting_errors import SettingError, array, flag, unknown, wrong
+from dicomport.cli.receiver.verification import VERIFY, set_quiet_hours
 
 _PEERS: Final = "peers"
 _NAME: Final = "configured"
@@ -35,6 +36,8 @@ def _load(context: click.Context, _option: click.Parameter, path: Path | None) -
         return ()
     try:
         settings = tomllib.loads(path.read_text(encoding="utf-8"))
+        if VERIFY in settings:
+            set_quiet_hours(context, settings.pop(VERIFY))
         peers = peers_of(settings.pop(_PEERS, {}), path.parent)
         context.default_map = dict(_defaults(context, settings, path.parent))
     except OSError as error:
@@ -52,7 +55,7 @@ def _defaults(context: click.Context, settings: Mapping[str, object], folder: Pa
     set_by: dict[str, str] = {}
     for key, value in settings.items():
         if key not in parameters:
-            raise unknown("", key, (*parameters, _PEERS))
+            raise unknown("", key, (*parameters, _PEERS, VERIFY))
         parameter = parameters[key]
         name = parameter.name or ""
         if name in set_by:

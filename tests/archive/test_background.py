@@ -1,0 +1,214 @@
+"""Verification by a running receiver: in quiet hours, at a rate, from where it stopped; the clock is the test's."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import stat
+import threading
+from collections.abc import Callable, Sequence
+from datetime import datetime, time, timedelta
+from pathlib import Path
+from typing import Final
+
+import pytest
+from tests.archive.sending import instance, receiver
+
+from dicomport.archive import (
+    Archive,
+    ArchiveOptions,
+    BackgroundVerification,
+    IndexReader,
+    Paths,
+    QuietHours,
+    reindex,
+    verified_times,
+)
+from dicomport.archive.verification.progress import VerificationProgress
+from dicomport.files import Durability
+from dicomport.files.locking import locked
+
+MIDNIGHT: Final = datetime(2026, 3, 2)  # noqa: DTZ001  # local time
+NIGHT: Final = QuietHours(time(1), time(3), 1000)
+SIZE: Final = 150
+"""Bytes of a data set of these tests."""
+
+
+class Clock:
+    """The local time, which moves when the verification waits for the rate, sleeps, or a file was read."""
+
+    def __init__(self, hour: float = 1) -> None:
+        self.now = MIDNIGHT + timedelta(hours=hour)
+        self.slept: list[float] = []
+        self.waited = 0.0
+        self.on_wait: Callable[[], object] = lambda: None
+
+    def seconds(self) -> float:
+        return self.now.timestamp()
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += timedelta(seconds=seconds)
+        await asyncio.sleep(0)
+
+    def wait(self, stopping: threading.Event, seconds: float) -> bool:
+        self.waited += seconds
+        self.now += timedelta(seconds=seconds)
+        self.on_wait()
+        return stopping.is_set()
+
+
+def verification(root: Path, clock: Clock, hours: QuietHours = NIGHT) -> BackgroundVerification:
+    paths = Paths(root)
+    return BackgroundVerification(
+        [(paths, IndexReader(paths.index))],
+        hours,
+        now=lambda: clock.now,
+        clock=clock.seconds,
+        sleep=clock.sleep,
+        wait=clock.wait,
+    )
+
+
+def events(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.name == "dicomport.archive"]
+
+
+def names(numbers: Sequence[int]) -> list[str]:
+    return [f"1.2.3/1.2.3.1/1.2.3.{number}.dcm" for number in numbers]
+
+
+@pytest.fixture
+def root(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Path:
+    caplog.set_level(logging.INFO, "dicomport.archive")
+    with receiver(tmp_path, ArchiveOptions(durability=Durability.FLUSH)) as received:
+        assert received.send(*(instance(f"1.2.3.{number}") for number in range(1, 9))) == [0] * 8
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("hours", "now", "until_start", "until_end"),
+    [
+        (("01:00", "03:00"), "00:30", 1800, 0),
+        (("01:00", "03:00"), "01:00", 0, 7200),
+        (("01:00", "03:00"), "02:59", 0, 60),
+        (("01:00", "03:00"), "03:00", 22 * 3600, 0),
+        (("22:00", "05:00"), "21:00", 3600, 0),
+        (("22:00", "05:00"), "23:00", 0, 6 * 3600),
+        (("22:00", "05:00"), "04:00", 0, 3600),
+        (("22:00", "05:00"), "05:00", 17 * 3600, 0),
+        (("00:00", "00:00"), "13:00", 0, 11 * 3600),
+    ],
+)
+def test_quiet_hours(hours: tuple[str, str], now: str, until_start: int, until_end: int) -> None:
+    quiet = QuietHours(time.fromisoformat(hours[0]), time.fromisoformat(hours[1]), 1)
+    at = datetime.combine(MIDNIGHT, time.fromisoformat(now))
+    assert (quiet.seconds_until_start(at), quiet.seconds_until_end(at)) == (until_start, until_end)
+
+
+def test_each_file_is_verified_at_the_rate_and_its_time_kept(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    clock = Clock()
+    verification(root, clock).verify_until_end()
+    assert set(verified_times(Paths(root), [*names(range(1, 9)), "other"])) == set(names(range(1, 9)))
+    assert clock.waited == pytest.approx(8 * SIZE / NIGHT.rate, abs=1.0)
+    assert events(caplog) == ["verification_begun", "verification_finished discrepancies=0 verified=8"]
+
+
+def test_verification_continues_in_the_next_quiet_hours(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    slow = QuietHours(NIGHT.start, NIGHT.end, 1)
+    nights, clock = 0, Clock()
+    paths, seen = Paths(root), list[int]()
+    while "verification_finished discrepancies=0" not in " ".join(events(caplog)):
+        nights += 1
+        # The hours end while the third file is read.
+        clock.now = MIDNIGHT + timedelta(days=nights, hours=3) - timedelta(seconds=2 * SIZE + 1)
+        verification(root, clock, slow).verify_until_end()
+        seen.append(len(verified_times(paths, names(range(1, 9)))))
+        assert nights < 9
+    assert seen == sorted(set(seen)), "each night verified other files"
+    assert len(seen) > 2
+    assert seen[-1] == 8
+
+
+def test_discrepancies_are_logged_without_paths(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    verification(root, Clock()).verify_until_end()
+    before = verified_times(Paths(root), names([3]))
+    data = bytearray((root / names([3])[0]).read_bytes())
+    data[-1] ^= 1
+    (root / names([3])[0]).write_bytes(data)
+    (root / names([5])[0]).unlink()
+    caplog.clear()
+    verification(root, Clock()).verify_until_end()
+    assert [event for event in events(caplog) if "discrepancy_found" in event] == [
+        'discrepancy_found reason="the data set differs from the received data set" sop_instance_uid=1.2.3.3',
+        'discrepancy_found reason="in the index, but the file does not exist" sop_instance_uid=1.2.3.5',
+    ]
+    # A backup must be older than the damage: the time of the last success remains.
+    assert verified_times(Paths(root), names([3, 5])) == before
+
+
+def test_the_progress_survives_reindex(root: Path) -> None:
+    verification(root, Clock()).verify_until_end()
+    before = verified_times(Paths(root), names(range(1, 9)))
+    assert list(reindex(Paths(root), lambda _: None)) == []
+    assert verified_times(Paths(root), names(range(1, 9))) == before
+    assert len(before) == 8
+
+
+def test_a_damaged_progress_is_begun_again(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    paths = Paths(root)
+    verification(root, Clock()).verify_until_end()
+    (paths.verification / "verified.sqlite").write_bytes(b"\xa5" * 9000)
+    assert verified_times(paths, names([1])) == {}
+    verification(root, Clock()).verify_until_end()
+    assert len(verified_times(paths, names(range(1, 9)))) == 8
+    assert "verification_failed" not in " ".join(events(caplog))
+    for path in (paths.verification, *paths.verification.iterdir()):
+        assert stat.S_IMODE(path.stat().st_mode) == (0o750 if path.is_dir() else 0o640)
+
+
+def test_only_one_process_verifies_an_archive(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    paths = Paths(root)
+    VerificationProgress(paths).close()
+    with locked(paths.verification):
+        verification(root, Clock()).verify_until_end()
+    assert events(caplog) == []
+
+
+def test_a_receiver_verifies_each_night_and_stops_at_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "dicomport.archive")
+    with receiver(tmp_path, ArchiveOptions(durability=Durability.FLUSH)) as received:
+        assert received.send(*(instance(f"1.2.3.{number}") for number in range(1, 9))) == [0] * 8
+    clock = Clock(hour=12)
+    reading, nights = threading.Event(), list[int]()
+
+    def on_wait() -> None:
+        nights.append(clock.now.day)
+        if clock.now.day >= MIDNIGHT.day + 3:
+            reading.set()
+            clock.now = MIDNIGHT + timedelta(days=3, hours=1)  # It would read for ever.
+
+    clock.on_wait = on_wait
+
+    async def main(archive: Archive) -> None:
+        background = BackgroundVerification(
+            [(archive.paths, archive.index)],
+            QuietHours(NIGHT.start, NIGHT.end, 1),
+            now=lambda: clock.now,
+            clock=clock.seconds,
+            sleep=clock.sleep,
+            wait=clock.wait,
+        )
+        async with background:
+            await asyncio.to_thread(reading.wait, 60)
+            assert reading.is_set()
+        assert not [one for one in threading.enumerate() if one.name.startswith("dicomport-verify")]
+
+    with contextlib.closing(Archive(tmp_path)) as archive:
+        asyncio.run(main(archive))
+    assert {MIDNIGHT.day + 1, MIDNIGHT.day + 2} <= set(nights)
+    assert max(clock.slept) <= 3600.0
+    # From noon to one o'clock, and from the end of a run to the next night.
+    assert clock.slept[:13] == [3600.0] * 13
+    assert events(caplog).count("verification_finished discrepancies=0 verified=8") >= 2
