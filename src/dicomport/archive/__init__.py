@@ -34,7 +34,7 @@ from dicomport.archive.verification.background import (
 )
 from dicomport.archive.verification.progress import verified_times as verified_times
 from dicomport.archive.verification.rate import RateLimit as RateLimit
-from dicomport.archive.verification.walking import files_of as files_of
+from dicomport.archive.verification.walking import files_of as files_of, has_instances as has_instances
 from dicomport.archive.verify import (
     Discrepancy as Discrepancy,
     DiscrepancyKind as DiscrepancyKind,

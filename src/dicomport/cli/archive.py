@@ -22,6 +22,7 @@ from dicomport.archive import (
     count_unindexed,
     export as export_study,
     files_of,
+    has_instances,
     open_archive,
     quarantined,
     reindex as reindex_archive,
@@ -202,9 +203,10 @@ def reindex(*, folder: Path | None, root: Path, as_json: bool) -> int:
     Receivers of this archive may run. Exit code 1 if a file cannot be read.
     """
     root = folder or root
-    if not root.is_dir():
-        raise click.ClickException(f"no archive in {root}: choose its folder with --archive")
     paths = Paths(root.resolve())
+    # The archive's own folder may be lost, too.
+    if not paths.sessions.is_dir() and not has_instances(paths):
+        raise click.ClickException(f"no archive in {root}: choose its folder with --archive")
     with _index_errors(root):
         with _progress(paths) as progress:
             findings = _print_findings(reindex_archive(paths, progress), as_json=as_json)
