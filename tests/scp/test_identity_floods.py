@@ -5,7 +5,7 @@ import contextlib
 import functools
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import pytest
@@ -198,13 +198,27 @@ def test_a_cancelled_call_gives_its_turn_to_the_next() -> None:
     asyncio.run(main())
 
 
-def test_a_call_that_is_cancelled_in_its_turn_ends_it() -> None:
+def test_a_call_that_is_cancelled_in_its_turn_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cancellation comes after the call got its turn, and before its task continues."""
+
     async def main() -> None:
+        loop = asyncio.get_running_loop()
+        schedule = loop.call_soon_threadsafe
         threads = FairThreads(1, 1, "test")
-        task = asyncio.create_task(threads.call("a", int))
+        go = threading.Event()
+        first = asyncio.create_task(threads.call("a", go.wait))
         await asyncio.sleep(0)
-        task.cancel()
-        await asyncio.wait([task])
-        assert await threads.call("b", int) == 0
+        second = asyncio.create_task(threads.call("b", int))
+        await asyncio.sleep(0)
+
+        def schedule_with_cancellation(callback: Callable[..., object], *arguments: object) -> object:
+            return schedule(lambda: (callback(*arguments), second.cancel()))
+
+        monkeypatch.setattr(loop, "call_soon_threadsafe", schedule_with_cancellation)
+        go.set()
+        await asyncio.wait([first, second])
+        assert second.cancelled()
+        monkeypatch.undo()
+        assert await threads.call("c", int) == 0
 
     asyncio.run(main())

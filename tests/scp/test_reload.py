@@ -60,7 +60,8 @@ def test_a_reloaded_rule_counts_its_open_associations() -> None:
     one = PeerRule(rule="ct", ae_title="CT1", associations=1)
     with StorageSCP(Recorder(), port=0, allow=[one]).in_thread() as scp:
         with asking(scp) as (peer, _):
-            scp.reload(allow=[PeerRule(rule="mr", ae_title="MR1"), one], allow_any=False, user_identity=None, tls=None)
+            others = PeerRule(rule="mr", ae_title="MR1", associations=5)
+            scp.reload(allow=[others, one], allow_any=False, user_identity=None, tls=None)
             assert answer(scp) == LIMIT_EXCEEDED
             scp.reload(
                 allow=[PeerRule(rule="ct", ae_title="CT1", associations=2)],
