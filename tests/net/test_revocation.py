@@ -1,5 +1,6 @@
 """Certificate revocation lists: revoked peers are rejected, and lists that would reject all are refused when loaded."""
 
+import contextlib
 import datetime as dt
 import logging
 import re
@@ -10,14 +11,19 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
+from hypothesis import given, strategies as st
 from tests.certificates import Files, Identity, shake_hands
 
 import dicomport
 from dicomport import blocking
 from dicomport.net import describe_tls_error
 from dicomport.net.tls.expiry import ExpiringContext, Expiry
-from dicomport.net.tls.revocation import RevocationList
+from dicomport.net.tls.revocation import RevocationList, read_lists
 
 DAY: Final = dt.timedelta(days=1)
 
@@ -243,6 +249,36 @@ def test_a_new_list_applies_to_new_connections_only(hospital: Files, ct1: Identi
 
 
 # Decoding.
+
+
+_LIST: Final = (
+    Path(__file__).parent / "unused.crl",
+    x509.CertificateRevocationListBuilder()
+    .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Hospital CA")]))
+    .last_update(dt.datetime(2024, 1, 1, tzinfo=dt.UTC))
+    .next_update(dt.datetime(2060, 1, 1, tzinfo=dt.UTC))
+    .sign(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
+    .public_bytes(Encoding.DER),
+)
+
+
+def test_times_are_read_in_both_their_forms() -> None:
+    """RFC 5280 4.1.2.5: from 2050 on, the year has four digits."""
+    [decoded] = read_lists([_LIST])
+    assert decoded.issuer == "CN=Hospital CA"
+    assert decoded.this_update == dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
+    assert decoded.next_update == dt.datetime(2060, 1, 1, tzinfo=dt.UTC)
+
+
+@given(st.integers(0, len(_LIST[1]) - 1), st.binary(min_size=1, max_size=3))
+def test_a_broken_list_is_a_value_error_with_its_file(place: int, changed: bytes) -> None:
+    der = bytearray(_LIST[1])
+    der[place : place + len(changed)] = changed
+    with contextlib.suppress(ValueError):
+        read_lists([(Path("broken.crl"), bytes(der))])
+    pem = b"-----BEGIN X509 CRL-----\n" + bytes(der) + b"-----END X509 CRL-----\n"
+    with pytest.raises(ValueError, match=r"broken\.crl"):
+        read_lists([(Path("broken.crl"), pem)])
 
 
 def test_a_list_is_decoded_whole_or_not_at_all(hospital: Files, ct1: Identity) -> None:

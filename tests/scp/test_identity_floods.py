@@ -199,7 +199,7 @@ def test_a_cancelled_call_gives_its_turn_to_the_next() -> None:
 
 
 def test_a_call_that_is_cancelled_in_its_turn_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The cancellation comes after the call got its turn, and before its task continues."""
+    """The call is cancelled after it got its turn, and before its task continues."""
 
     async def main() -> None:
         loop = asyncio.get_running_loop()

@@ -87,10 +87,10 @@ def use_lists(context: ssl.SSLContext, lists: Sequence[RevocationList]) -> list[
     # The check needs the lists of the whole chain: a chain must not end at an intermediate authority.
     context.verify_flags &= ~ssl.VERIFY_X509_PARTIAL_CHAIN
     # OpenSSL reads PEM only, and only from a file. A certificate in that file would become trusted: write lists alone.
-    with tempfile.NamedTemporaryFile(prefix="dicomport-", suffix=".pem") as file:
-        file.writelines(map(_pem, newest.values()))
-        file.flush()
-        context.load_verify_locations(cafile=file.name)
+    with tempfile.TemporaryDirectory(prefix="dicomport-") as folder:
+        file = Path(folder, "crls.pem")
+        file.write_bytes(b"".join(map(_pem, newest.values())))
+        context.load_verify_locations(cafile=file)
     return [
         Expiry(
             "crl_expires",
