@@ -7,7 +7,7 @@ from typing import Final
 
 from dicomport.archive.scan.scanner import Scan, Scanner
 from dicomport.encoding.charsets import codec_of, decode_text
-from dicomport.encoding.streaming import DEFAULT_SCAN_LIMITS, ProblemKind, ScanLimits
+from dicomport.encoding.findings import DEFAULT_SCAN_LIMITS, ProblemKind, ScanLimits
 from dicomport.files import file_name
 
 __all__ = ["SYNTAXES", "character_set", "name", "scanner"]

@@ -29,7 +29,8 @@ peer that caused it: its association is rejected or aborted, its instance refuse
 
 Each has a name in the log (`association_rejected`, `association_ended`, `connection_evicted`, `connection_timed_out`)
 and a count: `StorageSCP.counters` is a mapping with `limit.associations`, `timer.idle` and so on. It also counts the
-tolerated errors of peers (`deviation.uid-padding`). `server_stopped` logs all counts at the end.
+tolerated errors of peers (`deviation.uid-padding`, see [deviations.md](deviations.md)). `server_stopped` logs all
+counts at the end.
 """
 
 _LIMITS = """\

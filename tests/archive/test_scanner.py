@@ -50,8 +50,9 @@ from tests.wire.golden import Golden
 
 from dicomport.archive.scan.attributes import InstanceAttributes
 from dicomport.archive.scan.scanner import Scan, Scanner
+from dicomport.encoding.findings import ProblemKind, ScanFlag, ScanLimits, ScanProblem
 from dicomport.encoding.headers import EXPLICIT_LITTLE
-from dicomport.encoding.streaming import ProblemKind, ScanFlag, ScanLimits, ScanProblem, StreamWalker
+from dicomport.encoding.streaming import StreamWalker
 from dicomport.standard import transfer_syntaxes
 
 any_golden = pytest.mark.parametrize(("uid", "data_set"), [each[:2] for each in GOLDENS.values()], ids=GOLDENS)
@@ -312,12 +313,13 @@ def test_undecodable(data: bytes, detail: str) -> None:
     assert detail in problem.detail
 
 
-def test_zeros_after_the_data_set_are_no_elements() -> None:
-    for uid in (EXPLICIT, IMPLICIT, BIG):
-        data = encode(uid, [Element(0x00080018, "UI", b"1.2\0")])
-        problem = scan(uid, data + bytes(512)).problem
-        assert problem is not None
-        assert problem.kind is ProblemKind.UNDECODABLE
+@pytest.mark.parametrize("uid", [EXPLICIT, IMPLICIT, BIG])
+def test_zeros_after_the_data_set_are_no_elements(uid: str) -> None:
+    data = encode(uid, [Element(0x00080018, "UI", b"1.2\0")])
+    assert outcome(scan(uid, data + bytes(512)))[1:] == (None, {ScanFlag.PADDING})
+    problem = scan(uid, data + bytes(512) + data).problem
+    assert problem is not None
+    assert problem.kind is ProblemKind.UNDECODABLE
 
 
 # D1: deflated.
@@ -798,5 +800,5 @@ def test_a_walk_reports_that_it_has_stopped() -> None:
     walk = StreamWalker(EXPLICIT_LITTLE, ())
     walk.feed(UID)
     assert not walk.stopped
-    walk.feed(bytes(8))
+    walk.feed(header(EXPLICIT, ITEM, "", 0))
     assert walk.stopped

@@ -214,7 +214,7 @@ def test_sighup_reads_the_files_again(hospital: Files, tmp_path: Path) -> None:
     assert code == 0
 
 
-def test_a_revoked_client_is_rejected_after_a_reload(hospital: Files, tmp_path: Path) -> None:
+def test_t3_a_revoked_client_is_rejected_after_a_reload(hospital: Files, tmp_path: Path) -> None:
     """A list that would reject all peers changes nothing."""
     pacs, ct1, mr1 = (hospital.issue(name) for name in ("localhost", "ct1.example", "mr1.example"))
     crls = hospital.revoke()

@@ -11,8 +11,7 @@ from tests.wire.golden import Golden
 
 from dicomport.archive.scan.scanner import Scan, Scanner
 from dicomport.encoding.headers import EXPLICIT_LITTLE
-from dicomport.encoding.streaming import Matched
-from dicomport.encoding.templates import SeriesTemplate, SeriesTemplates
+from dicomport.encoding.templates import Matched, SeriesTemplate, SeriesTemplates
 
 WANTED: Final = (0x00100010, 0x00200013, 0x00280010)
 
@@ -110,7 +109,7 @@ def test_the_second_one_is_not_walked() -> None:
     model = SeriesTemplate()
     assert passed(model, data_set()) is None
     values = {0x00100010: NAME, 0x00200013: (b"IS", b"2 "), 0x00280010: ROWS}
-    assert passed(model, data_set(b"2 ")) == (len(data_set()), 0x00280010, 4, values)
+    assert passed(model, data_set(b"2 ")) == (len(data_set()), 0x00280010, b"US", 4, values)
 
 
 def test_now_and_then_there_is_another_example() -> None:
@@ -125,7 +124,7 @@ def test_values_of_other_lengths_are_passed_over() -> None:
     passed(model, data_set())
     longer = data_set(b"1000", b"ANDERS^B")
     values = {0x00100010: (b"PN", b"ANDERS^B"), 0x00200013: (b"IS", b"1000"), 0x00280010: ROWS}
-    assert passed(model, longer) == (len(longer), 0x00280010, 4, values)
+    assert passed(model, longer) == (len(longer), 0x00280010, b"US", 4, values)
 
 
 @pytest.mark.parametrize(

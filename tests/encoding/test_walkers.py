@@ -5,11 +5,14 @@ from typing import Final
 
 import pytest
 from hypothesis import HealthCheck, event, given, settings, strategies as st
+from tests.archive.deviations import CASES, Case
 from tests.archive.goldens import GOLDENS
 from tests.encoding.encode import DEFLATED, Element, cut, encode, trees
 
 from dicomport.encoding.errors import DataSetError
+from dicomport.encoding.findings import ScanFlag, ScanLimits
 from dicomport.encoding.headers import (
+    AFTER_FILE_META,
     EXPLICIT_BIG,
     EXPLICIT_LITTLE,
     IMPLICIT_LITTLE,
@@ -19,7 +22,7 @@ from dicomport.encoding.headers import (
     Encoding,
     encoding_of,
 )
-from dicomport.encoding.streaming import AFTER_FILE_META, ScanFlag, ScanLimits, StreamWalker
+from dicomport.encoding.streaming import StreamWalker
 from dicomport.encoding.vr import FRAGMENT_VRS, KNOWN_VRS
 from dicomport.encoding.walker import MAX_DEPTH, Walker
 from dicomport.standard import find_transfer_syntax
@@ -27,6 +30,8 @@ from dicomport.standard import find_transfer_syntax
 ENCODINGS: Final = (IMPLICIT_LITTLE, EXPLICIT_LITTLE, EXPLICIT_BIG)
 SYNTAXES: Final = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
 SAMPLES: Final = [(uid, data_set.data) for uid, data_set, _ in GOLDENS.values() if uid != DEFLATED]
+
+DEVIATING: Final = [case for case in CASES if case.syntax != DEFLATED and len(case.data) < 2000]
 
 READ_ALIKE: Final = {ScanFlag.UNSORTED, ScanFlag.REPEATED_ELEMENT, ScanFlag.ODD_LENGTH, ScanFlag.FILE_META_ELEMENT}
 """Deviations that do not change how the bytes are read; the streaming walker tolerates others that do."""
@@ -125,6 +130,45 @@ def test_any_spoiled_data_set_in_any_split_is_read_alike(
     uid: str, elements: list[Element], changes: list[tuple[int, int, bytes]], cuts: list[int]
 ) -> None:
     check(encoding_of(find_transfer_syntax(uid)), edited(encode(uid, elements), changes), cuts)
+
+
+@settings(max_examples=300)
+@given(case=st.sampled_from(DEVIATING), changes=edits, cuts=splits)
+def test_any_deviating_data_set_in_any_split_is_read_alike(
+    case: Case, changes: list[tuple[int, int, bytes]], cuts: list[int]
+) -> None:
+    check(encoding_of(find_transfer_syntax(case.syntax)), edited(case.data, changes), cuts)
+
+
+@settings(max_examples=500)
+@given(
+    encoding=st.sampled_from(ENCODINGS),
+    data=st.one_of(
+        st.binary(max_size=200),
+        st.builds(
+            lambda case, changes: edited(case.data, changes),
+            st.sampled_from(DEVIATING),
+            edits,
+        ),
+    ),
+    cuts=splits,
+)
+def test_any_split_of_any_bytes_has_the_same_result(encoding: Encoding, data: bytes, cuts: list[int]) -> None:
+    """Flags and problems too, with all that the walker tolerates."""
+    results = []
+    for pieces in ([data], cut(data, cuts), [data[at : at + 1] for at in range(len(data))]):
+        walker = StreamWalker(encoding, AllTags(), ScanLimits(searched_bytes=200))
+        for piece in pieces:
+            walker.feed(piece)
+        walker.end()
+        results.append((walker.values, walker.flags, walker.problem))
+    assert results[1:] == results[:1] * 2
+
+
+@pytest.mark.parametrize("case", DEVIATING, ids=lambda case: case.name)
+def test_the_strict_walker_reads_no_deviation(case: Case) -> None:
+    in_memory = read_in_memory(encoding_of(find_transfer_syntax(case.syntax)), case.data)
+    assert (in_memory is not None and in_memory[1]) == (set(case.deviations) <= READ_ALIKE)
 
 
 @settings(max_examples=300)

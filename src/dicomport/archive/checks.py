@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import enum
 import functools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from dicomport.archive.scan.attributes import InstanceAttributes
 from dicomport.archive.scan.scanner import Scan
+from dicomport.encoding.findings import ScanFlag
 from dicomport.standard import (
     DATA_SET_DOES_NOT_MATCH,
     DATA_SET_DOES_NOT_MATCH_WARNING,
@@ -70,6 +71,14 @@ _NON_PATIENT: Final = frozenset(
 """SOP Classes whose instances do not belong to a patient, and so not to a study (PS3.4 Annex GG)."""
 
 
+_WARNINGS: Final = {
+    ScanFlag.MISSING_DELIMITER: "the delimiter of the pixels is missing",
+    ScanFlag.EXPLICIT_ITEM_IN_UN: "items in Explicit VR in a UN of undefined length",
+    ScanFlag.ODD_PADDING: "a NUL between two elements",
+}
+"""Deviations with a warning in the response: some receivers reject them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Checks:
     """The policy of each check; the default is to refuse."""
@@ -79,12 +88,12 @@ class Checks:
     def check(self, scan: Scan, sop_class_uid: str, sop_instance_uid: str) -> tuple[Status | None, str]:
         """Check a data set against its request.
 
-        Return the status for the response and the names of the failed checks. The status is None if no check failed,
-        and a warning if the policy of each failed check is to accept.
+        Return the status for the response and the names of the failed checks. The status is None if no check failed.
+        It is a warning if the policy of each failed check is to accept, and for some deviations of the data set.
         """
         failures = _failures(scan, sop_class_uid, sop_instance_uid)
         if not failures:
-            return None, ""
+            return _warning(scan.flags) if scan.flags else None, ""
         names = ", ".join(failure.check for failure in failures)
         for failure in failures:
             if self.policies.get(failure.check, Policy.REFUSE) is Policy.REFUSE:
@@ -92,11 +101,20 @@ class Checks:
         return Status(DATA_SET_DOES_NOT_MATCH_WARNING.code, f"stored despite failed checks: {names}"[:64]), names
 
 
+def _warning(flags: Collection[ScanFlag]) -> Status | None:
+    # PS3.4 Table B.2-1 has no better one: nothing was coerced, and no element was discarded.
+    comments = [comment for flag, comment in _WARNINGS.items() if flag in flags]
+    return Status(DATA_SET_DOES_NOT_MATCH_WARNING.code, f"stored: {comments[0]}") if comments else None
+
+
 def _failures(scan: Scan, sop_class_uid: str, sop_instance_uid: str) -> list[CheckFailure]:
     facts = scan.facts
     if scan.problem is not None:
         comment = f"the data set is {scan.problem.kind}"
         return [CheckFailure(Check.WHOLE, Status(UNDECODABLE_DATA_SET.code, comment))]
+    if ScanFlag.NOT_WALKED in scan.flags:
+        # An attribute that was not read is unknown, and not wrong.
+        facts = with_request_uids(facts, sop_class_uid, sop_instance_uid)
     failures = []
     if facts.sop_instance_uid != sop_instance_uid:
         how = "differs from that of the request" if facts.sop_instance_uid else "is missing"
@@ -105,7 +123,7 @@ def _failures(scan: Scan, sop_class_uid: str, sop_instance_uid: str) -> list[Che
         how = "differs from that of the request" if facts.sop_class_uid else "is missing"
         failures.append(_mismatch(Check.SOP_CLASS, f"SOP Class UID {how}", 0x00080016))
     if not (looks_like_uid(facts.sop_instance_uid) and _are_uids(facts.study_instance_uid, facts.series_instance_uid)):
-        failures += _identity(facts)
+        failures += _identity(facts, is_read=ScanFlag.NOT_WALKED not in scan.flags)
     return failures
 
 
@@ -115,13 +133,13 @@ def _are_uids(study_instance_uid: str, series_instance_uid: str) -> bool:
     return looks_like_uid(study_instance_uid) and looks_like_uid(series_instance_uid)
 
 
-def _identity(facts: InstanceAttributes) -> list[CheckFailure]:
+def _identity(facts: InstanceAttributes, *, is_read: bool) -> list[CheckFailure]:
     if not looks_like_uid(facts.sop_instance_uid):
         comment = "SOP Instance UID is missing or invalid"
         status = Status(INVALID_OBJECT_INSTANCE.code, comment, (0x00080018,))
         return [CheckFailure(Check.IDENTITY, status)]
     known = sop_classes.find(facts.sop_class_uid)
-    needs_study = known is not None and known.uid not in _NON_PATIENT
+    needs_study = is_read and known is not None and known.uid not in _NON_PATIENT
     for uid, tag, name in (
         (facts.study_instance_uid, 0x0020000D, "Study Instance UID"),
         (facts.series_instance_uid, 0x0020000E, "Series Instance UID"),
@@ -139,6 +157,8 @@ def is_same_class(one: str, other: str) -> bool:
 
 def with_request_uids(facts: InstanceAttributes, sop_class_uid: str, sop_instance_uid: str) -> InstanceAttributes:
     """Copy UIDs that the data set lacks from the request."""
+    if facts.sop_class_uid and facts.sop_instance_uid:
+        return facts
     return dataclasses.replace(
         facts,
         sop_class_uid=facts.sop_class_uid or sop_class_uid,

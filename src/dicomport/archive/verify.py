@@ -256,7 +256,7 @@ def record_of(paths: Paths, path: Path, progress: Progress = lambda _: None) -> 
     scan = scanner.finish()
     requested = meta.media_storage_sop_class_uid, meta.media_storage_sop_instance_uid
     status, _ = _ACCEPTING.check(scan, *requested)
-    facts = scan.facts if status is None else with_request_uids(scan.facts, *requested)
+    facts = with_request_uids(scan.facts, *requested)
     return Record(
         path=path.relative_to(paths.root).as_posix(),
         inode=entry.st_ino,

@@ -14,6 +14,13 @@ ITEM_DELIMITER: Final = 0xFFFEE00D
 SEQUENCE_DELIMITER: Final = 0xFFFEE0DD
 UNDEFINED_LENGTH: Final = 0xFFFFFFFF
 PIXEL_DATA: Final = 0x7FE00010
+EXTENDED_OFFSET_TABLE: Final = 0x7FE00001
+
+# Group 0000 is a command's (PS3.7 6.3), 0002 is File Meta Information (PS3.10 7.1); 0004 is a DICOMDIR's.
+AFTER_COMMANDS: Final = 0x00010000
+FILE_META_GROUP: Final = 0x0002
+AFTER_FILE_META: Final = 0x00030000
+"""The first tag that a data set may begin with."""
 
 SHORT_HEADER: Final = 8
 """Length of a header with a 16-bit length, of every header in Implicit VR, and of an item's: bytes."""

@@ -7,19 +7,40 @@ each of its bytes. An element of undefined length is walked, as only a delimiter
 tag around it are pushed onto a stack of bounded depth. Between two pieces the walker holds the stack, and a header and
 a wanted value cut short; the pieces themselves are not kept.
 
+The walker tolerates what the receivers of other vendors accept, except truncation. NULs up to the end of the data set
+are padding. For bytes with two meanings, the walk follows the first one and keeps a `Doubt`, which the next header
+resolves. After a sequence that is longer than its length, the walk searches for a header. It never looks
+ahead by more than a header, so the split into pieces changes nothing.
+
 The loop over elements, `_elements`, repeats `Encoding.read` inline, as it runs for each element of each instance. A
 property test shows that it agrees with `Walker`, which is strict and needs the data set in memory.
 """
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Collection
-from dataclasses import dataclass
-from typing import Final, NamedTuple, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Final, NoReturn, TypeAlias
 
+from dicomport.encoding.doubts import (
+    PLACEHOLDERS,
+    Doubt,
+    DoubtError,
+    Meaning,
+    PaddingError,
+    Place,
+    StopError,
+    find_delimiter,
+    is_header,
+)
+from dicomport.encoding.findings import DEFAULT_SCAN_LIMITS, ProblemKind, ScanFlag, ScanLimits, ScanProblem
+from dicomport.encoding.fragments import FragmentCount, number_of_frames
 from dicomport.encoding.headers import (
+    AFTER_COMMANDS,
+    AFTER_FILE_META,
     DELIMITER_GROUP,
+    EXPLICIT_LITTLE,
+    EXTENDED_OFFSET_TABLE,
+    FILE_META_GROUP,
     IMPLICIT_LITTLE,
     ITEM,
     ITEM_DELIMITER,
@@ -29,117 +50,28 @@ from dicomport.encoding.headers import (
     SHORT_HEADER,
     UNDEFINED_LENGTH,
     Encoding,
+    Header,
     format_tag,
 )
-from dicomport.encoding.vr import FRAGMENT_VRS, KNOWN_VRS, is_vr
+from dicomport.encoding.vr import FRAGMENT_VRS, KNOWN_VRS, LONG_VRS, SHORT_VRS, is_vr
+
+if TYPE_CHECKING:
+    from dicomport.encoding.templates import Matched
 
 _NO_VR: Final = b"??"
 """Some senders write this for an unknown VR; like DCMTK, read a 16-bit length after it."""
 
-# Group 0000 is a command's (PS3.7 6.3), 0002 is File Meta Information (PS3.10 7.1); 0004 is a DICOMDIR's.
-_AFTER_COMMANDS: Final = 0x00010000
-_FILE_META: Final = 0x0002
-AFTER_FILE_META: Final = 0x00030000
-"""The first tag that a data set may begin with."""
-
-
-class ProblemKind(enum.StrEnum):
-    """The reason why a data set is not whole."""
-
-    TRUNCATED = "truncated"
-    """The data set ends inside an element, sequence or deflated stream."""
-    UNDECODABLE = "undecodable"
-    """The bytes are not elements in the transfer syntax."""
-
-
-class ScanFlag(enum.StrEnum):
-    """A deviation in a data set that can be whole nevertheless; NOT_WALKED leaves that unproven."""
-
-    BAD_ITEM_TAG = "bad-item-tag"
-    """Another tag in the place of an item's, a misplaced delimiter, or a delimiter with a length (PS3.5 7.5)."""
-    FILE_META_ELEMENT = "file-meta-element"
-    """An element of group 0002 in the data set (PS3.10 7.1)."""
-    IMPLICIT_ITEM = "implicit-item"
-    """An item in Implicit VR in a data set in Explicit VR, not in a UN (PS3.5 7.1)."""
-    NOT_WALKED = "not-walked"
-    """Not walked to its end: a limit was exceeded, or the transfer syntax is unknown and not like Explicit VR."""
-    ODD_LENGTH = "odd-length"
-    """A value, item or fragment of odd length (PS3.5 7.1.1)."""
-    OVER_LONG_VALUE = "over-long-value"
-    """A wanted value above the limit, or a UID of more than 64 characters (PS3.5 9.1)."""
-    REPEATED_ELEMENT = "repeated-element"
-    """An element right after one with the same tag, or a second one with a wanted tag; the first counts."""
-    TRAILING_BYTES = "trailing-bytes"
-    """More than a NUL after a deflated stream (PS3.5 A.5): some writers leave the trailer of gzip or zlib there."""
-    UNKNOWN_TRANSFER_SYNTAX = "unknown-transfer-syntax"
-    """Read as Explicit VR Little Endian if the data set begins like that, otherwise NOT_WALKED."""
-    UNKNOWN_VR = "unknown-vr"
-    """A VR that PS3.5 6.2 does not define."""
-    UNSORTED = "unsorted"
-    """A tag lower than the one before (PS3.5 7.1)."""
-
-
-@dataclass(frozen=True, slots=True)
-class ScanProblem:
-    """The reason why a data set is not whole, and its place."""
-
-    kind: ProblemKind
-    detail: str
-    """For the local log: tag and offset (after inflating), without any value."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScanLimits:
-    """Limits of the work for one data set. Above them, the data set is flagged NOT_WALKED and the scan stops."""
-
-    depth: int = 256
-    """Nested sequences and items, each counted: real data sets have fewer than 20."""
-    elements: int = 2_000_000
-    """Elements and items walked, at about a microsecond each: tenfold those of a large multi-frame image."""
-    value_bytes: int = 1024
-    """Maximum length of a wanted value: the longest legal one, a name of 3 x 64 characters of 4 bytes, is below it."""
-    inflated_bytes: int = 16 << 20
-    """Maximum length after inflating: 512 KiB can become 512 MiB (PS3.5 A.5)."""
-
-
-DEFAULT_SCAN_LIMITS: Final = ScanLimits()
-
 Value: TypeAlias = tuple[bytes, bytes]
 """VR (empty in Implicit VR) and bytes of a wanted value, which is cut one byte above the limit."""
-
-
-class Matched(NamedTuple):
-    """The first elements of a data set, found by example and not walked."""
-
-    end: int
-    """Offset of the end of the last element, which may not have arrived yet."""
-    last: int
-    """Tag of the last element."""
-    number: int
-    """Number of elements."""
-    values: dict[int, Value]
-    """The wanted values by tag."""
-
-
-class _Place(enum.Enum):
-    DATA_SET = enum.auto()
-    SEQUENCE = enum.auto()
-    FRAGMENTS = enum.auto()
-
-
-class _StopError(Exception):
-    """The walk stops before the end of the data set, for a problem or at a limit."""
-
-    def __init__(self, problem: ScanProblem | None = None) -> None:
-        self.problem = problem
 
 
 class StreamWalker:
     """Walk over a data set that arrives in pieces."""
 
     __slots__ = (
-        *("_base", "_encoding", "_header", "_kept", "_last", "_left", "_limits", "_place", "_room", "_stack"),
-        *("_stopped", "_taking", "_walked", "_wanted", "flags", "problem", "values"),
+        *("_ahead", "_base", "_doubt", "_encoding", "_extended", "_fragments", "_header", "_is_resumed", "_kept"),
+        *("_last", "_left", "_limits", "_odd_end", "_padding", "_place", "_room", "_searched", "_sequence_end"),
+        *("_stack", "_stopped", "_taking", "_walked", "_wanted", "_zeros", "flags", "problem", "values"),
     )
 
     def __init__(self, encoding: Encoding, wanted: Collection[int], limits: ScanLimits = DEFAULT_SCAN_LIMITS) -> None:
@@ -150,10 +82,10 @@ class StreamWalker:
         self._limits = limits
         self._wanted = wanted
         # Place, encoding and last tag of the walk, and on the stack those around it.
-        self._place = _Place.DATA_SET
+        self._place = Place.DATA_SET
         self._encoding = encoding
         self._last = -1
-        self._stack: list[tuple[_Place, Encoding, int]] = []
+        self._stack: list[tuple[Place, Encoding, int]] = []
         self._walked = 0
         self._stopped = False
         # Length of the missing part of the current value; if it is wanted, its tag and VR, its first bytes, and the
@@ -165,6 +97,19 @@ class StreamWalker:
         # A header cut short, and the offset of the current piece in the data set.
         self._header = bytearray()
         self._base = 0
+        # The doubt about the bytes before, the bytes of earlier pieces from which the walk continues, the number of
+        # offsets searched, and where the last sequence of defined length and the last odd value end.
+        self._doubt: Doubt | None = None
+        self._ahead = b""
+        self._searched = 0
+        self._is_resumed = False
+        self._sequence_end = self._odd_end = -1
+        # The problem if other bytes follow NULs, and the number of NULs.
+        self._padding: ScanProblem | None = None
+        self._zeros = 0
+        # The fragments of the data set's encapsulated pixels, and the length of their table.
+        self._fragments: FragmentCount | None = None
+        self._extended: int | None = None
 
     @property
     def stopped(self) -> bool:
@@ -176,37 +121,83 @@ class StreamWalker:
         self._base = min(matched.end, size)
         self._left = matched.end - self._base
         self._last, self._walked, self.values = matched.last, matched.number, matched.values
+        if matched.vr == b"SQ":
+            self._sequence_end = matched.end
 
     def feed(self, view: memoryview | bytes) -> None:
         """Walk over the next piece, of which only a header or a wanted value cut short is kept."""
         size = len(view)
         at = 0
-        try:
-            while at < size and not self._stopped:
-                if self._left:
-                    at = self._pass(view, at)
-                elif self._header:
-                    at = self._complete_header(view, at)
-                else:
-                    at = self._walk(view, at)
-                    self._header += view[at:]
-                    break
-        except _StopError as stop:
-            self._stop(stop.problem)
+        is_new = False  # Whether the last header, which was cut short, has to be read again.
+        while (at < size or is_new) and not self._stopped:
+            if self._ahead:
+                self._base += at - len(self._ahead)
+                view, at, self._ahead = b"".join((self._ahead, view[at:])), 0, b""
+                size = len(view)
+            is_new = False
+            try:
+                at = self._next(view, at)
+            except StopError as stop:
+                self._stop(stop.problem)
+            except PaddingError as padding:
+                at, self._padding, is_new = padding.at, padding.problem, bool(self._ahead)
+            except DoubtError as doubted:
+                at, self._doubt, is_new = doubted.at, doubted.doubt, bool(self._ahead)
         self._base += size
+
+    def _next(self, view: memoryview | bytes, at: int) -> int:
+        """Continue with the next byte of a piece; return where to continue."""
+        if self._left:
+            return self._pass(view, at)
+        if self._padding is not None:
+            return self._pad(view, at, self._padding)
+        if self._doubt is not None:
+            return self._resolve(view, at, self._doubt)
+        if self._header:
+            return self._complete_header(view, at)
+        at = self._walk(view, at)
+        self._header += view[at:]
+        return len(view)
 
     def end(self) -> None:
         """Check the end of the data set. A data set that is cut between two of its elements is not detected."""
+        if self._doubt is not None:
+            self._end_doubt(self._doubt)
         if self._stopped:
             return
         if self._left:
             self._truncated(f"{self._left} bytes before the end of a value")
-        elif self._header:
+        elif self._header and not self._is_padding():
             self._truncated("inside a header")
         elif self._stack:
-            self._truncated("inside a sequence of undefined length")
+            self._end_inside()
         elif not self._walked:
             self._stop(ScanProblem(ProblemKind.UNDECODABLE, "empty"))
+        elif self._zeros:
+            self.flags.add(ScanFlag.PADDING)
+
+    def _is_padding(self) -> bool:
+        """Return whether the last bytes are NULs where the data set may end."""
+        # A single NUL may be the first byte of a tag; padding makes the length even.
+        is_tag = len(self._header) == 1 and not self._zeros and self._base & 1
+        if is_tag or self._header.strip(b"\0") or not self._may_end():
+            return False
+        self._zeros += len(self._header)
+        self._header.clear()
+        return True
+
+    def _may_end(self) -> bool:
+        return bool(self._walked) and (not self._stack or self._fragments is not None)
+
+    def _end_inside(self) -> None:
+        """End the data set inside an element of undefined length: only the delimiter of its pixels may be missing."""
+        frames = number_of_frames(self.values, self._wanted)
+        pixels = self._fragments
+        deviation = None if pixels is None else pixels.end(frames, self._extended, self._zeros)
+        if deviation is None:
+            self._truncated("inside a sequence of undefined length")
+        else:
+            self.flags.add(deviation)
 
     def _truncated(self, where: str) -> None:
         self._stop(ScanProblem(ProblemKind.TRUNCATED, f"ends {where}, at offset {self._base}"))
@@ -216,6 +207,8 @@ class StreamWalker:
         self.problem = problem
         if problem is None:
             self.flags.add(ScanFlag.NOT_WALKED)
+        self._doubt = self._padding = None
+        self._ahead = b""
         self._stack.clear()
         self._header.clear()
         self._kept.clear()
@@ -223,9 +216,14 @@ class StreamWalker:
     def _walk(self, view: memoryview | bytes, at: int) -> int:
         """Walk from the header at `at`; return the offset of a header that is cut short, or the end."""
         while True:
-            before = at, self._encoding
-            at = self._elements(view, at) if self._place is _Place.DATA_SET else self._items(view, at)
-            if (at, self._encoding) == before:
+            before = at, self._place, self._encoding
+            if self._place is Place.DATA_SET:
+                at = self._elements(view, at)
+            elif self._place is Place.UNKNOWN_ITEM:
+                at = self._unknown_item(view, at)
+            else:
+                at = self._items(view, at)
+            if (at, self._place, self._encoding) == before:
                 return at
 
     def _complete_header(self, view: memoryview | bytes, at: int) -> int:
@@ -236,17 +234,26 @@ class StreamWalker:
         header += piece
         at += len(piece)
         if len(header) == needed:
+            complete = bytes(header)
             self._base = base + at - needed
-            # A long header is not complete with the length of a short one; then nothing was walked.
-            if self._walk(bytes(header), 0):
+            try:
+                # A long header is not complete with the length of a short one; then nothing was walked.
+                if self._walk(complete, 0):
+                    header.clear()
+            except (DoubtError, PaddingError) as error:
                 header.clear()
-            self._base = base
+                self._ahead, error.at = complete[error.at :], at
+                raise
+            finally:
+                self._base = base
         return at
 
     def _pass(self, view: memoryview | bytes, at: int) -> int:
         """Skip the part of the current value that has arrived."""
         end = min(at + self._left, len(view))
         self._left -= end - at
+        if self._fragments is not None:
+            self._fragments.add(view[at:end])
         if self._taking is not None:
             piece = view[at : min(end, at + self._room)]
             self._kept += piece
@@ -271,13 +278,14 @@ class StreamWalker:
                 if size < 0:
                     return start
             if tag <= last or tag < AFTER_FILE_META:
-                self._misplaced(tag, at)
+                self._misplaced(view, tag, at)
             self._last = last = tag
             self._walked += 1
             if self._walked > self._limits.elements:
-                raise _StopError
+                raise StopError
             if size & 1:
                 self.flags.add(ScanFlag.ODD_LENGTH)
+                self._odd_end = self._base + start + size
             at = start + size
             if tag in wanted:
                 self._take(tag, vr, view[start:at], size)
@@ -305,14 +313,13 @@ class StreamWalker:
     def _count(self) -> None:
         self._walked += 1
         if self._walked > self._limits.elements:
-            raise _StopError
+            raise StopError
 
-    def _misplaced(self, tag: int, at: int) -> None:
+    def _misplaced(self, view: memoryview | bytes, tag: int, at: int) -> None:
         """Flag a tag that is out of order, or stop at a command's."""
-        if tag < _AFTER_COMMANDS:
-            # Zeros after the data set would be empty elements in Implicit VR too.
-            self._undecodable(tag, at, "an element of a command set")
-        if tag >> 16 == _FILE_META:
+        if tag < AFTER_COMMANDS:
+            self._no_header(view, tag, at, "an element of a command set")
+        if tag >> 16 == FILE_META_GROUP:
             self.flags.add(ScanFlag.FILE_META_ELEMENT)
         if tag == self._last:
             self.flags.add(ScanFlag.REPEATED_ELEMENT)
@@ -329,8 +336,7 @@ class StreamWalker:
             return at, -1
         tag, vr, size, start = header
         if tag >> 16 == DELIMITER_GROUP:
-            self._delimiter(tag, at, size)
-            return start, -1
+            return self._delimiter(view, tag, at, size), -1
         if vr and vr not in KNOWN_VRS:
             if size == 0 and is_vr(vr):
                 # PS3.5 6.2: future VRs have two reserved bytes and a 32-bit length. DCMTK reads every unknown VR like
@@ -339,62 +345,207 @@ class StreamWalker:
                     return at, -1
                 size, start = self._encoding.read_long_length(view, at), at + LONG_HEADER
             elif not (is_vr(vr) or vr == _NO_VR):
-                return self._no_vr(tag, at)
+                self._no_vr(view, at, header)
             self.flags.add(ScanFlag.UNKNOWN_VR)
         if size == UNDEFINED_LENGTH:
-            self._undefined(tag, vr, at)
+            self._undefined(view, tag, vr, at)
             return start, -1
+        if vr == b"SQ":
+            self._sequence_end = self._base + start + size
+        elif tag == EXTENDED_OFFSET_TABLE and not self._stack:
+            self._extended = size
         return start, size
 
-    def _no_vr(self, tag: int, at: int) -> tuple[int, int]:
-        """Stop at bytes that are not a VR; in an item, continue in Implicit VR, as some writers do."""
-        if not self._stack or self._encoding.byte_order == "big":
-            self._undecodable(tag, at, "no VR")
-        self.flags.add(ScanFlag.IMPLICIT_ITEM)
-        self._encoding = IMPLICIT_LITTLE
-        return at, -1
+    def _no_header(self, view: memoryview | bytes, tag: int, at: int, what: str) -> NoReturn:
+        """Continue at bytes that can't be a header: in padding, in a sequence that is too long, or not at all."""
+        problem = self._problem(tag, at, what)
+        if not any(view[at : at + SHORT_HEADER]) and self._may_end() and not self._stack:
+            raise PaddingError(at, problem)
+        if self._base + at == self._sequence_end:
+            raise DoubtError(at, Doubt(problem, ScanFlag.UNDERCOUNTED_SEQUENCE, Meaning.SEARCH))
+        raise StopError(problem)
 
-    def _undefined(self, tag: int, vr: bytes, at: int) -> None:
+    def _no_vr(self, view: memoryview | bytes, at: int, header: Header) -> NoReturn:
+        """Read a 16-bit length after bytes that are not a VR; the next header decides whether it is one."""
+        tag, vr, size, _ = header
+        problem = self._problem(tag, at, "no VR")
+        if self._base + at == self._odd_end and not view[at]:
+            # A NUL makes the length of the value before even, but is not counted in it.
+            raise DoubtError(at + 1, Doubt(problem, ScanFlag.ODD_PADDING, Meaning.NONE))
+        is_after_sequence = self._base + at == self._sequence_end
+        is_element = self._last < tag < PIXEL_DATA and vr in PLACEHOLDERS and not size & 1
+        if tag < AFTER_FILE_META or not self._walked or (is_after_sequence and not is_element):
+            self._no_header(view, tag, at, "no VR")
+        other = Meaning.NONE
+        if is_after_sequence:
+            other = Meaning.SEARCH
+        elif self._stack and self._encoding.byte_order == "little":
+            # Some writers change to Implicit VR in items.
+            other = Meaning.IMPLICIT
+        elif not size:
+            other = Meaning.LONG_LENGTH
+        self._raise_doubt(header, at, Doubt(problem, ScanFlag.UNKNOWN_VR, other, vr))
+
+    def _unknown_item(self, view: memoryview | bytes, at: int) -> int:
+        """Detect the encoding of an item in a UN, by its first element: some writers use Explicit VR."""
+        if len(view) - at < SHORT_HEADER:
+            return at
+        header = EXPLICIT_LITTLE.read(view, at, len(view))
+        if header is None:
+            return at
+        tag, vr, _, _ = header
+        self._place = Place.DATA_SET
+        if vr in SHORT_VRS:
+            self._encoding = EXPLICIT_LITTLE
+            problem = self._problem(tag, at, "no VR")
+            self._raise_doubt(header, at, Doubt(problem, ScanFlag.EXPLICIT_ITEM_IN_UN, Meaning.IMPLICIT))
+        if vr in LONG_VRS and not any(view[at + 6 : at + SHORT_HEADER]):
+            # In Implicit VR, the length would be odd.
+            self._encoding = EXPLICIT_LITTLE
+            self.flags.add(ScanFlag.EXPLICIT_ITEM_IN_UN)
+        return at
+
+    def _raise_doubt(self, header: Header, at: int, doubt: Doubt) -> NoReturn:
+        """Skip an element by a 16-bit length that is in doubt."""
+        tag, vr, size, body = header
+        if tag <= self._last:
+            self.flags.add(ScanFlag.REPEATED_ELEMENT if tag == self._last else ScanFlag.UNSORTED)
+        if size & 1:
+            self.flags.add(ScanFlag.ODD_LENGTH)
+        self._last = tag
+        self._count()
+        if not self._stack and tag in self._wanted:
+            doubt.taken = None if tag in self.values else tag
+            self._take(tag, b"UN", b"", size)
+        self._left = size
+        doubt.skip = int.from_bytes(vr, "little") + (size << 16) - size
+        raise DoubtError(body, doubt)
+
+    def _resolve(self, view: memoryview | bytes, at: int, doubt: Doubt) -> int:
+        """Resolve a doubt by the header at `at`, or search for one; return where to continue."""
+        in_item = bool(self._stack)
+        while (found := is_header(self._encoding, view, at, doubt, last=self._last, in_item=in_item)) is not None:
+            if found:
+                self.flags.add(doubt.flag)
+                self._is_resumed = self._is_resumed or (doubt.is_search and in_item)
+                self._doubt = None
+                return at
+            if not doubt.is_search:
+                return self._choose_other(view, at, doubt)
+            tag = find_delimiter(self._encoding, view, at)
+            doubt.is_delimited = tag == SEQUENCE_DELIMITER
+            step = SHORT_HEADER if tag else 1
+            at += step
+            self._searched += step
+            if self._searched > self._limits.searched_bytes:
+                raise StopError(doubt.problem)
+        self._ahead = bytes(view[at:])
+        return len(view)
+
+    def _choose_other(self, view: memoryview | bytes, at: int, doubt: Doubt) -> int:
+        """Continue by the other meaning of the bytes before the header at `at`."""
+        self.values.pop(doubt.taken or 0, None)
+        if doubt.other is Meaning.NONE:
+            raise StopError(doubt.problem)
+        if doubt.other is Meaning.LONG_LENGTH:
+            doubt.other = Meaning.NONE
+            self._left = self._encoding.read_long_length(view, at - SHORT_HEADER)
+            return at + LONG_HEADER - SHORT_HEADER
+        if doubt.other is Meaning.IMPLICIT:
+            if doubt.flag is ScanFlag.UNKNOWN_VR:
+                self.flags.add(ScanFlag.IMPLICIT_ITEM)
+            self._encoding, self._left, self._doubt = IMPLICIT_LITTLE, doubt.skip, None
+        else:
+            doubt.is_search, doubt.flag = True, ScanFlag.UNDERCOUNTED_SEQUENCE
+        return at
+
+    def _end_doubt(self, doubt: Doubt) -> None:
+        """End the data set where the next header was awaited."""
+        ahead, self._ahead = self._ahead, b""
+        if find_delimiter(self._encoding, ahead[-SHORT_HEADER:], 0) == SEQUENCE_DELIMITER:
+            ahead, doubt.is_delimited = b"", True
+        is_open = doubt.is_search and not doubt.is_delimited
+        if self._left or is_open or doubt.other is Meaning.LONG_LENGTH:
+            self.values.pop(doubt.taken or 0, None)
+            if doubt.other is Meaning.IMPLICIT:
+                self._truncated("inside an item")
+            else:
+                self._stop(doubt.problem)
+            return
+        self.flags.add(doubt.flag)
+        self._header += ahead
+
+    def _pad(self, view: memoryview | bytes, at: int, problem: ScanProblem) -> int:
+        """Pass NULs, up to the end of the data set."""
+        rest = bytes(view[at:])
+        zeros = len(rest) - len(rest.lstrip(b"\0"))
+        at += zeros
+        self._zeros += zeros
+        if at == len(view):
+            return at
+        if self._stack or self._base + at - self._zeros != self._sequence_end:
+            raise StopError(problem)
+        # The NULs are the last bytes of a sequence that is longer than its length, but for the first one of a header.
+        self._searched += self._zeros
+        self._padding, self._zeros = None, 0
+        self._ahead = b"\0"
+        raise DoubtError(at, Doubt(problem, ScanFlag.UNDERCOUNTED_SEQUENCE, Meaning.SEARCH))
+
+    def _undefined(self, view: memoryview | bytes, tag: int, vr: bytes, at: int) -> None:
         """Enter an element of undefined length (PS3.5 7.1.2)."""
         if tag <= self._last or tag < AFTER_FILE_META:
-            self._misplaced(tag, at)
+            self._misplaced(view, tag, at)
         self._last = tag
         self._count()
         if vr == b"SQ" or (not vr and tag != PIXEL_DATA):
-            self._enter(_Place.SEQUENCE, self._encoding)
+            self._enter(Place.SEQUENCE, self._encoding)
         elif vr == b"UN":
             # PS3.5 6.2.2: a sequence in Implicit VR Little Endian.
-            self._enter(_Place.SEQUENCE, IMPLICIT_LITTLE)
+            self._enter(Place.UNKNOWN, IMPLICIT_LITTLE)
         elif vr in FRAGMENT_VRS or not vr:
-            self._enter(_Place.FRAGMENTS, self._encoding)
+            self._enter(Place.FRAGMENTS, self._encoding)
+            if tag == PIXEL_DATA and len(self._stack) == 1:
+                self._fragments = FragmentCount()
         else:
-            self._undecodable(tag, at, "a VR that can't be of undefined length")
+            raise StopError(self._problem(tag, at, "a VR that can't be of undefined length"))
 
-    def _enter(self, place: _Place, encoding: Encoding) -> None:
+    def _enter(self, place: Place, encoding: Encoding) -> None:
         if len(self._stack) >= self._limits.depth:
-            raise _StopError
+            raise StopError
         self._stack.append((self._place, self._encoding, self._last))
         self._place, self._encoding, self._last = place, encoding, -1
 
     def _leave(self) -> None:
         self._place, self._encoding, self._last = self._stack.pop()
+        self._fragments = None
 
-    def _delimiter(self, tag: int, at: int, size: int) -> None:
-        """End an item at its delimiter (PS3.5 7.5), or flag a misplaced one."""
+    def _delimiter(self, view: memoryview | bytes, tag: int, at: int, size: int) -> int:
+        """End an item at its delimiter (PS3.5 7.5), or flag a misplaced one; return where to continue."""
+        self._count()
+        body = at + SHORT_HEADER
+        if tag == ITEM and self._base + at == self._sequence_end and size != UNDEFINED_LENGTH:
+            # Another item of a sequence whose length leaves it out.
+            self.flags.add(ScanFlag.UNDERCOUNTED_SEQUENCE)
+            self._sequence_end = self._base + body + size
+            self._left = max(body + size - len(view), 0)
+            return min(body + size, len(view))
         if tag not in (ITEM_DELIMITER, SEQUENCE_DELIMITER):
-            self._undecodable(tag, at, "an item outside of a sequence")
+            self._no_header(view, tag, at, "an item outside of a sequence")
         if size or not self._stack or tag == SEQUENCE_DELIMITER:
             self.flags.add(ScanFlag.BAD_ITEM_TAG)
-        self._count()
         if self._stack:
             self._leave()
             if tag == SEQUENCE_DELIMITER:
                 # The item's own delimiter is missing; both end here.
                 self._leave()
+        elif self._is_resumed:
+            # A search has taken a delimiter of the sequence for one of those around it.
+            raise StopError(self._problem(tag, at, "a delimiter outside of a sequence"))
+        return body
 
     def _items(self, view: memoryview | bytes, at: int) -> int:
         """Walk items or fragments until the end of `view` or a change of place (PS3.5 7.5, A.4)."""
-        fragments = self._place is _Place.FRAGMENTS
+        fragments = self._place is Place.FRAGMENTS
         end = len(view)
         while (header := self._encoding.read_item(view, at, end)) is not None:
             tag, size = header
@@ -404,14 +555,17 @@ class StreamWalker:
                     self.flags.add(ScanFlag.BAD_ITEM_TAG)
                 self._leave()
                 return at + SHORT_HEADER
-            if fragments and (tag != ITEM or size == UNDEFINED_LENGTH):
-                self._undecodable(tag, at, "no fragment of pixel data")
-            if tag != ITEM:
+            if fragments:
+                self._fragment(view, tag, size, at)
+            elif tag != ITEM:
+                if self._place is Place.UNKNOWN and self._is_big(view, at):
+                    return at
                 # Some angiography software writes other tags here; pydicom reads them as items too.
                 self.flags.add(ScanFlag.BAD_ITEM_TAG)
             at += SHORT_HEADER
             if size == UNDEFINED_LENGTH:
-                self._enter(_Place.DATA_SET, self._encoding)
+                is_unknown = self._place is Place.UNKNOWN
+                self._enter(Place.UNKNOWN_ITEM if is_unknown else Place.DATA_SET, self._encoding)
                 return at
             if size & 1:
                 self.flags.add(ScanFlag.ODD_LENGTH)
@@ -421,6 +575,26 @@ class StreamWalker:
                 return end
         return at
 
-    def _undecodable(self, tag: int, at: int, what: str) -> NoReturn:
-        where = f"{format_tag(tag)} at offset {self._base + at}"
-        raise _StopError(ScanProblem(ProblemKind.UNDECODABLE, f"{where}: {what}"))
+    def _is_big(self, view: memoryview | bytes, at: int) -> bool:
+        """Return whether the items of a UN are in Explicit VR Big Endian like the data set, and walk them so."""
+        outer = self._stack[-1][1]
+        tag, _ = outer.read_item(view, at, len(view)) or (0, 0)
+        if tag != ITEM or outer.byte_order == "little":
+            return False
+        self.flags.add(ScanFlag.EXPLICIT_ITEM_IN_UN)
+        self._place, self._encoding = Place.SEQUENCE, outer
+        return True
+
+    def _fragment(self, view: memoryview | bytes, tag: int, size: int, at: int) -> None:
+        """Check the header of a fragment, and count it."""
+        if tag != ITEM or size == UNDEFINED_LENGTH:
+            problem = self._problem(tag, at, "no fragment of pixel data")
+            is_padding = not (tag or size) and self._fragments is not None
+            raise PaddingError(at, problem) if is_padding else StopError(problem)
+        if self._fragments is not None:
+            self._fragments.begin(size)
+            at += SHORT_HEADER
+            self._fragments.add(view[at : at + size])
+
+    def _problem(self, tag: int, at: int, what: str) -> ScanProblem:
+        return ScanProblem(ProblemKind.UNDECODABLE, f"{format_tag(tag)} at offset {self._base + at}: {what}")

@@ -21,8 +21,8 @@ from collections import OrderedDict
 from collections.abc import Collection, Hashable, Iterable, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from dicomport.encoding.headers import DELIMITER_GROUP, LONG_HEADER, Encoding
-from dicomport.encoding.streaming import AFTER_FILE_META, Matched, Value
+from dicomport.encoding.headers import AFTER_FILE_META, DELIMITER_GROUP, EXTENDED_OFFSET_TABLE, LONG_HEADER, Encoding
+from dicomport.encoding.streaming import Value
 from dicomport.encoding.vr import KNOWN_VRS
 
 _MAX_TEMPLATE_ELEMENTS: Final = 32
@@ -40,6 +40,21 @@ _MAX_DIFFERENCES: Final = 32
 _MAX_FOLLOWED: Final = 1000
 """Data sets that follow one example: values that differ between two studies may be the same within the next one."""
 _MAX_SERIES: Final = 64
+
+
+class Matched(NamedTuple):
+    """The first elements of a data set, found by example and not walked."""
+
+    end: int
+    """Offset of the end of the last element, which may not have arrived yet."""
+    last: int
+    """Tag of the last element."""
+    vr: bytes
+    """VR of the last element."""
+    number: int
+    """Number of elements."""
+    values: dict[int, Value]
+    """The wanted values by tag."""
 
 
 class _Element(NamedTuple):
@@ -151,6 +166,7 @@ class SeriesTemplate:
 
     def _follow(self, encoding: Encoding, view: memoryview, max_bytes: int) -> Matched | None:
         at = number = last = index = splits = 0
+        vr = b""
         values: dict[int, Value] = {}
         while index < len(self._parts) and at < len(view):
             part = self._parts[index]
@@ -166,7 +182,7 @@ class SeriesTemplate:
                     values[tag] = vr, raw
                 at += part.size
                 number += part.number
-                last = part.elements[-1].tag
+                last, vr = part.elements[-1].tag, part.elements[-1].vr
             else:
                 element = _plain_element(encoding, view, at)
                 if element is None:
@@ -180,7 +196,7 @@ class SeriesTemplate:
                         return None
                     values[last] = vr, bytes(view[body:at])
             index += 1
-        return Matched(at, last, number, values)
+        return Matched(at, last, vr, number, values)
 
     def _loosen(self, index: int, template: Template, encoding: Encoding, view: memoryview) -> bool:
         """Stop comparing values that differ here, up to the first of another length. Return whether any did."""
@@ -260,4 +276,6 @@ def _plain_element(encoding: Encoding, view: memoryview, at: int) -> tuple[int, 
     # An undefined length is odd, too.
     if size & 1 or tag < AFTER_FILE_META or tag >> 16 == DELIMITER_GROUP or (vr and vr not in KNOWN_VRS):
         return None
+    if tag == EXTENDED_OFFSET_TABLE:
+        return None  # A walk counts its entries.
     return tag, vr, body, body + size

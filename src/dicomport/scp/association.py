@@ -310,7 +310,7 @@ class AcceptorAssociation:
     def _end(self, how: str) -> None:
         """Free the association's place in the limits, and log and count its end."""
         self._slot.release()
-        deviations = self._core.deviations
+        deviations = {str(name): number for name, number in self._core.deviations.items()} | self._counts.deviations
         self._connection.counters.deviations(deviations)
         if isinstance(self._core.error, LimitExceededError):
             self._connection.counters.limit(self._core.error.limit)
@@ -322,7 +322,7 @@ class AcceptorAssociation:
             how=how,
             stored=self._counts.stored,
             refused=self._counts.refused,
-            deviations=dict(deviations),
+            deviations=deviations,
         )
 
     def _report_end(self, association: AssociationInfo) -> None:

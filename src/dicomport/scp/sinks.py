@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Collection
 from typing import Final, Protocol, runtime_checkable
 
 from dicomport.scp.requests import StoreOperation
@@ -19,7 +20,8 @@ class Sink(Protocol):
     If one of them raises `OSError`, `discard` is called, and the response has the status 0xA700 or 0x0110; for any
     other exception, the status is 0x0110.
 
-    A sink that knows the Study Instance UID after `commit` may have it as `study_instance_uid`, for the log.
+    A sink that knows the Study Instance UID after `commit` may have it as `study_instance_uid`, for the log, and the
+    names of the data set's tolerated deviations from the standard as `deviations`, for the log and the counters.
     """
 
     async def write(self, data: Buffer) -> None:
@@ -43,6 +45,12 @@ class Storage(Protocol):
 def study_of(target: Sink | Status) -> str | None:
     """Return the Study Instance UID of an instance for the log, or None if its sink does not know it."""
     return getattr(target, "study_instance_uid", None)
+
+
+def deviations_of(target: Sink | Status) -> Collection[str]:
+    """Return the tolerated deviations of a data set, as far as its sink knows them."""
+    found: Collection[str] = getattr(target, "deviations", ())
+    return found
 
 
 _NO_ROOM: Final = frozenset((errno.ENOSPC, errno.EDQUOT))

@@ -25,8 +25,9 @@ data set, the commit still runs to its end, because the instance arrived complet
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from dicomport.containment import contained
@@ -39,7 +40,7 @@ from dicomport.scp.pending import PendingOperations
 from dicomport.scp.receiving import DataSetReceiver
 from dicomport.scp.requests import AssociationInfo, StoreOperation
 from dicomport.scp.settings import ServiceSettings
-from dicomport.scp.sinks import Sink, status_of, study_of
+from dicomport.scp.sinks import Sink, deviations_of, status_of, study_of
 from dicomport.standard import (
     INVALID_OBJECT_INSTANCE,
     MAX_UID_LENGTH,
@@ -68,6 +69,8 @@ class StoreCounts:
 
     stored: int = 0
     refused: int = 0
+    deviations: Counter[str] = field(default_factory=Counter)
+    """Tolerated deviations of the data sets, by name."""
 
 
 class _Completed(NamedTuple):
@@ -207,6 +210,9 @@ class StoreService:
         accepted = status.accepted
         self._counts.stored += accepted
         self._counts.refused += not accepted
+        deviations = deviations_of(target)
+        if deviations:
+            self._counts.deviations.update(deviations)
         level = logging.INFO if accepted else logging.WARNING
         if not self._log.isEnabledFor(level):
             return
@@ -217,6 +223,7 @@ class StoreService:
             sop_instance_uid=operation.sop_instance_uid,
             transfer_syntax_uid=operation.transfer_syntax_uid,
             study_instance_uid=study_of(target),
+            deviations=dict.fromkeys(deviations, 1) or None,
             size=size,
             status=str(status),
         )

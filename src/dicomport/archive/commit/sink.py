@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol
@@ -105,6 +106,8 @@ class ArchiveSink:
         self._size = 0
         self.study_instance_uid: str | None = None
         """Set by `commit`, if the data set has one."""
+        self.deviations: Collection[str] = ()
+        """Set by `commit`: the names of the data set's tolerated deviations from the standard."""
         self._disk = disk
         self._writer = BlockWriter(disk=disk, memory=operation.memory)
         self._file: TemporaryFile | None = None
@@ -120,6 +123,7 @@ class ArchiveSink:
         """Check the data set, and commit it to the archive or move it into the quarantine."""
         scan = self._scanner.finish()
         self.study_instance_uid = scan.facts.study_instance_uid or None
+        self.deviations = scan.deviations
         operation = self._operation
         status, reason = self._options.checks.check(scan, operation.sop_class_uid, operation.sop_instance_uid)
         if status is not None and not status.accepted:
@@ -130,9 +134,7 @@ class ArchiveSink:
         answer, stored = await self._committer.commit(
             PendingInstance(
                 file=file,
-                facts=scan.facts
-                if status is None
-                else with_request_uids(scan.facts, operation.sop_class_uid, operation.sop_instance_uid),
+                facts=with_request_uids(scan.facts, operation.sop_class_uid, operation.sop_instance_uid),
                 digest=self._digest.hexdigest(),
                 size=self._size,
                 transfer_syntax_uid=operation.transfer_syntax_uid,

@@ -5,24 +5,22 @@ pydicom needs 0.6 ms for the 258 elements of its CT image, longer than all other
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
 from dicomport.archive.scan.attributes import WANTED, InstanceAttributes, decode_attributes
 from dicomport.encoding.errors import DataSetError
+from dicomport.encoding.findings import DEFAULT_SCAN_LIMITS, ProblemKind, ScanFlag, ScanLimits, ScanProblem
 from dicomport.encoding.headers import encoding_of
 from dicomport.encoding.inflate import BoundedInflater
-from dicomport.encoding.streaming import (
-    DEFAULT_SCAN_LIMITS,
-    ProblemKind,
-    ScanFlag,
-    ScanLimits,
-    ScanProblem,
-    StreamWalker,
-)
+from dicomport.encoding.streaming import StreamWalker
 from dicomport.encoding.templates import SeriesTemplate
 from dicomport.encoding.vr import KNOWN_VRS
 from dicomport.standard import MAX_UID_LENGTH, find_transfer_syntax
+
+_NO_DEVIATIONS: Final = frozenset((ScanFlag.NOT_WALKED, ScanFlag.UNKNOWN_TRANSFER_SYNTAX))
+"""A data set was not read, for a limit of ours or its transfer syntax."""
 
 # PS3.6 Table A-1 lists them as transfer syntaxes, but they do not encode data sets.
 _MIME: Final = "1.2.840.10008.1.2.6.1"
@@ -43,6 +41,11 @@ class Scan:
     problem: ScanProblem | None
     """None if the data set can be decoded as far as it was walked."""
     flags: frozenset[ScanFlag]
+
+    @property
+    def deviations(self) -> Collection[str]:
+        """Names of the data set's tolerated deviations from the standard."""
+        return sorted(self.flags - _NO_DEVIATIONS) if self.flags else ()
 
 
 class Scanner:

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from dicomport.net.timers import Deadline
-from dicomport.wire import Deviation
 
 
 class Counters:
@@ -32,7 +31,7 @@ class Counters:
         """Count that a limit was reached, by the name of its field."""
         self.count(f"limit.{name}")
 
-    def deviations(self, noted: Mapping[Deviation, int]) -> None:
+    def deviations(self, noted: Mapping[str, int]) -> None:
         """Count a peer's tolerated deviations from the standard."""
         for deviation, number in noted.items():
             self._counts[f"deviation.{deviation}"] += number

@@ -25,7 +25,7 @@ UserIdentityCheck: TypeAlias = Callable[
 It is a coroutine function, or it is called in a thread and may block. The response is empty for types 1 and 2; for the
 other types, it is a ticket, an assertion or a token. It is sent if the requestor asks for it (PS3.7 D.3.3.7.2)."""
 
-_MAX_THREADS: Final = 4
+_MAX_THREADS: Final = 3
 """Checks at the same time. The check of a password needs 16 MiB of memory, and any peer can cause it."""
 
 _MAX_THREADS_PER_ADDRESS: Final = 2

@@ -15,9 +15,10 @@ from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 from dicomport.encoding.errors import DataSetError
+from dicomport.encoding.findings import ScanFlag
 from dicomport.encoding.headers import PIXEL_DATA, Encoding, encoding_of
 from dicomport.encoding.inflate import Inflater
-from dicomport.encoding.streaming import ScanFlag, StreamWalker
+from dicomport.encoding.streaming import StreamWalker
 from dicomport.encoding.templates import Templates
 from dicomport.encoding.vr import is_vr
 from dicomport.encoding.walker import Walker
