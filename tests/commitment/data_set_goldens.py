@@ -19,6 +19,13 @@ MR: Final = SOPReference("1.2.840.10008.5.1.4.1.1.4", "1.2.3.45")
 REQUEST: Final = CommitmentRequest("1.2.3", (CT, MR))
 RESULT: Final = CommitmentResult("1.2.3", (MR,), ((CT, Status(0x0112)),))
 
+
+def with_element_for_item(data: bytes) -> bytes:
+    """Return a data set in Explicit VR with a first sequence of undefined length that has an element as its item."""
+    sequence, element = b"\x08\x00\x11\x11SQ\0\0\xff\xff\xff\xff", b"\x09\x00\x10\x00\0\0\0\0"
+    return sequence + element + b"\xfe\xff\xdd\xe0\0\0\0\0" + data
+
+
 WRITTEN: Final[dict[str, tuple[str, Golden, CommitmentRequest | CommitmentResult]]] = {
     "request, implicit": (
         IMPLICIT,

@@ -24,7 +24,9 @@ from tests.commitment.data_set_goldens import (
 from tests.wire.golden import Golden, golden
 
 from dicomport.commitment.data_sets import CommitmentDataSetError, CommitmentRequest, CommitmentResult, SOPReference
-from dicomport.standard import Status
+from dicomport.encoding.datasets import DataSetWriter
+from dicomport.encoding.headers import ITEM, ITEM_DELIMITER, SEQUENCE_DELIMITER, UNDEFINED_LENGTH, encoding_of
+from dicomport.standard import Status, find_transfer_syntax
 from dicomport.wire import FileMeta, encode_file_meta
 
 MAX_BYTES: Final = 1 << 20
@@ -162,6 +164,32 @@ BAD: Final[dict[str, tuple[str, int]]] = {
 @pytest.mark.parametrize(("text", "status"), BAD.values(), ids=BAD)
 def test_an_incomplete_data_set_has_the_status_of_its_response(text: str, status: int) -> None:
     assert refused(explicit(text)) == status
+
+
+@pytest.mark.parametrize("syntax", [IMPLICIT, EXPLICIT, BIG_ENDIAN])
+@pytest.mark.parametrize("place", ["sequence", "item", "other sequence"])
+@pytest.mark.parametrize("value", [REQUEST, RESULT], ids=["request", "result"])
+def test_a_misplaced_tag_in_undefined_length_is_refused(
+    value: CommitmentRequest | CommitmentResult, place: str, syntax: str
+) -> None:
+    """Without the tag, the same bytes are read."""
+    encoding = encoding_of(find_transfer_syntax(syntax))
+    element = encoding.tagged_length.pack(0x0009, 0x0010, 0)
+    writer = DataSetWriter(syntax)
+    uids = writer.uid(0x00081150, "1.2.4") + writer.uid(0x00081155, "1.2.5") + writer.number(0x00081197, 0x0112)
+
+    def encoded(in_item: bytes, in_sequence: bytes, in_other: bytes = b"") -> bytes:
+        item = encoding.item(ITEM, UNDEFINED_LENGTH) + uids + in_item + encoding.item(ITEM_DELIMITER, 0)
+        end = in_sequence + encoding.item(SEQUENCE_DELIMITER, 0)
+        sequences = (encoding.header(tag, b"SQ", UNDEFINED_LENGTH) + item + end for tag in (0x00081198, 0x00081199))
+        other = encoding.header(0x00081111, b"SQ", UNDEFINED_LENGTH) + in_other + encoding.item(SEQUENCE_DELIMITER, 0)
+        return writer.finish(other, writer.uid(0x00081195, "1.2.3"), *sequences)
+
+    type(value).decode(encoded(b"", b""), syntax, MAX_BYTES)
+    misplaced = {"item": (encoding.item(ITEM, 0), b""), "sequence": (b"", element)}.get(place, (b"", b"", element))
+    with pytest.raises(CommitmentDataSetError) as refusal:
+        type(value).decode(encoded(*misplaced), syntax, MAX_BYTES)
+    assert refusal.value.status.code == 0x0115
 
 
 def test_sequences_within_sequences_end_somewhere() -> None:

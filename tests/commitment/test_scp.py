@@ -24,6 +24,7 @@ from tests.commitment.asking import (
     said,
     serving,
 )
+from tests.commitment.data_set_goldens import with_element_for_item
 from tests.files.faults import Disk, Fault
 from tests.scp.storages import Recorder
 
@@ -184,6 +185,7 @@ REFUSED: Final[dict[str, tuple[bytes, dict[str, Any], int]]] = {
     "no data set": (b"", {"has_data_set": False}, 0x0120),
     "an empty data set": (b"", {}, 0x0120),
     "half a data set": (request()[:-10], {}, 0x0115),
+    "an element in place of an item": (with_element_for_item(request()), {}, 0x0115),
     "garbage": (b"GET / HTTP/1.1\r\n" * 20, {}, 0x0115),
     "no references": (request()[:14], {}, 0x0120),
     "an odd UID": (request("1.2.x"), {}, 0x0115),

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import pytest
 from tests.commitment.asking import COMMITMENT, CT, INSTANCE, MAX_BYTES, references
+from tests.commitment.data_set_goldens import EXPLICIT, with_element_for_item
 from tests.ports import unused_port
 
 import dicomport
@@ -238,6 +239,19 @@ def test_an_invalid_report_is_refused(data: bytes | None, changed: dict[str, Any
         _, request = asked(peer)
         result = CommitmentResult(request.transaction_uid, (ONE,), ())
         assert send_report(peer, result if data is None else data, **changed) == status
+        assert send_report(peer, result) == 0x0000
+        released(peer)
+
+    with ScriptedSCP(script) as peer:
+        assert len(commit([ONE], peer.port).committed) == 1
+
+
+def test_a_report_with_an_element_in_place_of_an_item_is_refused() -> None:
+    def script(peer: Peer) -> None:
+        peer.accept()
+        _, request = asked(peer)
+        result = CommitmentResult(request.transaction_uid, (ONE,), ())
+        assert send_report(peer, with_element_for_item(result.encode(EXPLICIT))) == 0x0115
         assert send_report(peer, result) == 0x0000
         released(peer)
 
