@@ -58,7 +58,7 @@ def test_the_page_lists_exactly_the_events_that_are_logged() -> None:
 
 
 def test_the_page_lists_exactly_the_fields_that_are_logged() -> None:
-    logged = {"event", "text", "error", "at", "address", "port"}
+    logged = {"event", "text", "library", "error", "at", "address", "port"}
     for call in log_calls():
         logged |= {keyword.arg for keyword in call.keywords if keyword.arg} - {"exc_info"}
     assert logged | pdu_fields() == set(FIELDS)

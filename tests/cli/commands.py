@@ -8,7 +8,9 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -100,3 +102,12 @@ def receiver(archive: Path, *arguments: str | Path, wrapper: tuple[str, ...] = (
     finally:
         process.kill()
         process.communicate()
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Poll for the effect of another process."""
+    deadline = time.monotonic() + 30
+    pause = threading.Event()
+    while not condition():
+        assert time.monotonic() < deadline
+        pause.wait(0.01)

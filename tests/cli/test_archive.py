@@ -155,7 +155,7 @@ def test_verify_finds_nothing_and_then_each_kind_of_damage(tmp_path: Path) -> No
         assert dicomport("storescu", "localhost", found.port, CT, MR, ECG).returncode == 0
         found.stop()
     clean = dicomport("archive", "verify", "--archive", root)
-    assert (clean.returncode, clean.stderr) == (0, "no findings\n")
+    assert (clean.returncode, clean.stderr) == (0, "no discrepancies\n")
 
     changed, missing, _ = sorted(root.glob("[!.]*/*/*.dcm"))
     data = bytearray(changed.read_bytes())
@@ -165,14 +165,14 @@ def test_verify_finds_nothing_and_then_each_kind_of_damage(tmp_path: Path) -> No
     (root / "stray.dcm").write_bytes(CT.read_bytes())
     done = dicomport("archive", "verify", "--archive", root, "--json")
     assert done.returncode == 1
-    findings = {row["path"]: row["finding"] for row in map(json.loads, done.stdout.splitlines())}
+    findings = {row["path"]: row["discrepancy"] for row in map(json.loads, done.stdout.splitlines())}
     assert findings == {
         changed.relative_to(root).as_posix(): "the data set differs from the received data set",
         missing.relative_to(root).as_posix(): "in the index, but the file does not exist",
         "stray.dcm": "the file exists, but it is not in the index",
     }
     text = dicomport("archive", "verify", "--archive", root)
-    assert "3 findings" in text.stderr
+    assert "3 discrepancies" in text.stderr
 
 
 def test_reindex_gives_the_same_as_before(filled: Path) -> None:
@@ -246,3 +246,10 @@ def test_verify_reads_at_a_limited_rate(filled: Path) -> None:
     finally:
         slow.kill()
         slow.communicate()
+
+
+@pytest.mark.parametrize("options", [("--patient-id", "1CT1"), ("--ae", "X"), ("--level", "instances")])
+def test_filters_of_the_quarantine_are_refused_instead_of_ignored(filled: Path, options: tuple[str, ...]) -> None:
+    done = dicomport("archive", "ls", "--archive", filled, "--quarantine", *options)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--quarantine lists all quarantined instances: remove --level and the filters" in done.stderr

@@ -108,8 +108,8 @@ def test_every_long_option_is_a_setting(tmp_path: Path) -> None:
         ("colour = 'red'", 'unknown setting "colour"; valid: .*, ae-title, allow, allow-any, .*, peers, port, '),
         ("config = 'x'", 'unknown setting "config"'),
         ("help = true", 'unknown setting "help"'),
-        ("port = 65536", "port = 65536: 65536 is not in the range 0<=x<=65535"),
-        ("port = 1.5", "port = 1.5: '1.5' is not a valid integer range"),
+        ("port = 65536", "port = 65536: .65536. is invalid; expected a whole number from 0 to 65535"),
+        ("port = 1.5", "port = 1.5: '1.5' is invalid; expected a whole number from 0 to 65535"),
         ("port = true", "port = True: expected text in quotes, or a number"),
         ("ae-title = 'SEVENTEEN_LETTERS'", "ae-title = 'SEVENTEEN_LETTERS': AE title .* maximum is 16"),
         ("ae-title = ['X']", r"ae-title = \['X'\]: expected text in quotes, or a number"),
@@ -119,7 +119,7 @@ def test_every_long_option_is_a_setting(tmp_path: Path) -> None:
         ("allow-any = 'yes'", "allow-any = 'yes': expected true or false"),
         ("durability = 'none'", "durability = 'none': 'none' is not one of 'fsync'"),
         ("min-free = 'lots'", "min-free = 'lots': 'lots' is not a valid size; expected a number"),
-        ("acse-timeout = 0", "acse-timeout = 0: 0.0 is not in the range"),
+        ("acse-timeout = 0", "acse-timeout = 0: .0. is invalid; expected a number from 0.1 to 86400"),
         ("passwords = 'nowhere'", "passwords = 'nowhere': File '.*nowhere' does not exist"),
         ("archive = 'a'\noutput-directory = 'b'", "archive and output-directory are the same setting"),
         ("verbose = true\nquiet = true", "verbose and quiet are the same setting"),
@@ -128,6 +128,16 @@ def test_every_long_option_is_a_setting(tmp_path: Path) -> None:
         ("port = 1\nport = 2", "is not valid TOML: Cannot overwrite a value"),
         ("peers = 3", r"peers must be tables: begin each with \[peers.NAME\]"),
         ("[peers]\nae-title = 'CT1'", r"peers must be tables"),
+        ("min-rate = 'nan'", "min-rate = 'nan': 'nan' is invalid; expected a number of 0 or more"),
+        ("port = x2\n", "is not valid TOML"),
+        (f"port = {'[' * 5000}", "is nested too deeply"),
+        # Unknown names come first: a misspelt one may be the cause of other errors.
+        ("port = 65536\nprot = 104", 'unknown setting "prot"; did you mean "port"'),
+        (
+            "port = 65536\n[peers.ct]\nae-titel = 'CT1'",
+            r'\[peers.ct\] unknown setting "ae-titel"; did you mean "ae-title"',
+        ),
+        ("[peers.ct]\nnetworks = []\n[peers.mr]\nnetwork = ['x']", r'\[peers.mr\] unknown setting "network"'),
     ],
 )
 def test_an_invalid_value_is_reported_with_the_allowed_ones(tmp_path: Path, text: str, problem: str) -> None:

@@ -6,14 +6,12 @@ import contextlib
 import os
 import re
 import signal
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import pytest
-from tests.cli.commands import FILES, Receiver, dicomport, receiver
+from tests.cli.commands import FILES, Receiver, dicomport, receiver, wait_until
 
 from dicomport.testing import ScriptedSCU
 from dicomport.wire import AssociateRJ, RejectReason
@@ -23,15 +21,6 @@ CT: Final = FILES / "CT_small.dcm"
 
 def workers_of(process: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Poll for the effect of another process."""
-    deadline = time.monotonic() + 30
-    pause = threading.Event()
-    while not condition():
-        assert time.monotonic() < deadline
-        pause.wait(0.01)
 
 
 def is_alive(process: int) -> bool:

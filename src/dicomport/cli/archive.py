@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
@@ -29,13 +28,11 @@ from dicomport.archive import (
     verified_times,
     verify as verify_archive,
 )
-from dicomport.cli.console import print_message
-from dicomport.cli.options.common import SIZE, ExitCode, json_option, log_format_option
+from dicomport.cli.console import print_message, shows_progress
+from dicomport.cli.options.common import SIZE, ExitCode, archive_option, json_option, log_format_option
 from dicomport.cli.text import amount, count, print_json, print_table
 from dicomport.logs import printable, reason_of
 from dicomport.standard import describe
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 _CONFLICT = "patient_conflict"
 """Column that tables have only if it is set in a row."""
@@ -81,19 +78,9 @@ _COLUMNS = {
 }
 
 
-def archive_option(command: Command) -> Command:
-    """Add --archive, the parameter `root`, and --log-format."""
-    command = log_format_option(command)
-    return click.option(
-        "-od",
-        "--output-directory",
-        "--archive",
-        "root",
-        type=click.Path(path_type=Path, file_okay=False),
-        default=Path("archive"),
-        show_default=True,
-        help="The archive's folder.",
-    )(command)
+_LEVELS = ("studies", "series", "instances")
+
+_archive_option = archive_option("The archive's folder.")
 
 
 @click.group()
@@ -102,7 +89,8 @@ def archive() -> None:
 
 
 @archive.command()
-@archive_option
+@_archive_option
+@log_format_option
 @click.option("--patient-id", default="", help="Only this Patient ID.")
 @click.option("--study", default="", metavar="UID", help="Only this Study Instance UID.")
 @click.option(
@@ -112,12 +100,12 @@ def archive() -> None:
 @click.option("--ae", default="", metavar="TITLE", help="Only this calling AE title.")
 @click.option(
     "--level",
-    type=click.Choice(["studies", "series", "instances"]),
-    default="studies",
+    type=click.Choice(_LEVELS),
+    default=_LEVELS[0],
     show_default=True,
     help="Level of the list.",
 )
-@click.option("--quarantine", is_flag=True, help="List quarantined instances.")
+@click.option("--quarantine", is_flag=True, help="List quarantined instances, all of them.")
 @json_option
 def ls(
     *,
@@ -135,6 +123,8 @@ def ls(
     filters = Filters(
         patient_id=patient_id, study_instance_uid=study, study_date=date, modality=modality, calling_ae_title=ae
     )
+    if quarantine and (filters != Filters() or level != _LEVELS[0]):
+        raise click.UsageError("--quarantine lists all quarantined instances: remove --level and the filters")
     with _opened(root) as (paths, index):
         if quarantine:
             _print("quarantine", map(asdict, quarantined(paths.quarantine)), as_json=as_json)
@@ -146,7 +136,8 @@ def ls(
 
 @archive.command()
 @click.argument("uid")
-@archive_option
+@_archive_option
+@log_format_option
 @json_option
 def show(*, uid: str, root: Path, as_json: bool) -> int:
     """Print all attributes in the index of the instance UID, or of each instance of the study UID."""
@@ -169,7 +160,8 @@ def show(*, uid: str, root: Path, as_json: bool) -> int:
 
 
 @archive.command()
-@archive_option
+@_archive_option
+@log_format_option
 @click.option("--rate", type=SIZE, help="Maximum number of bytes to read per second.  [default: no limit]")
 @json_option
 def verify(*, root: Path, rate: int | None, as_json: bool) -> int:
@@ -187,15 +179,16 @@ def verify(*, root: Path, rate: int | None, as_json: bool) -> int:
             if limit is not None:
                 limit(size)
 
-        findings = _print_findings(verify_archive(paths, index, after_reading), as_json=as_json)
+        discrepancies = _print_discrepancies(verify_archive(paths, index, after_reading), as_json=as_json)
     if not as_json:
-        print_message("no findings" if not findings else f"{count(findings, 'finding')}")
-    return ExitCode.FAILED if findings else ExitCode.OK
+        print_message(count(discrepancies, "discrepancy", "discrepancies") if discrepancies else "no discrepancies")
+    return ExitCode.FAILED if discrepancies else ExitCode.OK
 
 
 @archive.command()
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False), required=False)
-@archive_option
+@_archive_option
+@log_format_option
 @json_option
 def reindex(*, folder: Path | None, root: Path, as_json: bool) -> int:
     """Rebuild the index of the archive FOLDER (default: --archive) from the files, also if it is damaged.
@@ -209,18 +202,19 @@ def reindex(*, folder: Path | None, root: Path, as_json: bool) -> int:
         raise click.ClickException(f"no archive in {root}: choose its folder with --archive")
     with _index_errors(root):
         with _progress(paths) as progress:
-            findings = _print_findings(reindex_archive(paths, progress), as_json=as_json)
+            discrepancies = _print_discrepancies(reindex_archive(paths, progress), as_json=as_json)
         with open_archive(root) as (_, index):
             number = index.count()
     if not as_json:
         print_message(f"{count(number, 'instance')} in the index")
-    return ExitCode.FAILED if findings else ExitCode.OK
+    return ExitCode.FAILED if discrepancies else ExitCode.OK
 
 
 @archive.command()
 @click.argument("study")
 @click.argument("destination", type=click.Path(path_type=Path))
-@archive_option
+@_archive_option
+@log_format_option
 def export(*, study: str, destination: Path, root: Path) -> int:
     """Copy the study STUDY to DESTINATION, a new folder, or a zip file if the name ends in ".zip"."""
     with _opened(root) as (paths, index):
@@ -288,21 +282,23 @@ def _cell(name: str, value: object) -> str:
     return describe(str(value)) if name == "sop_class_uid" else str(value)
 
 
-def _print_findings(findings: Iterable[Discrepancy], *, as_json: bool) -> int:
+def _print_discrepancies(discrepancies: Iterable[Discrepancy], *, as_json: bool) -> int:
     number = 0
-    for finding in findings:
+    for discrepancy in discrepancies:
         number += 1
         if as_json:
-            print_json({"path": finding.path, "finding": finding.kind, "detail": finding.detail})
+            print_json({"path": discrepancy.path, "discrepancy": discrepancy.kind, "detail": discrepancy.detail})
         else:
-            print_message(f"{finding.path}: {finding.kind}" + (f" ({finding.detail})" if finding.detail else ""))
+            print_message(
+                f"{discrepancy.path}: {discrepancy.kind}" + (f" ({discrepancy.detail})" if discrepancy.detail else "")
+            )
     return number
 
 
 @contextmanager
 def _progress(paths: Paths) -> Iterator[Callable[[int], object]]:
     """Show the progress of reading on a terminal."""
-    if not sys.stderr.isatty():
+    if not shows_progress():
         yield lambda _: None
         return
     from rich.console import Console

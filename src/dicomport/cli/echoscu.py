@@ -16,6 +16,7 @@ from dicomport.cli.options.common import (
     json_option,
     maximum_length_option,
     verbosity_options,
+    whole_number,
 )
 from dicomport.cli.options.contexts import CONTEXT
 from dicomport.cli.options.identity import IdentityItem, user_identity_options
@@ -30,7 +31,7 @@ from dicomport.standard import VERIFICATION, Status
 
 @click.command()
 @click.argument("host")
-@click.argument("port", type=click.IntRange(1, 65535))
+@click.argument("port", type=whole_number(1, 65535))
 @ae_title_option
 @called_ae_title_option
 @click.option("--explain", "explained", is_flag=True, help="Explain each step, each failure and its cause.")
@@ -42,7 +43,7 @@ from dicomport.standard import VERIFICATION, Status
     help="With --explain: propose this SOP Class with these transfer syntaxes, by keyword or UID; repeatable. Default: "
     "the most common storage classes.",
 )
-@click.option("--repeat", type=click.IntRange(1, 65535), default=1, show_default=True, help="Number of C-ECHOs.")
+@click.option("--repeat", type=whole_number(1, 65535), default=1, show_default=True, help="Number of C-ECHOs.")
 @user_identity_options
 @maximum_length_option
 @tls_options(Side.REQUESTOR)

@@ -8,6 +8,7 @@ import dataclasses
 import errno
 import functools
 import signal
+import socket
 from pathlib import Path
 
 import click
@@ -18,10 +19,12 @@ from dicomport.cli.options.archive import archive_policy_options
 from dicomport.cli.options.common import (
     ExitCode,
     ae_title_option,
+    archive_option,
     configure_logging,
     json_option,
     maximum_length_option,
     verbosity_options,
+    whole_number,
 )
 from dicomport.cli.options.limit import limit_options
 from dicomport.cli.options.timeout import Side, timeout_options
@@ -33,7 +36,7 @@ from dicomport.cli.receiver.hooks import command_hooks, hook_options
 from dicomport.cli.receiver.verification import quiet_hours
 from dicomport.cli.receiver.workers import WorkerContext, run_workers
 from dicomport.cli.text import count, print_json
-from dicomport.net import Address, Timeouts, allow_descriptors
+from dicomport.net import Address, Timeouts, allow_descriptors, listening_sockets
 from dicomport.scp import Limits, StorageSCP, StoreOperation
 from dicomport.standard import Status
 
@@ -45,17 +48,8 @@ _OTHER_DESCRIPTORS = 100
 
 
 @click.command()
-@click.argument("port", type=click.IntRange(0, 65535), default=11112)
-@click.option(
-    "-od",
-    "--output-directory",
-    "--archive",
-    "root",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("archive"),
-    show_default=True,
-    help="Folder of the archive; created if missing.",
-)
+@click.argument("port", type=whole_number(0, 65535), default=11112)
+@archive_option("Folder of the archive; created if missing.")
 @ae_title_option
 @click.option(
     "-ba",
@@ -74,7 +68,7 @@ _OTHER_DESCRIPTORS = 100
 @timeout_options(Side.ACCEPTOR)
 @click.option(
     "--workers",
-    type=click.IntRange(1, 64),
+    type=whole_number(1, 64),
     default=1,
     show_default=True,
     help="Number of receiving processes.",
@@ -150,7 +144,7 @@ def storescp(
                     timeouts=timeouts,
                     tls=reporting,
                 ),
-                sockets=worker.sockets if worker else None,
+                sockets=worker.sockets if worker else _listen(bind_address, port),
                 associations=worker.associations if worker else None,
             )
             verification = BackgroundVerification(archives.indexes, hours) if hours and _is_first(worker) else None
@@ -171,11 +165,7 @@ def storescp(
         raise click.UsageError(
             "--on-study is not available with --workers: it needs one process that receives the whole study"
         )
-    try:
-        return receive(None) if workers == 1 else run_workers(workers, bind_address, port, receive)
-    except OSError as error:
-        print_message(_explain(error, bind_address, port))
-        return ExitCode.FAILED
+    return receive(None) if workers == 1 else run_workers(workers, _listen(bind_address, port), receive)
 
 
 async def _serve(
@@ -234,12 +224,18 @@ def _affordable(limits: Limits) -> Limits:
     return dataclasses.replace(limits, associations=affordable)
 
 
-def _explain(error: OSError, address: str, port: int) -> str:
-    if error.errno == errno.EADDRINUSE:
-        return f"port {port} is in use, perhaps by another receiver: use another port, such as {port + 1}"
-    if error.errno == errno.EACCES:
-        return f"port {port} is privileged: grant CAP_NET_BIND_SERVICE or choose a port above 1023"
-    return f"cannot listen on {address}:{port}: {error.strerror or error}; see --bind-address"
+def _listen(address: str, port: int) -> list[socket.socket]:
+    """Return the listening sockets. Raises `click.ClickException`."""
+    try:
+        return listening_sockets(address, port)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            reason = f"port {port} is in use, perhaps by another receiver: use another port, such as {port + 1}"
+        elif error.errno == errno.EACCES:
+            reason = f"port {port} is privileged: grant CAP_NET_BIND_SERVICE or choose a port above 1023"
+        else:
+            reason = f"cannot listen on {address}:{port}: {error.strerror or error}; see --bind-address"
+        raise click.ClickException(reason) from None
 
 
 def _print_json(operation: StoreOperation, status: Status, size: int) -> None:

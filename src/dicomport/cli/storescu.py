@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from dicomport.cli.console import print_message
+from dicomport.cli.console import print_message, shows_progress
 from dicomport.cli.options.common import (
     ExitCode,
     ae_title_option,
@@ -20,6 +19,7 @@ from dicomport.cli.options.common import (
     json_option,
     maximum_length_option,
     verbosity_options,
+    whole_number,
 )
 from dicomport.cli.options.identity import IdentityItem, user_identity_options
 from dicomport.cli.options.sending import sending_options
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("host")
-@click.argument("port", type=click.IntRange(1, 65535))
+@click.argument("port", type=whole_number(1, 65535))
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(path_type=Path, allow_dash=True))
 @ae_title_option
 @called_ae_title_option
@@ -123,7 +123,7 @@ def storescu(
             on_result=written.add,
             **identity,
         )
-        with progress(sending, wanted=shows_messages and sys.stderr.isatty()) as written.advance:
+        with progress(sending, wanted=shows_messages and shows_progress()) as written.advance:
             interrupted, outcome = asyncio.run(_run(sending))
         if shows_messages or outcome.failed or outcome.journal_error:
             summarize(outcome)

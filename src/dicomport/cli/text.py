@@ -22,9 +22,9 @@ def amount(size: float) -> str:
     return f"{size:.1f} TB"
 
 
-def count(number: int, noun: str) -> str:
-    """Return a number with its noun: "1 instance", "2 instances"."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+def count(number: int, noun: str, plural: str = "") -> str:
+    """Return a number with its noun: "1 instance", "2 instances"; `plural` is for nouns that need more than an "s"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {plural or f'{noun}s'}"
 
 
 def round_trip_times(seconds: Sequence[float]) -> str:

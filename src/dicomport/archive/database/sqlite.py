@@ -140,6 +140,13 @@ _UNAVAILABLE_NAMES: Final = (
     *("SQLITE_NOMEM", "SQLITE_PERM", "SQLITE_PROTOCOL", "SQLITE_READONLY"),
 )
 """Errors of the disk, the system or the permissions; with any other error, the database is damaged."""
+_REMEDIES: Final = {
+    "SQLITE_FULL": "; free some space",
+    "SQLITE_IOERR": "; free some space, or check the disk",
+    "SQLITE_CANTOPEN": "; check the owner and the mode of the archive's folder .dicomport",
+    "SQLITE_PERM": "; check the owner and the mode of the archive's folder .dicomport",
+    "SQLITE_READONLY": "; check the owner and the mode of the archive's folder .dicomport",
+}
 
 
 @contextlib.contextmanager
@@ -154,7 +161,8 @@ def converted_errors(path: Path) -> Iterator[None]:
         if name.startswith(_BUSY_NAMES):
             raise BusyIndexError("another process has locked the index") from None
         if name.startswith(_UNAVAILABLE_NAMES):
-            raise IndexDatabaseError(f"the index can't be used: {reason}") from None
+            remedy = next((text for start, text in _REMEDIES.items() if name.startswith(start)), "")
+            raise IndexDatabaseError(f"the index cannot be used: {reason}{remedy}") from None
         raise DamagedIndexError(advice(path, f"the index is damaged ({reason})")) from None
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 import click
 
 from dicomport.archive import DEFAULT_LAYOUT, ArchiveOptions, Check, Checks, Duplicates, Layout, Policy
-from dicomport.cli.options.common import SIZE, with_options
+from dicomport.cli.options.common import SIZE, decimal_number, with_options
 from dicomport.files import Durability
 
 _DEFAULTS: Final = ArchiveOptions()
@@ -88,7 +88,7 @@ _OPTIONS: Final = (
     ),
     click.option(
         "--quarantine-days",
-        type=click.FloatRange(0),
+        type=decimal_number(0),
         default=_DEFAULTS.quarantine_days,
         show_default=True,
         help="Days to keep a file in quarantine.",

@@ -5,12 +5,14 @@ from __future__ import annotations
 import enum
 import functools
 import logging
+import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
 
-from dicomport.cli.console import LogFormat, log_to_stderr, set_log_format
+from dicomport.cli.console import LOG_FORMAT, LogFormat, log_to_stderr, set_log_format
 from dicomport.core import DEFAULT_MAXIMUM_LENGTH
 from dicomport.standard import check_ae_title
 
@@ -49,6 +51,39 @@ class _AETitle(click.ParamType[str]):
 
 AE_TITLE = _AETitle()
 
+
+class _Number(click.ParamType[float]):
+    """A number within limits; the help shows the limits instead of the type's name."""
+
+    def __init__(self, low: float, high: float | None, *, whole: bool) -> None:
+        self._low = low
+        self._high = high
+        self._whole = whole
+        self.name = f"{low:g}.." if high is None else f"{low:g}..{high:.10g}"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            number = int(value) if self._whole else float(value)
+        except (ValueError, OverflowError):
+            number = math.nan
+        # Comparisons with NaN are false.
+        if self._low <= number and (self._high is None or number <= self._high) and number != math.inf:
+            return number
+        kind = "a whole number" if self._whole else "a number"
+        limits = f"of {self._low:g} or more" if self._high is None else f"from {self._low:g} to {self._high:.10g}"
+        return self.fail(f"{value!r} is invalid; expected {kind} {limits}", param, ctx)
+
+
+def whole_number(low: int, high: int | None = None) -> click.ParamType[float]:
+    """Return the type of a whole number from `low` to `high`, without a limit for None."""
+    return _Number(low, high, whole=True)
+
+
+def decimal_number(low: float, high: float | None = None) -> click.ParamType[float]:
+    """Return the type of a number from `low` to `high`, without a limit for None."""
+    return _Number(low, high, whole=False)
+
+
 _UNITS: Final = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 
 
@@ -79,7 +114,7 @@ maximum_length_option = click.option(
     "-pdu",
     "--max-pdu",
     "maximum_length",
-    type=click.IntRange(0, 0xFFFFFFFF),
+    type=whole_number(0, 0xFFFFFFFF),
     default=DEFAULT_MAXIMUM_LENGTH,
     show_default=True,
     help="Maximum length of a received P-DATA PDU to announce, in bytes; 0 for no limit.",
@@ -89,12 +124,26 @@ json_option = click.option(
 )
 
 
+def archive_option(help_text: str) -> Callable[[Command], Command]:
+    """Return the option --archive, the parameter `root`."""
+    return click.option(
+        "-od",
+        "--output-directory",
+        "--archive",
+        "root",
+        type=click.Path(path_type=Path, file_okay=False),
+        default=Path("archive"),
+        show_default=True,
+        help=help_text,
+    )
+
+
 def _set_log_format(_context: click.Context, _parameter: click.Parameter, value: LogFormat) -> None:
     set_log_format(value)
 
 
 log_format_option = click.option(
-    "--log-format",
+    LOG_FORMAT,
     type=click.Choice(LogFormat, case_sensitive=False),
     default=LogFormat.TEXT,
     show_default=LogFormat.TEXT.value,

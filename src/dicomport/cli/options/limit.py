@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import click
 
-from dicomport.cli.options.common import SIZE, with_options
+from dicomport.cli.options.common import SIZE, whole_number, with_options
 from dicomport.scp import DEFAULT_LIMITS, Limits
 
 
@@ -61,7 +61,7 @@ def limit_options(command: Callable[..., int]) -> Callable[..., int]:
         click.option(
             flag.name,
             field,
-            type=SIZE if flag.default else click.IntRange(1),
+            type=SIZE if flag.default else whole_number(1),
             default=getattr(DEFAULT_LIMITS, field),
             show_default=flag.default or True,
             help=flag.help,

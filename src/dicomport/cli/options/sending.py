@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from dicomport.cli.options.common import with_options
+from dicomport.cli.options.common import decimal_number, whole_number, with_options
 from dicomport.scu import RetryPolicy, Transform
 from dicomport.wire import Priority
 
@@ -26,35 +26,35 @@ _OPTIONS = (
     click.option(
         "-j",
         "--associations",
-        type=click.IntRange(1, 64),
+        type=whole_number(1, 64),
         default=2,
         show_default=True,
         help="Maximum number of concurrent associations.",
     ),
     click.option(
         "--window",
-        type=click.IntRange(1, 1000),
+        type=whole_number(1, 1000),
         default=16,
         show_default=True,
         help="Maximum number of outstanding operations per association; 1 sends one at a time.",
     ),
     click.option(
         "--retries",
-        type=click.IntRange(0, 1000),
+        type=whole_number(0, 1000),
         default=_RETRY.retries,
         show_default=True,
         help="Maximum number of retries after a transient failure.",
     ),
     click.option(
         "--retry-for",
-        type=click.FloatRange(0),
+        type=decimal_number(0),
         default=_RETRY.seconds,
         show_default=True,
         help="Seconds after the first failure during which retries are made.",
     ),
     click.option(
         "--retry-delay",
-        type=click.FloatRange(0),
+        type=decimal_number(0),
         default=_RETRY.first_delay,
         show_default=True,
         help="Seconds before the first retry; each further delay is about twice as long.",

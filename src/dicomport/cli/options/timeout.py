@@ -9,10 +9,10 @@ from typing import Any, Final, NamedTuple
 
 import click
 
-from dicomport.cli.options.common import with_options
+from dicomport.cli.options.common import decimal_number, with_options
 from dicomport.net import Timeouts
 
-_SECONDS: Final = click.FloatRange(0.1, 86400)
+_SECONDS: Final = decimal_number(0.1, 86400)
 _DEFAULTS: Final = Timeouts()
 
 
@@ -81,7 +81,7 @@ def timeout_options(side: Side) -> Callable[[Callable[..., int]], Callable[..., 
             click.option(
                 *flag.names,
                 field,
-                type=click.FloatRange(0) if field == "slowest" else _SECONDS,
+                type=decimal_number(0) if field == "slowest" else _SECONDS,
                 default=getattr(_DEFAULTS, field),
                 show_default=flag.follows or True,
                 help=flag.help,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from dicomport.archive import Archive, ArchiveOptions, Hooks, Index, IndexDatabaseError, Paths
+from dicomport.archive import Archive, ArchiveOptions, Hooks, Index, Paths
 from dicomport.cli.receiver.peer_tables import PeerSettings
 from dicomport.scp import AssociationInfo, PeerRule
 
@@ -80,8 +80,6 @@ def _check_apart(paths: Collection[Path]) -> None:
 def _open(path: Path, options: ArchiveOptions, hooks: Hooks) -> Archive:
     try:
         return Archive(path, options, hooks=hooks)
-    except IndexDatabaseError as error:
-        raise click.ClickException(str(error)) from None
     except OSError as error:
         raise click.ClickException(
             f'cannot use "{path}" as the archive folder: {error.strerror}; choose another with --archive'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -9,7 +10,8 @@ from typing import Final
 
 import click
 
-from dicomport.cli.receiver.peer_tables import PeerSettings, peers_of
+from dicomport.cli.console import LOG_FORMAT, set_log_format_of
+from dicomport.cli.receiver.peer_tables import PeerSettings, check_peer_names, peers_of
 from dicomport.cli.receiver.setting_errors import SettingError, array, flag, unknown, wrong
 from dicomport.cli.receiver.verification import VERIFY, set_quiet_hours
 
@@ -36,6 +38,8 @@ def _load(context: click.Context, _option: click.Parameter, path: Path | None) -
         return ()
     try:
         settings = tomllib.loads(path.read_text(encoding="utf-8"))
+        set_log_format_of((f"{LOG_FORMAT}={settings.get(LOG_FORMAT.removeprefix('--'))}", *sys.argv[1:]))
+        _check_names(context.command, settings)
         if VERIFY in settings:
             set_quiet_hours(context, settings.pop(VERIFY))
         peers = peers_of(settings.pop(_PEERS, {}), path.parent)
@@ -44,7 +48,9 @@ def _load(context: click.Context, _option: click.Parameter, path: Path | None) -
         raise click.UsageError(f"{path}: {error.strerror}") from None
     except SettingError as error:
         raise click.UsageError(f"{path}: {error}") from None
-    except (ValueError, RecursionError) as error:
+    except RecursionError:
+        raise click.UsageError(f"{path} is nested too deeply") from None
+    except ValueError as error:
         raise click.UsageError(f"{path} is not valid TOML: {error}") from None
     return peers
 
@@ -54,8 +60,6 @@ def _defaults(context: click.Context, settings: Mapping[str, object], folder: Pa
     parameters = dict(_parameters(context.command))
     set_by: dict[str, str] = {}
     for key, value in settings.items():
-        if key not in parameters:
-            raise unknown("", key, (*parameters, _PEERS, VERIFY))
         parameter = parameters[key]
         name = parameter.name or ""
         if name in set_by:
@@ -68,6 +72,15 @@ def _defaults(context: click.Context, settings: Mapping[str, object], folder: Pa
             raise wrong("", key, value, error.message) from None
         if default is not None:
             yield name, default
+
+
+def _check_names(command: click.Command, settings: Mapping[str, object]) -> None:
+    """Raise `SettingError` for the first unknown setting: a misspelt name may be the cause of other errors."""
+    known = (*dict(_parameters(command)), _PEERS, VERIFY)
+    for key in settings:
+        if key not in known:
+            raise unknown("", key, known)
+    check_peer_names(settings.get(_PEERS))
 
 
 def _parameters(command: click.Command) -> Iterator[tuple[str, click.Parameter]]:

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import click
 
 from dicomport.archive import CompleteStudy, HookError, Hooks, Record
-from dicomport.cli.options.common import with_options
+from dicomport.cli.options.common import decimal_number, with_options
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Argv = tuple[str, ...]
@@ -44,7 +44,7 @@ class _Command(click.ParamType[Argv]):
             self.fail(str(error), param, ctx)
 
 
-_SECONDS = click.FloatRange(0, 86400, min_open=True)
+_SECONDS = decimal_number(0.001, 86400)
 
 
 _OPTIONS = (

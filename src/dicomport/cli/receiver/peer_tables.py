@@ -17,6 +17,8 @@ from dicomport.standard import MAX_UID_LENGTH, check_ae_title, sop_classes, tran
 
 T = TypeVar("T")
 
+_ARCHIVE: Final = "archive"
+
 _UID: Final = re.compile(r"[0-9]+(\.[0-9]+)+")
 
 
@@ -30,10 +32,18 @@ class PeerSettings:
 
 
 def peers_of(tables: object, folder: Path) -> tuple[PeerSettings, ...]:
-    """Return the peers of the tables; relative paths start at `folder`. Raises `SettingError`."""
+    """Return the peers of checked tables; relative paths start at `folder`. Raises `SettingError`."""
     if not (isinstance(tables, Mapping) and all(isinstance(table, Mapping) for table in tables.values())):
         raise SettingError("peers must be tables: begin each with [peers.NAME]")
     return tuple(_peer(f"peers.{name}", table, folder) for name, table in tables.items())
+
+
+def check_peer_names(tables: object) -> None:
+    """Raise `SettingError` for the first unknown setting in the tables."""
+    for name, table in tables.items() if isinstance(tables, Mapping) else ():
+        for key in table if isinstance(table, Mapping) else ():
+            if key not in _FIELDS and key != _ARCHIVE:
+                raise unknown(f"peers.{name}", key, (*_FIELDS, _ARCHIVE))
 
 
 def _peer(where: str, table: Mapping[str, object], folder: Path) -> PeerSettings:
@@ -43,13 +53,11 @@ def _peer(where: str, table: Mapping[str, object], folder: Path) -> PeerSettings
     fields: dict[str, Any] = {}
     archive: Path | None = None
     for key, value in table.items():
-        if key == "archive":
+        if key == _ARCHIVE:
             archive = folder / _text(where, key, value, str)
-        elif key in _FIELDS:
+        else:
             name, read = _FIELDS[key]
             fields[name] = read(where, key, value)
-        else:
-            raise unknown(where, key, (*_FIELDS, "archive"))
     return PeerSettings(PeerRule(rule=where, **fields), archive)
 
 

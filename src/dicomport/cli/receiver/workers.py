@@ -21,12 +21,10 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Final, NoReturn
 
-import click
-
-from dicomport.cli.console import show_error
+from dicomport.cli.failures import report_failure
 from dicomport.cli.options.common import ExitCode
 from dicomport.logs import get_logger
-from dicomport.net import SharedCounts, listening_sockets
+from dicomport.net import SharedCounts
 
 _STARTED_SECONDS: Final = 2.0
 """A worker that fails earlier could not start; a new one would not start either."""
@@ -48,13 +46,11 @@ class WorkerContext:
     """File descriptor of a pipe that ends with the parent process."""
 
 
-def run_workers(count: int, host: str, port: int, work: Callable[[WorkerContext], int]) -> int:
+def run_workers(count: int, sockets: Sequence[socket.socket], work: Callable[[WorkerContext], int]) -> int:
     """Run `work` in `count` processes until a signal ends them; return the exit code.
 
-    `work` must return on SIGTERM and at the end of the parent's pipe. Raises `OSError` if the address is not
-    available.
+    `work` must return on SIGTERM and at the end of the parent's pipe. All workers share `sockets`, which listen.
     """
-    sockets = listening_sockets(host, port)
     counts = SharedCounts(count)
 
     def run_worker(number: int, parent: int) -> int:
@@ -109,11 +105,8 @@ class Supervisor:
                     signal.signal(known, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
             code = self._work(number, self._alive)
-        except click.ClickException as error:
-            show_error(error)
-            code = error.exit_code
-        except BaseException:  # the parent's code must not continue here
-            log.exception("worker_failed", worker=number)
+        except BaseException as error:  # noqa: BLE001  # the parent's code must not continue here
+            code = report_failure(error)
         finally:
             sys.stdout.flush()
             sys.stderr.flush()

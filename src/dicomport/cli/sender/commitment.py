@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 import click
 
 from dicomport.cli.console import print_message
-from dicomport.cli.options.common import with_options
+from dicomport.cli.options.common import decimal_number, whole_number, with_options
 from dicomport.cli.options.identity import IdentityItem
 from dicomport.cli.text import count
 from dicomport.net import Address, Timeouts, listening_sockets
@@ -40,12 +40,12 @@ _OPTIONS: Final = (
     click.option("--commit", "commits", is_flag=True, help="Request storage commitment; uncommitted instances fail."),
     click.option(
         "--commit-port",
-        type=click.IntRange(1, 65535),
+        type=whole_number(1, 65535),
         help="Port to listen on for reports over associations of the peer.",
     ),
     click.option(
         "--commit-wait",
-        type=click.FloatRange(0.1, 86400),
+        type=decimal_number(0.1, 86400),
         default=60.0,
         show_default=True,
         help="Timeout for the reports after the requests, seconds.",
@@ -81,7 +81,7 @@ def check_port(options: CommitOptions, host: str) -> None:
         for sock in listening_sockets(listening_host(host), options.port):
             sock.close()
     except OSError as error:
-        raise click.UsageError(f"--commit-port: cannot listen on {options.port}: {error.strerror}") from None
+        raise click.UsageError(_cannot_listen(options.port, error)) from None
 
 
 def request_commitments(
@@ -123,8 +123,12 @@ def request_commitments(
         reason = "interrupted before the peer's report arrived"
         return True, {reference: Commitment(reference, reason=reason) for reference in references}
     except OSError as error:
-        raise click.ClickException(f"cannot listen on port {options.port}: {error.strerror}") from None
+        raise click.ClickException(_cannot_listen(options.port, error)) from None
     return False, {commitment.reference: commitment for commitment in report.commitments}
+
+
+def _cannot_listen(port: int | None, error: OSError) -> str:
+    return f"cannot listen on port {port}: {error.strerror or error}; choose another port with --commit-port"
 
 
 async def _until_interrupted(asking: Coroutine[Any, Any, CommitmentReport]) -> CommitmentReport:

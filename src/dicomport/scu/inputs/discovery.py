@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import errno
 import itertools
 import os
 import stat
@@ -135,6 +136,8 @@ class _Finder:
     def _from_lists(self, items: Iterable[str | os.PathLike[str]]) -> Iterator[Sequence[Found]]:
         for item in items:
             try:
+                if sys.stdin is None:
+                    raise OSError(errno.EBADF, "this program has no stdin")
                 for paths in read_list(sys.stdin.fileno()):
                     yield from self._read(paths, _identify_given)
             except (OSError, ValueError) as error:

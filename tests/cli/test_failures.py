@@ -1,0 +1,173 @@
+"""Errors that end a command: one line with the remedy, in the format of stderr, without a traceback or a value."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Final
+
+import pytest
+from tests.cli.commands import FILES, dicomport, receiver, start
+from tests.small_disk import fill, small_disk
+
+CT: Final = FILES / "CT_small.dcm"
+NAME: Final = "CompressedSamples^CT1"
+COMMANDS: Final = (("ls",), ("show", "1.2.3"), ("verify",), ("reindex",), ("export", "1.2.3", "copy"))
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("filled") / "archive"
+    with receiver(root) as found:
+        assert dicomport("storescu", "localhost", found.port, CT).returncode == 0
+        assert found.stop()[0] == 0
+    return root
+
+
+def one_line(done: subprocess.CompletedProcess[str]) -> str:
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert NAME not in done.stderr
+    [line] = done.stderr.splitlines()
+    return line
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(
+    ("damage", "problem"),
+    [(b"no database" * 1000, "not a database"), (None, "damaged")],
+    ids=["another file", "overwritten pages"],
+)
+def test_a_damaged_index_is_named_with_its_remedy(
+    filled: Path, tmp_path: Path, command: tuple[str, ...], damage: bytes | None, problem: str
+) -> None:
+    root = shutil.copytree(filled, tmp_path / "archive")
+    index = root / ".dicomport" / "index.sqlite"
+    data = index.read_bytes()
+    index.write_bytes(damage or data[:100] + b"\xff" * (len(data) - 100))
+    done = dicomport("archive", *command, "--archive", root, cwd=tmp_path)
+    if command == ("reindex",) and done.returncode == 0:
+        return
+    line = one_line(done)
+    assert problem in line
+    assert "dicomport archive reindex" in line
+
+
+def test_a_full_disk_is_named_with_its_remedy(filled: Path, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 2 << 20) as disk:
+        root = shutil.copytree(filled, disk / "archive")
+        fill(disk)
+        line = one_line(dicomport("archive", "reindex", "--archive", root))
+    assert "free some space" in line
+
+
+def test_a_receiver_on_a_damaged_index_says_what_to_run(filled: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(filled, tmp_path / "archive")
+    (root / ".dicomport" / "index.sqlite").write_bytes(b"no database" * 1000)
+    for workers in ("1", "2"):
+        done = dicomport("storescp", "0", "--archive", root, "--workers", workers)
+        assert done.returncode == 1
+        assert "dicomport archive reindex" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+RAISING: Final = """
+    import logging, sys, threading, warnings
+    import dicomport.cli.archive as commands
+    from dicomport.cli import main
+
+    def raising(*_, **__):
+        threading.Thread(target=fail).start()
+        logging.getLogger("pydicom").warning("bad value %s", "Doe^John")
+        logging.getLogger("sqlalchemy.pool").error("Doe^John")
+        warnings.warn("Doe^John", stacklevel=1)
+        Dying()
+        fail()
+
+    def fail():
+        raise KeyError("Doe^John")
+
+    class Dying:
+        def __del__(self):
+            fail()
+
+    commands.archive.commands["ls"].callback = raising
+    sys.warnoptions.append("default")
+    main(["archive", "ls", *sys.argv[1:]])
+"""
+
+
+def test_no_line_of_the_json_format_is_anything_else() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(RAISING), "--log-format", "json"],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert done.returncode == 1
+    assert sorted(line["event"] for line in lines) == [
+        *("command_failed", "exception_ignored", "library_log", "library_log", "library_log", "thread_failed"),
+    ]
+    assert all(line["at"] for line in lines)
+    assert "Doe" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("storescp", "--no-such-option", "--log-format", "json"),
+        ("storescp", "0", "--max-pdu", "many", "--log-format=json"),
+        ("storescu", "--log-format", "JSON"),
+        ("archive", "ls", "--archive", "nowhere", "--log-format", "json"),
+        ("echoscu", "localhost", "1", "--log-format", "json"),
+    ],
+)
+def test_an_error_before_the_option_is_json_too(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    done = dicomport(*arguments, cwd=tmp_path)
+    assert done.returncode != 0
+    assert [json.loads(line)["event"] for line in done.stderr.splitlines()] == ["message"]
+
+
+def test_an_error_in_a_file_that_chooses_json_is_json(tmp_path: Path) -> None:
+    (tmp_path / "receiver.toml").write_text('log-format = "json"\nprot = 104\n')
+    done = dicomport("storescp", "--config", tmp_path / "receiver.toml")
+    assert done.returncode == 2
+    assert [json.loads(line)["event"] for line in done.stderr.splitlines()] == ["message"]
+
+
+def test_an_interrupted_command_ends_with_one_json_line() -> None:
+    process = start("password", "user", "--log-format", "json", stdin=subprocess.PIPE)
+    try:
+        # The interpreter has started when the command waits for its stdin, as nothing else opens it.
+        wchan = Path(f"/proc/{process.pid}/syscall")
+        while not wchan.read_text().startswith(f"{os_read()} 0x0 "):
+            os.sched_yield()
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert [json.loads(line)["text"] for line in err.splitlines()] == ["interrupted"]
+
+
+def os_read() -> int:
+    """Return the number of the system call `read`."""
+    return 0 if os.uname().machine == "x86_64" else 63
+
+
+def test_output_that_nobody_reads_is_no_traceback(filled: Path) -> None:
+    process = start("archive", "ls", "--archive", filled, "--json", "--log-format", "json")
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    with process.stderr:
+        assert process.stderr.read() == ""
+    process.wait(60)
