@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
 import threading
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -26,10 +28,12 @@ from dicomport.archive import (
     BusyIndexError,
     DamagedIndexError,
     Filters,
+    Index,
     IndexReader,
     Paths,
     open_archive,
 )
+from dicomport.archive.verify import record_of
 from dicomport.files import Durability
 
 FLUSH: Final = ArchiveOptions(durability=Durability.FLUSH)
@@ -239,3 +243,48 @@ def test_a_path_with_special_characters_is_read(tmp_path: Path) -> None:
         assert len(index.instances(Filters())) == 1
     shutil.rmtree(root)
     assert sqlite3.sqlite_version_info >= (3, 22), "reading a log without its shared memory"
+
+
+def test_reading_needs_no_space_on_the_disk(tmp_path: Path) -> None:
+    """Every write to a file fails, also that of the recovery of a killed receiver."""
+    with process(tmp_path / "archive") as running:
+        sent = dicomport("storescu", "localhost", running.port, *_two_files(tmp_path))
+        assert sent.returncode == 0, sent.stderr
+        running.stop(signal.SIGKILL)
+    for command in COMMANDS:
+        done = subprocess.run(
+            [sys.executable, "-m", "dicomport", "archive", *command, "--archive", str(tmp_path / "archive")],
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)),  # no threads run
+        )
+        assert (done.returncode, done.stderr) == (0, "no findings\n" if command == ("verify",) else ""), command
+
+
+def test_no_error_of_the_index_has_attribute_values(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    secret = "SECRET^PATIENT"
+    with receiver(tmp_path, FLUSH) as received:
+        assert received.send(*(instance(f"1.2.{number}", patient=secret) for number in range(50))) == [0] * 50
+    paths = Paths(tmp_path)
+    [index] = tmp_path.glob(".dicomport/index*.sqlite")
+    record = record_of(paths, next(tmp_path.glob("1*/*/*.dcm")))
+    assert record.facts.patient_id == secret
+    opened, reader = Index(paths.index), IndexReader(paths.index)
+    data = index.read_bytes()
+    index.write_bytes(data[:4096] + b"\xa5" * (len(data) - 4096))
+    errors = []
+    for call in (
+        lambda: opened.add([record]),
+        lambda: opened.instances(Filters(patient_id=secret)),
+        lambda: reader.instances(Filters(patient_id=secret)),
+        lambda: reader.studies(Filters(patient_id=secret)),
+    ):
+        with pytest.raises(DamagedIndexError) as raised:
+            call()
+        errors.append("".join(traceback.format_exception(raised.value, chain=True)))
+    opened.close()
+    assert len(errors) == 4
+    assert not [error for error in errors if secret in error]
+    assert secret not in caplog.text

@@ -82,7 +82,13 @@ class IndexReader(Queries):
         raise BusyIndexError("the index changes all the time")
 
     def _select(self, state: _State, query: sa.Select[Any]) -> list[sa.RowMapping]:
-        self._uri = f"{state.path.as_uri()}?{'mode=ro' if state.has_log else 'immutable=1'}"
+        mode = "immutable=1"
+        if state.has_log:
+            # After a kill, SQLite would create the shared memory again, which needs permission and space; with
+            # `readonly_shm` it uses its own memory.
+            shared = Path(f"{state.path}-shm").exists()
+            mode = "mode=ro&readonly_shm=1" if shared else "mode=ro"
+        self._uri = f"{state.path.as_uri()}?{mode}"
         with converted_errors(state.path), self._engine.connect() as connection:
             if self._checked != state.path:
                 check_version(state.path, connection.exec_driver_sql("PRAGMA user_version").scalar_one())
