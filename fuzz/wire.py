@@ -148,14 +148,14 @@ def file_meta(data: bytes) -> None:
     same value, unless one of its texts is longer than its VR allows. The deviations do not depend on earlier calls.
     """
     for octets in (data, bytes(128) + b"DICM" + data):
-        notes: Counter[Deviation] = Counter()
+        notes: list[Deviation] = []
         try:
             meta, offset = decode_file_meta(octets, notes)
         except FileMetaError:
             continue
         start = 0 if Deviation.FILE_META_WITHOUT_PREAMBLE in notes else _GROUP_0002
         assert start <= offset < len(octets)
-        again: Counter[Deviation] = Counter()
+        again: list[Deviation] = []
         assert decode_file_meta(octets[: offset + 8], again) == (meta, offset)
         assert again == notes
         for size in {offset, (start + offset) // 2} - set(range(2)):

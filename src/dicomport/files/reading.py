@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import stat
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from os import stat_result
@@ -94,10 +93,10 @@ def read_part10(path: str | Path) -> Part10File:
     return Part10File(path, meta, offset, status.st_size - offset, status.st_mtime_ns)
 
 
-def find_file_meta(first: Callable[[int], bytes], notes: Counter[Deviation] | None = None) -> tuple[FileMeta, int]:
+def find_file_meta(first: Callable[[int], bytes], notes: list[Deviation] | None = None) -> tuple[FileMeta, int]:
     """Return the File Meta Information, and the offset of the data set. `first` reads the first bytes of the file.
 
-    Tolerated deviations are counted in `notes`. Raises `FileMetaError`.
+    Tolerated deviations are added to `notes`. Raises `FileMetaError`.
     """
     wanted = _FIRST_READ
     while True:

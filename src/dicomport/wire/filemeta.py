@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import struct
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from operator import attrgetter
@@ -115,13 +114,13 @@ _VERSION: Final = _encode_element(0x0001, b"OB", b"\0\1")
 """The element with the version of File Meta Information."""
 
 
-def decode_file_meta(data: bytes, notes: Counter[Deviation] | None = None) -> tuple[FileMeta, int]:
+def decode_file_meta(data: bytes, notes: list[Deviation] | None = None) -> tuple[FileMeta, int]:
     """Return the File Meta Information at the start of a file, and the offset of the data set.
 
     The group ends before the first element of another group, as some writers omit or miscount the group length. If the
     group length ends at the end of an element, the group ends there too, unless it continues with a higher tag: the
     first bytes of a data set can look like more elements. Raises `NotPart10Error`, or `TruncatedFileMetaError` if
-    `data` ends before the data set. Tolerated deviations are counted in `notes`.
+    `data` ends before the data set. Tolerated deviations are added to `notes`.
     """
     if not data:
         raise EmptyFileError("the file is empty")
@@ -139,7 +138,7 @@ _templates: Final = Templates()
 """The elements after a correct group length, by the bytes of the latter."""
 
 
-def _read(data: bytes, start: int, notes: Counter[Deviation] | None) -> tuple[FileMeta, int]:
+def _read(data: bytes, start: int, notes: list[Deviation] | None) -> tuple[FileMeta, int]:
     """Read the elements one by one; if nothing is wrong with them, remember them as a template."""
     values: dict[int, bytes] = {}
     elements: list[tuple[int, bytes, int]] = []
@@ -152,7 +151,7 @@ def _read(data: bytes, start: int, notes: Counter[Deviation] | None) -> tuple[Fi
         at = end
     right_length = int.from_bytes(values.get(0, b""), "little") == at - first_end
     if notes is not None:
-        notes += Counter(_deviations(start, in_implicit_vr=in_implicit_vr, right_length=right_length))
+        notes.extend(_deviations(start, in_implicit_vr=in_implicit_vr, right_length=right_length))
     group_length = data[start:first_end]
     if start and len(values) == len(elements) > 1 and group_length == _group_length(at - first_end):
         _templates.add(group_length, elements[1:])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import enum
 import posixpath
 import re
-from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
@@ -69,7 +68,8 @@ def member_instance(name: str, first: Callable[[int], bytes], source: Callable[[
     without File Meta Information are not supported: to identify them, they would have to be decompressed. Raises
     `NotSendableError`, and the exceptions of both functions except `FileMetaError`.
     """
-    head, notes = Head(first), Counter[Deviation]()
+    head = Head(first)
+    notes: list[Deviation] = []
     try:
         meta, offset = find_file_meta(head, notes)
     except EmptyFileError as error:

@@ -10,7 +10,6 @@ walk.
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
@@ -101,12 +100,10 @@ _templates: Final = Templates()
 """The elements up to the SOP Instance UID, by transfer syntax and by the lengths of the UIDs."""
 
 
-def reconcile(
-    meta: FileMeta, data: bytes, at: int, source: DataSetLocation, notes: Counter[Deviation]
-) -> FileMeta | None:
+def reconcile(meta: FileMeta, data: bytes, at: int, source: DataSetLocation, notes: list[Deviation]) -> FileMeta | None:
     """Return file meta that agrees with the data set in `source`, whose first bytes are those of `data` at `at`.
 
-    The deviations of file meta are counted in `notes`. Return None if the transfer syntax is unknown: file meta names
+    The deviations of file meta are added to `notes`. Return None if the transfer syntax is unknown: file meta names
     none, or one that the data set is not in. Raises `OSError`, and `FileMetaError` if the file has changed.
     """
     key = meta.transfer_syntax_uid, len(meta.media_storage_sop_class_uid), len(meta.media_storage_sop_instance_uid)
@@ -121,7 +118,7 @@ def reconcile(
     return _reconcile(meta, _Start(data, at, source), source, notes)
 
 
-def _reconcile(meta: FileMeta, start: _Start, source: DataSetLocation, notes: Counter[Deviation]) -> FileMeta | None:
+def _reconcile(meta: FileMeta, start: _Start, source: DataSetLocation, notes: list[Deviation]) -> FileMeta | None:
     named = find_transfer_syntax(meta.transfer_syntax_uid)
     uids = _uids_in(start, named, meta) if meta.transfer_syntax_uid else _NO_UIDS
     if uids.valid:
@@ -150,7 +147,7 @@ def identify_bare(head: Head, source: DataSetLocation) -> FileMeta | None:
     """Return file meta for a data set without Part 10 header; None if its encoding or its UIDs are unknown."""
     if not may_be_bare(head.data):
         return None
-    meta = reconcile(FileMeta(), head.data, 0, source, Counter())
+    meta = reconcile(FileMeta(), head.data, 0, source, [])
     return meta if meta is not None and meta.media_storage_sop_instance_uid else None
 
 
@@ -160,13 +157,13 @@ def is_whole(source: DataSetLocation, transfer_syntax_uid: str) -> bool:
     return walker.problem is None and ScanFlag.NOT_WALKED not in walker.flags
 
 
-def _with_syntax(meta: FileMeta, actual: TransferSyntax, notes: Counter[Deviation]) -> FileMeta:
+def _with_syntax(meta: FileMeta, actual: TransferSyntax, notes: list[Deviation]) -> FileMeta:
     missing = not meta.transfer_syntax_uid
-    notes[Deviation.TRANSFER_SYNTAX_MISSING if missing else Deviation.TRANSFER_SYNTAX_DIFFERS] += 1
+    notes.append(Deviation.TRANSFER_SYNTAX_MISSING if missing else Deviation.TRANSFER_SYNTAX_DIFFERS)
     return dataclasses.replace(meta, transfer_syntax_uid=actual.uid)
 
 
-def _with_uids(meta: FileMeta, uids: _UIDs, notes: Counter[Deviation]) -> FileMeta:
+def _with_uids(meta: FileMeta, uids: _UIDs, notes: list[Deviation]) -> FileMeta:
     """Return file meta with the UIDs of the data set, as far as they are valid."""
     changes: dict[str, str] = {}
     for name, uid, differs in (
@@ -174,7 +171,7 @@ def _with_uids(meta: FileMeta, uids: _UIDs, notes: Counter[Deviation]) -> FileMe
         ("media_storage_sop_instance_uid", uids.sop_instance, Deviation.SOP_INSTANCE_UID_DIFFERS),
     ):
         if uid != (named := getattr(meta, name)) and looks_like_uid(uid):
-            notes[differs if named else Deviation.FILE_META_UID_MISSING] += 1
+            notes.append(differs if named else Deviation.FILE_META_UID_MISSING)
             changes[name] = uid
     return dataclasses.replace(meta, **changes) if changes else meta
 

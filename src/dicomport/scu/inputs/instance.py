@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,7 +145,7 @@ def read_instance(path: str) -> Instance:
 
 
 def _read_instance(path: str, head: Head, stamp: FileStamp) -> Instance:
-    notes: Counter[Deviation] = Counter()
+    notes: list[Deviation] = []
     try:
         meta, offset = find_file_meta(head, notes)
     except EmptyFileError as error:
@@ -191,14 +190,14 @@ def check_instance(
     *,
     data: bytes,
     offset: int = 0,
-    notes: Counter[Deviation] | None = None,
+    notes: list[Deviation] | None = None,
 ) -> Instance:
     """Return an instance if it may be sent, with the UIDs and the transfer syntax of the data set.
 
     `data` are the first bytes of its file or data set, which begins at `offset`; `notes` are the deviations so far.
     Raises `NotSendableError`.
     """
-    notes = Counter() if notes is None else notes
+    notes = [] if notes is None else notes
     if meta.media_storage_sop_class_uid == MEDIA_STORAGE_DIRECTORY:
         raise NotAnInstanceError("a DICOMDIR: it lists instances, but is not one")
     if source.size == 0:
@@ -212,7 +211,7 @@ def check_instance(
         if source.size % 2 and not (syntax and syntax.deflated):
             if not is_whole(source, agreed.transfer_syntax_uid):
                 raise NotSendableError("the data set is of odd length: it is truncated or damaged")
-            notes[Deviation.DATA_SET_ODD] += 1
+            notes.append(Deviation.DATA_SET_ODD)
     except (OSError, FileMetaError) as error:
         raise NotSendableError(f"can't be read: {error}") from None
     return Instance(
@@ -222,7 +221,7 @@ def check_instance(
         sys.intern(agreed.transfer_syntax_uid),
         source,
         name,
-        deviations=tuple(notes),
+        deviations=tuple(dict.fromkeys(notes)) if notes else (),
     )
 
 
