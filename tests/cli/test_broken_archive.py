@@ -258,3 +258,31 @@ def test_a_folder_without_instances_is_not_made_an_archive(tmp_path: Path) -> No
     assert code == 1
     assert f"no archive in {tmp_path}" in output
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_running_receiver_logs_the_command_and_uses_the_new_index(root: Path) -> None:
+    with receiver(root) as found:
+        garbage_file = root.with_name("garbage")
+        garbage_file.write_bytes(b"garbage " * 2000)
+        garbage_file.replace(own(root))
+        assert dicomport("storescu", "localhost", found.port, FILES / "waveform_ecg.dcm").returncode == 0
+        assert found.process.stderr is not None
+        line = next(line for line in found.process.stderr if "index_failed" in line)
+        assert "the index is damaged (file is not a database): run dicomport archive reindex" in line
+        _, [command] = row_of("the index is damaged")
+        assert run(command, root) == (0, "3 instances in the index\n")
+        assert dicomport("storescu", "localhost", found.port, FILES / "rtplan.dcm").returncode == 0
+        code, _, errors = found.stop()
+    assert code == 0, errors
+    assert verified(root) == (0, "no findings\n")
+    assert len(run("dicomport archive ls --json --archive DIR", root)[1].splitlines()) == 4
+
+
+def test_a_receiver_without_its_index_ends(root: Path) -> None:
+    with receiver(root) as found:
+        own(root).unlink()
+        assert dicomport("storescu", "localhost", found.port, FILES / "waveform_ecg.dcm").returncode == 0
+        assert found.stop()[0] == 0
+    assert run("dicomport archive reindex DIR", root) == (0, "3 instances in the index\n")
+    assert list(own(root, "sessions").glob("session-*")) == []
+    assert verified(root) == (0, "no findings\n")
