@@ -6,6 +6,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,11 +23,12 @@ REFUSED: Final = (0xA700, "the index of the archive can't be written")
 
 
 @contextlib.contextmanager
-def held(root: Path) -> Iterator[None]:
-    """Lock the database, as a program that is not dicomport does."""
+def held(root: Path, mode: str = "NORMAL") -> Iterator[None]:
+    """Lock the database, as a program that is not dicomport does; in the mode EXCLUSIVE for readers, too."""
     path = Generations(Paths(root.resolve()).index).current()
     assert path is not None
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute(f"PRAGMA locking_mode = {mode}")
         connection.execute("BEGIN EXCLUSIVE")
         yield
         connection.execute("ROLLBACK")
@@ -157,6 +159,28 @@ def test_a4_above_the_limit_instances_are_refused_and_the_receiver_ends(
         pass
     assert len(rows(tmp_path)) == stored
     assert findings(tmp_path) == []
+
+
+def test_a_start_waits_for_a_program_that_has_locked_the_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dicomport.archive.database.sqlite.BUSY_SECONDS", 0.01)
+    with receiver(tmp_path) as received:
+        assert received.send(instance()) == [0]
+    attempts = threading.Semaphore(0)
+    opening = Index._open
+
+    def attempt(index: Index) -> Any:
+        attempts.release()
+        return opening(index)
+
+    monkeypatch.setattr(Index, "_open", attempt)
+    with ThreadPoolExecutor(1) as pool:
+        with held(tmp_path, "EXCLUSIVE"):
+            opened = pool.submit(Index, Paths(tmp_path.resolve()).index)
+            for _ in range(3):
+                assert attempts.acquire(timeout=TIMEOUT)
+            assert not opened.done()
+        with contextlib.closing(opened.result(TIMEOUT)) as index:
+            assert index.count() == 1
 
 
 def test_a_lasting_failure_is_logged_rarely(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:

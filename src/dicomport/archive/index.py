@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 
@@ -30,7 +30,7 @@ class Index(Queries):
     def __init__(self, path: Path, *, creates: Callable[[], bool] = lambda: True, syncs: bool = True) -> None:
         """Open the index. If there is none and `creates` returns true, create it, and sync it if `syncs` is true.
 
-        `path` is that of the first generation. Waits while another process writes.
+        `path` is that of the first generation. Waits while another process writes, for another program up to a minute.
 
         Raises `IndexDatabaseError`, such as `DamagedIndexError` and `SchemaError`, and `OSError`.
         """
@@ -40,9 +40,7 @@ class Index(Queries):
         remove_abandoned_builds(self._generations)
         if self._generations.current() is None and creates():
             self._create(syncs=syncs)
-        with self._generations.locked(wait=True):
-            self._generations.remove_earlier()
-            self._database = self._open()
+        self._database = _retried(self._open_first, _WAIT_SECONDS)
 
     def _create(self, *, syncs: bool) -> None:
         """Create the first generation, unless another process does."""
@@ -51,6 +49,11 @@ class Index(Queries):
             with self._generations.locked(wait=True):
                 if self._generations.current() is None:
                     build.publish(syncs=syncs)
+
+    def _open_first(self) -> Database:
+        with self._generations.locked(wait=True):
+            self._generations.remove_earlier()
+            return self._open()
 
     def _open(self) -> Database:
         """Open the current generation."""
@@ -87,17 +90,8 @@ class Index(Queries):
 
         Raises `BusyIndexError` if another process writes; if `wait` is true, only after a minute.
         """
-        if not records:
-            return
-        deadline = time.monotonic() + (_WAIT_SECONDS if wait else 0.0)
-        while True:
-            try:
-                self._add(records, wait=wait)
-            except BusyIndexError:
-                if time.monotonic() >= deadline:
-                    raise
-            else:
-                return
+        if records:
+            _retried(lambda: self._add(records, wait=wait), _WAIT_SECONDS if wait else 0.0)
 
     def _add(self, records: Sequence[Record], *, wait: bool) -> None:
         try:
@@ -120,3 +114,17 @@ class Index(Queries):
             except IndexDatabaseError:
                 if self._follow() is database:
                     raise
+
+
+T = TypeVar("T")
+
+
+def _retried(use_index: Callable[[], T], seconds: float) -> T:
+    """Use the index, and retry for some seconds while another program has locked it; SQLite waits in each attempt."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return use_index()
+        except BusyIndexError:
+            if time.monotonic() >= deadline:
+                raise
