@@ -1,7 +1,7 @@
 """The archive: files, an index of them, a quarantine, and functions that list, check, rebuild and export them."""
 
 from dicomport.archive.checks import Check as Check, Checks as Checks, Policy as Policy
-from dicomport.archive.commit.committer import Duplicates as Duplicates
+from dicomport.archive.commit.duplicates import Duplicates as Duplicates
 from dicomport.archive.commit.recovery import recover as recover
 from dicomport.archive.commit.sink import ArchiveOptions as ArchiveOptions
 from dicomport.archive.database.queries import Filters as Filters

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Final
 
 from dicomport.archive.commit.committer import Committer
+from dicomport.archive.commit.duplicates import IndexedFile
 from dicomport.archive.commit.indexer import Indexer
 from dicomport.archive.commit.recovery import recover
 from dicomport.archive.commit.sessions import Session
 from dicomport.archive.commit.sink import ArchiveOptions, ArchiveSink, Operation
+from dicomport.archive.database.sqlite import IndexDatabaseError
 from dicomport.archive.index import Index
 from dicomport.archive.integrity import Integrity, Reference
 from dicomport.archive.notifications import Hooks
@@ -75,12 +77,21 @@ class Archive:
             disk=self._disk,
             committed=self._indexer.put,
             busy=self._indexer.busy,
+            find=self._find,
         )
         self._integrity = Integrity(self.paths, self.index)
         self._is_closed = False
         self._templates = SeriesTemplates()
         self._free_space = _FreeSpace(self.paths.root, self._options.min_free_bytes)
         self._free_space.warn()
+
+    def _find(self, sop_instance_uid: str) -> dict[str, IndexedFile]:
+        """Return the files of an instance in the index; none if the index can't be read now."""
+        try:
+            rows = self.index.find(sop_instance_uid)
+        except (IndexDatabaseError, OSError):
+            return {}
+        return {row["path"]: IndexedFile(row["digest"], row["received"]) for row in rows}
 
     def _recover(self, *, syncs: bool) -> int:
         try:

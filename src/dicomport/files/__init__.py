@@ -9,7 +9,12 @@ from dicomport.files.blocks import (
     MemoryBudget as MemoryBudget,
     in_thread as in_thread,
 )
-from dicomport.files.names import file_name as file_name, numbered_names as numbered_names, shortened as shortened
+from dicomport.files.names import (
+    file_name as file_name,
+    numbered_name as numbered_name,
+    numbered_names as numbered_names,
+    shortened as shortened,
+)
 from dicomport.files.permissions import (
     FILE_MODE as FILE_MODE,
     create_folder as create_folder,

@@ -44,11 +44,15 @@ def shortened(name: str, max_bytes: int) -> str:
     return f"{_encoded(name)[: max_bytes - len(digest) - 2].decode(errors='ignore')}__{digest}"
 
 
+def numbered_name(stem: str, number: int) -> str:
+    """Return the name of a DICOM file: "stem.dcm" for the number 1, "stem~2.dcm" for 2, and so on."""
+    return f"{stem}.dcm" if number == 1 else f"{stem}~{number}.dcm"
+
+
 def numbered_names(stem: str) -> Iterator[str]:
-    """Yield the names for a DICOM file, for while the earlier ones are taken: "stem.dcm", "stem~2.dcm" and so on."""
-    yield f"{stem}.dcm"
-    for number in itertools.count(2):
-        yield f"{stem}~{number}.dcm"
+    """Yield all names of a DICOM file, for the case that the earlier ones are taken."""
+    for number in itertools.count(1):
+        yield numbered_name(stem, number)
 
 
 def _escaped(character: str) -> str:

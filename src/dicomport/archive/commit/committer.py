@@ -19,6 +19,8 @@ journal, so recovery can index it; an acknowledged instance is on stable storage
 temporary file belongs to an instance that was not acknowledged. Associations that store at the same time share the
 fsyncs of journal and folders.
 
+The thread reads no stored file: an instance whose name is taken is passed to the thread of `duplicates`.
+
 Without fsync (`Durability.FLUSH`) these steps need microseconds. Then a small instance is committed on the event loop
 if the disk is fast and the thread is idle; the lock `_turn` admits one thread at a time to the journal.
 """
@@ -27,7 +29,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import enum
 import errno
 import functools
 import itertools
@@ -36,12 +37,12 @@ import queue
 import stat
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias
 
+from dicomport.archive.commit.duplicates import Comparisons, Duplicates, IndexedFile
 from dicomport.archive.commit.sessions import Session
-from dicomport.archive.digests import has_digest
 from dicomport.archive.path_template import Layout
 from dicomport.archive.records import Record, received_at
 from dicomport.archive.scan.attributes import InstanceAttributes
@@ -52,26 +53,13 @@ from dicomport.files import (
     TemporaryFile,
     is_reserved,
     make_folder,
-    numbered_names,
+    numbered_name,
     sync,
 )
 from dicomport.standard import SUCCESS, Status
 
 _MAX_BATCH: Final = 64
 """Limit of instances that share one fdatasync of the journal."""
-
-DUPLICATE_REFUSED: Final = Status(0x0111, "another instance with this UID is already stored")
-
-
-class Duplicates(enum.StrEnum):
-    """The way to handle a known SOP Instance UID with different content. Identical content is accepted, not stored."""
-
-    KEEP_BOTH = "keep-both"
-    """Store the instance beside the first, as a conflict."""
-    REPLACE = "replace"
-    """Replace the first."""
-    REJECT = "reject"
-    """Refuse the instance with 0x0111."""
 
 
 class PendingInstance(NamedTuple):
@@ -101,21 +89,22 @@ class Committer:
         disk: Disk,
         committed: Callable[[Sequence[Record]], None],
         busy: Callable[[], bool],
+        find: Callable[[str], Mapping[str, IndexedFile]],
     ) -> None:
         """Start the thread. `committed` is called with the records of visible instances, in the order of the journal.
 
-        `busy` returns whether `committed` would block.
+        `busy` returns whether `committed` would block. `find` returns the files of a SOP Instance UID in the index, by
+        their paths.
         """
         self._root = str(root)
         self._session = session
         self._layout = layout
-        self._duplicates = duplicates
-        self._replaces = duplicates is Duplicates.REPLACE
         self._durability = durability
         self._syncs = durability is Durability.FSYNC
         self._disk = disk
         self._committed = committed
         self._busy = busy
+        self._comparisons = Comparisons(self._root, duplicates, syncs=self._syncs, find=find, is_free=self._is_free)
         self._turn = threading.Lock()
         self._queue: queue.SimpleQueue[_Queued | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="dicomport-committer", daemon=True)
@@ -133,7 +122,7 @@ class Committer:
 
     def _commit_now(self, queued: _Queued) -> bool:
         """Commit an instance in this thread if that does not block; return whether it was attempted."""
-        # An existing file has to be read to compare it, which takes long for a large instance.
+        # The system may write a large instance to the disk when it gets its name.
         if queued.instance.size > BLOCK_BYTES or not self._disk.is_fast or self._busy():
             return False
         if not self._turn.acquire(blocking=False):
@@ -145,7 +134,8 @@ class Committer:
         return True
 
     def close(self) -> None:
-        """Commit the queued instances and end the thread."""
+        """Commit the queued instances and end the threads."""
+        self._comparisons.close()
         self._queue.put(None)
         self._thread.join()
 
@@ -197,25 +187,14 @@ class Committer:
         place, stem = self._layout.place(instance.facts, instance.calling_ae_title)
         folder_exists = self._folder_exists(place)
         folder = f"{self._root}/{place}"
-        for name in numbered_names(stem):
-            relative, path = f"{place}/{name}", f"{folder}/{name}"
-            if relative in placed:
-                self._queue.put(queued)  # The next batch can compare it with the file.
-                return
-            if self._is_free(path):
-                break
-            if not os.path.islink(path) and has_digest(path, instance.digest):
-                if self._syncs:
-                    # The process that wrote the file may not have synced it yet.
-                    sync(path)
-                    sync(folder)
-                queued.resolve((SUCCESS, None))
-                return
-            if self._duplicates is Duplicates.REJECT:
-                queued.resolve((DUPLICATE_REFUSED, None))
-                return
-            if self._replaces:
-                break
+        name = numbered_name(stem, queued.number)
+        relative, path = f"{place}/{name}", f"{folder}/{name}"
+        if relative in placed:
+            self._queue.put(queued)  # The next batch can compare it with the file.
+            return
+        if not (queued.overwrites or self._is_free(path)):
+            self._comparisons.put(queued, place, stem, lambda: self._queue.put(queued))
+            return
         # In whole microseconds, because `reindex` reads the time of receipt from the modification time.
         instance.file.set_mtime(time.time_ns() // 1000)
         if self._syncs:
@@ -266,7 +245,7 @@ class Committer:
         """Make a file visible; return whether it is."""
         queued = placed.queued
         try:
-            if self._replaces:
+            if queued.overwrites:
                 queued.instance.file.overwrite(placed.path)
             else:
                 queued.instance.file.link(placed.path)
@@ -297,6 +276,18 @@ class _Queued:
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self.result: asyncio.Future[tuple[Status, Record | None]] = self._loop.create_future()
+        self.number = 1
+        """Number of its name among those of duplicates."""
+        self.overwrites = False
+        """Whether it replaces the file that has its name."""
+        self.address = instance.address
+        self.sop_instance_uid = instance.facts.sop_instance_uid
+        self.size = instance.size
+        self.digest = instance.digest
+
+    def end(self, result: Status | Exception) -> None:
+        """Resolve the future without a record: the instance is not stored."""
+        self.resolve(result if isinstance(result, Exception) else (result, None))
 
     def resolve(self, result: _Result) -> None:
         """Remove the temporary name and resolve the future. Call this once, from any thread."""

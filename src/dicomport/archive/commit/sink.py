@@ -10,7 +10,8 @@ from typing import Protocol
 from blake3 import blake3
 
 from dicomport.archive.checks import Checks, with_request_uids
-from dicomport.archive.commit.committer import Committer, Duplicates, PendingInstance
+from dicomport.archive.commit.committer import Committer, PendingInstance
+from dicomport.archive.commit.duplicates import Duplicates
 from dicomport.archive.commit.sessions import Session
 from dicomport.archive.notifications import Hooks
 from dicomport.archive.path_template import Layout
