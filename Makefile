@@ -7,8 +7,9 @@
 # make suite        run the tests without the checks
 # make coverage     list the lines that the last `make suite` did not execute
 #
-# make kill    kill the receiver 200 times under load, `archive reindex` and the sender 50 times and the commitment
-#              service 100 times, and check the archive and the journals
+# make kill    kill the receiver 200 times under load, `archive reindex`, the sender and a receiver that refuses
+#              instances 50 times and the commitment service 100 times, and check the archive, the quarantine and the
+#              journals
 # make soak    open 100,000 associations of each kind and run many senders, and check for leaks
 # make fuzz    fuzz each target for FUZZ_SECONDS (60); findings are written to .fuzz/findings
 #
@@ -20,7 +21,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 FUZZ_SECONDS ?= 60
 
-KILL_TESTS := tests/archive/test_kill.py tests/archive/test_verify_kill.py tests/archive/test_kill_reindex.py tests/scu/sending/test_kill.py tests/commitment/test_kill.py
+KILL_TESTS := tests/archive/test_kill.py tests/archive/test_verify_kill.py tests/archive/test_kill_reindex.py \
+	tests/archive/test_quarantine.py tests/scu/sending/test_kill.py tests/commitment/test_kill.py
 SOAK_TESTS := tests/robustness/test_soak.py
 
 .PHONY: demo test check check-fast suite coverage serve bench guard kill kill-short fuzz fuzz-short soak soak-short mutants clean

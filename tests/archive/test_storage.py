@@ -514,7 +514,7 @@ def test_f8_data_like_a_program_are_quarantined_behind_a_zeroed_preamble(receive
 
 
 def test_the_quarantine_is_bounded_in_size(tmp_path: Path) -> None:
-    with receiver(tmp_path, ArchiveOptions(quarantine_bytes=50_000)) as received:
+    with receiver(tmp_path, ArchiveOptions(quarantine_bytes=62_000)) as received:
         sent = [instance(f"1.2.5.{number}", bytes([number, 0]) * 7000, said="1.2.6") for number in range(6)]
         assert received.send(*sent) == [0xA900] * 6
         assert [data for _, data in quarantined(received)] == [bytes_of(one) for one in sent[-3:]]

@@ -63,6 +63,7 @@ class Archive:
             self.paths.quarantine,
             durability,
             max_bytes=self._options.quarantine_bytes,
+            max_entries=self._options.quarantine_entries,
             max_days=self._options.quarantine_days,
         )
         self._disk = Disk()

@@ -76,7 +76,9 @@ class ArchiveOptions:
     min_free_bytes: int = 256 << 20
     """Free space to leave on the file system; below it, instances are refused before their data sets arrive."""
     quarantine_bytes: int = 10 << 30
-    """Size limit of the quarantine; above it, the oldest instance is removed."""
+    """Limit of the quarantine's size on disk; above it, the oldest instance is removed."""
+    quarantine_entries: int = 10_000
+    """Limit of instances in the quarantine, each of which has two files; above it, the oldest is removed."""
     quarantine_days: float = 90.0
     """Days after which an instance is removed from the quarantine."""
 

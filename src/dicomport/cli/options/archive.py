@@ -84,7 +84,14 @@ _OPTIONS: Final = (
         type=SIZE,
         default=_DEFAULTS.quarantine_bytes,
         show_default="10.7G",
-        help="Maximum size of the quarantine; above it, the oldest files are deleted.",
+        help="Maximum size of the quarantine on the disk; above it, the oldest files are deleted.",
+    ),
+    click.option(
+        "--quarantine-entries",
+        type=click.IntRange(1),
+        default=_DEFAULTS.quarantine_entries,
+        show_default=True,
+        help="Maximum number of instances in the quarantine; above it, the oldest are deleted.",
     ),
     click.option(
         "--quarantine-days",
@@ -109,6 +116,7 @@ def archive_policy_options(command: Callable[..., int]) -> Callable[..., int]:
         accept_anyway: bool,
         min_free: int,
         quarantine_size: int,
+        quarantine_entries: int,
         quarantine_days: float,
         **others: Any,
     ) -> int:
@@ -120,6 +128,7 @@ def archive_policy_options(command: Callable[..., int]) -> Callable[..., int]:
             durability=Durability(durability),
             min_free_bytes=min_free,
             quarantine_bytes=quarantine_size,
+            quarantine_entries=quarantine_entries,
             quarantine_days=quarantine_days,
         )
         return command(options=options, **others)
