@@ -198,7 +198,10 @@ def _tls_advice(error: ssl.SSLError) -> str:
 
 
 _ISSUER: Final = "If the peer's certificate is genuine, trust it, or better its issuer: --tls-ca FILE."
-_NAME: Final = "Use a host name that the certificate is for, or accept it for any name: --tls-any-name."
+_NAME: Final = (
+    "Use a host name that the certificate is for, accept its common name with --tls-common-name if it has no other "
+    "names, or accept it for any name: --tls-any-name."
+)
 _NEWER_CRL: Final = "Install the newest certificate revocation list of each authority in the chain: --tls-crl FILE."
 _VERIFICATIONS: Final = {
     3: _NEWER_CRL,
