@@ -186,7 +186,7 @@ def test_a_list_that_expires_soon_is_warned_of_when_loaded(
 
 
 def test_a_list_that_expires_while_it_is_in_use_is_warned_of_each_day(caplog: pytest.LogCaptureFixture) -> None:
-    week = Expiry("crl_expires", "/etc/authority.crl", 0.0, 7 * 86400.0, "the 7th day")
+    week = Expiry(file="/etc/authority.crl", is_list=True, issued=0.0, expires=7 * 86400.0, text="the 7th day")
     warned = []
     with caplog.at_level(logging.WARNING, "dicomport"):
         for hours in range(0, 24 * 10, 3):

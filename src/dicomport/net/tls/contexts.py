@@ -197,8 +197,14 @@ def _check_dates(context: ExpiringContext, path: Path, pem: str) -> None:
     elif now < certificate.not_before:
         log.warning("certificate_not_yet_valid", file=str(path), not_before=certificate.not_before.isoformat())
     else:
-        dates = certificate.not_before.timestamp(), certificate.not_after.timestamp()
-        context.expiries += (Expiry("certificate_expires", str(path), *dates, certificate.not_after.isoformat()),)
+        own = Expiry(
+            file=str(path),
+            is_list=False,
+            issued=certificate.not_before.timestamp(),
+            expires=certificate.not_after.timestamp(),
+            text=certificate.not_after.isoformat(),
+        )
+        context.expiries += (own,)
         warn_of_expiry(context)
 
 

@@ -22,13 +22,12 @@ _REPEAT_SECONDS: Final = 86400.0
 log = get_logger("net")
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Expiry:
     """A certificate or a revocation list that expires."""
 
-    event: str
-    """The event that is logged."""
     file: str
+    is_list: bool
     issued: float
     """Seconds since the epoch, as `expires`."""
     expires: float
@@ -46,7 +45,7 @@ class Expiry:
         if now < self.expires - notice or (self.warned is not None and uptime < self.warned + _REPEAT_SECONDS):
             return
         self.warned = uptime
-        log.warning(self.event, file=self.file, not_after=self.text)
+        log.warning("crl_expires" if self.is_list else "certificate_expires", file=self.file, not_after=self.text)
 
 
 class ExpiringContext(ssl.SSLContext):

@@ -93,11 +93,11 @@ def use_lists(context: ssl.SSLContext, lists: Sequence[RevocationList]) -> list[
         context.load_verify_locations(cafile=file)
     return [
         Expiry(
-            "crl_expires",
-            str(used.file),
-            used.this_update.timestamp(),
-            used.next_update.timestamp(),
-            used.next_update.isoformat(),
+            file=str(used.file),
+            is_list=True,
+            issued=used.this_update.timestamp(),
+            expires=used.next_update.timestamp(),
+            text=used.next_update.isoformat(),
         )
         for used in newest.values()
         if used.next_update is not None
