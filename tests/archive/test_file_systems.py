@@ -66,7 +66,11 @@ def test_flush_syncs_nothing(tmp_path: Path, kind: str) -> None:
                 assert received.send(instance(), instance(said="1.2.3.99")) == [0, 0xA900]
         assert findings(disk / "archive") == []
         kept = Transactions(disk / "commitments", Durability.FLUSH)
-        kept.add(Transaction(uid="1.2.3", ae_title="A", references=(), requested=1.0, duplicate=False))
+        kept.add(
+            Transaction(
+                uid="1.2.3", ae_title="A", host="", tls_fingerprint="", references=(), requested=1.0, duplicate=False
+            )
+        )
         kept.close()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import queue
 from pathlib import Path
 
@@ -136,3 +137,57 @@ def test_a_peer_is_answered_from_its_own_archive(tmp_path: Path) -> None:
     assert [one.committed for one in own.commitments] == [True]
     assert [(one.committed, one.status and one.status.code) for one in other.commitments] == [(False, 0x0112)]
     assert (tmp_path / "own" / ".dicomport" / "commitments").is_dir()
+
+
+def pending_of(archive: Path) -> list[dict[str, object]]:
+    """Return the lines of `archive commitments ls`."""
+    done = dicomport("archive", "commitments", "ls", "--archive", archive, "--json")
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_pending_commitments_are_listed_and_cleared(tmp_path: Path) -> None:
+    archive = tmp_path / "archive"
+    with receiver(archive) as found:
+        for calling, transaction in (("CT1", "1.2.3"), ("CT1", "1.2.4"), ("MR1", "1.2.5")):
+            with SCU(int(found.port), calling) as scu:
+                assert scu.ask(transaction, UID, "1.2.840") == 0x0000
+                scu.send(Abort(AbortReason.SERVICE_USER))
+                scu.drain()
+        listed = pending_of(archive)
+        assert [(row["calling_ae_title"], row["transaction_uid"], row["instances"]) for row in listed] == [
+            ("CT1", "1.2.3", 2),
+            ("CT1", "1.2.4", 2),
+            ("MR1", "1.2.5", 2),
+        ]
+        assert {row["address"] for row in listed} == {"127.0.0.1"}
+        done = dicomport("archive", "commitments", "clear", "--archive", archive, "--ae", "CT1")
+        assert (done.returncode, "2 requests removed" in done.stderr) == (0, True), done.stderr
+        assert [row["transaction_uid"] for row in pending_of(archive)] == ["1.2.5"]
+        # The running receiver has forgotten a cleared request.
+        with SCU(int(found.port), "CT1") as scu:
+            assert scu.ask("1.2.3", UID) == 0x0000
+            report = scu.expect(NEventReportRQ)
+            assert report.command.event_type_id == 2
+            scu.answer(report)
+            scu.release()
+    done = dicomport("archive", "commitments", "clear", "--archive", archive, "--all")
+    assert (done.returncode, "removed" in done.stderr, pending_of(archive)) == (0, True, []), done.stderr
+    table = dicomport("archive", "commitments", "ls", "--archive", archive)
+    assert (table.returncode, "Transaction UID" in table.stdout) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("clear", "--archive", "archive"), "--all"),
+        (("ls", "--archive", "nowhere"), "no archive in"),
+    ],
+)
+def test_a_wrong_use_of_commitments_is_reported(
+    arguments: tuple[str, ...], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = dicomport("archive", "commitments", *arguments)
+    assert done.returncode != 0
+    assert told in done.stderr

@@ -122,8 +122,9 @@ class SCU(ScriptedSCU):
         *,
         host: str = "127.0.0.1",
         tls: ssl.SSLContext | None = None,
+        local: str = "",
     ) -> None:
-        super().__init__(host, port, tls=tls)
+        super().__init__(host, port, tls=tls, source=local)
         self.associate(
             (COMMITMENT, transfer_syntaxes) if transfer_syntaxes else COMMITMENT, CT, calling=calling, called="ARCHIVE"
         )

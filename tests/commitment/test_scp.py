@@ -18,6 +18,7 @@ from tests.commitment.asking import (
     SCU,
     Keeper,
     Log,
+    Serving,
     expect_report,
     references,
     result,
@@ -26,6 +27,7 @@ from tests.commitment.asking import (
 )
 from tests.commitment.data_set_goldens import with_element_for_item
 from tests.files.faults import Disk, Fault
+from tests.ports import unused_port
 from tests.scp.storages import Recorder
 
 from dicomport import (
@@ -286,6 +288,20 @@ def test_a_uid_that_is_in_use_for_something_else_fails(tmp_path: Path) -> None:
         assert expect_report(scu) == (1, result("1.2.3", "1.2.1"))
 
 
+def test_a_transaction_uid_belongs_to_its_peer(tmp_path: Path) -> None:
+    """A peer at another address, under the same AE title, does not get the report of the first by repeating it."""
+    keeper = Keeper()
+    keeper.may_look.clear()
+    with serving(keeper, tmp_path) as served, SCU(served.port) as scu, SCU(served.port, local="127.0.0.2") as thief:
+        assert scu.ask("1.2.3", "1.2.1") == 0x0000
+        assert thief.ask("1.2.3", "1.2.1") == 0x0000
+        assert len(served.kept()) == 2
+        keeper.may_look.set()
+        assert expect_report(scu) == (1, result("1.2.3", "1.2.1"))
+        # The request of the other peer is a separate transaction, not a duplicate.
+        assert expect_report(thief) == (1, result("1.2.3", "1.2.1"))
+
+
 def test_others_may_have_the_same_uid(tmp_path: Path) -> None:
     keeper = Keeper()
     keeper.may_look.clear()
@@ -529,6 +545,8 @@ def transaction(uid: str, *uids: str, age: float = 0.0, duplicate: bool = False)
     return Transaction(
         uid=uid,
         ae_title="SCRIPTED",
+        host="127.0.0.1",
+        tls_fingerprint="",
         references=references(*uids),
         requested=time.time() - age,
         duplicate=duplicate,
@@ -571,20 +589,127 @@ def test_repeated_failures_end_the_delivery(tmp_path: Path, log: Log) -> None:
     assert served.kept() == []
 
 
-def test_undeliverable_reports_make_room_for_others(tmp_path: Path, log: Log) -> None:
-    limits = CommitmentLimits(pending_commitments=1)
+# Quotas.
+
+
+def ask_and_abort(port: int, calling: str, transaction: str, log: Log, unsent: int) -> int:
+    """Request a commitment and end before the report; the request waits for a repetition then."""
+    with SCU(port, calling) as scu:
+        status = scu.ask(transaction, "1.2.1")
+        scu.send(Abort(AbortReason.SERVICE_USER))
+        scu.drain()
+    if status == 0x0000:
+        log.await_event("report_not_sent", unsent)
+    return status
+
+
+@pytest.fixture
+def answering_later() -> Keeper:
     keeper = Keeper()
-    with serving(keeper, tmp_path, commitment_limits=limits, retry_for=0.3) as served:
+    keeper.may_look.clear()
+    return keeper
+
+
+def transactions_of(served: Serving) -> set[str]:
+    return {Transaction.from_json(path.read_text()).uid for path in served.kept()}
+
+
+def test_a_request_without_an_address_is_dropped_first(tmp_path: Path, log: Log) -> None:
+    """The oldest request without an address is dropped, and not the one whose peer has an address."""
+    limits = CommitmentLimits(pending_commitments=3)
+    with serving(Keeper(), tmp_path, port=unused_port(), commitment_limits=limits) as served:
         with SCU(served.port) as scu:
-            assert scu.ask("1.2.3", "1.2.1") == 0x0000
-            ended("abort", scu)
+            assert scu.ask("1.1", "1.2.1") == 0x0000
+            scu.send(Abort(AbortReason.SERVICE_USER))
+        for number in range(1, 6):
+            assert ask_and_abort(served.port, "FLOOD", f"1.2.{number}", log, number) == 0x0000
+        assert transactions_of(served) == {"1.1", "1.2.4", "1.2.5"}
+    assert log.events.count("commitment_dropped") == 3
+
+
+def test_unanswered_requests_of_one_peer_shut_out_nobody(tmp_path: Path, log: Log) -> None:
+    """All requests of the flood have an association, so that none may be dropped."""
+    keeper = Keeper()
+    keeper.may_look.clear()
+    limits = CommitmentLimits(pending_commitments=100, pending_commitments_per_ae_title=5)
+    with (
+        serving(keeper, tmp_path, commitment_limits=limits) as served,
+        SCU(served.port, "FLOOD") as flood,
+        SCU(served.port, "HONEST", local="127.0.0.2") as honest,
+    ):
+        statuses = [flood.ask(f"1.2.{number}", "1.2.1") for number in range(8)]
+        assert statuses == [0x0000] * 5 + [0x0213] * 3
+        assert honest.ask("1.3", "1.2.1") == 0x0000
+        keeper.may_look.set()
+        assert expect_report(honest) == (1, result("1.3", "1.2.1"))
+    assert log.events.count("commitment_limit_reached") == 3
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        CommitmentLimits(pending_commitments_per_address=2),
+        CommitmentLimits(pending_commitments_per_ae_title=2),
+        CommitmentLimits(pending_references_per_address=5),
+        CommitmentLimits(pending_references_per_ae_title=5),
+    ],
+)
+def test_each_quota_refuses_temporarily(tmp_path: Path, limits: CommitmentLimits, answering_later: Keeper) -> None:
+    with serving(answering_later, tmp_path, commitment_limits=limits) as served, SCU(served.port) as scu:
+        statuses = [scu.ask(f"1.2.{number}", "1.3.1", "1.3.2") for number in range(3)]
+        assert statuses == [0x0000, 0x0000, 0x0213]
+        answering_later.may_look.set()
+        assert len({expect_report(scu)[1].transaction_uid for _ in range(2)}) == 2
+
+
+def test_a_request_that_never_fits_drops_no_other(tmp_path: Path, log: Log) -> None:
+    limits = CommitmentLimits(pending_references=2)
+    with serving(Keeper(), tmp_path, commitment_limits=limits) as served:
+        assert ask_and_abort(served.port, "ONE", "1.2.1", log, 1) == 0x0000
         with SCU(served.port) as scu:
-            while scu.ask("1.2.4", "1.2.1") == 0x0213:
-                pass
-            assert expect_report(scu) == (1, result("1.2.4", "1.2.1"))
-            scu.release()
-    assert served.kept() == []
-    assert "report_expired" in log.events
+            assert scu.ask("1.2.2", "1.3.1", "1.3.2", "1.3.3") == 0x0213
+        assert transactions_of(served) == {"1.2.1"}
+
+
+def test_a_request_cleared_by_hand_is_forgotten(tmp_path: Path, log: Log) -> None:
+    with serving(Keeper(), tmp_path) as served:
+        assert ask_and_abort(served.port, "SCRIPTED", "1.2.1", log, 1) == 0x0000
+        for path in served.kept():
+            path.unlink()
+        with SCU(served.port) as scu:
+            assert scu.ask("1.2.1", "1.2.1") == 0x0000
+            assert expect_report(scu) == (1, result("1.2.1", "1.2.1"))
+
+
+# Turns.
+
+
+def test_a_long_request_does_not_delay_those_of_other_addresses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dicomport.commitment.scp._REFERENCES_IN_A_TURN", 10)
+    monkeypatch.setattr("dicomport.commitment.scp._LOOKUPS", 1)
+    keeper = Keeper()
+    keeper.may_look.clear()
+    with serving(keeper, tmp_path) as served, SCU(served.port) as long, SCU(served.port, local="127.0.0.2") as short:
+        assert long.ask("1.2.3", *(f"1.2.{number}" for number in range(100))) == 0x0000
+        assert short.ask("1.2.4", "1.3.1") == 0x0000
+        keeper.may_look.set()
+        assert expect_report(short) == (1, result("1.2.4", "1.3.1"))
+        assert expect_report(long)[0] == 1
+    assert [len(asked) for asked in keeper.asked].count(10) == 10
+    assert keeper.asked.index(("1.3.1",)) <= 2
+
+
+def test_a_repeated_reference_is_looked_up_once(tmp_path: Path) -> None:
+    keeper = Keeper()
+    with serving(keeper, tmp_path) as served, SCU(served.port) as scu:
+        assert scu.ask("1.2.3", *["1.2.1"] * 1000, "1.2.2") == 0x0000
+        assert expect_report(scu) == (1, result("1.2.3", "1.2.1", "1.2.2"))
+    assert keeper.asked == [("1.2.1", "1.2.2")]
+
+
+# The end.
 
 
 def test_the_end_waits_for_the_answer_to_a_report(tmp_path: Path) -> None:

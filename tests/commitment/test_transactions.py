@@ -19,12 +19,16 @@ from dicomport.commitment.transactions import Transaction
 ONE: Final = Transaction(
     uid="1.2.3",
     ae_title="MODALITY",
+    host="192.0.2.7",
+    tls_fingerprint="sha256:00",
     references=(SOPReference("1.2.840.10008.5.1.4.1.1.2", "1.2.3.4"), SOPReference("1.2", "1.2.5")),
     requested=1_700_000_000.25,
     duplicate=False,
 )
 
-OTHER: Final = Transaction(uid="1.2.4", ae_title="CT 1", references=(), requested=1.0, duplicate=True)
+OTHER: Final = Transaction(
+    uid="1.2.4", ae_title="CT 1", host="::1", tls_fingerprint="", references=(), requested=1.0, duplicate=True
+)
 
 KEEP: Final = """
 import sys
@@ -34,7 +38,9 @@ from dicomport.commitment.data_sets import SOPReference
 
 transactions = Transactions(Path(sys.argv[1]))
 for number in range(3):
-    transactions.add(Transaction(uid=f"1.2.{number}", ae_title="A", references=(), requested=1.0, duplicate=False))
+    transactions.add(Transaction(
+        uid=f"1.2.{number}", ae_title="A", host="::1", tls_fingerprint="", references=(), requested=1.0, duplicate=False
+    ))
 print("kept", flush=True)
 sys.stdin.read()
 """
@@ -74,6 +80,8 @@ references = st.builds(SOPReference, st.text(), st.text())
         Transaction,
         uid=st.text(),
         ae_title=st.text(),
+        host=st.text(),
+        tls_fingerprint=st.text(),
         references=st.lists(references).map(tuple),
         requested=st.floats(0, 1e12),
         duplicate=st.booleans(),
@@ -192,6 +200,8 @@ def test_it_says_what_is_in_it(tmp_path: Path) -> None:
     assert json.loads(path.read_text()) == {
         "transaction_uid": "1.2.3",
         "ae_title": "MODALITY",
+        "host": "192.0.2.7",
+        "tls_fingerprint": "sha256:00",
         "requested": 1_700_000_000.25,
         "duplicate": False,
         "references": [["1.2.840.10008.5.1.4.1.1.2", "1.2.3.4"], ["1.2", "1.2.5"]],

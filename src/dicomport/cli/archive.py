@@ -28,6 +28,7 @@ from dicomport.archive import (
     verified_times,
     verify as verify_archive,
 )
+from dicomport.cli.commitments import commitments
 from dicomport.cli.console import print_message, shows_progress
 from dicomport.cli.options.common import SIZE, ExitCode, archive_option, json_option, log_format_option
 from dicomport.cli.text import amount, count, print_json, print_table
@@ -86,6 +87,9 @@ _archive_option = archive_option("The archive's folder.")
 @click.group()
 def archive() -> None:
     """List, verify and export received instances."""
+
+
+archive.add_command(commitments)
 
 
 @archive.command()

@@ -7,7 +7,9 @@ the disk before it returns the status of the response, so that each accepted req
 Then one task per request does the rest in this order: look the instances up, report over the requesting association if
 that is still open, otherwise through the `ReportDelivery` of the requestor's address, and remove the request from the
 disk once the peer has responded. A crash before the removal repeats the report: a requestor accepts a repeated report,
-but it cannot detect a lost one. If the requestor repeats a request, its task starts again, with the newer association.
+but it cannot detect a lost one. Lookups take turns, one part of one request at a time for each address: a long request
+delays others of its address only. If the requestor repeats a request, its task starts again, with the newer
+association.
 """
 
 from __future__ import annotations
@@ -20,7 +22,6 @@ import functools
 import logging
 import time
 from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -28,11 +29,12 @@ from dicomport.commitment.association import ALL_COMMITTED, REQUEST_STORAGE_COMM
 from dicomport.commitment.data_sets import CommitmentDataSetError, CommitmentRequest, CommitmentResult, SOPReference
 from dicomport.commitment.delivery import ReportDelivery, StoppedError
 from dicomport.commitment.limits import DEFAULT_COMMITMENT_LIMITS, CommitmentLimits
+from dicomport.commitment.pending import PeerKey, Pending, PendingCommitments
 from dicomport.commitment.transactions import Transaction, Transactions
 from dicomport.containment import contained
 from dicomport.files import Durability
-from dicomport.logs import Logger, get_logger, reason_of
-from dicomport.net import Address, Timeouts
+from dicomport.logs import get_logger, reason_of
+from dicomport.net import Address, FairTurns, Timeouts
 from dicomport.scp import NormalizedOperation
 from dicomport.standard import (
     DUPLICATE_TRANSACTION_UID,
@@ -56,6 +58,12 @@ _RETRY_FOR: Final = 7 * 86400.0
 _REMOVAL_SECONDS: Final = 5.0
 """Time to remove requests whose reports have been responded to, and to abort associations for reports."""
 
+_LOOKUPS: Final = 4
+"""Lookups at the same time, of one request of each address; the other addresses wait for their turn."""
+
+_REFERENCES_IN_A_TURN: Final = 5_000
+"""References that are looked up in a turn, and are in memory for it."""
+
 _DISK_FULL: Final = frozenset((errno.ENOSPC, errno.EDQUOT))
 
 log = get_logger("commitment")
@@ -71,26 +79,6 @@ class Integrity(Protocol):
         SOP Class, 0x0122 that its SOP Class is not supported, 0x0110 any other failure. An exception means 0x0110 for
         all.
         """
-
-
-@dataclass(eq=False, slots=True)
-class _Pending:
-    """A transaction that has not been reported yet. Its references stay on the disk."""
-
-    path: Path
-    uid: str
-    ae_title: str
-    size: int
-    requested: float
-    failures: dict[int, Status] | None = None
-    """Statuses of the references that can't be committed, by index; None until they have been looked up."""
-    operation: NormalizedOperation | None = None
-    """The request, until its association has been used for the report."""
-    task: asyncio.Task[None] | None = None
-
-    @property
-    def log(self) -> Logger:
-        return log.bind(transaction_uid=self.uid, calling=self.ae_title, instances=self.size)
 
 
 class CommitmentSCP:
@@ -139,7 +127,8 @@ class CommitmentSCP:
             )
             for peer, address in (report_to or {}).items()
         }
-        self._pending: dict[Path, _Pending] = {}
+        self._pending = PendingCommitments(limits)
+        self._turns = FairTurns(_LOOKUPS, per_key=1)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._delivering: dict[ReportDelivery, asyncio.Task[Any]] = {}
 
@@ -160,8 +149,8 @@ class CommitmentSCP:
 
         The wait ends after `within` seconds: that report is sent again after the next start.
         """
-        for pending in self._pending.values():
-            if pending.failures is None and pending.task is not None:
+        for pending in self._pending:
+            if pending.looked_up < pending.size and pending.task is not None:
                 pending.task.cancel()
         under_way = [task for delivery, task in self._delivering.items() if delivery.stop()]
         if under_way:
@@ -193,23 +182,24 @@ class CommitmentSCP:
 
     async def _accept(self, request: CommitmentRequest, operation: NormalizedOperation) -> Status:
         await self._remove_expired()
-        ae_title = operation.association.calling_ae_title
-        known = next(
-            (one for one in self._pending.values() if (one.uid, one.ae_title) == (request.transaction_uid, ae_title)),
-            None,
-        )
-        if known is not None and (await self._read(known)).references == request.references:
+        association = operation.association
+        peer = PeerKey(association.calling_ae_title, association.host, association.tls_fingerprint)
+        # Each file is read once per request.
+        references = tuple(dict.fromkeys(request.references))
+        known, known_references = await self._find(request.transaction_uid, peer)
+        if known is not None and known_references == references:
             # The requestor has not received the response, or now awaits the report on another association.
             known.operation = operation
             self._start(known)
             return SUCCESS
-        references = sum(one.size for one in self._pending.values()) + len(request.references)
-        if len(self._pending) >= self._limits.pending_commitments or references > self._limits.pending_references:
+        if not await self._make_room(peer, len(references)):
             return Status(RESOURCE_LIMITATION.code, "too many commitments without a report")
         transaction = Transaction(
             uid=request.transaction_uid,
-            ae_title=ae_title,
-            references=request.references,
+            ae_title=peer.ae_title,
+            host=peer.host,
+            tls_fingerprint=peer.tls_fingerprint,
+            references=references,
             requested=time.time(),
             duplicate=known is not None,
         )
@@ -224,9 +214,30 @@ class CommitmentSCP:
         self._start(pending)
         return SUCCESS
 
-    def _start(self, pending: _Pending) -> None:
+    async def _find(self, uid: str, peer: PeerKey) -> tuple[Pending | None, tuple[SOPReference, ...]]:
+        """Return the pending transaction of a peer with this Transaction UID, and its references."""
+        while (known := self._pending.find(uid, peer)) is not None:
+            try:
+                return known, (await self._read(known)).references
+            except FileNotFoundError:
+                self._pending.remove(known)  # It was cleared by hand.
+        return None, ()
+
+    async def _make_room(self, peer: PeerKey, size: int) -> bool:
+        """Return whether a request fits the limits; first drop those whose peer can not be reached."""
+        while (exceeded := self._pending.exceeded(peer, size)) is not None:
+            limit, scope = exceeded
+            dropped = self._pending.first_to_drop(scope) if self._pending.fits_alone(size) else None
+            if dropped is None:
+                log.warning("commitment_limit_reached", limit=limit, calling=peer.ae_title, address=peer.host)
+                return False
+            dropped.log.warning("commitment_dropped", limit=limit, address=dropped.peer.host)
+            await self._remove(dropped)
+        return True
+
+    def _start(self, pending: Pending) -> None:
         """Start the task of a transaction; if it has one, restart it."""
-        self._pending[pending.path] = pending
+        self._pending.add(pending)
         if pending.task is not None:
             pending.task.cancel()
         pending.task = self._spawn(self._process(pending))
@@ -242,15 +253,19 @@ class CommitmentSCP:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("commitment_failed", exc_info=error)
 
-    async def _process(self, pending: _Pending) -> None:
+    async def _process(self, pending: Pending) -> None:
         try:
             async with asyncio.timeout(max(0.0, pending.requested + self._retry_for - time.time())):
-                if pending.failures is None:
+                if pending.looked_up < pending.size:
                     operation = pending.operation
                     with contextlib.nullcontext() if operation is None else operation.notifications.expecting():
-                        pending.failures = await self._look_up(pending)
+                        await self._look_up(pending)
                 status = await self._report(pending)
         except StoppedError:
+            return
+        except FileNotFoundError:
+            # It was cleared by hand.
+            self._pending.remove(pending)
             return
         except TimeoutError:
             await self._expire(pending)
@@ -260,26 +275,37 @@ class CommitmentSCP:
         else:
             await self._remove(pending)
 
-    async def _look_up(self, pending: _Pending) -> dict[int, Status]:
-        transaction = await self._read(pending)
-        if transaction.duplicate:
-            statuses: Sequence[Status] = [DUPLICATE_TRANSACTION_UID] * pending.size
-        else:
-            try:
-                statuses = await self._integrity.look_up(transaction.references)
-                if len(statuses) != pending.size:
-                    raise ValueError(f"{len(statuses)} statuses were given for {pending.size} instances")
-            except BaseException as error:  # it may be the user's code
-                pending.log.exception("lookup_failed", exc_info=contained(error))
-                statuses = [PROCESSING_FAILURE] * pending.size
-        failures = {place: status for place, status in enumerate(statuses) if status.code != SUCCESS.code}
-        pending.log.info("commitment_looked_up", failed=len(failures))
-        return failures
+    async def _look_up(self, pending: Pending) -> None:
+        """Check the references, a part in each turn of the requestor's address; only that part is in memory."""
+        if pending.is_duplicate:
+            pending.failures = dict.fromkeys(range(pending.size), DUPLICATE_TRANSACTION_UID)
+            pending.looked_up = pending.size
+        while pending.looked_up < pending.size:
+            async with self._turns.turn(pending.peer.host):
+                references = (await self._read(pending)).references
+                part = references[pending.looked_up : pending.looked_up + _REFERENCES_IN_A_TURN]
+                del references
+                statuses = await self._statuses(pending, part)
+            pending.failures |= {
+                place: status for place, status in enumerate(statuses, pending.looked_up) if status.code != SUCCESS.code
+            }
+            pending.looked_up += len(part)
+        pending.log.info("commitment_looked_up", failed=len(pending.failures))
 
-    async def _report(self, pending: _Pending) -> Status | None:
+    async def _statuses(self, pending: Pending, references: Sequence[SOPReference]) -> Sequence[Status]:
+        try:
+            statuses = await self._integrity.look_up(references)
+            if len(statuses) != len(references):
+                raise ValueError(f"{len(statuses)} statuses were given for {len(references)} instances")
+        except BaseException as error:  # it may be the user's code
+            pending.log.exception("lookup_failed", exc_info=contained(error))
+            return [PROCESSING_FAILURE] * len(references)
+        return statuses
+
+    async def _report(self, pending: Pending) -> Status | None:
         """Report to the requestor and return the status of its response; None if the requestor cannot be reached."""
         status, how = await self._report_back(pending), "on the same association"
-        delivery = self._deliveries.get(pending.ae_title)
+        delivery = self._deliveries.get(pending.peer.ae_title)
         # Some SCUs accept reports only over associations that the SCP has opened.
         if delivery is not None and (status is None or not status.accepted):
             status, how = await delivery.deliver(functools.partial(self._result, pending)), "on another association"
@@ -288,7 +314,7 @@ class CommitmentSCP:
             pending.log.log(level, "commitment_reported", how=how, status=str(status))
         return status
 
-    async def _report_back(self, pending: _Pending) -> Status | None:
+    async def _report_back(self, pending: Pending) -> Status | None:
         """Report over the requesting association; return None if it has ended or the peer does not respond."""
         operation, pending.operation = pending.operation, None
         if operation is None:
@@ -302,34 +328,37 @@ class CommitmentSCP:
         except TimeoutError:
             return None
 
-    async def _result(self, pending: _Pending) -> CommitmentResult:
-        transaction, failures = await self._read(pending), pending.failures or {}
+    async def _result(self, pending: Pending) -> CommitmentResult:
+        transaction, failures = await self._read(pending), pending.failures
         return CommitmentResult(
             transaction.uid,
             tuple(one for place, one in enumerate(transaction.references) if place not in failures),
             tuple((transaction.references[place], status) for place, status in failures.items()),
         )
 
-    async def _read(self, pending: _Pending) -> Transaction:
+    async def _read(self, pending: Pending) -> Transaction:
         return await asyncio.to_thread(self._transactions.read, pending.path)
 
-    async def _remove(self, pending: _Pending) -> None:
-        self._pending.pop(pending.path, None)
+    async def _remove(self, pending: Pending) -> None:
+        self._pending.remove(pending)
         await asyncio.to_thread(self._transactions.remove, pending.path)
 
     async def _remove_expired(self) -> None:
         """Remove expired transactions whose task has ended because the requestor could not be reached."""
-        for pending in list(self._pending.values()):
-            if pending.task is not None and pending.task.done() and pending.requested + self._retry_for < time.time():
+        for pending in self._pending:
+            if pending.is_waiting and pending.requested + self._retry_for < time.time():
                 await self._expire(pending)
 
-    async def _expire(self, pending: _Pending) -> None:
+    async def _expire(self, pending: Pending) -> None:
         pending.log.error("report_expired")
         await self._remove(pending)
 
 
-def _pending(path: Path, transaction: Transaction) -> _Pending:
-    return _Pending(path, transaction.uid, transaction.ae_title, len(transaction.references), transaction.requested)
+def _pending(path: Path, transaction: Transaction) -> Pending:
+    peer = PeerKey(transaction.ae_title, transaction.host, transaction.tls_fingerprint)
+    return Pending(
+        path, transaction.uid, peer, len(transaction.references), transaction.requested, transaction.duplicate
+    )
 
 
 def _refusal(operation: NormalizedOperation) -> Status | None:

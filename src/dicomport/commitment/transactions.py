@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import time
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -24,11 +27,15 @@ class Transaction:
     """Transaction UID."""
     ae_title: str
     """AE title of the requestor."""
+    host: str
+    """Address of the requestor, without the port."""
+    tls_fingerprint: str
+    """SHA-256 of the requestor's verified certificate, empty without one."""
     references: tuple[SOPReference, ...]
     requested: float
     """Time of the request, seconds since 1970."""
     duplicate: bool
-    """Whether another pending request had the same UID."""
+    """Whether another pending request of the requestor had the same UID."""
 
     def to_json(self) -> str:
         """Encode the transaction."""
@@ -37,6 +44,8 @@ class Transaction:
             {
                 "transaction_uid": self.uid,
                 "ae_title": self.ae_title,
+                "host": self.host,
+                "tls_fingerprint": self.tls_fingerprint,
                 "requested": self.requested,
                 "duplicate": self.duplicate,
                 "references": references,
@@ -51,6 +60,8 @@ class Transaction:
             return cls(
                 uid=str(values["transaction_uid"]),
                 ae_title=str(values["ae_title"]),
+                host=str(values["host"]),
+                tls_fingerprint=str(values["tls_fingerprint"]),
                 references=tuple(SOPReference(str(one), str(two)) for one, two in values["references"]),
                 requested=float(values["requested"]),
                 duplicate=bool(values["duplicate"]),
@@ -84,11 +95,11 @@ class Transactions:
 
     def paths(self) -> list[Path]:
         """List the files of all transactions, the oldest first."""
-        return sorted(self._folder.glob(f"*{_SUFFIX}"), key=lambda path: path.stat().st_mtime_ns)
+        return sorted(self._folder.glob(f"*{_SUFFIX}"))
 
     def add(self, transaction: Transaction) -> Path:
         """Write a transaction, durably if the durability is FSYNC, and return its file."""
-        path = self._folder / f"{uuid.uuid4()}{_SUFFIX}"
+        path = self._folder / f"{time.time_ns():020}-{uuid.uuid4()}{_SUFFIX}"
         temporary = path.with_suffix(TEMPORARY_SUFFIX)
         try:
             write_text(temporary, transaction.to_json(), syncs=self._syncs)
@@ -114,3 +125,13 @@ class Transactions:
             self._owned.release()
         else:
             self._owned.remove()
+
+
+def all_transactions(folder: Path) -> Iterator[tuple[Path, Transaction]]:
+    """Yield the transactions of all processes, with their files, the oldest first; invalid files are left out.
+
+    Raises `OSError`, except for files that a running receiver removes meanwhile.
+    """
+    for path in sorted(folder.glob(f"{_PREFIX}*/*{_SUFFIX}"), key=lambda path: path.name):
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            yield path, Transaction.from_json(read_text(path))

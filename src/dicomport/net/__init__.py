@@ -25,6 +25,7 @@ from dicomport.net.limits.connection_limiter import ConnectionSlot as Connection
 from dicomport.net.limits.connection_limits import ConnectionLimits as ConnectionLimits
 from dicomport.net.limits.counters import Counters as Counters
 from dicomport.net.limits.descriptors import allow_descriptors as allow_descriptors
+from dicomport.net.limits.turns import FairTurns as FairTurns
 from dicomport.net.listener import Listener as Listener, listening_sockets as listening_sockets
 from dicomport.net.pdu_log import create_association as create_association
 from dicomport.net.stream import Stream as Stream

@@ -1,0 +1,138 @@
+"""The commitment requests without a report, and their quotas."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from dicomport.commitment.limits import CommitmentLimits
+from dicomport.logs import Logger, get_logger
+from dicomport.scp import NormalizedOperation
+from dicomport.standard import Status
+
+log: Final = get_logger("commitment")
+
+
+class PeerKey(NamedTuple):
+    """The requestor of a transaction. A Transaction UID identifies a transaction of this peer only."""
+
+    ae_title: str
+    host: str
+    """Address, without the port."""
+    tls_fingerprint: str
+    """SHA-256 of the verified certificate, empty without one."""
+
+
+@dataclass(eq=False, slots=True)
+class Pending:
+    """A transaction that has not been reported yet. Its references stay on the disk."""
+
+    path: Path
+    uid: str
+    peer: PeerKey
+    size: int
+    """Number of references."""
+    requested: float
+    is_duplicate: bool
+    """Whether another pending request of the peer had the same UID."""
+    looked_up: int = 0
+    """Number of references that have been looked up."""
+    failures: dict[int, Status] = field(default_factory=dict)
+    """Statuses of the references that can't be committed, by index."""
+    operation: NormalizedOperation | None = None
+    """The request, until its association has been used for the report."""
+    task: asyncio.Task[None] | None = None
+
+    @property
+    def log(self) -> Logger:
+        """A logger that names the transaction."""
+        return log.bind(transaction_uid=self.uid, calling=self.peer.ae_title, instances=self.size)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether its task has ended, because there is no way to report: the requestor may ask again."""
+        return self.task is not None and self.task.done()
+
+
+class PendingCommitments:
+    """All pending transactions, counted by AE title and by address."""
+
+    def __init__(self, limits: CommitmentLimits) -> None:
+        self._limits = limits
+        self._all: dict[Path, Pending] = {}
+        self._by_uid: dict[tuple[str, PeerKey], dict[Path, Pending]] = {}
+        self._commitments: Counter[tuple[str, str]] = Counter()
+        """Numbers of transactions in all, by AE title and by address, under the keys of `_scopes`."""
+        self._references: Counter[tuple[str, str]] = Counter()
+
+    def __iter__(self) -> Iterator[Pending]:
+        """Iterate over a copy, the oldest first."""
+        return iter([*self._all.values()])
+
+    def add(self, pending: Pending) -> None:
+        """Add a transaction, or do nothing if it is there."""
+        if pending.path in self._all:
+            return
+        self._all[pending.path] = pending
+        self._by_uid.setdefault((pending.uid, pending.peer), {})[pending.path] = pending
+        for scope in _scopes(pending.peer):
+            self._commitments[scope] += 1
+            self._references[scope] += pending.size
+
+    def remove(self, pending: Pending) -> None:
+        """Remove a transaction, or do nothing if it is not there."""
+        if self._all.pop(pending.path, None) is None:
+            return
+        same = self._by_uid[pending.uid, pending.peer]
+        del same[pending.path]
+        if not same:
+            del self._by_uid[pending.uid, pending.peer]
+        for scope in _scopes(pending.peer):
+            self._commitments[scope] -= 1
+            self._references[scope] -= pending.size
+        self._commitments += Counter()
+        self._references += Counter()
+
+    def clear(self) -> None:
+        """Remove all transactions."""
+        for pending in self:
+            self.remove(pending)
+
+    def find(self, uid: str, peer: PeerKey) -> Pending | None:
+        """Return the oldest transaction of a peer with this Transaction UID."""
+        return next(iter(self._by_uid.get((uid, peer), {}).values()), None)
+
+    def exceeded(self, peer: PeerKey, size: int) -> tuple[str, tuple[str, str]] | None:
+        """Return the limit that one more transaction would exceed, and the scope of the limit; None if it fits."""
+        limits = self._limits
+        bounds = (
+            ("", limits.pending_commitments, limits.pending_references),
+            ("_per_address", limits.pending_commitments_per_address, limits.pending_references_per_address),
+            ("_per_ae_title", limits.pending_commitments_per_ae_title, limits.pending_references_per_ae_title),
+        )
+        for scope, (suffix, commitments, references) in zip(_scopes(peer), bounds, strict=True):
+            if self._commitments[scope] >= commitments:
+                return f"pending_commitments{suffix}", scope
+            if self._references[scope] + size > references:
+                return f"pending_references{suffix}", scope
+        return None
+
+    def fits_alone(self, size: int) -> bool:
+        """Return whether a transaction with so many references would fit if there was no other."""
+        limits = self._limits
+        return size <= min(
+            limits.pending_references, limits.pending_references_per_address, limits.pending_references_per_ae_title
+        )
+
+    def first_to_drop(self, scope: tuple[str, str]) -> Pending | None:
+        """Return the oldest transaction in a scope that waits, of the address with the most transactions; or None."""
+        waiting = (pending for pending in self._all.values() if pending.is_waiting and scope in _scopes(pending.peer))
+        return max(waiting, key=lambda pending: self._commitments[_scopes(pending.peer)[1]], default=None)
+
+
+def _scopes(peer: PeerKey) -> tuple[tuple[str, str], ...]:
+    return ("all", ""), ("address", peer.host), ("ae title", peer.ae_title)
