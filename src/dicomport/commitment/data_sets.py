@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -123,11 +124,13 @@ class _Reader:
         except DataSetError as error:
             raise CommitmentDataSetError(INVALID_ARGUMENT_VALUE, f"invalid data set: {error}") from None
 
-    def sequence(self, tag: int) -> list[dict[int, Span]]:
+    def sequence(self, tag: int) -> Iterator[dict[int, Span]]:
+        """Yield the items one by one: those of a long sequence take many times its length."""
         if tag not in self.top:
-            return []
+            return
         try:
-            return [self._reader.elements(item) for item in self._reader.items(self.top[tag])]
+            for item in self._reader.items(self.top[tag]):
+                yield self._reader.elements(item)
         except DataSetError as error:
             raise CommitmentDataSetError(INVALID_ARGUMENT_VALUE, f"{format_tag(tag)}: {error}") from None
 

@@ -64,6 +64,9 @@ _LOOKUPS: Final = 4
 _REFERENCES_IN_A_TURN: Final = 5_000
 """References that are looked up in a turn, and are in memory for it."""
 
+_REFERENCE_BYTES: Final = 130
+"""Usual length of a reference in the data set of a report, bytes."""
+
 _DISK_FULL: Final = frozenset((errno.ENOSPC, errno.EDQUOT))
 
 log = get_logger("commitment")
@@ -319,14 +322,16 @@ class CommitmentSCP:
         operation, pending.operation = pending.operation, None
         if operation is None:
             return None
-        result = await self._result(pending)
-        try:
-            async with asyncio.timeout(self._timeouts.dimse):
-                return await operation.notify(
-                    SOME_FAILED if result.failed else ALL_COMMITTED, result.encode(operation.context.transfer_syntax)
-                )
-        except TimeoutError:
-            return None
+        async with operation.memory.held(pending.peer.host, _REFERENCE_BYTES * pending.size):
+            result = await self._result(pending)
+            event_type = SOME_FAILED if result.failed else ALL_COMMITTED
+            data = result.encode(operation.context.transfer_syntax)
+            del result
+            try:
+                async with asyncio.timeout(self._timeouts.dimse):
+                    return await operation.notify(event_type, data)
+            except TimeoutError:
+                return None
 
     async def _result(self, pending: Pending) -> CommitmentResult:
         transaction, failures = await self._read(pending), pending.failures

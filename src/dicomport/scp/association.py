@@ -43,13 +43,14 @@ from dicomport.core import (
     State,
 )
 from dicomport.dimse import Exchange, response_to
-from dicomport.logs import get_logger
+from dicomport.logs import get_logger, reason_of
 from dicomport.net import Connection, ConnectionSlot, Deadline, TimerExpiredError
 from dicomport.scp.access.peers import verified_certificate
-from dicomport.scp.dimse_n import NormalizedOperation, Notifications
+from dicomport.scp.dimse_n import SHORT_BYTES, NormalizedOperation, Notifications
 from dicomport.scp.receiving import AssociationEnded, DataSetReceiver
 from dicomport.scp.requests import AssociationInfo
 from dicomport.scp.settings import ServiceSettings
+from dicomport.scp.spool import SpooledDataSet
 from dicomport.scp.store import WRONG_SOP_CLASS, StoreCounts, StoreService
 from dicomport.standard import (
     PROCESSING_FAILURE,
@@ -274,22 +275,48 @@ class AcceptorAssociation:
     async def _perform(
         self, association: AssociationInfo, context: AcceptedContext, command: NActionRQ | NEventReportRQ
     ) -> None:
-        """Serve a DIMSE-N request (PS3.7 10.1)."""
+        """Serve a DIMSE-N request (PS3.7 10.1).
+
+        A long data set waits in a temporary file until there is memory for it; the peer is throttled meanwhile.
+        """
         settings = self._settings
-        data = await self._data_sets.collect(settings.limits.dimse_n_bytes) if command.has_data_set else b""
-        operation = NormalizedOperation(
-            association, settings.storage, context, command, data or b"", self._notifications
-        )
-        status = _DATA_SET_TOO_LONG
-        if data is not None:
-            try:
-                status = await settings.normalized.perform(operation)
-            except BaseException as error:  # noqa: BLE001  # a service is the user's code: any exception becomes a status
-                self._log.error("request_failed", command=type(command).__name__, exc_info=contained(error))
-                status = PROCESSING_FAILURE
+        spool = SpooledDataSet(b"", SHORT_BYTES, None, settings.memory)
+        try:
+            status = await self._receive_normalized(spool, command)
+            if status is None:
+                async with settings.dimse_n_memory.held(association.host, spool.size):
+                    data = await asyncio.to_thread(spool.read_all) if spool.size > SHORT_BYTES else spool.read_all()
+                    spool.close()
+                    status = await self._call_service(association, context, command, data)
+        finally:
+            spool.close()
         if not status.accepted:
             self._log.warning("request_refused", command=type(command).__name__, status=str(status))
         self._core.send_command(context.context_id, response_to(command, status))
+
+    async def _receive_normalized(self, spool: SpooledDataSet, command: NActionRQ | NEventReportRQ) -> Status | None:
+        """Receive the data set of a DIMSE-N request; return the status if it can't be served."""
+        max_bytes = self._settings.limits.dimse_n_bytes
+        if not command.has_data_set:
+            return None
+        failure = await self._data_sets.receive(spool.write, max_bytes)
+        if failure is not None:
+            self._log.error("data_set_not_held", reason=reason_of(failure))
+            return RESOURCE_LIMITATION
+        return _DATA_SET_TOO_LONG if self._data_sets.size > max_bytes else None
+
+    async def _call_service(
+        self, association: AssociationInfo, context: AcceptedContext, command: NActionRQ | NEventReportRQ, data: bytes
+    ) -> Status:
+        settings = self._settings
+        operation = NormalizedOperation(
+            association, settings.storage, context, command, data, self._notifications, settings.dimse_n_memory
+        )
+        try:
+            return await settings.normalized.perform(operation)
+        except BaseException as error:  # noqa: BLE001  # a service is the user's code: any exception becomes a status
+            self._log.error("request_failed", command=type(command).__name__, exc_info=contained(error))
+            return PROCESSING_FAILURE
 
     def _answer_unexpected(self, event: CommandReceived | CommandMalformed) -> None:
         reason = self._exchange.answer_unexpected(event, "only C-STORE and C-ECHO are served")

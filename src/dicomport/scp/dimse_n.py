@@ -14,16 +14,51 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from dicomport.core import AcceptedContext, Association
 from dicomport.dimse import Exchange, sop_instance_of
+from dicomport.files import MemoryBudget
+from dicomport.net import FairTurns
 from dicomport.scp.requests import AssociationInfo
 from dicomport.scp.sinks import Storage
 from dicomport.standard import UNRECOGNIZED_OPERATION, Status
 from dicomport.wire import NActionRQ, NEventReportRQ, NEventReportRSP
+
+SHORT_BYTES: Final = 1 << 16
+"""Length of a data set that needs no turn, bytes: 500 references to instances."""
+
+_DECODED_FACTOR: Final = 4
+"""Memory for a data set and its decoded references, as a multiple of its length."""
+
+
+class DataSetMemory:
+    """Memory for whole DIMSE-N data sets, as a part of the server's memory for data sets.
+
+    Long data sets take turns of their peers' addresses, so that a flood of them neither fills the memory nor delays the
+    short ones of other peers. A peer that waits for its turn is throttled: nothing is read from it.
+    """
+
+    def __init__(self, memory: MemoryBudget, max_bytes: int) -> None:
+        """Allow up to `max_bytes`, and half of that for one address."""
+        self._memory = memory
+        self._turns = FairTurns(max_bytes, max_bytes // 2)
+
+    @contextlib.asynccontextmanager
+    async def held(self, host: str, size: int) -> AsyncIterator[None]:
+        """Wait until a data set of `size` bytes of a peer fits, and count it in an `async with` block."""
+        if size <= SHORT_BYTES:
+            yield
+            return
+        cost = _DECODED_FACTOR * size
+        async with self._turns.turn(host, cost):
+            self._memory.hold(cost)
+            try:
+                yield
+            finally:
+                self._memory.hold(-cost)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +74,8 @@ class NormalizedOperation:
     """The data set, encoded in the presentation context's transfer syntax; empty if there is none."""
     notifications: Notifications
     """The notifications of the association."""
+    memory: DataSetMemory = field(repr=False, compare=False)
+    """The server's memory for data sets such as `data`, which it counts until the request has been performed."""
 
     @property
     def sop_class_uid(self) -> str:

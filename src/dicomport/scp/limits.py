@@ -14,8 +14,9 @@ class Limits(ConnectionLimits):
     """Limits of a receiver: data sets and memory, beside those of connections and of the protocol."""
 
     dimse_n_bytes: int = 16 << 20
-    """Maximum length of the data set of a DIMSE-N request, bytes. It is held in memory until it is complete. A
-    reference to an instance, as in storage commitment, has about 130 bytes; thousands in one request are usual."""
+    """Maximum length of the data set of a DIMSE-N request, bytes. A long one waits in a temporary file until it fits
+    into `memory_bytes`. A reference to an instance, as in storage commitment, has about 130 bytes; thousands in one
+    request are usual."""
 
     identity_checks_per_address: int = 8
     """User identities from one network address that are being checked or wait for it. One check of a password takes a
@@ -31,8 +32,8 @@ class Limits(ConnectionLimits):
     most senders read no response before they have sent all. If the data set is longer, the association is aborted."""
 
     memory_bytes: int = DEFAULT_MEMORY_BYTES
-    """Memory for all instances that are being received, bytes: by default one MiB for each of a hundred. Above it,
-    instances are written in shorter blocks of 64 KiB, and their senders are throttled."""
+    """Memory for all instances and DIMSE-N data sets that are being received, bytes: by default one MiB for each of a
+    hundred. Above it, instances are written in shorter blocks of 64 KiB, and their senders are throttled."""
 
 
 DEFAULT_LIMITS: Final = Limits()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 from dicomport.core import CoreEvent, DataReceived
-from dicomport.dimse import DataSetBuffer
 from dicomport.net import Connection
-from dicomport.wire import LimitExceededError
+from dicomport.wire import Buffer, LimitExceededError
 
 
 class AssociationEnded(Exception):  # noqa: N818  # not an error: it ends any wait for the peer
@@ -17,7 +18,7 @@ class AssociationEnded(Exception):  # noqa: N818  # not an error: it ends any wa
 
 
 class DataSetReceiver:
-    """Receives one data set after the other: `start`, and then `next` until the last bytes, `skip`, or `collect`."""
+    """Receives one data set after the other: `start`, and then `next` until the last bytes, `skip`, or `receive`."""
 
     def __init__(self, connection: Connection, drained_bytes: int) -> None:
         """Read `drained_bytes` more of each data set than are served, because the peer may read no response before."""
@@ -53,12 +54,19 @@ class DataSetReceiver:
         while not (await self.next()).last:
             pass
 
-    async def collect(self, max_bytes: int) -> bytes | None:
-        """Return a whole data set, or None if it is longer than `max_bytes`, once it has been received."""
+    async def receive(self, write: Callable[[Buffer], Awaitable[None]], max_bytes: int) -> OSError | None:
+        """Receive a whole data set and pass its bytes to `write`, those beyond `max_bytes` excepted.
+
+        Return the error of `write`, if any: the rest is received nevertheless.
+        """
         self.start(max_bytes)
-        data_set = DataSetBuffer(max_bytes)
+        failure: OSError | None = None
         last = False
         while not last:
             data, last = await self.next()
-            data_set.append(data)
-        return data_set.data
+            if failure is None and self.size <= max_bytes:
+                try:
+                    await write(data)
+                except OSError as error:
+                    failure = error
+        return failure

@@ -32,7 +32,7 @@ from dicomport.scp.access.peers import PeerRule
 from dicomport.scp.access.user_identity import UserIdentityAuthenticator, UserIdentityCheck
 from dicomport.scp.association import AcceptorAssociation
 from dicomport.scp.callbacks import OnAssociationEnd, OnStored
-from dicomport.scp.dimse_n import NoDimseN, NormalizedService
+from dicomport.scp.dimse_n import DataSetMemory, NoDimseN, NormalizedService
 from dicomport.scp.handlers import Handler, HandlerStorage
 from dicomport.scp.limits import DEFAULT_LIMITS, Limits
 from dicomport.scp.settings import ServiceSettings
@@ -147,12 +147,14 @@ class StorageSCP:
             requestor_as_scp=normalized.sop_classes if normalized.is_user else (),
         )
         self._counters = Counters()
+        memory = MemoryBudget(limits.memory_bytes)
         self._settings = ServiceSettings(
             access=AccessControl(rules, self._authenticator(user_identity), policy),
             storage=handler if isinstance(handler, Storage) else HandlerStorage(handler),
             normalized=normalized,
             limits=limits,
-            memory=MemoryBudget(limits.memory_bytes),
+            memory=memory,
+            dimse_n_memory=DataSetMemory(memory, limits.memory_bytes),
             on_stored=on_stored,
             on_association_end=on_association_end,
         )

@@ -9,7 +9,7 @@ from dicomport.files import MemoryBudget
 from dicomport.scp.access.acceptance import AccessControl
 from dicomport.scp.access.peers import PeerRule
 from dicomport.scp.callbacks import OnAssociationEnd, OnStored
-from dicomport.scp.dimse_n import NormalizedService
+from dicomport.scp.dimse_n import DataSetMemory, NormalizedService
 from dicomport.scp.limits import Limits
 from dicomport.scp.sinks import Storage
 
@@ -24,6 +24,8 @@ class ServiceSettings:
     limits: Limits
     memory: MemoryBudget
     """Shared by all data sets that are on their way to disk."""
+    dimse_n_memory: DataSetMemory
+    """Shared by the data sets of DIMSE-N; a part of `memory`."""
     on_stored: OnStored | None
     on_association_end: OnAssociationEnd | None
 

@@ -48,6 +48,10 @@ class SpooledDataSet:
         with memoryview(pending) as rest:
             yield rest
 
+    def read_all(self) -> bytes:
+        """Return the whole data set. Raises the same errors as `chunks`."""
+        return b"".join(map(bytes, self.chunks()))
+
     def close(self) -> None:
         """Free the memory and close the temporary file."""
         with self._reading:
