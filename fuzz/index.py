@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import shutil
@@ -36,6 +37,7 @@ class _Archive:
 def _archive() -> _Archive:
     """Create an archive of three instances, two of them in conflict; return it with its index."""
     folder = tempfile.mkdtemp(dir=_SHARED_MEMORY if _SHARED_MEMORY.is_dir() else None, prefix="dicomport-fuzz-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     paths = Paths(Path(folder).resolve())
     for name, one in {
         "1/1.1/1.1.1.dcm": instance("1.1.1"),
