@@ -83,6 +83,24 @@ def changed(root: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1] + b"\xff")
 
 
+def changed_header(root: Path) -> None:
+    path = next(root.glob("[!.]*/*/*.dcm"))
+    shutil.copy2(path, root.with_name("backup"))
+    path.write_bytes(b"\x7fELF" + path.read_bytes()[4:])
+
+
+def changed_row(root: Path) -> None:
+    with sqlite3.connect(own(root)) as database:
+        database.execute("UPDATE instances SET size = size + 2")
+    database.close()
+
+
+def linked(root: Path) -> None:
+    path = next(root.glob("[!.]*/*/*.dcm"))
+    shutil.move(path, root.with_name("backup"))
+    path.symlink_to(root.with_name("backup"))
+
+
 def interrupted(root: Path) -> None:
     process = start("archive", "reindex", root)
     process.send_signal(signal.SIGKILL)
@@ -120,6 +138,10 @@ SIGHTS: Final[dict[str, Callable[[Path], None]]] = {
     "the file exists, but it is not in the index": copied,
     "in the index, but the file does not exist": deleted,
     "the data set differs from the received data set": changed,
+    "the preamble or file meta differs": changed_header,
+    "the index differs from the file": changed_row,
+    "a symbolic link": linked,
+    "`discrepancy_found` in the log": changed,
     "the receiver was killed": killed,
     "`reindex` was interrupted": interrupted,
     "another process has locked the index": nothing,
@@ -177,6 +199,7 @@ def test_the_start_and_the_listing_report_it(sight: str, root: Path) -> None:
         "no archive in DIR",
         "the file exists, but it is not in the index",
         "in the index, but the file does not exist",
+        "the index differs from the file",
         "`reindex` was interrupted",
     ],
 )
@@ -188,11 +211,11 @@ def test_reindex_repairs_it(sight: str, root: Path) -> None:
         assert sight in verified(root)[1]
     code, output = run(command, root)
     assert (code, output) == (0, f"{files} instance{'s' * (files > 1)} in the index\n")
-    assert verified(root) == (0, "no findings\n")
+    assert verified(root) == (0, "no discrepancies\n")
     with receiver(root) as found:
         assert dicomport("storescu", "localhost", found.port, FILES / "waveform_ecg.dcm").returncode == 0
         assert found.stop()[0] == 0
-    assert verified(root) == (0, "no findings\n")
+    assert verified(root) == (0, "no discrepancies\n")
 
 
 def test_an_earlier_version_does_not_replace_the_index_of_a_later_one(root: Path) -> None:
@@ -203,19 +226,32 @@ def test_an_earlier_version_does_not_replace_the_index_of_a_later_one(root: Path
     assert own(root).exists()
 
 
-def test_a_changed_file_is_restored_and_verified(root: Path) -> None:
-    changed(root)
-    sight = "the data set differs from the received data set"
+@pytest.mark.parametrize(
+    "sight",
+    ["the data set differs from the received data set", "the preamble or file meta differs", "a symbolic link"],
+)
+def test_a_changed_file_is_restored_and_verified(root: Path, sight: str) -> None:
+    SIGHTS[sight](root)
     assert sight in verified(root)[1]
     _, [command] = row_of(sight)
-    shutil.copy2(root.with_name("backup"), next(root.glob("[!.]*/*/*.dcm")))
-    assert run(command, root) == (0, "no findings\n")
+    path = next(root.glob("[!.]*/*/*.dcm"))
+    path.unlink()
+    shutil.copy2(root.with_name("backup"), path)
+    assert run(command, root) == (0, "no discrepancies\n")
+
+
+def test_the_path_of_a_logged_discrepancy_is_printed(root: Path) -> None:
+    changed(root)
+    _, [command] = row_of("`discrepancy_found` in the log")
+    code, output = run(command, root)
+    assert code == 1
+    assert next(root.glob("[!.]*/*/*.dcm")).relative_to(root).as_posix() in output
 
 
 def test_the_journal_of_a_killed_receiver_is_copied(root: Path) -> None:
     killed(root)
     _, [command] = row_of("the receiver was killed")
-    assert run(command, root) == (0, "no findings\n")
+    assert run(command, root) == (0, "no discrepancies\n")
     assert len(run("dicomport archive ls --json --archive DIR", root)[1].splitlines()) == 3
 
 
@@ -274,7 +310,7 @@ def test_a_running_receiver_logs_the_command_and_uses_the_new_index(root: Path) 
         assert dicomport("storescu", "localhost", found.port, FILES / "rtplan.dcm").returncode == 0
         code, _, errors = found.stop()
     assert code == 0, errors
-    assert verified(root) == (0, "no findings\n")
+    assert verified(root) == (0, "no discrepancies\n")
     assert len(run("dicomport archive ls --json --archive DIR", root)[1].splitlines()) == 4
 
 
@@ -285,4 +321,4 @@ def test_a_receiver_without_its_index_ends(root: Path) -> None:
         assert found.stop()[0] == 0
     assert run("dicomport archive reindex DIR", root) == (0, "3 instances in the index\n")
     assert list(own(root, "sessions").glob("session-*")) == []
-    assert verified(root) == (0, "no findings\n")
+    assert verified(root) == (0, "no discrepancies\n")
