@@ -75,7 +75,7 @@ def _replace_by_pipe(path: Path) -> None:
 DAMAGES: Final[dict[str, tuple[Callable[[Path], object], str]]] = {
     "a changed byte": (_flip_last_bit, "does not match its digest"),
     "a missing byte": (lambda path: os.truncate(path, path.stat().st_size - 1), "does not match its digest"),
-    "a part of the preamble": (lambda path: os.truncate(path, 100), "1.2.3.5.dcm: shorter"),
+    "a part of the preamble": (lambda path: os.truncate(path, 100), "1.2.3.5.dcm: neither a preamble"),
     "no Part 10 file": (lambda path: path.write_bytes(b"nothing"), "1.2.3.5.dcm"),
     "a link": (_replace_by_link, "symbolic link"),
     "a link to a folder": (_replace_folder_by_link, "symbolic link"),
