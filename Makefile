@@ -22,7 +22,7 @@ BIN := .venv/bin
 FUZZ_SECONDS ?= 60
 
 KILL_TESTS := tests/archive/test_kill.py tests/archive/test_verify_kill.py tests/archive/test_kill_reindex.py \
-	tests/archive/test_quarantine.py tests/scu/sending/test_kill.py tests/commitment/test_kill.py
+	tests/archive/test_quarantine.py tests/scu/sending/test_kill.py tests/commitment/test_kill.py tests/cli/test_workers_kill.py
 SOAK_TESTS := tests/robustness/test_soak.py
 
 .PHONY: demo test check check-fast suite coverage serve bench guard kill kill-short fuzz fuzz-short soak soak-short mutants clean

@@ -201,11 +201,11 @@ def test_sighup_reads_the_files_again(hospital: Files, tmp_path: Path) -> None:
         ) as association:
             replaced = newcomers.issue("localhost")
             identity.certificate.write_bytes(replaced.certificate.read_bytes())
-            assert "does not belong to the certificate" in old.signal("tls_reload_failed")
+            assert "does not belong to the certificate" in old.signal("reload_failed")
             assert old.serves()
 
             identity.key.write_bytes(replaced.key.read_bytes())
-            new.signal("tls_reloaded")
+            new.signal("settings_reloaded")
             assert new.serves()
             with pytest.raises(ConnectError, match="not trusted"):
                 old.serves()
@@ -227,10 +227,10 @@ def test_t3_a_revoked_client_is_rejected_after_a_reload(hospital: Files, tmp_pat
             return line_with(event, found.process.stderr)
 
         hospital.revoke(left=-dt.timedelta(days=1))
-        assert "has expired" in reload("tls_reload_failed")
+        assert "has expired" in reload("reload_failed")
         assert dicomport("echoscu", *options(hospital, ct1), *echo).returncode == 0
         hospital.revoke(ct1)
-        reload("tls_reloaded")
+        reload("settings_reloaded")
         refused = dicomport("echoscu", *options(hospital, ct1), *echo)
         assert (refused.returncode, "revoked" in refused.stderr) == (3, True)
         assert dicomport("echoscu", *options(hospital, mr1), *echo).returncode == 0
@@ -255,12 +255,6 @@ def test_a_common_name_is_a_host_name_only_if_the_user_says_so(
         accepted = dicomport("echoscu", *client, "--tls-common-name", "localhost", found.port)
     assert (refused.returncode, "mismatch" in refused.stderr) == (3, True), refused.stderr
     assert accepted.returncode == 0, accepted.stderr
-
-
-def test_sighup_is_the_end_of_a_receiver_without_tls(tmp_path: Path) -> None:
-    """The default action of SIGHUP, without files to reload."""
-    with receiver(tmp_path / "archive") as found:
-        assert found.stop(signal.SIGHUP)[0] == -signal.SIGHUP
 
 
 def test_an_expired_certificate_of_our_own_is_warned_of(hospital: Files) -> None:

@@ -12,6 +12,7 @@ from typing import Final
 
 import pytest
 from tests.cli.commands import FILES, Receiver, dicomport, receiver, wait_until
+from tests.small_disk import fill, small_disk
 
 from dicomport.testing import ScriptedSCU
 from dicomport.wire import AssociateRJ, RejectReason
@@ -95,3 +96,26 @@ def test_workers_that_can_not_start_are_not_restarted_for_ever(tmp_path: Path) -
 def test_options_that_need_one_process_are_named(tmp_path: Path) -> None:
     done = dicomport("storescp", "0", "--archive", tmp_path, "--workers", "2", "--on-study", "true")
     assert (done.returncode, "--on-study is not available with --workers" in done.stderr) == (2, True)
+
+
+def test_a_full_disk_keeps_the_healthy_workers(tmp_path: Path) -> None:
+    """One that was killed cannot start again, and is tried again later."""
+    with (
+        small_disk(tmp_path / "disk", 8 << 20) as disk,
+        receiver(disk / "archive", "--workers", "2", "--min-free", "0") as found,
+    ):
+        wait_until(lambda: len(workers_of(found.process.pid)) == 2)
+        assert dicomport("storescu", "localhost", found.port, CT).returncode == 0
+        ballast = fill(disk)
+        one, other = workers_of(found.process.pid)
+        os.kill(one, signal.SIGKILL)
+        stream = found.process.stderr
+        assert stream is not None
+        # The death, and then a start that failed.
+        delays = (re.search(r"worker_exited.* retry_after_s=([0-9.]+)", line) for line in stream)
+        assert next(float(delay[1]) for delay in delays if delay and float(delay[1])) == 1.0
+        assert is_alive(other)
+        assert dicomport("echoscu", "localhost", found.port).returncode == 0
+        ballast.unlink()
+        wait_until(lambda: len(workers_of(found.process.pid)) == 2)
+        assert found.stop()[0] == 0

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, TextIO
 
 import click
@@ -62,6 +63,16 @@ def set_log_format_of(arguments: Sequence[str]) -> None:
         text = value if name == LOG_FORMAT else name.removeprefix(f"{LOG_FORMAT}=")
         if name.startswith(LOG_FORMAT) and text.lower() in list(LogFormat):
             set_log_format(LogFormat(text.lower()))
+
+
+@contextlib.contextmanager
+def keep_log_format() -> Iterator[None]:
+    """Restore the format at the end."""
+    formatter = _handler.formatter
+    try:
+        yield
+    finally:
+        _handler.setFormatter(formatter)
 
 
 def is_json() -> bool:

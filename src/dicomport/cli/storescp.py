@@ -28,11 +28,18 @@ from dicomport.cli.options.common import (
 )
 from dicomport.cli.options.limit import limit_options
 from dicomport.cli.options.timeout import Side, timeout_options
-from dicomport.cli.options.tls import TLSOptions, renewing, tls_context, tls_options
+from dicomport.cli.options.tls import TLSOptions, tls_context, tls_options
 from dicomport.cli.receiver.access import Access, access_options
 from dicomport.cli.receiver.archives import Archives, opened
 from dicomport.cli.receiver.commitments import ArchiveCommitments, commit_to_option
 from dicomport.cli.receiver.hooks import command_hooks, hook_options
+from dicomport.cli.receiver.reloading import (
+    ReloadableCommand,
+    ReloadableSettings,
+    Reloader,
+    is_reload,
+    return_settings,
+)
 from dicomport.cli.receiver.verification import quiet_hours
 from dicomport.cli.receiver.workers import WorkerContext, run_workers
 from dicomport.cli.text import count, print_json
@@ -47,7 +54,7 @@ _OTHER_DESCRIPTORS = 100
 """The index, the log, the listening sockets, hooks' processes."""
 
 
-@click.command()
+@click.command(cls=ReloadableCommand)
 @click.argument("port", type=whole_number(0, 65535), default=11112)
 @archive_option("Folder of the archive; created if missing.")
 @ae_title_option
@@ -102,14 +109,19 @@ def storescp(
     means that the instance is complete under its final name, and, with --durability fsync, on stable storage. The
     index follows. Instances with invalid content are moved to quarantine. Storage commitment requests are answered
     from the archive. By default, only this machine can connect; see --bind-address, --allow and --allow-any. PORT 0
-    selects a free port. On SIGTERM and Ctrl-C, the receiver finishes instances in transfer; on SIGHUP, a
-    receiver with TLS reloads its files.
+    selects a free port. On SIGTERM and Ctrl-C, the receiver finishes instances in transfer; on SIGHUP, it
+    reads peers, passwords, TLS files and the log level again.
     """
-    shows_messages = configure_logging(log_level)
-    context = tls_context(security)
+    context = click.get_current_context()
+    shows_messages = is_reload(context) or configure_logging(log_level)
+    settings = ReloadableSettings(access, tls_context(security), log_level)
     # Reports over new associations use TLS as well.
     reporting = tls_context(security.reversed()) if security and report_to else None
-    access.check(bind_address, tls=context is not None)
+    access.check(bind_address, tls=settings.tls is not None)
+    if is_reload(context):
+        return_settings(context, settings)
+        return ExitCode.OK
+    reloader = Reloader(context, settings)
     hooks_of = functools.partial(
         command_hooks,
         on_instance=on_instance,
@@ -118,23 +130,25 @@ def storescp(
         hook_timeout=hook_timeout,
     )
     affordable = _affordable(limits)
-    hours = quiet_hours(click.get_current_context())
+    hours = quiet_hours(context)
 
     def receive(worker: WorkerContext | None) -> int:
         with opened(root, options, access.configured, hooks_of) as archives:
+            # A worker that starts after a reload has the new settings.
+            present = reloader.settings
             scp = StorageSCP(
                 archives.default,
                 ae_title=ae_title,
                 host=bind_address,
                 port=port,
-                allow=(*archives.peers, *access.allowed) or None,
-                allow_any=access.allow_any,
-                check_called_ae_title=access.require_called_aet,
-                user_identity=access.user_identity,
+                allow=(*archives.rules(present.access.configured), *present.access.allowed) or None,
+                allow_any=present.access.allow_any,
+                check_called_ae_title=present.access.require_called_aet,
+                user_identity=present.access.user_identity,
                 maximum_length=maximum_length,
                 timeouts=timeouts,
                 limits=affordable,
-                tls=context,
+                tls=present.tls,
                 on_stored=_print_json if as_json else None,
                 on_association_end=archives.association_ended,
                 commitment=ArchiveCommitments(
@@ -153,7 +167,7 @@ def storescp(
                     scp,
                     bind_address or "*",
                     archives,
-                    security,
+                    reloader,
                     worker,
                     verification=verification,
                     shows_messages=shows_messages,
@@ -165,14 +179,14 @@ def storescp(
         raise click.UsageError(
             "--on-study is not available with --workers: it needs one process that receives the whole study"
         )
-    return receive(None) if workers == 1 else run_workers(workers, _listen(bind_address, port), receive)
+    return receive(None) if workers == 1 else run_workers(workers, _listen(bind_address, port), receive, reloader.load)
 
 
 async def _serve(
     scp: StorageSCP,
     address: str,
     archives: Archives,
-    security: TLSOptions | None,
+    reloader: Reloader,
     worker: WorkerContext | None,
     *,
     verification: BackgroundVerification | None,
@@ -196,8 +210,19 @@ async def _serve(
             print_message(
                 f"listening on {address}:{scp.port}, storing in {archives.default.paths.root}; stop with Ctrl-C"
             )
-        with renewing(scp, security):
-            await stopping.wait()
+
+        def use(settings: ReloadableSettings) -> None:
+            rules = (*archives.rules(settings.access.configured), *settings.access.allowed)
+            scp.reload(
+                allow=rules or None,
+                allow_any=settings.access.allow_any,
+                user_identity=settings.access.user_identity,
+                tls=settings.tls,
+            )
+
+        reloader.notify(functools.partial(loop.call_soon_threadsafe, reloader.load, use))
+        await stopping.wait()
+        reloader.notify(None)
         if worker is not None:
             loop.remove_reader(worker.parent)
         # From here on, a second signal ends the process at once.

@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import functools
 import os
-import signal
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import click
 
 from dicomport.cli.options.common import with_options
 from dicomport.cli.options.timeout import Side
-from dicomport.logs import get_logger
 from dicomport.net import TLSProfile, tls_client_context, tls_server_context
 
-if TYPE_CHECKING:
-    from dicomport.scp import StorageSCP
-
-
 _PASSPHRASE: Final = "DICOMPORT_TLS_PASSPHRASE"  # noqa: S105  # the variable's name
-
-log = get_logger("cli")
 
 
 class TLSOptions(NamedTuple):
@@ -186,26 +176,3 @@ def tls_options(side: Side) -> Callable[[Callable[..., int]], Callable[..., int]
         return with_options(gathered, (*_OPTIONS, *_LENIENT[side]))
 
     return add
-
-
-@contextlib.contextmanager
-def renewing(scp: StorageSCP, security: TLSOptions | None) -> Iterator[None]:
-    """Reload the files on SIGHUP; if that fails, the receiver keeps its present certificates."""
-    if security is None:
-        yield
-        return
-
-    def renew() -> None:
-        try:
-            scp.renew_tls(security.context())
-        except ValueError as error:
-            log.error("tls_reload_failed", reason=str(error))  # noqa: TRY400  # no traceback: the file is invalid
-        else:
-            log.info("tls_reloaded", file=str(security.certificate))
-
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGHUP, renew)
-    try:
-        yield
-    finally:
-        loop.remove_signal_handler(signal.SIGHUP)

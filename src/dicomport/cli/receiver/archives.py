@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,8 +20,8 @@ class Archives:
     """Open archives and their hooks."""
 
     default: Archive
-    peers: tuple[PeerRule, ...]
-    """The configured peers with their storages."""
+    by_path: Mapping[Path, Archive]
+    """The archives by their resolved paths."""
     archives: tuple[Archive, ...]
     hooks: tuple[Hooks, ...]
 
@@ -34,6 +34,15 @@ class Archives:
     def indexes(self) -> list[tuple[Paths, Index]]:
         """The archives' paths and indexes."""
         return [(archive.paths, archive.index) for archive in self.archives]
+
+    def rules(self, peers: Sequence[PeerSettings]) -> tuple[PeerRule, ...]:
+        """Return the rules of configured peers, with their storages."""
+        return tuple(
+            settings.peer
+            if settings.archive is None
+            else dataclasses.replace(settings.peer, storage=self.by_path[settings.archive.resolve()])
+            for settings in peers
+        )
 
     def association_ended(self, association: AssociationInfo) -> None:
         """Notify the hooks of all archives; only those that know the association react."""
@@ -56,14 +65,9 @@ def opened(
             for resolved, path in paths.items()
         }
 
-        def with_storage(settings: PeerSettings) -> PeerRule:
-            if settings.archive is None:
-                return settings.peer
-            return dataclasses.replace(settings.peer, storage=archives[settings.archive.resolve()])
-
         yield Archives(
             default=archives[root.resolve()],
-            peers=tuple(map(with_storage, peers)),
+            by_path=archives,
             archives=tuple(archives.values()),
             hooks=tuple(hooks.values()),
         )

@@ -3,10 +3,13 @@
 Theory of operation
 -------------------
 The parent opens the listening sockets and forks the workers, so that connections waiting for acceptance survive a
-worker's death. The parent then only waits for processes and signals: it starts a new worker for one that died, passes
-on SIGTERM, SIGINT and SIGHUP, and ends with its last worker. It has neither threads nor an event loop, hence may fork
-at any time. Each worker holds the read end of a pipe whose write end only the parent has: the pipe ends with the
-parent, and the workers then stop as on SIGTERM. Association counts are shared in memory (`SharedCounts`).
+worker's death. The parent then only waits for signals, all of which are blocked: it starts a new worker for one that
+died, passes on SIGTERM and SIGINT, reloads on SIGHUP and passes it on if the settings are valid, and ends with its
+last worker. It has neither threads nor an event loop, hence may fork at any time. If a worker cannot start, as on a
+full disk, the others stay, and the parent tries again with growing delays. Only if the very first start of a worker
+fails, the parent ends all: the command line is wrong, or the archive cannot be used. Each worker holds the read end
+of a pipe whose write end only the parent has: the pipe ends with the parent, and the workers then stop as on SIGTERM.
+Association counts are shared in memory (`SharedCounts`).
 """
 
 from __future__ import annotations
@@ -18,7 +21,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from types import FrameType
 from typing import Final, NoReturn
 
 from dicomport.cli.failures import report_failure
@@ -27,7 +29,13 @@ from dicomport.logs import get_logger
 from dicomport.net import SharedCounts
 
 _STARTED_SECONDS: Final = 2.0
-"""A worker that fails earlier could not start; a new one would not start either."""
+"""A worker that fails earlier could not start."""
+
+_FIRST_DELAY: Final = 1.0
+"""Seconds until a worker that could not start is started again; each further delay is twice as long."""
+
+_MAX_DELAY: Final = 60.0
+"""Seconds: the longest delay, so that a disk with free space again is soon used by all workers."""
 
 log = get_logger("workers")
 
@@ -46,10 +54,13 @@ class WorkerContext:
     """File descriptor of a pipe that ends with the parent process."""
 
 
-def run_workers(count: int, sockets: Sequence[socket.socket], work: Callable[[WorkerContext], int]) -> int:
+def run_workers(
+    count: int, sockets: Sequence[socket.socket], work: Callable[[WorkerContext], int], reload: Callable[[], bool]
+) -> int:
     """Run `work` in `count` processes until a signal ends them; return the exit code.
 
-    `work` must return on SIGTERM and at the end of the parent's pipe. All workers share `sockets`, which listen.
+    `work` must return on SIGTERM and at the end of the parent's pipe, and reload on SIGHUP. All workers share
+    `sockets`, which listen. `reload` reads the settings again and returns whether they are valid.
     """
     counts = SharedCounts(count)
 
@@ -57,42 +68,72 @@ def run_workers(count: int, sockets: Sequence[socket.socket], work: Callable[[Wo
         counts.use_row(number)
         return work(WorkerContext(number, sockets, counts, parent))
 
-    return Supervisor(count, run_worker).run()
+    return Supervisor(count, run_worker, reload).run()
+
+
+@dataclass(slots=True)
+class _Worker:
+    """One of the workers: its process, or the time of its next start."""
+
+    number: int
+    process: int = 0
+    started: float = 0.0
+    due: float = 0.0
+    """Time of the next start; only without a process."""
+    failures: int = 0
+    """Number of starts that failed since the last one that succeeded."""
+    has_started: bool = False
 
 
 class Supervisor:
     """Starts, restarts and stops the workers."""
 
-    def __init__(self, count: int, work: Callable[[int, int], int]) -> None:
-        self._count = count
+    def __init__(self, count: int, work: Callable[[int, int], int], reload: Callable[[], bool]) -> None:
         self._work = work
-        self._workers: dict[int, tuple[int, float]] = {}
-        """Number and start time by process id."""
+        self._reload = reload
+        self._workers = [_Worker(number) for number in range(count)]
         self._stopping = False
         self._code: int = ExitCode.OK
         self._alive, self._held = os.pipe()
 
     def run(self) -> int:
         """Start the workers, wait for their end, and return the exit code."""
-        signal.signal(signal.SIGTERM, self._stop)
-        signal.signal(signal.SIGINT, self._stop)
-        if not _is_ignored(signal.SIGHUP):
-            signal.signal(signal.SIGHUP, self._pass_on)
-        for number in range(self._count):
-            self._start(number)
-        while self._workers:
-            process, status = os.wait()
-            self._ended(process, os.waitstatus_to_exitcode(status))
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        try:
+            for worker in self._workers:
+                self._start(worker, blocked)
+            while self._running() or not self._stopping:
+                self._handle(self._next_signal())
+                self._reap()
+                for worker in self._workers:
+                    if not worker.process and not self._stopping and time.monotonic() >= worker.due:
+                        self._start(worker, blocked)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         return self._code
 
-    def _start(self, number: int) -> None:
-        # A signal before the child sets its handlers would run those of the parent.
-        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-        process = os.fork()
-        if process == 0:
-            self._run_worker(number, blocked)
-        self._workers[process] = number, time.monotonic()
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+    def _running(self) -> list[_Worker]:
+        return [worker for worker in self._workers if worker.process]
+
+    def _next_signal(self) -> int | None:
+        """Wait for a signal, or until a worker is due; return the signal."""
+        due = [worker.due for worker in self._workers if not worker.process and not self._stopping]
+        if not due:
+            return signal.sigwaitinfo(_SIGNALS).si_signo
+        found = signal.sigtimedwait(_SIGNALS, max(0.0, min(due) - time.monotonic()))
+        return None if found is None else found.si_signo
+
+    def _handle(self, number: int | None) -> None:
+        if number in (signal.SIGTERM, signal.SIGINT):
+            self._stop()
+        elif number == signal.SIGHUP and self._reload():
+            self._pass_on(signal.SIGHUP)
+
+    def _start(self, worker: _Worker, blocked: set[int]) -> None:
+        worker.process = os.fork()
+        if worker.process == 0:
+            self._run_worker(worker.number, blocked)
+        worker.started = time.monotonic()
 
     def _run_worker(self, number: int, blocked: set[int]) -> NoReturn:
         code: int = ExitCode.FAILED
@@ -100,9 +141,6 @@ class Supervisor:
             # The terminal sends Ctrl-C to the whole process group; only the parent passes it on.
             os.setpgid(0, 0)
             os.close(self._held)
-            for known in _SIGNALS:
-                if not _is_ignored(known):
-                    signal.signal(known, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
             code = self._work(number, self._alive)
         except BaseException as error:  # noqa: BLE001  # the parent's code must not continue here
@@ -112,29 +150,39 @@ class Supervisor:
             sys.stderr.flush()
             os._exit(code)
 
-    def _ended(self, process: int, code: int) -> None:
-        number, started = self._workers.pop(process)
+    def _reap(self) -> None:
+        """Handle each process that has ended. One signal may stand for several."""
+        while self._running():
+            process, status = os.waitpid(-1, os.WNOHANG)
+            if not process:
+                return
+            for worker in self._running():
+                if worker.process == process:
+                    self._ended(worker, os.waitstatus_to_exitcode(status))
+
+    def _ended(self, worker: _Worker, code: int) -> None:
+        process, worker.process = worker.process, 0
+        failed = time.monotonic() - worker.started < _STARTED_SECONDS and code > 0
         if self._stopping:
-            self._code = self._code or (ExitCode.OK if code == 0 else ExitCode.FAILED)
-        elif time.monotonic() - started < _STARTED_SECONDS and code > 0:
+            # SIGTERM itself ends a worker that does not serve yet.
+            self._code = self._code or (ExitCode.OK if code in (0, -signal.SIGTERM) else ExitCode.FAILED)
+        elif failed and not worker.has_started:
             self._code = code
             self._stop()
         else:
-            log.warning("worker_exited", worker=number, process=process, exit_code=code)
-            self._start(number)
+            worker.failures = worker.failures + 1 if failed else 0
+            delay = min(_MAX_DELAY, _FIRST_DELAY * 2 ** min(worker.failures - 1, 10)) if failed else 0.0
+            worker.due = time.monotonic() + delay
+            log.warning("worker_exited", worker=worker.number, process=process, exit_code=code, retry_after_s=delay)
+        worker.has_started = True
 
-    def _stop(self, _number: int = 0, _frame: FrameType | None = None) -> None:
+    def _stop(self) -> None:
         self._stopping = True
         self._pass_on(signal.SIGTERM)
 
-    def _pass_on(self, number: int, _frame: FrameType | None = None) -> None:
-        for process in self._workers:
-            os.kill(process, number)
+    def _pass_on(self, number: int) -> None:
+        for worker in self._running():
+            os.kill(worker.process, number)
 
 
-def _is_ignored(number: signal.Signals) -> bool:
-    """Return whether this process was started with the signal ignored, as nohup does with SIGHUP."""
-    return signal.getsignal(number) is signal.SIG_IGN
-
-
-_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
