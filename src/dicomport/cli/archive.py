@@ -260,7 +260,7 @@ def _index_errors(root: Path) -> Iterator[None]:
         yield
     except IndexDatabaseError as error:
         raise click.ClickException(str(error)) from None
-    except FileNotFoundError:
+    except (FileNotFoundError, BrokenPipeError):
         raise
     except OSError as error:
         raise click.ClickException(f'cannot read the archive "{root}": {reason_of(error)}') from None
