@@ -15,7 +15,7 @@ from tests.scp.storages import Recorder
 from dicomport import AssociationInfo, Limits, StorageSCP, Timeouts, TimerExpiredError
 from dicomport.net import Timer
 from dicomport.scp import UserIdentityCheck
-from dicomport.scp.access.turns import FairThreads
+from dicomport.scp.access.threads import FairThreads
 from dicomport.testing import ScriptedSCU
 from dicomport.wire import AssociateAC, AssociateRJ, RejectReason, UserIdentityAC, UserIdentityRQ, UserInformation
 

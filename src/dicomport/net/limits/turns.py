@@ -33,6 +33,14 @@ class FairTurns:
     @contextlib.asynccontextmanager
     async def turn(self, key: str, cost: int = 1) -> AsyncIterator[None]:
         """Wait for the key's turn, and use the resource in an `async with` block."""
+        await self.acquire(key, cost)
+        try:
+            yield
+        finally:
+            self.release(key, cost)
+
+    async def acquire(self, key: str, cost: int = 1) -> None:
+        """Wait for the key's turn; after the use of the resource, call `release` with the same arguments."""
         granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(key, deque()).append((cost, granted))
         self._grant()
@@ -42,12 +50,15 @@ class FairTurns:
             if granted.cancelled():
                 self._forget(key, cost, granted)
             else:
-                self._release(key, cost)
+                self.release(key, cost)
             raise
-        try:
-            yield
-        finally:
-            self._release(key, cost)
+
+    def release(self, key: str, cost: int = 1) -> None:
+        """End a use of the resource, and start the next turns."""
+        self._used[key] -= cost
+        if not self._used[key]:
+            del self._used[key]
+        self._grant()
 
     def _grant(self) -> None:
         while (key := self._next_key()) is not None:
@@ -66,12 +77,6 @@ class FairTurns:
                 continue
             return None if used and used + cost > self._capacity else key
         return None
-
-    def _release(self, key: str, cost: int) -> None:
-        self._used[key] -= cost
-        if not self._used[key]:
-            del self._used[key]
-        self._grant()
 
     def _forget(self, key: str, cost: int, granted: asyncio.Future[None]) -> None:
         """Remove a user that waits no longer."""

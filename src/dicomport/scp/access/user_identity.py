@@ -12,7 +12,7 @@ from dicomport.containment import raised_class
 from dicomport.logs import get_logger
 from dicomport.net import Counters
 from dicomport.scp.access.peers import PeerRule, Rejection
-from dicomport.scp.access.turns import FairThreads
+from dicomport.scp.access.threads import FairThreads
 from dicomport.scp.callbacks import call
 from dicomport.scp.requests import AssociationInfo
 from dicomport.wire import RejectReason, UserIdentityAC, UserIdentityRQ
