@@ -15,7 +15,7 @@ from typing import Any, Final
 from tests.archive.sending import bytes_of, instance
 
 from dicomport.archive import Filters, Index, IndexDatabaseError, Paths, open_archive, reindex
-from dicomport.archive.verify import record_of
+from dicomport.archive.file_record import record_of
 from dicomport.wire import FileMeta, encode_file_meta
 
 __all__ = ["DAMAGES", "index"]

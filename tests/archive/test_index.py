@@ -29,7 +29,7 @@ from dicomport.archive import (
     reindex,
 )
 from dicomport.archive.database.generations import Generations
-from dicomport.archive.verify import record_of
+from dicomport.archive.file_record import record_of
 from dicomport.files import Durability
 
 AT_ONCE: Final = 6

@@ -33,7 +33,7 @@ from dicomport.archive import (
     Paths,
     open_archive,
 )
-from dicomport.archive.verify import record_of
+from dicomport.archive.file_record import record_of
 from dicomport.files import Durability
 
 FLUSH: Final = ArchiveOptions(durability=Durability.FLUSH)

@@ -23,7 +23,7 @@ from dicomport.archive import (
     RateLimit,
     verify,
 )
-from dicomport.archive.verification.walking import entries_of
+from dicomport.archive.entries import entries_of
 from dicomport.files import Durability, read_part10
 
 NAME: Final = "1.2.3/1.2.3.1/1.2.3.4.dcm"

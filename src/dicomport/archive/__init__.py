@@ -13,6 +13,7 @@ from dicomport.archive.database.sqlite import (
     LaterSchemaError as LaterSchemaError,
     SchemaError as SchemaError,
 )
+from dicomport.archive.entries import files_of as files_of, has_instances as has_instances
 from dicomport.archive.export import ExportError as ExportError, export as export
 from dicomport.archive.index import Index as Index
 from dicomport.archive.notifications import CompleteStudy as CompleteStudy, HookError as HookError, Hooks as Hooks
@@ -32,11 +33,10 @@ from dicomport.archive.verification.background import (
     BackgroundVerification as BackgroundVerification,
     QuietHours as QuietHours,
 )
-from dicomport.archive.verification.progress import verified_times as verified_times
-from dicomport.archive.verification.rate import RateLimit as RateLimit
-from dicomport.archive.verification.walking import files_of as files_of, has_instances as has_instances
-from dicomport.archive.verify import (
+from dicomport.archive.verification.comparison import (
     Discrepancy as Discrepancy,
     DiscrepancyKind as DiscrepancyKind,
     verify as verify,
 )
+from dicomport.archive.verification.progress import verified_times as verified_times
+from dicomport.archive.verification.rate import RateLimit as RateLimit

@@ -9,10 +9,11 @@ import threading
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Protocol
 
 from dicomport.archive.checks import is_same_class
 from dicomport.archive.commit.sessions import unindexed
+from dicomport.archive.database.queries import batched
 from dicomport.archive.digests import has_digest
 from dicomport.archive.index import Index
 from dicomport.archive.paths import Paths
@@ -26,9 +27,6 @@ from dicomport.standard import (
     SUCCESS,
     Status,
 )
-
-_MAX_QUERIED: Final = 500
-"""Limit of instances in one query of the index."""
 
 log = get_logger("archive")
 
@@ -88,8 +86,7 @@ class Integrity:
         run = functools.partial(asyncio.get_running_loop().run_in_executor, self._thread)
         lookup = _LookUp()
         statuses: list[Status] = []
-        for start in range(0, len(references), _MAX_QUERIED):
-            some = references[start : start + _MAX_QUERIED]
+        for some in batched(references):
             stored = await run(self._find_stored, {reference.sop_instance_uid for reference in some})
             for reference in some:
                 files = stored.get(reference.sop_instance_uid)

@@ -9,14 +9,13 @@ from pathlib import Path
 
 from dicomport.archive.commit.recovery import recover
 from dicomport.archive.commit.sessions import PENDING_SECONDS, has_abandoned, unindexed
-from dicomport.archive.database.queries import Queries
+from dicomport.archive.database.queries import Queries, batched
 from dicomport.archive.database.reading import IndexReader
 from dicomport.archive.database.sqlite import IndexDatabaseError
+from dicomport.archive.entries import has_instances
 from dicomport.archive.index import Index
 from dicomport.archive.paths import Paths
 from dicomport.archive.records import is_visible, iso_time
-from dicomport.archive.verification.walking import has_instances
-from dicomport.archive.verify import batched
 
 
 @contextlib.contextmanager

@@ -30,12 +30,14 @@ from typing import Final
 
 from dicomport.archive.commit.recovery import recover
 from dicomport.archive.database.generations import Build, Generations
+from dicomport.archive.database.queries import batched
 from dicomport.archive.database.sqlite import Database, IndexDatabaseError, LaterSchemaError
+from dicomport.archive.entries import files_of
+from dicomport.archive.file_record import Progress, record_of
 from dicomport.archive.index import Index
 from dicomport.archive.paths import Paths
 from dicomport.archive.records import is_visible, received_at
-from dicomport.archive.verification.walking import files_of
-from dicomport.archive.verify import Discrepancy, DiscrepancyKind, Progress, batched, record_of
+from dicomport.archive.verification.comparison import Discrepancy, DiscrepancyKind
 from dicomport.files import Durability, make_folder, sync
 from dicomport.wire import FileMetaError
 

@@ -16,12 +16,12 @@ from dicomport.archive.commit.recovery import recover
 from dicomport.archive.commit.sessions import Session
 from dicomport.archive.commit.sink import ArchiveOptions, ArchiveSink, Operation
 from dicomport.archive.database.sqlite import IndexDatabaseError
+from dicomport.archive.entries import has_instances
 from dicomport.archive.index import Index
 from dicomport.archive.integrity import Integrity, Reference
 from dicomport.archive.notifications import Hooks
 from dicomport.archive.paths import Paths
 from dicomport.archive.quarantine import Quarantine
-from dicomport.archive.verification.walking import has_instances
 from dicomport.encoding.templates import SeriesTemplates
 from dicomport.files import Disk, Durability, prepare, system
 from dicomport.logs import get_logger

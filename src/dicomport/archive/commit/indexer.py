@@ -26,7 +26,6 @@ journal, and the next process that opens the archive recovers them. Only for a l
 
 from __future__ import annotations
 
-import itertools
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -34,6 +33,7 @@ from pathlib import Path
 from typing import Final
 
 from dicomport.archive.commit.sessions import Session
+from dicomport.archive.database.queries import batched
 from dicomport.archive.database.sqlite import BusyIndexError, DamagedIndexError, IndexDatabaseError
 from dicomport.archive.index import Index
 from dicomport.archive.records import Record, is_visible
@@ -70,9 +70,6 @@ _LOG_SECONDS: Final = 300.0
 
 _SYNCED_RECORDS: Final = 2000
 """Number of records after which the index is synced: as many as a segment of the journal contains."""
-
-_BATCH: Final = 1000
-"""Number of records in a transaction when they are read from the journal."""
 
 
 class Indexer:
@@ -176,10 +173,7 @@ class Indexer:
     def _add_from_journal(self) -> bool:
         """Add the records of this session's journal whose files are visible; those of other files are queued later."""
         records = (record for record in self._session.records() if is_visible(self._root, record))
-        while batch := list(itertools.islice(records, _BATCH)):
-            if self._closing.is_set() or not self._add(batch):
-                return False
-        return True
+        return all(not self._closing.is_set() and self._add(batch) for batch in batched(records))
 
     def _sync(self, written: int) -> bool:
         """Write the index to stable storage, so that the session may remove the journal of as many records."""

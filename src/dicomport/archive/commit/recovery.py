@@ -13,15 +13,11 @@ twice changes nothing.
 
 from __future__ import annotations
 
-from typing import Final
-
 from dicomport.archive.commit.sessions import abandoned
+from dicomport.archive.database.queries import batched
 from dicomport.archive.index import Index
 from dicomport.archive.paths import Paths
 from dicomport.archive.records import is_visible
-
-_BATCH: Final = 1000
-"""Number of records in a transaction."""
 
 
 def recover(paths: Paths, index: Index, *, syncs: bool = True) -> int:
@@ -32,8 +28,8 @@ def recover(paths: Paths, index: Index, *, syncs: bool = True) -> int:
     number = 0
     for records in abandoned(paths.sessions):
         visible = [record for record in records if is_visible(paths.root, record)]
-        for start in range(0, len(visible), _BATCH):
-            index.add(visible[start : start + _BATCH], wait=True)
+        for batch in batched(visible):
+            index.add(batch, wait=True)
         if visible and syncs:
             index.sync()
         number += len(visible)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+import itertools
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 
 from dicomport.archive.database.schema import INSTANCES, SERIES
 from dicomport.archive.records import State
+
+T = TypeVar("T")
+
+MAX_BATCH: Final = 500
+"""Limit of instances in one query or transaction."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,3 +170,10 @@ def _filtered(query: sa.Select[Any], filters: Filters) -> sa.Select[Any]:
         upper = last if dash else first
         query = query.where(SERIES.c.study_date <= upper) if upper else query
     return query
+
+
+def batched(items: Iterable[T]) -> Iterator[list[T]]:
+    """Split items into lists for one query or transaction."""
+    iterator = iter(items)
+    while batch := list(itertools.islice(iterator, MAX_BATCH)):
+        yield batch

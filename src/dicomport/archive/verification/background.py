@@ -26,11 +26,11 @@ from typing import Final, Self
 
 from dicomport.archive.database.queries import Queries
 from dicomport.archive.database.sqlite import IndexDatabaseError
+from dicomport.archive.entries import entries_of
 from dicomport.archive.paths import Paths
+from dicomport.archive.verification.comparison import Discrepancy, Verifier
 from dicomport.archive.verification.progress import VerificationProgress
 from dicomport.archive.verification.rate import RateLimit
-from dicomport.archive.verification.walking import entries_of
-from dicomport.archive.verify import Discrepancy, Verifier
 from dicomport.files import Durability, make_folder
 from dicomport.files.locking import locked
 from dicomport.logs import get_logger, reason_of

@@ -14,37 +14,24 @@ the file and the row are the same as before, and no journal has a record of this
 from __future__ import annotations
 
 import enum
-import itertools
 import time
-import zlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple
 
-from blake3 import blake3
-
-from dicomport.archive.checks import Check, Checks, Policy, with_request_uids
 from dicomport.archive.commit.sessions import PENDING_SECONDS, unindexed
-from dicomport.archive.database.queries import Queries
+from dicomport.archive.database.queries import MAX_BATCH, Queries, batched
 from dicomport.archive.database.schema import columns_of
-from dicomport.archive.digests import CHUNK_BYTES
+from dicomport.archive.entries import Entry, entries_of
+from dicomport.archive.file_record import Progress, record_of
 from dicomport.archive.paths import Paths
-from dicomport.archive.records import Record, State, iso_time, received_at
-from dicomport.archive.scan.scanner import Scanner
-from dicomport.archive.verification.walking import Entry, entries_of
-from dicomport.files import find_file_meta, open_regular, read_range, system
+from dicomport.archive.records import Record, State, iso_time
 from dicomport.logs import reason_of
 from dicomport.wire import FileMetaError
 
-_BATCH: Final = 500
-"""Files or rows to compare at a time."""
-
 _MAX_COMPARISONS: Final = 10
 """Comparisons of a file that is replaced again and again; the next run checks it."""
-
-Progress = Callable[[int], object]
-"""Called with the size of each part of a data set after it was read, bytes."""
 
 
 class DiscrepancyKind(enum.StrEnum):
@@ -128,7 +115,7 @@ class Verifier:
     def compare_rows(self) -> Iterator[Discrepancy]:
         """Find the rows without a file."""
         last = ""
-        while page := self._index.paths_after(last, _BATCH):
+        while page := self._index.paths_after(last, MAX_BATCH):
             last = page[-1]
             invalid = {path for path in page if not _is_valid(path)}
             yield from (Discrepancy(path, DiscrepancyKind.ROW_WRONG, "path") for path in page if path in invalid)
@@ -237,49 +224,3 @@ def _is_valid(path: str) -> bool:
     """Return whether a path of the index can be that of an instance."""
     parts = PurePosixPath(path).parts
     return path.endswith(".dcm") and "/".join(parts) == path and not any(part.startswith(".") for part in parts)
-
-
-def record_of(paths: Paths, path: Path, progress: Progress = lambda _: None) -> Record:
-    """Read a file and return its record. Raises `OSError` and `FileMetaError`."""
-    # One descriptor for everything: another file may replace this one at any time.
-    descriptor, entry = open_regular(path)
-    try:
-        meta, offset = find_file_meta(lambda size: system.pread(descriptor, size, 0))
-        header = system.pread(descriptor, offset, 0)
-        scanner, digest = Scanner(meta.transfer_syntax_uid), blake3()
-        for chunk in read_range(descriptor, offset, entry.st_size - offset, CHUNK_BYTES):
-            scanner.feed(chunk)
-            digest.update(chunk)
-            progress(len(chunk))
-    finally:
-        system.close(descriptor)
-    scan = scanner.finish()
-    requested = meta.media_storage_sop_class_uid, meta.media_storage_sop_instance_uid
-    status, _ = _ACCEPTING.check(scan, *requested)
-    facts = with_request_uids(scan.facts, *requested)
-    return Record(
-        path=path.relative_to(paths.root).as_posix(),
-        inode=entry.st_ino,
-        facts=facts,
-        digest=digest.hexdigest(),
-        size=entry.st_size - offset,
-        header_crc32=zlib.crc32(header),
-        transfer_syntax_uid=meta.transfer_syntax_uid,
-        calling_ae_title=meta.source_ae_title,
-        address=meta.source_presentation_address.removeprefix("dicom:"),
-        received=received_at(entry),
-        suspect=status is not None,
-    )
-
-
-_ACCEPTING: Final = Checks(dict.fromkeys(Check, Policy.ACCEPT))
-
-
-T = TypeVar("T")
-
-
-def batched(items: Iterable[T]) -> Iterator[list[T]]:
-    """Split items into lists for one query or transaction."""
-    iterator = iter(items)
-    while batch := list(itertools.islice(iterator, _BATCH)):
-        yield batch
