@@ -31,6 +31,7 @@ ConnectionLostError: AssociationError ConnectionError
 TimerExpiredError: AssociationError TimeoutError
 NoContextError: DicomportError
 NotSendableError: DicomportError
+NotAnInstanceError: NotSendableError
 JournalError: DicomportError
 UndecodableDataSetError: DicomportError
 HookError: DicomportError
@@ -39,6 +40,7 @@ BusyIndexError: IndexDatabaseError
 DamagedIndexError: IndexDatabaseError
 SchemaError: IndexDatabaseError
 LaterSchemaError: SchemaError
+ExportError: DicomportError
 ProtocolError: DicomportError
 LimitExceededError: ProtocolError
 CommandError: ProtocolError
@@ -46,6 +48,7 @@ StateError: DicomportError
 EncodeError: DicomportError ValueError
 FileMetaError: DicomportError ValueError
 NotPart10Error: FileMetaError
+EmptyFileError: NotPart10Error
 TruncatedFileMetaError: FileMetaError
 DataSetError: DicomportError ValueError
 DataSetTooLongError: DataSetError
@@ -56,12 +59,12 @@ StoppedError: DicomportError
 ScriptError: DicomportError AssertionError
 GoneError: ScriptError
 """
-CONTROL_FLOW: Final = {"AssociationEnded"}
-"""Exceptions that end a loop and that two modules of one room share."""
+CONTROL_FLOW: Final = {"AssociationEnded", "DoubtError", "PaddingError", "StopError"}
+"""Exceptions that end a loop or a step of one, and that two modules of one room share."""
 
 
 def exceptions() -> set[type[BaseException]]:
-    """Return the exception classes of the package, without those that only end loops."""
+    """Return the exception classes of the package, without those of `CONTROL_FLOW`."""
     found = set()
     modules = {module.name for module in pkgutil.walk_packages(dicomport.__path__, "dicomport.")} - {
         "dicomport.__main__"

@@ -17,6 +17,7 @@ class DicomportError(Exception):
             TimerExpiredError             the peer did not act in time; also a TimeoutError
           NoContextError                no presentation context for the instance; the association stays open
           NotSendableError              the instance can't be sent
+            NotAnInstanceError            it is another file than an instance
           JournalError                  the file can't be used as a journal
           UndecodableDataSetError       the received data set can't be decoded
           HookError                     raised by a callback to report its failure
@@ -25,6 +26,7 @@ class DicomportError(Exception):
             DamagedIndexError             it is damaged or missing
             SchemaError                   another version of dicomport created it
               LaterSchemaError              a later version did
+          ExportError                   a file of the study can't be exported
           ProtocolError                 the peer's bytes break the protocol
             LimitExceededError            they exceed one of our limits
             CommandError                  a malformed DIMSE request that can be answered
@@ -32,6 +34,7 @@ class DicomportError(Exception):
           EncodeError                   the value can't be encoded; also a ValueError
           FileMetaError                 no readable File Meta Information; also a ValueError
             NotPart10Error                not a DICOM file
+              EmptyFileError                an empty file
             TruncatedFileMetaError        it ends too early
           DataSetError                  not a data set in this transfer syntax; also a ValueError
             DataSetTooLongError           it exceeds the limit when inflated
