@@ -1,6 +1,6 @@
 """The rooms of the source: no class and no module uses the private members of another room.
 
-ruff's SLF001 finds `other._member` inside a room too; it can't see a subclass that uses its base's private members.
+ruff's SLF001 finds `other._member` inside a room too; it cannot see a subclass that uses its base's private members.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ counts at the end.
 _LIMITS = """\
 ## Limits
 
-Connections without an association can't lock out other peers: for a new connection, the receiver closes the oldest
+Connections without an association cannot lock out other peers: for a new connection, the receiver closes the oldest
 idle connection, stalled TLS handshake or connection that its peer does not close. Associations are never closed for
 new ones: above the limit, a new association is rejected at once (A-ASSOCIATE-RJ, result 2, source 3, reason 2).
 

@@ -44,7 +44,7 @@ class BlockingAssociation:
 
     @property
     def open(self) -> bool:
-        """Whether the association can be used. If it can't, `abort` releases its resources."""
+        """Whether the association can be used. If it cannot, `abort` releases its resources."""
         return self._requestor.open
 
     def c_store(self, what: scu.Source, **options: Unpack[StoreOptions]) -> scu.StoreResponse:

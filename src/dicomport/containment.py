@@ -31,7 +31,7 @@ def contained(error: BaseException) -> Exception:
 
 
 def replaced(error: BaseException) -> Exception:
-    """Return `error`, or a `RuntimeError` for one that a future can't pass on as it is; for code in threads."""
+    """Return `error`, or a `RuntimeError` for one that a future cannot pass on as it is; for code in threads."""
     # A future rejects StopIteration (PEP 479), and passes GeneratorExit on by closing the coroutines that wait for it.
     if isinstance(error, Exception) and not isinstance(error, StopIteration):
         return error

@@ -16,22 +16,22 @@ class DicomportError(Exception):
             ConnectionLostError           the connection was closed or lost; also a ConnectionError
             TimerExpiredError             the peer did not act in time; also a TimeoutError
           NoContextError                no presentation context for the instance; the association stays open
-          NotSendableError              the instance can't be sent
+          NotSendableError              the instance cannot be sent
             NotAnInstanceError            it is another file than an instance
-          JournalError                  the file can't be used as a journal
-          UndecodableDataSetError       the received data set can't be decoded
+          JournalError                  the file cannot be used as a journal
+          UndecodableDataSetError       the received data set cannot be decoded
           HookError                     raised by a callback to report its failure
-          IndexDatabaseError            the archive's index can't be used
+          IndexDatabaseError            the archive's index cannot be used
             BusyIndexError                another process has locked it
             DamagedIndexError             it is damaged or missing
             SchemaError                   another version of dicomport created it
               LaterSchemaError              a later version did
-          ExportError                   a file of the study can't be exported
+          ExportError                   a file of the study cannot be exported
           ProtocolError                 the peer's bytes break the protocol
             LimitExceededError            they exceed one of our limits
             CommandError                  a malformed DIMSE request that can be answered
           StateError                    the association's state does not allow the call
-          EncodeError                   the value can't be encoded; also a ValueError
+          EncodeError                   the value cannot be encoded; also a ValueError
           FileMetaError                 no readable File Meta Information; also a ValueError
             NotPart10Error                not a DICOM file
               EmptyFileError                an empty file

@@ -39,11 +39,11 @@ class Case:
     name: str
     syntax: str
     parts: tuple[bytes, ...]
-    """Top-level elements: a cut between two of them can't be detected."""
+    """Top-level elements: a cut between two of them cannot be detected."""
     status: int
     deviations: tuple[str, ...]
     tail: bytes = b""
-    """Bytes after the last element; a cut in them can't be detected either."""
+    """Bytes after the last element; a cut in them cannot be detected either."""
 
     @property
     def data(self) -> bytes:

@@ -1,4 +1,4 @@
-"""An index that can't be written: instances are stored with the journal alone, up to a limit, and the receiver ends."""
+"""An index that cannot be written: instances are stored with the journal alone, up to a limit, and the end is quick."""
 
 import contextlib
 import logging
@@ -19,7 +19,7 @@ from dicomport.archive.database.generations import Generations
 from dicomport.files import Durability
 
 TIMEOUT: Final = 60.0
-REFUSED: Final = (0xA700, "the index of the archive can't be written")
+REFUSED: Final = (0xA700, "the index of the archive cannot be written")
 
 
 @contextlib.contextmanager
@@ -54,7 +54,7 @@ def malformed(root: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def full(_root: Path) -> Iterator[None]:
     def fail(_index: Index, _records: object, **_options: object) -> None:
-        raise IndexDatabaseError("the index can't be used: database or disk is full")
+        raise IndexDatabaseError("the index cannot be used: database or disk is full")
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(Index, "add", fail)

@@ -24,7 +24,7 @@ def index_of(root: Path) -> Iterator[Index]:
         index.close()
 
 
-def test_one_instance_with_another_patient_id_does_not_move_the_study(tmp_path: Path) -> None:
+def test_f14_another_patient_id_does_not_move_the_study(tmp_path: Path) -> None:
     with receiver(tmp_path, FLUSH) as received:
         sent = [instance(f"1.2.3.{number}", patient="A") for number in range(4, 8)]
         assert received.send(*sent, instance("1.2.3.9", patient="B")) == [0] * 5

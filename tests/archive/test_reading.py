@@ -128,7 +128,7 @@ def test_records_that_stay_in_the_journal_of_a_dead_receiver_are_named(shared: P
 
 
 @pytest.mark.parametrize("command", [*COMMANDS, ("export", "1.2.3", "/tmp/never")])
-def test_another_user_is_refused_without_a_traceback(shared: Path, command: tuple[str, ...]) -> None:
+def test_f15_another_user_is_refused_without_a_traceback(shared: Path, command: tuple[str, ...]) -> None:
     with receiver(shared, FLUSH) as received:
         assert received.send(instance()) == [0]
     give_to_group(shared)

@@ -298,7 +298,7 @@ def test_nothing_counts_after_a_problem() -> None:
 @pytest.mark.parametrize(
     ("data", "detail"),
     [
-        (header(EXPLICIT, 0x00189999, "UT", UNDEFINED), "a VR that can't be of undefined length"),
+        (header(EXPLICIT, 0x00189999, "UT", UNDEFINED), "a VR that cannot be of undefined length"),
         (header(EXPLICIT, ITEM, "", 0), "an item outside of a sequence"),
         (header(EXPLICIT, 0x7FE00010, "OB", UNDEFINED) + header(EXPLICIT, ITEM, "", UNDEFINED), "no fragment"),
         (header(EXPLICIT, 0x7FE00010, "OB", UNDEFINED) + header(EXPLICIT, ITEM_END, "", 0), "no fragment"),

@@ -84,7 +84,7 @@ ROWS: Final[dict[str, tuple[str, list[tuple[str, Kind, str]]]]] = {
 
 
 @pytest.mark.parametrize(("change", "expected"), ROWS.values(), ids=ROWS)
-def test_verify_finds_a_wrong_row(root: Path, change: str, expected: list[tuple[str, Kind, str]]) -> None:
+def test_f12_verify_finds_a_wrong_row(root: Path, change: str, expected: list[tuple[str, Kind, str]]) -> None:
     execute(root, f"UPDATE instances {change} WHERE path = '{NAME}'")
     reported = found(root)
     assert [(path, kind) for path, kind, _ in reported if path == NAME] == [(path, kind) for path, kind, _ in expected]
@@ -206,7 +206,7 @@ def test_verify_reports_nothing_after_replacements(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("duplicates", [Duplicates.KEEP_BOTH, Duplicates.REPLACE])
-def test_verify_reports_nothing_false_on_a_receiving_archive(tmp_path: Path, duplicates: Duplicates) -> None:
+def test_f13_verify_reports_nothing_false_on_a_receiving_archive(tmp_path: Path, duplicates: Duplicates) -> None:
     options = ArchiveOptions(durability=Durability.FLUSH, duplicates=duplicates)
     sent, enough, stop = threading.Semaphore(0), 300, threading.Event()
 
@@ -237,7 +237,7 @@ def test_verify_reports_nothing_false_on_a_receiving_archive(tmp_path: Path, dup
 
 
 def test_verify_compares_what_only_a_journal_has(tmp_path: Path) -> None:
-    """The index is locked, so that it can't follow."""
+    """The index is locked, so that it cannot follow."""
     with receiver(tmp_path, ArchiveOptions(durability=Durability.FLUSH)) as received, index_locked(received.archive):
         assert received.send(instance(), instance("1.2.3.5")) == [0, 0]
 

@@ -109,7 +109,7 @@ def test_the_sender_asks_and_listens_over_tls(hospital: Files, tmp_path: Path) -
         done = dicomport("storescu", *arguments, *options(hospital, theirs))
         assert done.returncode == 0, done.stderr
         assert "1 of 1 instance committed" in done.stderr
-        # Without a certificate it can't be connected to.
+        # Without a certificate it cannot be connected to.
         done = dicomport("storescu", *arguments, "--tls-ca", hospital.authority)
         assert done.returncode == 2
         assert "--tls-cert" in done.stderr

@@ -139,7 +139,7 @@ def test_explain_without_a_context_in_common_is_exit_code_1() -> None:
     with ScriptedSCP(script) as peer:
         done = dicomport("echoscu", "--explain", "localhost", str(peer.port))
     assert done.returncode == 1
-    assert "C-ECHO can't be sent" in done.stderr
+    assert "C-ECHO cannot be sent" in done.stderr
 
 
 def test_text_of_a_peer_is_escaped_for_the_terminal() -> None:

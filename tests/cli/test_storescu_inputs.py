@@ -66,7 +66,7 @@ def test_paths_can_come_on_stdin(running: Receiver, tmp_path: Path, end: str) ->
     assert rows == {
         **{str(SERIES / name): "" for name in names},
         **{str(tmp_path / "series.zip" / name): "" for name in names},
-        str(tmp_path / "missing"): "can't be read: No such file or directory",
+        str(tmp_path / "missing"): "cannot be read: No such file or directory",
     }
     assert done.returncode == 1
 

@@ -184,7 +184,7 @@ def test_folders_of_a_failed_call_are_made_and_synced_by_the_next(disk: Disk) ->
 
 
 def test_a_folder_that_cannot_be_synced_is_an_error_and_the_file_whole(disk: Disk) -> None:
-    """It may stand for another sender's instance already, so it can't be taken away again."""
+    """It may stand for another sender's instance already, so it cannot be taken away again."""
     disk.fail(Fault("fsync", errno.EIO, "."))
     with pytest.raises(OSError, match="Input/output"):
         store(disk.root)

@@ -111,7 +111,7 @@ DEFECTS: Final[dict[str, tuple[str, object, str, object]]] = {
     "a PDU written as another": ("pdu", ReleaseRP, "encode", lambda _: ReleaseRQ().encode()),
     "an exception of no room from a PDU": ("pdu", AssociateRJ, "decode", unforeseen),
     "an item that lacks something": ("item", UserIdentityRQ, "encode", lambda _: bytes((0x58, 0, 0, 0))),
-    "a refusal that can't be made": ("command_set", RawCommand, "refusal", unforeseen),
+    "a refusal that cannot be made": ("command_set", RawCommand, "refusal", unforeseen),
     "a text that is not written": ("file_meta", filemeta, "_encode_text", lambda *_: b""),
     "a piece that is lost": ("scanner", StreamWalker, "feed", loses_single_bytes),
     "text with its padding": ("character_set", charsets, "_PADDING", ""),

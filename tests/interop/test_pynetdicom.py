@@ -161,7 +161,7 @@ def test_instances_encoded_by_pynetdicom_arrive(maximum_length: int) -> None:
             try:
                 status = store(association, dataset)
             except (AttributeError, ValueError):
-                continue  # It can't send a data set without UIDs or one that it can't encode.
+                continue  # It cannot send a data set without UIDs or one that it cannot encode.
             assert status.Status == 0x0000
             implicit = dataset.original_encoding == (True, True)
             syntax = ImplicitVRLittleEndian if implicit else dataset.file_meta.TransferSyntaxUID

@@ -211,7 +211,7 @@ def test_statuses_of_a_receiver_that_reads_the_data_sets(storescp: StartStoreSCP
     # 0xA900 would be a request that disagrees with its data set.
     assert {status.code for status in answered} == {0xC000}
     assert all(result.reason == str(result.status) for result in report.failed if result.status is not None)
-    # It aborts the association on a data set that it can't read; the others are sent over the next one.
+    # It aborts the association on a data set that it cannot read; the others are sent over the next one.
     lost = [result.reason for result in report.failed if result.status is None]
     assert set(lost) == {"the association was lost: the peer aborted the association (service-user)"}
     assert report.associations == len(lost) + 1

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).parents[2]
-LAST: Final = {"P": 18, "A": 14, "C": 11, "T": 10, "F": 11, "D": 8}
+LAST: Final = {"P": 18, "A": 14, "C": 11, "T": 10, "F": 15, "D": 8}
 ROWS: Final = [f"{letter}{number}" for letter, last in LAST.items() for number in range(1, last + 1)]
 
 

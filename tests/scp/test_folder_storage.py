@@ -331,7 +331,7 @@ def test_of_an_instance_that_breaks_off_nothing_is_left(folder: Path, end: objec
 
 
 def test_a_server_that_is_cut_off_while_it_writes_leaves_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The thread that writes can't be cancelled: its file is removed once it is done, and not before."""
+    """The thread that writes cannot be cancelled: its file is removed once it is done, and not before."""
     disk = Disk(folder, monkeypatch)
     entered, go = threading.Event(), threading.Event()
 

@@ -297,7 +297,7 @@ def test_each_peer_has_the_classes_and_syntaxes_of_its_rule() -> None:
     with StorageSCP(Recorder(), port=0, allow=peers).in_thread() as scp:
         assert answers(scp, "CT1") == {VERIFICATION: good, CT: good, MR: no_class}
         assert answers(scp, "PLAIN") == {VERIFICATION: good, CT: no_syntax, MR: good}
-        # Verification has no data set, and a peer that can't verify the connection can't be diagnosed.
+        # Verification has no data set, and a peer that cannot verify the connection cannot be diagnosed.
         assert answers(scp, "NEITHER") == {VERIFICATION: good, CT: no_class, MR: no_class}
         assert answers(scp, "ALL") == {VERIFICATION: good, CT: good, MR: good}
 

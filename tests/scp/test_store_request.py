@@ -255,7 +255,7 @@ def test_reading_a_request_after_its_handler_has_returned_raises(tmp_path: Path)
 
 
 def test_a_handler_that_a_shutdown_interrupts_saves_no_empty_file(tmp_path: Path) -> None:
-    """A thread can't be stopped: its request raises after the end."""
+    """A thread cannot be stopped: its request raises after the end."""
     entered, over = threading.Event(), threading.Event()
     raised: list[BaseException] = []
     done = threading.Event()

@@ -234,7 +234,7 @@ def test_an_unsendable_instance_leaves_the_association_open(api: Api, tmp_path: 
                     await association.c_store(tmp_path / "text")
                 with pytest.raises(NotSendableError, match="No such file or directory"):
                     await association.c_store(str(tmp_path / "nothing"))
-                with pytest.raises(NotSendableError, match=r"can't be read: .*No such file"):
+                with pytest.raises(NotSendableError, match=r"cannot be read: .*No such file"):
                     await association.c_store(unread)
                 with pytest.raises(dicomport.NoContextError, match="does not accept MR Image Storage") as refusal:
                     await association.c_store(instance(sop_class=MR, syntax=JPEG))
@@ -284,7 +284,7 @@ def test_a_message_that_has_begun_and_cannot_end_aborts(api: Api, tmp_path: Path
 
         async def scenario() -> None:
             async with api.associate(HOST, scp.port, contexts=[(CT, IMPLICIT)]) as association:
-                with pytest.raises(NotSendableError, match="can't be read to its end"):
+                with pytest.raises(NotSendableError, match="cannot be read to its end"):
                     await association.c_store(found)
                 assert not association.open
                 with pytest.raises(dicomport.ConnectionLostError):

@@ -38,7 +38,7 @@ THEIR_PDUS: Final = {
     7: pdu.A_ABORT_RQ,
 }
 
-# pynetdicom drops items that it does not know, and can't write the empty transfer syntax that it reads.
+# pynetdicom drops items that it does not know, and cannot write the empty transfer syntax that it reads.
 READ_ONLY: Final = {"A-ASSOCIATE-RQ", "A-ASSOCIATE-AC"}
 
 

@@ -15,13 +15,13 @@ _LAST: Final = chr(0x10FFFF)
 
 
 class Entry(NamedTuple):
-    """A file of an instance, a link, or a folder that can't be read."""
+    """A file of an instance, a link, or a folder that cannot be read."""
 
     path: str
     """Relative to the archive, with slashes."""
     is_link: bool = False
     problem: str = ""
-    """Reason why a folder can't be read."""
+    """Reason why a folder cannot be read."""
 
 
 def entries_of(paths: Paths, after: str = "") -> Iterator[Entry]:

@@ -66,7 +66,7 @@ class Integrity:
 
     Theory of operation
     -------------------
-    One thread reads all files, so that requests can't occupy the threads that write instances. Each file is a separate
+    One thread reads all files, so that requests cannot occupy the threads that write instances. Each file is a separate
     call of that thread, and the calls of concurrent lookups are queued in the order of their arrival: so these lookups
     take turns, file by file, and a long one delays another by one file at a time.
 

@@ -25,7 +25,7 @@ def open_archive(root: str | Path) -> Iterator[tuple[Paths, IndexReader]]:
     If this user may write, the sessions of processes that died are recovered first.
 
     Raises `FileNotFoundError` if the folder is not an archive; `DamagedIndexError` if the index is damaged or missing;
-    `SchemaError` if another version of dicomport created it; `IndexDatabaseError` if it can't be used now; `OSError`.
+    `SchemaError` if another version of dicomport created it; `IndexDatabaseError` if it cannot be used now; `OSError`.
     """
     paths = Paths(Path(root).resolve())
     paths.sessions.stat()

@@ -37,7 +37,7 @@ _CALLING: Final = "calling"
 class Layout:
     """A template for the paths of instances, such as "{study_date}/{patient_id}/{study}/{series}/{instance}".
 
-    Each field becomes a name that can't lead out of its folder, and different values have different names (see
+    Each field becomes a name that cannot lead out of its folder, and different values have different names (see
     `dicomport.files.file_name`). The last part must contain "{instance}": otherwise files could overwrite each other.
     """
 

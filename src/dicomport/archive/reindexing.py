@@ -46,7 +46,7 @@ _ROUNDS: Final = 3
 
 
 def reindex(paths: Paths, progress: Progress) -> Iterator[Discrepancy]:
-    """Recreate the index from the files; yield the files that can't be read.
+    """Recreate the index from the files; yield the files that cannot be read.
 
     The sender is read from the File Meta Information, the time of receipt from the file's modification time. The new
     index is used when the iterator is exhausted.

@@ -45,7 +45,7 @@ class Archive:
         `hooks` are notified of each stored instance; the caller closes them.
 
         Raises `OSError`; `DamagedIndexError` if the index is damaged or missing; `SchemaError` if another version of
-        dicomport created it; `IndexDatabaseError` if it can't be used now.
+        dicomport created it; `IndexDatabaseError` if it cannot be used now.
         """
         self._options = options or ArchiveOptions()
         self._hooks = hooks
@@ -87,7 +87,7 @@ class Archive:
         self._free_space.warn()
 
     def _find(self, sop_instance_uid: str) -> dict[str, IndexedFile]:
-        """Return the files of an instance in the index; none if the index can't be read now."""
+        """Return the files of an instance in the index; none if the index cannot be read now."""
         try:
             rows = self.index.find(sop_instance_uid)
         except (IndexDatabaseError, OSError):
@@ -102,12 +102,12 @@ class Archive:
             raise
 
     async def begin(self, operation: Operation) -> ArchiveSink | Status:
-        """Return a sink for an instance, or the failure status if the archive can't store it now.
+        """Return a sink for an instance, or the failure status if the archive cannot store it now.
 
-        Free space is below `min_free_bytes`, or the index can't be written and too many instances are not in it.
+        Free space is below `min_free_bytes`, or the index cannot be written and too many instances are not in it.
         """
         if self._indexer.is_exhausted:
-            return Status(OUT_OF_RESOURCES.code, "the index of the archive can't be written")
+            return Status(OUT_OF_RESOURCES.code, "the index of the archive cannot be written")
         if not await self._free_space.suffices():
             return Status(OUT_OF_RESOURCES.code, self._free_space.shortage)
         kind = operation.association.calling_ae_title, operation.sop_class_uid, operation.transfer_syntax_uid
@@ -126,7 +126,7 @@ class Archive:
         """Return for each instance whether the archive can commit to its storage (PS3.4 J.3).
 
         0x0000: the file exists, contains the received bytes, and is on stable storage. 0x0112: there is no such
-        instance. 0x0119: the instance has another SOP Class. 0x0110: the file is damaged or can't be read. If several
+        instance. 0x0119: the instance has another SOP Class. 0x0110: the file is damaged or cannot be read. If several
         instances are in conflict, all of them must be intact.
         """
         return await self._integrity.look_up(references)
@@ -134,7 +134,7 @@ class Archive:
     def close(self) -> None:
         """Wait until all instances are in the index, and close it. Call this after all sinks have ended.
 
-        Instances that the index can't accept now stay in the journal: the next process that opens the archive adds
+        Instances that the index cannot accept now stay in the journal: the next process that opens the archive adds
         them.
         """
         if self._is_closed:

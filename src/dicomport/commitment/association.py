@@ -127,7 +127,7 @@ class CommitmentAssociation:
 
 
 def _establish(requestor: Requestor, *, is_scp: bool) -> Steps[AcceptedContext]:
-    """Establish the association; release it again if storage commitment can't be used on it."""
+    """Establish the association; release it again if storage commitment cannot be used on it."""
     outcome = yield from requestor.establish()
     context = requestor.find_context(STORAGE_COMMITMENT)
     # A peer that omits the role may accept a report nevertheless; one that refuses the role will not.

@@ -23,7 +23,7 @@ class CommitmentLimits:
     """Maximum number of these requests from one address, so that no machine uses up the limit of all."""
 
     pending_commitments_per_ae_title: int = 1_000
-    """Maximum number of these requests from one calling AE title: a week of a busy modality that can't be reached."""
+    """Maximum number of these requests from one calling AE title: a week of a busy modality that cannot be reached."""
 
     pending_references: int = 1_000_000
     """Maximum number of instances in all pending requests: about 130 MB on disk."""

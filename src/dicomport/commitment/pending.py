@@ -42,7 +42,7 @@ class Pending:
     looked_up: int = 0
     """Number of references that have been looked up."""
     failures: dict[int, Status] = field(default_factory=dict)
-    """Statuses of the references that can't be committed, by index."""
+    """Statuses of the references that cannot be committed, by index."""
     operation: NormalizedOperation | None = None
     """The request, until its association has been used for the report."""
     task: asyncio.Task[None] | None = None

@@ -120,7 +120,7 @@ async def commit(
     others. Further items of the negotiation of the requesting association are keyword arguments, as in `associate`.
 
     Failures of the peer and of the network are in the report. Raises `ValueError` for an invalid AE title, and
-    `OSError` if `listen_port` can't be opened.
+    `OSError` if `listen_port` cannot be opened.
     """
     requests = _Requests(references)
     timeouts = timeouts or Timeouts()

@@ -357,7 +357,7 @@ class StreamWalker:
         return start, size
 
     def _no_header(self, view: memoryview | bytes, tag: int, at: int, what: str) -> NoReturn:
-        """Continue at bytes that can't be a header: in padding, in a sequence that is too long, or not at all."""
+        """Continue at bytes that cannot be a header: in padding, in a sequence that is too long, or not at all."""
         problem = self._problem(tag, at, what)
         if not any(view[at : at + SHORT_HEADER]) and self._may_end() and not self._stack:
             raise PaddingError(at, problem)
@@ -507,7 +507,7 @@ class StreamWalker:
             if tag == PIXEL_DATA and len(self._stack) == 1:
                 self._fragments = FragmentCount()
         else:
-            raise StopError(self._problem(tag, at, "a VR that can't be of undefined length"))
+            raise StopError(self._problem(tag, at, "a VR that cannot be of undefined length"))
 
     def _enter(self, place: Place, encoding: Encoding) -> None:
         if len(self._stack) >= self._limits.depth:

@@ -63,7 +63,7 @@ class Disk:
 async def in_thread(work: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
     """Run work in a thread. If the caller is cancelled, wait until the work has ended, then raise `CancelledError`.
 
-    A thread can't be cancelled, and its file must not be closed or removed meanwhile.
+    A thread cannot be cancelled, and its file must not be closed or removed meanwhile.
     """
     import asyncio  # noqa: PLC0415  # most users of this room have no event loop
 

@@ -54,7 +54,7 @@ class ProcessFolder:
         system.close(self._lock)
 
     def remove(self) -> None:
-        """Remove the folder. The next process removes files that can't be removed now."""
+        """Remove the folder. The next process removes files that cannot be removed now."""
         _remove(self.path, self._lock)
 
 
@@ -75,7 +75,7 @@ def abandoned_folders(parent: Path, prefix: str) -> Iterator[Path]:
 
 
 def _remove(folder: Path, lock: int) -> None:
-    """Remove a folder, and close its lock. The next process removes files that can't be removed now."""
+    """Remove a folder, and close its lock. The next process removes files that cannot be removed now."""
     # A network file system keeps an open file that is removed, under another name in its folder. So the lock is closed
     # before it is removed. Another process may find the folder abandoned meanwhile, and removes it too.
     try:

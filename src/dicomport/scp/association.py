@@ -14,7 +14,7 @@ all responses and reports that are ready, and waits again. A wait inside a messa
 nothing may be sent there.
 
 `stop` interrupts the wait for the next command as well. The owner completes the operations that have been received,
-sends their responses and aborts the association: an acceptor can't release it (PS3.8 7.2). An operation that has begun
+sends their responses and aborts the association: an acceptor cannot release it (PS3.8 7.2). An operation that has begun
 is completed first; the server bounds the time for that and then cancels the task.
 
 However the association ends, the owner then waits for the pending commits, reports them, cancels outstanding
@@ -295,7 +295,7 @@ class AcceptorAssociation:
         self._core.send_command(context.context_id, response_to(command, status))
 
     async def _receive_normalized(self, spool: SpooledDataSet, command: NActionRQ | NEventReportRQ) -> Status | None:
-        """Receive the data set of a DIMSE-N request; return the status if it can't be served."""
+        """Receive the data set of a DIMSE-N request; return the status if it cannot be served."""
         max_bytes = self._settings.limits.dimse_n_bytes
         if not command.has_data_set:
             return None

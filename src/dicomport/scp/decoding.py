@@ -20,7 +20,7 @@ _END_BYTES: Final = int.from_bytes(b"UN", "little")
 
 
 class UndecodableDataSetError(DicomportError):
-    """The received data set can't be decoded. If a handler does not catch this, the response has the status 0xC210."""
+    """The received data set cannot be decoded. If a handler does not catch this, the response has the status 0xC210."""
 
 
 def decode(part10: io.BytesIO, transfer_syntax_uid: str) -> pydicom.FileDataset:
@@ -50,7 +50,7 @@ def decode(part10: io.BytesIO, transfer_syntax_uid: str) -> pydicom.FileDataset:
         raise
     except Exception as error:  # pydicom raises exceptions of any class
         # Their text may quote values, and this text is logged.
-        raise UndecodableDataSetError(f"pydicom can't decode the data set: {type(error).__name__}") from error
+        raise UndecodableDataSetError(f"pydicom cannot decode the data set: {type(error).__name__}") from error
     if not dataset:
         raise UndecodableDataSetError("the data set has no element")
     return dataset

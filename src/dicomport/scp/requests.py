@@ -127,7 +127,7 @@ class StoreRequest(StoreOperation):
         """Decode the data set with pydicom, including Pixel Data, and return it with File Meta Information.
 
         This is slow, and storing does not need it. Raises `UndecodableDataSetError` for a data set that is truncated
-        or that pydicom can't decode.
+        or that pydicom cannot decode.
         """
         return decode(self._copied(self.spool.header), self.transfer_syntax_uid)
 

@@ -177,7 +177,7 @@ class StorageSCP:
         return self._counters.snapshot()
 
     async def start(self) -> None:
-        """Listen. Raises `OSError` if the address is not available, or if `commitment` can't start."""
+        """Listen. Raises `OSError` if the address is not available, or if `commitment` cannot start."""
         sockets = list(self._sockets or listening_sockets(self._host, self._port))
         try:
             await self._normalized.start()

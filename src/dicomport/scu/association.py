@@ -38,13 +38,13 @@ class ClientAssociation:
         A data set is encoded in the transfer syntax that its file meta names. Nothing is converted. The keyword
         arguments are `priority`, `move_originator_ae_title` and `move_originator_message_id`. Raises
         `NotSendableError` and `NoContextError`, after which the association stays open, `AssociationError`, after which
-        it has ended, `OSError` if the file can't be read, and `TypeError` for any other object.
+        it has ended, `OSError` if the file cannot be read, and `TypeError` for any other object.
         """
         return await self._run(self._requestor.store(instance_of(what), **options))
 
     @property
     def open(self) -> bool:
-        """Whether the association can be used. If it can't, `abort` releases its resources."""
+        """Whether the association can be used. If it cannot, `abort` releases its resources."""
         return self._requestor.open
 
     @property
@@ -139,7 +139,7 @@ async def associate(
     `contexts` names the SOP Classes to be sent, see `ContextLike`. `tls` is a client-side context. The further items of
     the negotiation (`maximum_length`, `operations_window`, `roles`, `extended`, `common_extended`, `user_identity`) are
     put into the request unchanged. Raises `ValueError` for invalid arguments, and `AssociationError` if the association
-    can't be established or is lost.
+    cannot be established or is lost.
     """
     request = association_request(contexts, ae_title=ae_title, called_ae_title=called_ae_title, **negotiation)
     association = await open_association(Address(host, port, tls), request, timeouts or Timeouts())

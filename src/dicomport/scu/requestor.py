@@ -6,7 +6,7 @@ Theory of operation
 thread. `submit` and `next_response` are the two halves of a C-STORE, so that as many operations as `window` are
 outstanding. `submit` reads an instance chunk by chunk and hands each chunk to the socket before it reads the next:
 a chunk is a view of the reader's buffer and is valid until then. It opens the instance before it sends the command,
-because a message that has begun can't be withdrawn: if reading fails later, the association is aborted. With
+because a message that has begun cannot be withdrawn: if reading fails later, the association is aborted. With
 `read_ahead`, the first chunk of the next instance is read while responses are awaited.
 """
 
@@ -58,7 +58,7 @@ class StorageRequestor(Requestor):
     def operation(self) -> Iterator[None]:
         """Run one operation in a `with` block, and decide after an exception whether others can follow.
 
-        Raises `ConnectionLostError` if the association can't be used any more.
+        Raises `ConnectionLostError` if the association cannot be used any more.
         """
         if not self.open:
             raise ConnectionLostError("the association has ended")
@@ -96,7 +96,7 @@ class StorageRequestor(Requestor):
         """Send one instance, its bytes unchanged, and return the message id of the response (PS3.7 9.1.1).
 
         Raises `NoContextError` if the peer does not accept the SOP Class in this transfer syntax, `NotSendableError`
-        if the instance can't be read, which aborts the association if its message has begun, and `AssociationError`.
+        if the instance cannot be read, which aborts the association if its message has begun, and `AssociationError`.
         """
         context = self.context_for(instance.sop_class_uid, instance.transfer_syntax_uid)
         if context is None:
@@ -113,7 +113,7 @@ class StorageRequestor(Requestor):
         try:
             yield from self._send_data(context.context_id, first, chunks, instance.sent_size)
         except NotSendableError:
-            # A message that has begun can't be withdrawn.
+            # A message that has begun cannot be withdrawn.
             yield from self.abort()
             raise
         self.expect(request)
@@ -153,7 +153,7 @@ class StorageRequestor(Requestor):
         return f"the peer does not accept {_in_its_syntax(instance)}, only in {', '.join(accepted)}" if accepted else ""
 
     def _begin(self, instance: Instance) -> tuple[memoryview, Iterator[memoryview]]:
-        """Return an instance's first chunk, and the others. Raises `NotSendableError` if it can't be read."""
+        """Return an instance's first chunk, and the others. Raises `NotSendableError` if it cannot be read."""
         ahead, self._ahead = self._ahead, None
         if ahead is not None:
             source, first, rest = ahead
@@ -163,7 +163,7 @@ class StorageRequestor(Requestor):
         return next(chunks), chunks
 
     def _read(self, instance: Instance) -> Iterator[memoryview]:
-        """Yield an instance's chunks. Raises `NotSendableError` if it can't be read."""
+        """Yield an instance's chunks. Raises `NotSendableError` if it cannot be read."""
         chunks = instance.chunks(self._chunk_bytes)
         chunk: memoryview | None = None
         while True:
@@ -172,7 +172,7 @@ class StorageRequestor(Requestor):
                 chunk = next(chunks, None)
             except (OSError, FileMetaError) as error:
                 how_far = "" if chunk is None else " to its end"
-                raise NotSendableError(f"can't be read{how_far}: {error}") from error
+                raise NotSendableError(f"cannot be read{how_far}: {error}") from error
             finally:
                 self.timing.reading += time.perf_counter() - started
             if chunk is None:

@@ -100,7 +100,7 @@ class RawCommand:
     def refusal(self, status: int, *, offending: tuple[int, ...] = (), comment: str = "") -> RawCommand:
         """Return a response that refuses this request, with the UIDs of the request, byte for byte.
 
-        Raises `ProtocolError` for a request without a Message ID, which can't be answered.
+        Raises `ProtocolError` for a request without a Message ID, which cannot be answered.
         """
         answer: dict[int, bytes] = {
             Element.COMMAND_FIELD: encode_number(self.command_field | RESPONSE),
@@ -229,4 +229,4 @@ def _latin1(text: str) -> bytes:
     try:
         return text.encode("latin-1")
     except UnicodeEncodeError:
-        raise EncodeError(f"{text!r} has characters outside Latin 1, which a command set can't contain") from None
+        raise EncodeError(f"{text!r} has characters outside Latin 1, which a command set cannot contain") from None

@@ -33,7 +33,7 @@ _FIRST_END: Final = _START + SHORT_HEADER + _GROUP_LENGTH_BYTES
 
 
 class FileMetaError(DicomportError, ValueError):
-    """The File Meta Information can't be read."""
+    """The File Meta Information cannot be read."""
 
 
 class NotPart10Error(FileMetaError):

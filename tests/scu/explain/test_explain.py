@@ -540,7 +540,7 @@ def test_no_context_for_verification() -> None:
     assert names(steps) == ["resolve", "connect", "associate", "release"]
     failure = the(Associated, steps).failure
     assert failure is not None
-    assert "C-ECHO can't be sent: the peer does not support the SOP Class" in failure.cause
+    assert "C-ECHO cannot be sent: the peer does not support the SOP Class" in failure.cause
 
 
 def test_a_failure_in_answer_to_c_echo() -> None:

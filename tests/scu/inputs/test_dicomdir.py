@@ -196,7 +196,7 @@ def test_f9_a_link_that_leads_out_of_its_folder_is_refused(tmp_path: Path) -> No
         f"FILE: {OUTSIDE}",
         f"FOLDER/A: {OUTSIDE}",
         "NEAR",
-        "LOOP: can't be read: Too many levels of symbolic links",
+        "LOOP: cannot be read: Too many levels of symbolic links",
     ]
 
 

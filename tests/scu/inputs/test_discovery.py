@@ -26,7 +26,7 @@ from dicomport.wire import FileMetaError
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
 
 NOT_DICOM: Final = "not a DICOM file, or a bare data set with unknown encoding or UIDs"
-NO_FILE: Final = "can't be read: No such file or directory"
+NO_FILE: Final = "cannot be read: No such file or directory"
 NO_MATCH: Final = "no such file, and no file matches it as a glob"
 
 
@@ -196,8 +196,8 @@ def test_special_files_are_refused_without_waiting(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to("loop")
     expected = [
         "fifo: not a readable DICOM file: not a regular file",
-        "loop: can't be read: Too many levels of symbolic links",
-        "socket: can't be read: No such device or address",
+        "loop: cannot be read: Too many levels of symbolic links",
+        "socket: cannot be read: No such device or address",
     ]
 
     assert names(find([tmp_path]), tmp_path) == expected

@@ -216,11 +216,11 @@ def test_special_files_are_named_without_waiting(tmp_path: Path) -> None:
 
     assert why_not(tmp_path / "fifo") == NOT_REGULAR
     assert why_not(tmp_path / "folder") == NOT_REGULAR
-    assert why_not(tmp_path / "nothing") == "can't be read: No such file or directory"
-    assert why_not(tmp_path / "broken") == "can't be read: No such file or directory"
-    assert why_not(tmp_path / "loop") == "can't be read: Too many levels of symbolic links"
-    assert why_not(tmp_path / ("x" * 300)) == "can't be read: File name too long"
-    assert why_not(CT_FILE / "below") == "can't be read: Not a directory"
+    assert why_not(tmp_path / "nothing") == "cannot be read: No such file or directory"
+    assert why_not(tmp_path / "broken") == "cannot be read: No such file or directory"
+    assert why_not(tmp_path / "loop") == "cannot be read: Too many levels of symbolic links"
+    assert why_not(tmp_path / ("x" * 300)) == "cannot be read: File name too long"
+    assert why_not(CT_FILE / "below") == "cannot be read: Not a directory"
     assert why_not(Path("/dev/zero")) == NOT_REGULAR
 
 
@@ -360,8 +360,8 @@ def test_each_input_has_a_result_even_if_it_is_missing(tmp_path: Path) -> None:
     found = scan(paths)
 
     assert [(result.path, result.reason) for result in found.refused] == [
-        (tmp_path / "nothing", "can't be read: No such file or directory"),
-        (tmp_path / ("x" * 300), "can't be read: File name too long"),
+        (tmp_path / "nothing", "cannot be read: No such file or directory"),
+        (tmp_path / ("x" * 300), "cannot be read: File name too long"),
     ]
     assert [item.path for item in found.instances] == [CT_FILE]
 
@@ -380,7 +380,7 @@ def test_a_folder_that_cannot_be_listed_is_named(tmp_path: Path) -> None:
                     folder.chmod(0o755)
                 os.setuid(65534)
             found = scan([tmp_path])
-            good = [(r.path, r.reason) for r in found.refused] == [(closed, "can't be read: Permission denied")]
+            good = [(r.path, r.reason) for r in found.refused] == [(closed, "cannot be read: Permission denied")]
         finally:
             if reader == 0 and os.geteuid() == 65534:
                 os._exit(0 if good else 1)
@@ -447,7 +447,7 @@ def test_a_compressed_syntax_with_pixels_that_are_not_is_refused() -> None:
     made = dataset(JPEG_2000)
     made.add_new(0x7FE00010, "OB", bytes(100))
 
-    assert why_not_in_memory(made).startswith("pydicom can't encode the data set: ")
+    assert why_not_in_memory(made).startswith("pydicom cannot encode the data set: ")
 
 
 @pytest.mark.parametrize(
@@ -460,7 +460,7 @@ def test_a_compressed_syntax_with_pixels_that_are_not_is_refused() -> None:
     ids=["no file meta", "no SOP Class UID", "no SOP Instance UID"],
 )
 def test_a_data_set_in_memory_that_lacks_something_is_refused(made: Dataset) -> None:
-    assert why_not_in_memory(made).startswith("pydicom can't encode the data set: ")
+    assert why_not_in_memory(made).startswith("pydicom cannot encode the data set: ")
 
 
 def test_a_data_set_in_memory_with_elements_of_the_file_meta_is_refused() -> None:

@@ -369,7 +369,7 @@ def test_message_ids_begin_anew_and_pass_over_those_outstanding() -> None:
     assert seen == [0xFFFE, 0xFFFF, 2]
 
 
-# Associations that can't be established.
+# Associations that cannot be established.
 
 
 def reject(reason: RejectReason, *, transient: bool = False) -> Callable[[Peer], None]:
@@ -508,7 +508,7 @@ def test_the_next_file_is_read_while_an_answer_is_waited_for(tmp_path: Path, mon
     assert [result.path for result in report.accepted] == [what[0], what[2]]
     [failed] = report.failed
     assert (failed.path, failed.attempts) == (what[1], 0)
-    assert failed.reason.startswith("can't be read: ")
+    assert failed.reason.startswith("cannot be read: ")
     assert report.associations == 1
 
 

@@ -298,7 +298,7 @@ def test_a_peer_that_never_answers_is_aborted_and_the_others_are_sent() -> None:
 
 
 def test_a_response_after_the_timeout_is_ignored() -> None:
-    """Robustness C10: the association is discarded, so that a late answer can't be the next instance's."""
+    """Robustness C10: the association is discarded, so that a late answer cannot be the next instance's."""
 
     def script(peer: Peer) -> None:
         late = peer.expect(CStoreRQ)
@@ -460,7 +460,7 @@ def test_a_truncated_file_aborts_its_association(tmp_path: Path) -> None:
     with scripted(serving(), serving()) as scp:
         report = send([Instance(CT, "1.2.3.4", IMPLICIT, source), instance(1, syntax=IMPLICIT)], scp.port)
 
-    assert reasons(report) == ["can't be read to its end: the file became shorter while it was read", ""]
+    assert reasons(report) == ["cannot be read to its end: the file became shorter while it was read", ""]
     assert report.associations == 2
     assert stored(scp) == [[], ["1.2.3.1"]]
     assert pdus(scp.peers[0]) == [Abort(AbortReason.SERVICE_USER)]
@@ -477,8 +477,8 @@ def test_a_file_that_is_empty_or_gone_by_then_costs_no_association(tmp_path: Pat
         report = send([empty, gone, instance(3, syntax=IMPLICIT)], scp.port)
 
     first, second, third = reasons(report)
-    assert first == "can't be read: the file became shorter since it was found"
-    assert second.startswith("can't be read: ")
+    assert first == "cannot be read: the file became shorter since it was found"
+    assert second.startswith("cannot be read: ")
     assert "No such file or directory" in second
     assert third == ""
     assert (report.associations, stored(scp)) == (1, [["1.2.3.3"]])

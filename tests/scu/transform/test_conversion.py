@@ -150,7 +150,7 @@ def test_plain_encodings_become_one_another_but_never_big_endian() -> None:
 )
 def test_lossy_and_unknown_syntaxes_are_not_converted(syntax: str) -> None:
     assert alternatives(syntax) == ()
-    assert "can't be converted to Explicit VR Little Endian without loss" in why_not(memory(bare(), syntax), EXPLICIT)
+    assert "cannot be converted to Explicit VR Little Endian without loss" in why_not(memory(bare(), syntax), EXPLICIT)
 
 
 @pytest.mark.parametrize("syntax", LOSSLESS)
@@ -533,7 +533,7 @@ def test_a_file_that_is_gone_can_t_be_converted(tmp_path: Path) -> None:
     instance = instance_from_path(part10(tmp_path / "file"))
     (tmp_path / "file").unlink()
 
-    assert why_not(instance, EXPLICIT).startswith("can't be read: ")
+    assert why_not(instance, EXPLICIT).startswith("cannot be read: ")
 
 
 def deflated(data: bytes) -> bytes:
@@ -726,7 +726,7 @@ def rle(**changes: Any) -> Instance:
         ({"PhotometricInterpretation": "YBR_ICT"}, "YBR_ICT pixels of 16 bits are not supported"),
         ({"Rows": 65535, "Columns": 65535}, "its decompressed pixels exceed the limit"),
         ({"NumberOfFrames": 10**9}, "its decompressed pixels exceed the limit"),
-        ({"Columns": None}, "its pixels can't be decompressed: "),
+        ({"Columns": None}, "its pixels cannot be decompressed: "),
     ],
 )
 def test_invalid_pixels_are_refused(changes: dict[str, Any], reason: str) -> None:

@@ -91,7 +91,7 @@ def test_a_possibly_lossy_instance_is_not_converted(tmp_path: Path) -> None:
     assert [(row["accepted"], row["attempts"]) for row in rows(report)] == [(False, 0), (True, 1)]
     assert rows(report)[0]["reason"] == (
         "the peer does not accept Secondary Capture Image Storage in JPEG 2000 Image Compression, only in Implicit VR "
-        "Little Endian: it can't be converted to these without the risk of a loss"
+        "Little Endian: it cannot be converted to these without the risk of a loss"
     )
 
 

@@ -230,7 +230,7 @@ class Committer:
     def _folder_exists(self, folder: str) -> bool:
         """Return whether a folder exists.
 
-        Raises `OSError` if it is outside the archive: names can't lead out of the archive, but a planted link can.
+        Raises `OSError` if it is outside the archive: names cannot lead out of the archive, but a planted link can.
         """
         for path in _folder_and_parents(self._root, folder):
             try:

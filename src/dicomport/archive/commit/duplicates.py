@@ -8,7 +8,7 @@ duplicates. The thread inspects the files with the names "UID.dcm", "UID~2.dcm" 
 
 - a file of another size differs;
 - a file differs if its digest in the index differs, and the index describes the present file;
-- any other file is read. Its size is the size that the sender has sent, so that a sender can't cause more reading than
+- any other file is read. Its size is the size that the sender has sent, so that a sender cannot cause more reading than
   it has sent bytes, for each of a limited number of files.
 
 The decision is a result, such as that the instance is stored already; or the number of a name that is free, with which
@@ -219,7 +219,7 @@ def _has_size(path: str, status: os.stat_result, size: int) -> bool:
 
 
 def _digest_of(path: str) -> Generator[None, None, str | None]:
-    """Return the digest of a stored data set, None if it can't be read to its end; stop after each block."""
+    """Return the digest of a stored data set, None if it cannot be read to its end; stop after each block."""
     digest = blake3()
     try:
         for chunk in read_part10(path).chunks(CHUNK_BYTES):

@@ -13,7 +13,7 @@ syncs the index before it sets the session's number of indexed records, up to wh
 journal. It does so once for as many records as a segment contains, and at shutdown. Without fsync
 (`Durability.FLUSH`) nothing is synced.
 
-While the index can't be written, because it is damaged, the disk is full or a program has locked it, the thread
+While the index cannot be written, because it is damaged, the disk is full or a program has locked it, the thread
 retries its transaction, and `put` does not block: when the queue is full, further records are in the journal alone.
 After the first transaction that succeeds, the thread reads them from the journal, as recovery does. The number of
 instances that are not in the index is limited: above it, `is_exhausted` is true, and the archive refuses instances. The
@@ -97,7 +97,7 @@ class Indexer:
         self._thread.start()
 
     def put(self, records: Sequence[Record]) -> None:
-        """Queue records; wait while the queue is full, unless the index can't be written."""
+        """Queue records; wait while the queue is full, unless the index cannot be written."""
         if not records:
             return
         with self._changed:
@@ -117,7 +117,7 @@ class Indexer:
 
     @property
     def is_exhausted(self) -> bool:
-        """Whether the index can't be written and too many instances are not in it."""
+        """Whether the index cannot be written and too many instances are not in it."""
         if not self._failure.lasts or self._session.written - self._session.indexed < _MAX_UNINDEXED:
             return False
         self._failure.log_refusal()
@@ -167,7 +167,7 @@ class Indexer:
             return waiting, overflowed, self._written
 
     def _add(self, records: Sequence[Record]) -> bool:
-        """Add records to the index, and retry while it can't be written, until shutdown; return whether it could."""
+        """Add records to the index, and retry while it cannot be written, until shutdown; return whether it could."""
         return self._retry(lambda: self._index.add(records))
 
     def _add_from_journal(self) -> bool:
@@ -205,7 +205,7 @@ class _Failure:
 
     def __init__(self) -> None:
         self.lasts = False
-        """Whether the index can't be written, for another reason than a short wait for another process."""
+        """Whether the index cannot be written, for another reason than a short wait for another process."""
         self._reason = ""
         self._attempts = 0
         self._began = 0.0
@@ -223,8 +223,10 @@ class _Failure:
         reason = reason_of(error) if isinstance(error, OSError) else str(error)
         if not self.lasts or reason != self._reason or now - self._logged >= _LOG_SECONDS:
             self._reason, self._logged = reason, now
-            write = log.error if isinstance(error, DamagedIndexError) else log.warning
-            write("index_failed", reason=reason, attempts=self._attempts)
+            if isinstance(error, DamagedIndexError):
+                log.error("index_failed", reason=reason, attempts=self._attempts)
+            else:
+                log.warning("index_failed", reason=reason, attempts=self._attempts)
         self.lasts = True
 
     def log_refusal(self) -> None:

@@ -32,7 +32,7 @@ BUSY_SECONDS: Final = 1.0
 
 
 class IndexDatabaseError(DicomportError):
-    """The index can't be read or written now: the text is the database's own."""
+    """The index cannot be read or written now: the text is the database's own."""
 
 
 class BusyIndexError(IndexDatabaseError):

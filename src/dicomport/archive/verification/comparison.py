@@ -38,7 +38,7 @@ class DiscrepancyKind(enum.StrEnum):
     """Kinds of discrepancies in an archive."""
 
     FILE_MISSING = "in the index, but the file does not exist"
-    FILE_UNREADABLE = "the file can't be read"
+    FILE_UNREADABLE = "the file cannot be read"
     FILE_CHANGED = "the data set differs from the received data set"
     HEADER_CHANGED = "the preamble or file meta differs from that of the stored file"
     ROW_MISSING = "the file exists, but it is not in the index"
@@ -216,7 +216,7 @@ def _is_missing(path: Path) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return True
     except OSError:
-        pass  # A folder that can't be read was reported.
+        pass  # A folder that cannot be read was reported.
     return False
 
 

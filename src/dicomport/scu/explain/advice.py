@@ -97,13 +97,13 @@ def _advice(error: DicomportError, address: Address, *, requested: bool) -> str:
 
 
 def diagnose_outcome(outcome: NegotiationResult) -> Failure | None:
-    """Return the reason why an accepted association can't be verified by C-ECHO; None if it can."""
+    """Return the reason why an accepted association cannot be verified by C-ECHO; None if it can."""
     if any(context.abstract_syntax == VERIFICATION for context in outcome.accepted.values()):
         return None
     if outcome.accepted:
         why = next((c.reason for c in outcome.contexts if c.abstract_syntax == VERIFICATION), "it was not proposed")
         return Failure(
-            f"no context for verification was accepted, so C-ECHO can't be sent: {why}",
+            f"no context for verification was accepted, so C-ECHO cannot be sent: {why}",
             "Every acceptor must support it (PS3.4 A.5), but instances can still be sent in the accepted contexts.",
         )
     results = {context.result for context in outcome.contexts}

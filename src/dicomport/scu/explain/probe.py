@@ -265,7 +265,7 @@ def _dropped(error: AssociationError | NoContextError | None) -> bool:
 
 
 def _certificate(stream: Stream) -> Certificate | None:
-    """Return the peer's certificate; None without one, or if it can't be decoded."""
+    """Return the peer's certificate; None without one, or if it cannot be decoded."""
     der = stream.tls.getpeercert(binary_form=True) if stream.tls is not None else None
     try:
         return None if der is None else Certificate.decode(der)

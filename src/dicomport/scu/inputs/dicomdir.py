@@ -42,7 +42,7 @@ _NO_NAME: Final = re.compile(r"[:\0]")
 
 
 def references(path: str) -> Iterator[str | InstanceResult]:
-    """Yield the files that a DICOMDIR refers to, and results with the reason for those that can't be sent."""
+    """Yield the files that a DICOMDIR refers to, and results with the reason for those that cannot be sent."""
     folder = os.path.dirname(path)
     root = os.path.realpath(folder)
     try:
@@ -96,7 +96,7 @@ def _file_ids(file: BinaryIO) -> Iterator[bytes]:
 def _file(path: str, folder: str, root: str, file_id: bytes) -> str | InstanceResult:
     """Return the path of the file.
 
-    Copied from a medium, its name may be in lower case. Some writers add an extension, which a File ID can't have.
+    Copied from a medium, its name may be in lower case. Some writers add an extension, which a File ID cannot have.
     """
     text = os.fsdecode(file_id.rstrip(b" \0"))
     names = [name.strip() for name in _SEPARATORS.split(text)]

@@ -57,7 +57,7 @@ _SLOW_SECONDS: Final = 0.05
 
 
 def find(sources: Iterable[Source]) -> Iterator[Found]:
-    """Yield the instances in order, and a result with the reason for each file that can't be sent.
+    """Yield the instances in order, and a result with the reason for each file that cannot be sent.
 
     A file is one instance. A folder stands for the files below it, sorted by name, without hidden files and folders
     (links to folders are not followed); files that are not instances are marked as skipped there;

@@ -1,4 +1,4 @@
-"""Found files and data sets: an instance, or the result of one that can't be sent."""
+"""Found files and data sets: an instance, or the result of one that cannot be sent."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dicomport.scu.inputs.instance import Instance
 from dicomport.scu.results import InstanceResult
 
 Found: TypeAlias = Instance | InstanceResult
-"""An instance to send, or the result of a file that can't be sent."""
+"""An instance to send, or the result of a file that cannot be sent."""
 
 
 def unsendable(name: str, reason: str, *, skipped: bool = False) -> InstanceResult:
-    """Return the result of a file or member that can't be sent; `name` as in `Instance`."""
+    """Return the result of a file or member that cannot be sent; `name` as in `Instance`."""
     return InstanceResult(name=name, reason=reason, skipped=skipped)

@@ -1,8 +1,8 @@
 """SOP Class, SOP Instance UID and transfer syntax of a data set, compared with the File Meta Information of its file.
 
 Theory of operation. The data set decides, not file meta: a peer compares the C-STORE request with the data set, and
-can't read it in another transfer syntax. So the first elements are read, up to the SOP Instance UID (0008,0018), in the
-transfer syntax that file meta names. If both UIDs are there, the name is right. If not, they are tried in each
+cannot read it in another transfer syntax. So the first elements are read, up to the SOP Instance UID (0008,0018), in
+the transfer syntax that file meta names. If both UIDs are there, the name is right. If not, they are tried in each
 uncompressed transfer syntax: two valid UIDs prove it. An example of a series' first elements spares most instances the
 walk.
 """

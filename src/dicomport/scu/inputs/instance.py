@@ -25,7 +25,7 @@ _CHUNK_BYTES: Final = 1 << 20
 
 
 class NotSendableError(DicomportError):
-    """The file or data set can't be sent as an instance, for the reason in the message."""
+    """The file or data set cannot be sent as an instance, for the reason in the message."""
 
 
 class NotAnInstanceError(NotSendableError):
@@ -80,18 +80,18 @@ class Instance:
     def chunks(self, chunk_bytes: int) -> Iterator[memoryview]:
         """Yield the data set as it is sent, in chunks; each chunk is valid until the next one is read.
 
-        Each call reads it again. Raises `OSError` if the file can't be read, and `FileMetaError` if it has changed.
+        Each call reads it again. Raises `OSError` if the file cannot be read, and `FileMetaError` if it has changed.
         """
         source = InMemory(self.source) if isinstance(self.source, bytes) else self.source
         chunks = source.chunks(chunk_bytes)
         return _padded(chunks, source.size) if source.size % 2 else chunks
 
     def read(self) -> bytes:
-        """Return the whole data set as it is sent. Raises `NotSendableError` if it can't be read."""
+        """Return the whole data set as it is sent. Raises `NotSendableError` if it cannot be read."""
         try:
             return b"".join(map(bytes, self.chunks(_CHUNK_BYTES)))
         except (OSError, FileMetaError) as error:
-            raise NotSendableError(f"can't be read: {error}") from error
+            raise NotSendableError(f"cannot be read: {error}") from error
 
 
 def _padded(chunks: Iterator[memoryview], size: int) -> Iterator[memoryview]:
@@ -139,9 +139,9 @@ def read_instance(path: str) -> Instance:
     except FileMetaError as error:
         raise NotSendableError(f"not a readable DICOM file: {error}") from None
     except OSError as error:
-        raise NotSendableError(f"can't be read: {error.strerror}") from None
+        raise NotSendableError(f"cannot be read: {error.strerror}") from None
     except ValueError as error:  # a path with a NUL
-        raise NotSendableError(f"can't be read: {error}") from None
+        raise NotSendableError(f"cannot be read: {error}") from None
 
 
 def _read_instance(path: str, head: Head, stamp: FileStamp) -> Instance:
@@ -174,7 +174,7 @@ def encode_dataset(dataset: pydicom.Dataset) -> tuple[FileMeta, bytes]:
     except Exception as error:  # pydicom raises exceptions of any type
         # Only the first line: some messages contain a traceback.
         reason = next(iter(str(error).splitlines()), "")
-        raise NotSendableError(f"pydicom can't encode the data set: {reason}") from error
+        raise NotSendableError(f"pydicom cannot encode the data set: {reason}") from error
     data = buffer.getvalue()
     try:
         meta, offset = decode_file_meta(data)
@@ -213,7 +213,7 @@ def check_instance(
                 raise NotSendableError("the data set is of odd length: it is truncated or damaged")
             notes.append(Deviation.DATA_SET_ODD)
     except (OSError, FileMetaError) as error:
-        raise NotSendableError(f"can't be read: {error}") from None
+        raise NotSendableError(f"cannot be read: {error}") from None
     return Instance(
         # Many instances share these UIDs: keep one string of each in memory.
         sys.intern(agreed.media_storage_sop_class_uid),
@@ -226,7 +226,7 @@ def check_instance(
 
 
 def _check_uids(meta: FileMeta) -> None:
-    """Raise `NotSendableError` if a request can't have these UIDs."""
+    """Raise `NotSendableError` if a request cannot have these UIDs."""
     sop_class, sop_instance = meta.media_storage_sop_class_uid, meta.media_storage_sop_instance_uid
     if not sop_class or not sop_instance:
         raise NotSendableError("neither file meta nor data set has SOP Class UID and SOP Instance UID")

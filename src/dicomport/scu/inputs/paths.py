@@ -22,7 +22,7 @@ _MAGIC: Final = re.compile(r"[*?[]")
 def walk(folder: str) -> Iterator[str]:
     """Yield the files below a folder, sorted by name, files before folders, without hidden ones of either.
 
-    Links to folders are not followed. Folders that can't be listed come last: reading them reports the reason.
+    Links to folders are not followed. Folders that cannot be listed come last: reading them reports the reason.
     """
     unlisted: list[str] = []
     for found in _folders(folder, lambda name: not _is_hidden(name), unlisted.append):
@@ -48,7 +48,7 @@ class _Folder(NamedTuple):
 
 
 def _list(folder: str) -> _Folder | None:
-    """List a folder, the working directory for an empty path; return None if it can't be listed."""
+    """List a folder, the working directory for an empty path; return None if it cannot be listed."""
     _, folders, files = next(os.walk(folder or os.curdir), (folder, None, []))
     return None if folders is None else _Folder(folder, sorted(folders), sorted(files))
 

@@ -58,7 +58,7 @@ _DIGITS: Final = re.compile("[0-9]{1,20}")
 
 
 def tar_members(path: str, kind: ArchiveKind) -> Iterator[Found]:
-    """Yield the instances in a tar archive, and the members that can't be sent, in their order.
+    """Yield the instances in a tar archive, and the members that cannot be sent, in their order.
 
     A compressed archive can only be read from start to end, so its instances are copied to temporary files in TMPDIR.
     These have no name, and the space of each is free again when none of its instances is referenced.

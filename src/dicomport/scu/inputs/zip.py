@@ -80,7 +80,7 @@ class ZipMember:
 
 
 def zip_members(path: str) -> Iterator[Found]:
-    """Yield the instances in a zip archive, and the members that can't be sent, in the order of its directory.
+    """Yield the instances in a zip archive, and the members that cannot be sent, in the order of its directory.
 
     The directory is held in memory; one of more than 32 MiB (some 300,000 members) is rejected.
     """

@@ -135,7 +135,7 @@ class DeliveryQueue:
         """Return the next instance for an association; None if none may be sent now.
 
         After a lost association, each instance that was in flight is sent `alone`: if it is the cause, no other
-        instance is affected. A worker that can't send it yet is `early`: it gets none that another association needs.
+        instance is affected. A worker that cannot send it yet is `early`: it gets none that another association needs.
         """
         if self._stopped or not plan.waiting or (plan.waiting[0].lost and not alone):
             return None

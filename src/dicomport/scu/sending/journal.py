@@ -21,7 +21,7 @@ _MAX_LINE: Final = 1 << 20
 
 
 class JournalError(DicomportError):
-    """The file can't be used as a journal, for the reason in the message."""
+    """The file cannot be used as a journal, for the reason in the message."""
 
 
 class Journal:

@@ -44,7 +44,7 @@ class AssociationPlan:
     """The presentation contexts of one association, and the instances that wait for it or for others like it."""
 
     contexts: dict[Pair, ContextLoad] = field(default_factory=dict)
-    """The contexts. Each proposes one transfer syntax: the peer can't choose one that the instances are not in."""
+    """The contexts. Each proposes one transfer syntax: the peer cannot choose one that the instances are not in."""
     waiting: deque[QueuedInstance] = field(default_factory=deque)
     proposed: bool = False
     """Whether an association was requested with it: from then on, no context can be added."""

@@ -66,12 +66,12 @@ def convert(instance: Instance, to: str) -> Instance:
 
     Values stay byte for byte, except big endian numbers and compressed pixels. Lengths of sequences change, and group
     lengths are omitted. It needs memory of two to three times the length of the data set. Raises `NotSendableError` if
-    the instance can't be read or converted.
+    the instance cannot be read or converted.
     """
     source, target = find_transfer_syntax(instance.transfer_syntax_uid), find_transfer_syntax(to)
     if source is None or target is None or to not in alternatives(instance.transfer_syntax_uid):
         raise NotSendableError(
-            f"{describe(instance.transfer_syntax_uid)} can't be converted to {describe(to)} without loss"
+            f"{describe(instance.transfer_syntax_uid)} cannot be converted to {describe(to)} without loss"
         )
     data = instance.read()
     converted = _converted(_inflated(data) if source.deflated else data, source, target)

@@ -71,7 +71,7 @@ class Editor:
         except NotSendableError:
             raise
         except Exception as error:  # pydicom raises exceptions of any type
-            raise NotSendableError(f"pydicom can't read the data set: {error}") from error
+            raise NotSendableError(f"pydicom cannot read the data set: {error}") from error
         meta, data = encode_dataset(dataset)
         edited = check_instance(meta, spooled(data, instance.stamp), instance.name, data=data)
         return dataclasses.replace(
@@ -87,7 +87,7 @@ class Editor:
         for element in self._elements:
             text = str(element.value)
             if not any(_can_encode(text, codec) for codec in codecs):
-                raise NotSendableError(f"its Specific Character Set (0008,0005) can't encode {text!r}")
+                raise NotSendableError(f"its Specific Character Set (0008,0005) cannot encode {text!r}")
             # A copy: a person name keeps its encoding.
             dataset[element.tag] = copy.deepcopy(element)
 

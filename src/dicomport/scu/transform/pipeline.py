@@ -69,7 +69,7 @@ class Transform:
                     return await asyncio.to_thread(convert, instance, syntax)
             accepted = association.describe_accepted_syntaxes(instance)
             if accepted:
-                raise NotSendableError(f"{accepted}: it can't be converted to these without the risk of a loss")
+                raise NotSendableError(f"{accepted}: it cannot be converted to these without the risk of a loss")
         return instance
 
 

@@ -52,7 +52,7 @@ def can_decompress(transfer_syntax_uid: str) -> bool:
 def decompressed(data: bytes, syntax: TransferSyntax) -> Replacements:
     """Return the elements that replace those of a compressed data set; none if it has no pixels.
 
-    Raises `NotSendableError` if it can't be decompressed, or if samples might change.
+    Raises `NotSendableError` if it cannot be decompressed, or if samples might change.
     """
     try:
         dataset = dcmread(io.BytesIO(encode_file_meta(FileMeta(transfer_syntax_uid=syntax.uid)) + data))
@@ -62,7 +62,7 @@ def decompressed(data: bytes, syntax: TransferSyntax) -> Replacements:
     except (
         BaseException
     ) as error:  # pydicom raises exceptions of any type; panics of decoders in Rust are not `Exception`s
-        raise NotSendableError(f"its pixels can't be decompressed: {' '.join(str(error).split())}") from error
+        raise NotSendableError(f"its pixels cannot be decompressed: {' '.join(str(error).split())}") from error
 
 
 def _native(dataset: FileDataset) -> Replacements:

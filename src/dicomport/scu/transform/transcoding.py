@@ -51,7 +51,7 @@ def transcode(
     """Return a data set in another encoding, with some elements replaced; neither of the two is deflated.
 
     Group lengths, which are retired (PS3.5 7.2) and would be wrong, are left out. Elements that the dictionary does not
-    know become UN. Raises `NotSendableError` for a data set that can't be read without doubt.
+    know become UN. Raises `NotSendableError` for a data set that cannot be read without doubt.
     """
     walker = Walker(memoryview(data), encoding_of(source))
     try:
