@@ -10,7 +10,7 @@ import click
 
 from dicomport.archive import Paths
 from dicomport.cli.console import print_message
-from dicomport.cli.options.common import ExitCode, archive_option, json_option, log_format_option
+from dicomport.cli.options.common import ExitCode, archive_option, decimal_number, json_option, log_format_option
 from dicomport.cli.text import count, print_json, print_table
 from dicomport.files import remove
 from dicomport.logs import reason_of
@@ -53,8 +53,8 @@ def ls(*, root: Path, as_json: bool) -> int:
 @_archive_option
 @log_format_option
 @click.option("--ae", default="", metavar="TITLE", help="Only requests of this calling AE title.")
-@click.option("--address", default="", help="Only requests from this address.")
-@click.option("--days", type=click.FloatRange(min=0), help="Only requests that are older, days.")
+@click.option("--address", default="", metavar="ADDRESS", help="Only requests from this address.")
+@click.option("--days", type=decimal_number(0), help="Only requests that are older than this, days.")
 @click.option("--all", "everything", is_flag=True, help="Clear all requests.")
 def clear(*, root: Path, ae: str, address: str, days: float | None, everything: bool) -> int:
     """Remove requests, so that they are not reported on, also while a receiver runs."""

@@ -1,4 +1,4 @@
-"""The commitment requests without a report, and their quotas."""
+"""The commitment requests without a report, and their limits."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ class PendingCommitments:
         return None
 
     def fits_alone(self, size: int) -> bool:
-        """Return whether a transaction with so many references would fit if there was no other."""
+        """Return whether a transaction with so many references would fit if there were no other."""
         limits = self._limits
         return size <= min(
             limits.pending_references, limits.pending_references_per_address, limits.pending_references_per_ae_title

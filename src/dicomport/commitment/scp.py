@@ -107,12 +107,11 @@ class CommitmentSCP:
         retry_for: float = _RETRY_FOR,
         durability: Durability = Durability.FSYNC,
     ) -> None:
-        """Prepare the service, with `integrity` for look-ups and a folder for `transactions` without a report.
+        """Prepare the service, with `integrity` for lookups and a folder for `transactions` without a report.
 
         `report_to` maps the AE titles of requestors to their addresses; reports to them have the calling AE title
         `ae_title`. `retry_for` is the maximum age of a request that is reported, seconds. With `durability` FSYNC, an
-        accepted request is on stable storage. Raises `ValueError` for an
-        invalid AE title.
+        accepted request is on stable storage. Raises `ValueError` for an invalid AE title.
         """
         self._integrity = integrity
         self._folder = Path(transactions)
@@ -227,7 +226,7 @@ class CommitmentSCP:
         return None, ()
 
     async def _make_room(self, peer: PeerKey, size: int) -> bool:
-        """Return whether a request fits the limits; first drop those whose peer can not be reached."""
+        """Return whether a request fits the limits; first drop those whose peer cannot be reached."""
         while (exceeded := self._pending.exceeded(peer, size)) is not None:
             limit, scope = exceeded
             dropped = self._pending.first_to_drop(scope) if self._pending.fits_alone(size) else None

@@ -9,7 +9,7 @@ from typing import Any, Final
 import click
 
 from dicomport.archive import DEFAULT_LAYOUT, ArchiveOptions, Check, Checks, Duplicates, Layout, Policy
-from dicomport.cli.options.common import SIZE, decimal_number, with_options
+from dicomport.cli.options.common import SIZE, decimal_number, whole_number, with_options
 from dicomport.files import Durability
 
 _DEFAULTS: Final = ArchiveOptions()
@@ -88,7 +88,7 @@ _OPTIONS: Final = (
     ),
     click.option(
         "--quarantine-entries",
-        type=click.IntRange(1),
+        type=whole_number(1),
         default=_DEFAULTS.quarantine_entries,
         show_default=True,
         help="Maximum number of instances in the quarantine; above it, the oldest are deleted.",

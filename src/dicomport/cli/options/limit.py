@@ -42,7 +42,7 @@ FLAGS: Final = {
     ),
     "memory_bytes": _Flag(
         "--max-memory",
-        "Memory limit for instances being received; above it, senders are throttled.",
+        "Memory limit for instances and other data sets being received; above it, senders are throttled.",
         "134M",
     ),
 }

@@ -28,8 +28,8 @@ def config_option(command: Callable[..., int]) -> Callable[..., int]:
         # Evaluated first: the file sets the defaults of the other options.
         is_eager=True,
         callback=_load,
-        help="TOML file with settings named like the options, and allowed peers in tables [peers.NAME]. Command-line "
-        "options override the file.",
+        help="TOML file with settings named like the options, allowed peers in tables [peers.NAME], and quiet hours "
+        "for verification in the table [verify]. Command-line options override the file.",
     )(command)
 
 
