@@ -83,7 +83,9 @@ def test_a_port_in_use_is_reported_before_anything_is_sent(tmp_path: Path) -> No
         kept = found.kept()
 
     assert (done.returncode, kept) == (2, [])
-    assert f"--commit-port: cannot listen on {found.port}: Address already in use" in done.stderr
+    assert f"cannot listen on port {found.port}: Address already in use; choose another port with --commit-port" in (
+        done.stderr
+    )
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

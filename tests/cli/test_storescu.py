@@ -107,7 +107,7 @@ def test_a_rejected_association_is_exit_code_3_with_the_reason(tmp_path: Path) -
     [
         (("storescu", "localhost"), "Missing argument 'PORT'"),
         (("storescu", "localhost", "104"), "Missing argument 'PATH...'"),
-        (("storescu", "localhost", "many", "x"), "'many' is not a valid integer"),
+        (("storescu", "localhost", "many", "x"), "'many' is invalid; expected a whole number from 1 to 65535"),
         (("storescu", "localhost", "104", "x", "-aet", "SEVENTEEN_LETTERS"), "has 17 characters; the maximum is 16"),
         (("storescu", "localhost", "104", "x", "--nonsense"), "No such option"),
         (("storescu", "localhost", "104", "x", "--report", "y", "--journal", "./y"), "need different files"),
