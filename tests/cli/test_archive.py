@@ -69,6 +69,13 @@ def test_studies_are_filtered(filled: Path, options: tuple[str, ...], expected: 
     assert len(rows("ls", "--archive", filled, *options)) == expected
 
 
+@pytest.mark.parametrize("date", ["2004", "2004-01-19", "20040132", "20040101-2005", "-", "20041231-20040101"])
+def test_an_invalid_date_is_wrong_usage_instead_of_an_empty_list(filled: Path, date: str) -> None:
+    done = dicomport("archive", "ls", "--archive", filled, "--date", date)
+    assert done.returncode == 2
+    assert f"'{date}' is not a date or a range; expected YYYYMMDD or YYYYMMDD-YYYYMMDD" in done.stderr
+
+
 def test_series_and_instances_are_listed_as_a_table_for_people(filled: Path) -> None:
     series = dicomport("archive", "ls", "--archive", filled, "--level", "series", "--study", CT_STUDY)
     assert "1.3.6.1.4.1.5962.1.3.1.1.20040119072730.12322" in series.stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -41,7 +42,7 @@ _CONFLICT = "patient_conflict"
 _COLUMNS = {
     "studies": {
         "study_date": "Date",
-        "patient_id": "Patient id",
+        "patient_id": "Patient ID",
         "patient_name": "Patient",
         "study_description": "Study",
         "number_of_series": ">Series",
@@ -63,7 +64,7 @@ _COLUMNS = {
         "sop_class_uid": "SOP Class",
         "size": ">Size",
         "calling_ae_title": "From",
-        "patient_id": "Patient id",
+        "patient_id": "Patient ID",
         "received": "Received",
         "state": "State",
         "sop_instance_uid": "SOP Instance UID",
@@ -84,6 +85,29 @@ _LEVELS = ("studies", "series", "instances")
 _archive_option = archive_option("The archive's folder.")
 
 
+class _Dates(click.ParamType[str]):
+    """A date or a range of dates (PS3.4 C.2.2.2.5)."""
+
+    name = "date"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        first, dash, last = value.partition("-")
+        if all(map(_is_date, filter(None, (first, last)))) and (first or last) and not first > (last or first):
+            return f"{first}{dash}{last}"
+        return self.fail(
+            f"{value!r} is not a date or a range; expected YYYYMMDD or YYYYMMDD-YYYYMMDD, with either end optional",
+            param,
+            ctx,
+        )
+
+
+def _is_date(text: str) -> bool:
+    try:
+        return time.strftime("%Y%m%d", time.strptime(text, "%Y%m%d")) == text
+    except ValueError:
+        return False
+
+
 @click.group()
 def archive() -> None:
     """List, verify and export received instances."""
@@ -98,7 +122,9 @@ archive.add_command(commitments)
 @click.option("--patient-id", default="", help="Only this Patient ID.")
 @click.option("--study", default="", metavar="UID", help="Only this Study Instance UID.")
 @click.option(
-    "--date", default="", help="Only this Study Date, YYYYMMDD, or a range YYYYMMDD-YYYYMMDD with either end optional."
+    "--date",
+    type=_Dates(),
+    help="Only this Study Date, YYYYMMDD, or a range YYYYMMDD-YYYYMMDD, either end optional.",
 )
 @click.option("--modality", default="", help="Only this Modality.")
 @click.option("--ae", default="", metavar="TITLE", help="Only this calling AE title.")
@@ -116,7 +142,7 @@ def ls(
     root: Path,
     patient_id: str,
     study: str,
-    date: str,
+    date: str | None,
     modality: str,
     ae: str,
     level: str,
@@ -125,7 +151,7 @@ def ls(
 ) -> int:
     """List studies, series or instances."""
     filters = Filters(
-        patient_id=patient_id, study_instance_uid=study, study_date=date, modality=modality, calling_ae_title=ae
+        patient_id=patient_id, study_instance_uid=study, study_date=date or "", modality=modality, calling_ae_title=ae
     )
     if quarantine and (filters != Filters() or level != _LEVELS[0]):
         raise click.UsageError("--quarantine lists all quarantined instances: remove --level and the filters")
@@ -138,7 +164,7 @@ def ls(
     return ExitCode.OK
 
 
-@archive.command()
+@archive.command(short_help="Print the record of an instance or a study.")
 @click.argument("uid")
 @_archive_option
 @log_format_option
@@ -189,7 +215,7 @@ def verify(*, root: Path, rate: int | None, as_json: bool) -> int:
     return ExitCode.FAILED if discrepancies else ExitCode.OK
 
 
-@archive.command()
+@archive.command(short_help="Rebuild the index from the files.")
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False), required=False)
 @_archive_option
 @log_format_option
@@ -197,7 +223,8 @@ def verify(*, root: Path, rate: int | None, as_json: bool) -> int:
 def reindex(*, folder: Path | None, root: Path, as_json: bool) -> int:
     """Rebuild the index of the archive FOLDER (default: --archive) from the files, also if it is damaged.
 
-    Receivers of this archive may run. Exit code 1 if a file cannot be read.
+    The index then matches the files as they are: run `verify` first if the index is readable, because it cannot detect
+    earlier damage afterwards. Receivers of this archive may run. Exit code 1 if a file cannot be read.
     """
     root = folder or root
     paths = Paths(root.resolve())
@@ -214,7 +241,7 @@ def reindex(*, folder: Path | None, root: Path, as_json: bool) -> int:
     return ExitCode.FAILED if discrepancies else ExitCode.OK
 
 
-@archive.command()
+@archive.command(short_help="Copy a study into a new folder or a zip file.")
 @click.argument("study")
 @click.argument("destination", type=click.Path(path_type=Path))
 @_archive_option
@@ -251,6 +278,11 @@ def _opened(root: Path) -> Iterator[tuple[Paths, IndexReader]]:
                 )
             yield paths, index
     except FileNotFoundError:
+        if has_instances(Paths(root.resolve())):
+            raise click.ClickException(
+                f"no archive in {root}: choose its folder with --archive, or make an index of the instances in it with "
+                f'dicomport archive reindex "{root}"'
+            ) from None
         raise click.ClickException(f"no archive in {root}: choose its folder with --archive") from None
 
 

@@ -49,7 +49,7 @@ def ls(*, root: Path, as_json: bool) -> int:
     return ExitCode.OK
 
 
-@commitments.command()
+@commitments.command(short_help="Remove requests; they get no report.")
 @_archive_option
 @log_format_option
 @click.option("--ae", default="", metavar="TITLE", help="Only requests of this calling AE title.")

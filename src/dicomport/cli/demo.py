@@ -17,7 +17,7 @@ from dicomport.scu import InstanceResult, instance_from_path, send
 from dicomport.standard import describe
 
 
-@click.command()
+@click.command(short_help="Send and receive real instances on this machine.")
 @log_format_option
 @click.option(
     "--keep",

@@ -10,7 +10,7 @@ from dicomport.cli.options.common import ExitCode, log_format_option
 from dicomport.scp import hash_password
 
 
-@click.command()
+@click.command(short_help="Print a user's line for `storescp --passwords`.")
 @click.argument("name")
 @log_format_option
 def password(*, name: str) -> int:

@@ -179,6 +179,9 @@ def negotiate(
     return Negotiation(reply, _outcome(contexts, asked, answer))
 
 
+_CALLED_AE_TITLE_HINT: Final = "set it at the peer, or omit --require-called-aet"
+
+
 def _rejection(request: AssociateRQ, policy: AcceptorPolicy) -> tuple[RejectReason, str] | None:
     """Return the reason for rejecting the whole association, if any (PS3.8 9.3.4)."""
     if request.application_context != APPLICATION_CONTEXT:
@@ -189,7 +192,7 @@ def _rejection(request: AssociateRQ, policy: AcceptorPolicy) -> tuple[RejectReas
     if policy.check_called_ae_title and request.called_ae_title != policy.ae_title:
         return (
             RejectReason.CALLED_AE_TITLE_NOT_RECOGNIZED,
-            f"called AE title is {request.called_ae_title!r}, expected {policy.ae_title!r}",
+            f"called AE title is {request.called_ae_title!r}, expected {policy.ae_title!r}: {_CALLED_AE_TITLE_HINT}",
         )
     if not request.presentation_contexts:
         return RejectReason.USER_NO_REASON, "no presentation context was proposed"

@@ -226,6 +226,7 @@ def test_nobody_listening() -> None:
             "Try again later",
         ),
         (RejectReason.USER_NO_REASON, False, "rejected permanently (1/1/1): the peer states no reason", "log"),
+        (RejectReason.ACSE_NO_REASON, False, "rejected permanently (1/2/1): the peer states no reason", "--user"),
     ],
 )
 def test_a_rejection(reason: RejectReason, cause: str, advice: str, *, transient: bool) -> None:

@@ -34,7 +34,7 @@ class Access:
         if not (self.configured or self.allowed or self.allow_any or is_loopback(bind_address)):
             raise click.UsageError(
                 f"{bind_address or 'every interface'} is reachable from other machines: name the allowed peers with "
-                "--allow AE-TITLE, or allow all with --allow-any"
+                "--allow AE-TITLE@ADDRESS, or allow all with --allow-any"
             )
         for settings in self.configured:
             if settings.peer.certificate_names and not tls:

@@ -77,7 +77,8 @@ class UserIdentityAuthenticator:
                 del self._checking[host]
 
     async def _examine(self, identity: UserIdentityRQ, association: AssociationInfo) -> UserIdentityAC | Rejection:
-        reason = f"user identity of type {identity.identity_type} is not accepted"
+        hint = _HINTS.get(identity.identity_type, "")
+        reason = f"user identity of type {identity.identity_type} is not accepted{hint}"
         response: object = None
         error: Exception | None = None
         # The wait for a thread counts, because the peer waits all the time.
@@ -96,6 +97,13 @@ class UserIdentityAuthenticator:
             peer_log = log.with_peer(association.address)
             peer_log.error("identity_check_raised", error=raised_class(error))
         return response if isinstance(response, UserIdentityAC) else _invalid(reason)
+
+
+_HINTS: Final = {
+    1: ": it has no password; send type 2, a user name and password",
+    2: ": unknown user or wrong password",
+}
+"""Hints by type of identity (PS3.7 D.3.3.7.1)."""
 
 
 def _invalid(reason: str) -> Rejection:

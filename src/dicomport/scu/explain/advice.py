@@ -57,7 +57,8 @@ _REJECTIONS: Final = {
 }
 _NO_REASON: Final = (
     "the peer states no reason",
-    "Some peers reject an unknown address, AE title or user in this way. " + _SEE_LOG,
+    "Some peers reject an unknown address, AE title or user in this way; set user and password with --user and "
+    "--password-file. " + _SEE_LOG,
 )
 
 
