@@ -59,10 +59,9 @@ class Clock:
         return stopping.is_set()
 
 
-def verification(root: Path, clock: Clock, hours: QuietHours = NIGHT) -> BackgroundVerification:
-    paths = Paths(root)
+def verification(*roots: Path, clock: Clock, hours: QuietHours = NIGHT) -> BackgroundVerification:
     return BackgroundVerification(
-        [(paths, IndexReader(paths.index))],
+        [(paths, IndexReader(paths.index)) for paths in map(Paths, roots)],
         hours,
         now=lambda: clock.now,
         clock=clock.seconds,
@@ -109,7 +108,7 @@ def test_quiet_hours(hours: tuple[str, str], now: str, until_start: int, until_e
 
 def test_each_file_is_verified_at_the_rate_and_its_time_kept(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     clock = Clock()
-    verification(root, clock).verify_until_end()
+    verification(root, clock=clock).verify_until_end()
     assert set(verified_times(Paths(root), [*names(range(1, 9)), "other"])) == set(names(range(1, 9)))
     assert clock.waited == pytest.approx(8 * SIZE / NIGHT.rate, abs=1.0)
     assert events(caplog) == ["verification_begun", "verification_finished discrepancies=0 verified=8"]
@@ -123,7 +122,7 @@ def test_verification_continues_in_the_next_quiet_hours(root: Path, caplog: pyte
         nights += 1
         # The hours end while the third file is read.
         clock.now = MIDNIGHT + timedelta(days=nights, hours=3) - timedelta(seconds=2 * SIZE + 1)
-        verification(root, clock, slow).verify_until_end()
+        verification(root, clock=clock, hours=slow).verify_until_end()
         seen.append(len(verified_times(paths, names(range(1, 9)))))
         assert nights < 9
     assert seen == sorted(set(seen)), "each night verified other files"
@@ -131,15 +130,29 @@ def test_verification_continues_in_the_next_quiet_hours(root: Path, caplog: pyte
     assert seen[-1] == 8
 
 
+def test_each_archive_is_verified_before_one_is_verified_again(tmp_path: Path) -> None:
+    archives = [tmp_path / "first", tmp_path / "second"]
+    for archive in archives:
+        with receiver(archive, ArchiveOptions(durability=Durability.FLUSH)) as received:
+            assert received.send(*(instance(f"1.2.3.{number}") for number in range(1, 9))) == [0] * 8
+    slow, clock = QuietHours(NIGHT.start, NIGHT.end, 1), Clock()
+    for night in (1, 2):
+        # The hours end after nine files: all of the first archive, and one of the second.
+        clock.now = MIDNIGHT + timedelta(days=night, hours=3) - timedelta(seconds=8 * SIZE + 60)
+        verification(*archives, clock=clock, hours=slow).verify_until_end()
+        found = [len(verified_times(Paths(archive), names(range(1, 9)))) for archive in archives]
+        assert found == ([8, 1] if night == 1 else [8, 8])
+
+
 def test_discrepancies_are_logged_without_paths(root: Path, caplog: pytest.LogCaptureFixture) -> None:
-    verification(root, Clock()).verify_until_end()
+    verification(root, clock=Clock()).verify_until_end()
     before = verified_times(Paths(root), names([3]))
     data = bytearray((root / names([3])[0]).read_bytes())
     data[-1] ^= 1
     (root / names([3])[0]).write_bytes(data)
     (root / names([5])[0]).unlink()
     caplog.clear()
-    verification(root, Clock()).verify_until_end()
+    verification(root, clock=Clock()).verify_until_end()
     assert [event for event in events(caplog) if "discrepancy_found" in event] == [
         'discrepancy_found reason="the data set differs from the received data set" sop_instance_uid=1.2.3.3',
         'discrepancy_found reason="in the index, but the file does not exist" sop_instance_uid=1.2.3.5',
@@ -149,7 +162,7 @@ def test_discrepancies_are_logged_without_paths(root: Path, caplog: pytest.LogCa
 
 
 def test_the_progress_survives_reindex(root: Path) -> None:
-    verification(root, Clock()).verify_until_end()
+    verification(root, clock=Clock()).verify_until_end()
     before = verified_times(Paths(root), names(range(1, 9)))
     assert list(reindex(Paths(root), lambda _: None)) == []
     assert verified_times(Paths(root), names(range(1, 9))) == before
@@ -158,10 +171,10 @@ def test_the_progress_survives_reindex(root: Path) -> None:
 
 def test_a_damaged_progress_is_begun_again(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     paths = Paths(root)
-    verification(root, Clock()).verify_until_end()
+    verification(root, clock=Clock()).verify_until_end()
     (paths.verification / "verified.sqlite").write_bytes(b"\xa5" * 9000)
     assert verified_times(paths, names([1])) == {}
-    verification(root, Clock()).verify_until_end()
+    verification(root, clock=Clock()).verify_until_end()
     assert len(verified_times(paths, names(range(1, 9)))) == 8
     assert "verification_failed" not in " ".join(events(caplog))
     for path in (paths.verification, *paths.verification.iterdir()):
@@ -172,7 +185,7 @@ def test_only_one_process_verifies_an_archive(root: Path, caplog: pytest.LogCapt
     paths = Paths(root)
     VerificationProgress(paths).close()
     with locked(paths.verification):
-        verification(root, Clock()).verify_until_end()
+        verification(root, clock=Clock()).verify_until_end()
     assert events(caplog) == []
 
 

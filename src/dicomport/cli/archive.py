@@ -31,7 +31,7 @@ from dicomport.archive import (
 )
 from dicomport.cli.commitments import commitments
 from dicomport.cli.console import print_message, shows_progress
-from dicomport.cli.options.common import SIZE, ExitCode, archive_option, json_option, log_format_option
+from dicomport.cli.options.common import SIZE, ExitCode, archive_option, json_option, log_format_option, no_archive
 from dicomport.cli.text import amount, count, print_json, print_table
 from dicomport.logs import printable, reason_of
 from dicomport.standard import describe
@@ -230,7 +230,7 @@ def reindex(*, folder: Path | None, root: Path, as_json: bool) -> int:
     paths = Paths(root.resolve())
     # The archive's own folder may be lost, too.
     if not paths.sessions.is_dir() and not has_instances(paths):
-        raise click.ClickException(f"no archive in {root}: choose its folder with --archive")
+        raise no_archive(root)
     with _index_errors(root):
         with _progress(paths) as progress:
             discrepancies = _print_discrepancies(reindex_archive(paths, progress), as_json=as_json)
@@ -283,7 +283,7 @@ def _opened(root: Path) -> Iterator[tuple[Paths, IndexReader]]:
                 f"no archive in {root}: choose its folder with --archive, or make an index of the instances in it with "
                 f'dicomport archive reindex "{root}"'
             ) from None
-        raise click.ClickException(f"no archive in {root}: choose its folder with --archive") from None
+        raise no_archive(root) from None
 
 
 @contextmanager

@@ -10,7 +10,14 @@ import click
 
 from dicomport.archive import Paths
 from dicomport.cli.console import print_message
-from dicomport.cli.options.common import ExitCode, archive_option, decimal_number, json_option, log_format_option
+from dicomport.cli.options.common import (
+    ExitCode,
+    archive_option,
+    decimal_number,
+    json_option,
+    log_format_option,
+    no_archive,
+)
 from dicomport.cli.text import count, print_json, print_table
 from dicomport.files import remove
 from dicomport.logs import reason_of
@@ -79,7 +86,7 @@ def _pending(root: Path) -> list[tuple[Path, Transaction]]:
     folder = Paths(root).commitments
     try:
         if not folder.parent.is_dir():
-            raise click.ClickException(f"no archive in {root}: choose its folder with --archive")
+            raise no_archive(root)
         return list(all_transactions(folder))
     except OSError as error:
         raise click.ClickException(f'cannot read "{folder}": {reason_of(error)}') from None

@@ -55,9 +55,6 @@ class IndexReader(Queries):
         self._checked: Path | None = None
         self._all(sa.select(sa.literal(1)))
 
-    def close(self) -> None:
-        """Do nothing: each query has closed its connection."""
-
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self._uri, timeout=BUSY_SECONDS, uri=True)
         # Sorting needs no disk.

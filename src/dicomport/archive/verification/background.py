@@ -5,8 +5,9 @@ Theory of operation
 One task waits for the beginning of the quiet hours and then starts the work in a separate thread, so that no other
 work of the receiver waits for it. The thread verifies one file after another, at a limited rate, and stores its
 position: the next quiet hours continue there. When all files are verified, it compares the rows of the index, ends the
-run, and a new run begins in the next quiet hours. The thread stops between two files at the end of the quiet hours, and
-inside a file when the receiver stops. A lock ensures that only one process verifies an archive.
+run, and a new run begins in the next quiet hours. Of several archives, the one whose last run ended first is the next.
+The thread stops between two files at the end of the quiet hours, and inside a file when the receiver stops. A lock
+ensures that only one process verifies an archive.
 
 The time of day may change at any time. So the task wakes up at least every hour, and compares the clock again.
 """
@@ -29,7 +30,7 @@ from dicomport.archive.database.sqlite import IndexDatabaseError
 from dicomport.archive.entries import entries_of
 from dicomport.archive.paths import Paths
 from dicomport.archive.verification.comparison import Discrepancy, Verifier
-from dicomport.archive.verification.progress import VerificationProgress
+from dicomport.archive.verification.progress import VerificationProgress, last_finished
 from dicomport.archive.verification.rate import RateLimit
 from dicomport.files import Durability, make_folder
 from dicomport.files.locking import locked
@@ -123,7 +124,8 @@ class BackgroundVerification:
 
     def verify_until_end(self) -> None:
         """Verify the archives until all are verified or the quiet hours end."""
-        for paths, index in self._archives:
+        # Each is verified before one is verified again.
+        for paths, index in sorted(self._archives, key=lambda archive: last_finished(archive[0])):
             try:
                 make_folder(paths.verification, Durability.FLUSH)
                 with locked(paths.verification, wait=False):

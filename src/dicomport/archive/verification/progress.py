@@ -9,9 +9,9 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from dicomport.archive.paths import Paths
 from dicomport.files import Durability, make_folder, open_file, remove, system
@@ -50,11 +50,6 @@ class VerificationProgress:
         """Path of the last verified file of an unfinished run, or an empty string."""
         return str(self._database.execute("SELECT position FROM run").fetchone()[0])
 
-    @property
-    def finished(self) -> str:
-        """Time at which the last run was finished, UTC in ISO 8601, or an empty string."""
-        return str(self._database.execute("SELECT finished FROM run").fetchone()[0])
-
     def begin(self, now: str) -> None:
         """Begin a run."""
         self._database.execute("UPDATE run SET position = '', begun = ?", (now,))
@@ -86,17 +81,25 @@ class VerificationProgress:
 
 def verified_times(paths: Paths, names: Collection[str]) -> dict[str, str]:
     """Return the times at which these files were last verified, as far as they are known. Needs no write permission."""
-    times: dict[str, str] = {}
+    query = "SELECT path, verified FROM files WHERE path = ?"
+    return {str(path): str(verified) for path, verified in _rows(paths, query, ((name,) for name in names))}
+
+
+def last_finished(paths: Paths) -> str:
+    """Return the time at which the last run was finished, UTC in ISO 8601; empty without one."""
+    return "".join(str(finished) for (finished,) in _rows(paths, "SELECT finished FROM run LIMIT 1", [()]))
+
+
+def _rows(paths: Paths, query: str, parameters: Iterable[tuple[str, ...]]) -> Iterator[tuple[Any, ...]]:
+    """Yield the rows of a query for each of its parameters, none after an error."""
     uri = f"{(paths.verification / _NAME).as_uri()}?mode=ro"
     # Without a receiver that verifies, there is no file.
     with (
         contextlib.suppress(sqlite3.Error),
         contextlib.closing(sqlite3.connect(uri, timeout=_BUSY_SECONDS, uri=True)) as database,
     ):
-        for name in names:
-            for (verified,) in database.execute("SELECT verified FROM files WHERE path = ?", (name,)):
-                times[name] = str(verified)
-    return times
+        for values in parameters:
+            yield from database.execute(query, values)
 
 
 def _open(path: Path) -> sqlite3.Connection:

@@ -124,6 +124,11 @@ json_option = click.option(
 )
 
 
+def no_archive(root: Path) -> click.ClickException:
+    """Return the error for a folder that is not an archive."""
+    return click.ClickException(f"no archive in {root}: choose its folder with --archive")
+
+
 def archive_option(help_text: str) -> Callable[[Command], Command]:
     """Return the option --archive, the parameter `root`."""
     return click.option(
