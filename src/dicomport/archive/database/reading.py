@@ -25,6 +25,7 @@ from dicomport.archive.database.sqlite import (
     BusyIndexError,
     DamagedIndexError,
     IndexDatabaseError,
+    SchemaError,
     advice,
     check_version,
     converted_errors,
@@ -79,17 +80,25 @@ class IndexReader(Queries):
         raise BusyIndexError("the index changes all the time")
 
     def _select(self, state: _State, query: sa.Select[Any]) -> list[sa.RowMapping]:
-        mode = "immutable=1"
-        if state.has_log:
-            # After a kill, SQLite would create the shared memory again, which needs permission and space; with
-            # `readonly_shm` it uses its own memory.
-            shared = Path(f"{state.path}-shm").exists()
-            mode = "mode=ro&readonly_shm=1" if shared else "mode=ro"
-        self._uri = f"{state.path.as_uri()}?{mode}"
-        with converted_errors(state.path), self._engine.connect() as connection:
-            if self._checked != state.path:
-                check_version(state.path, connection.exec_driver_sql("PRAGMA user_version").scalar_one())
-                self._checked = state.path
+        if not state.has_log:
+            return self._run(state.path, query, "immutable=1")
+        try:
+            return self._run(state.path, query, "mode=ro")
+        except (BusyIndexError, DamagedIndexError, SchemaError):
+            raise
+        except IndexDatabaseError:
+            # After a kill, SQLite would write to the shared memory, which needs space; with `readonly_shm` it uses its
+            # own memory. Not at first: a writer of this process would share the memory, and could not write either.
+            if not Path(f"{state.path}-shm").exists():
+                raise
+            return self._run(state.path, query, "mode=ro&readonly_shm=1")
+
+    def _run(self, path: Path, query: sa.Select[Any], mode: str) -> list[sa.RowMapping]:
+        self._uri = f"{path.as_uri()}?{mode}"
+        with converted_errors(path), self._engine.connect() as connection:
+            if self._checked != path:
+                check_version(path, connection.exec_driver_sql("PRAGMA user_version").scalar_one())
+                self._checked = path
             return list(connection.execute(query).mappings())
 
     def _state(self) -> _State:
