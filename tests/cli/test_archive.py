@@ -76,6 +76,26 @@ def test_an_invalid_date_is_wrong_usage_instead_of_an_empty_list(filled: Path, d
     assert f"'{date}' is not a date or a range; expected YYYYMMDD or YYYYMMDD-YYYYMMDD" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ((), "no studies in the archive"),
+        (("--level", "series"), "no series in the archive"),
+        (("--ae", "NOBODY"), "no studies match the filters"),
+        (("--quarantine",), "no instances in quarantine"),
+    ],
+)
+def test_an_empty_list_is_explained_instead_of_an_empty_table(
+    options: tuple[str, ...], message: str, tmp_path: Path
+) -> None:
+    with receiver(tmp_path / "archive"):
+        pass
+    done = dicomport("archive", "ls", "--archive", tmp_path / "archive", *options)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert message in done.stderr
+    assert dicomport("archive", "ls", "--archive", tmp_path / "archive", *options, "--json").stderr == ""
+
+
 def test_series_and_instances_are_listed_as_a_table_for_people(filled: Path) -> None:
     series = dicomport("archive", "ls", "--archive", filled, "--level", "series", "--study", CT_STUDY)
     assert "1.3.6.1.4.1.5962.1.3.1.1.20040119072730.12322" in series.stdout

@@ -157,10 +157,12 @@ def ls(
         raise click.UsageError("--quarantine lists all quarantined instances: remove --level and the filters")
     with _opened(root) as (paths, index):
         if quarantine:
-            _print("quarantine", map(asdict, quarantined(paths.quarantine)), as_json=as_json)
+            rows = map(asdict, quarantined(paths.quarantine))
+            _print("quarantine", rows, "no instances in quarantine", as_json=as_json)
         else:
             lister = {"studies": index.studies, "series": index.series, "instances": index.instances}[level]
-            _print(level, map(dict, lister(filters)), as_json=as_json)
+            empty = f"no {level} in the archive" if filters == Filters() else f"no {level} match the filters"
+            _print(level, map(dict, lister(filters)), empty, as_json=as_json)
     return ExitCode.OK
 
 
@@ -298,12 +300,15 @@ def _index_errors(root: Path) -> Iterator[None]:
         raise click.ClickException(f'cannot read the archive "{root}": {reason_of(error)}') from None
 
 
-def _print(level: str, rows: Iterable[dict[str, Any]], *, as_json: bool) -> None:
+def _print(level: str, rows: Iterable[dict[str, Any]], empty: str, *, as_json: bool) -> None:
     if as_json:
         for row in rows:
             print_json(row)
         return
     listed = list(rows)
+    if not listed:
+        print_message(empty)
+        return
     columns = _COLUMNS[level]
     if not any(row.get(_CONFLICT) for row in listed):
         columns = {name: heading for name, heading in columns.items() if name != _CONFLICT}

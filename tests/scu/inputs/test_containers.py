@@ -220,7 +220,7 @@ def test_met_in_a_folder_an_archive_is_named_and_not_opened(tmp_path: Path, make
 
     assert isinstance(refused, InstanceResult)
     assert refused.reason.startswith("an archive, or a compressed file (")
-    assert refused.reason.endswith("): only opened if its own path is given")
+    assert refused.reason.endswith("): pass its own path to send its instances")
 
 
 @every_archive

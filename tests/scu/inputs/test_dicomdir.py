@@ -218,7 +218,7 @@ def test_references_to_itself_to_folders_and_archives_are_not_followed(tmp_path:
     assert outcome(find([path]), tmp_path) == [
         "DICOMDIR: a DICOMDIR: it lists instances, but is not one",
         "FOLDER: not a readable DICOM file: not a regular file",
-        "ARCHIVE.zip: an archive, or a compressed file (zip): only opened if its own path is given",
+        "ARCHIVE.zip: an archive, or a compressed file (zip): pass its own path to send its instances",
     ]
 
 

@@ -39,7 +39,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
 NOT_DICOM: Final = "not a DICOM file, or a bare data set with unknown encoding or UIDs"
 A_DICOMDIR: Final = "a DICOMDIR: it lists instances, but is not one"
 NO_UIDS: Final = "neither file meta nor data set has SOP Class UID and SOP Instance UID"
-NO_SYNTAX: Final = "the file has no Transfer Syntax UID (0002,0010), and its data set does not show it"
+NO_SYNTAX: Final = "the file has no Transfer Syntax UID (0002,0010), and its data set does not show it: add the UID"
 ODD: Final = "the data set is of odd length: it is truncated or damaged"
 NOT_REGULAR: Final = "not a readable DICOM file: not a regular file"
 
@@ -65,7 +65,7 @@ REFUSED: Final = {
     "rtstruct.dump": NOT_DICOM,
     "test1.json": NOT_DICOM,
     "test_PN.json": NOT_DICOM,
-    "zipMR.gz": "an archive, or a compressed file (gzip): only opened if its own path is given",
+    "zipMR.gz": "an archive, or a compressed file (gzip): pass its own path to send its instances",
 }
 """The unsendable ones among pydicom's files: all others are sent."""
 

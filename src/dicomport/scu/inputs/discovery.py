@@ -238,7 +238,7 @@ def _archive_reason(path: str) -> str:
     kind = _kind(path)
     if not isinstance(kind, ArchiveKind):
         return ""
-    return f"an archive, or a compressed file ({kind.value}): only opened if its own path is given"
+    return f"an archive, or a compressed file ({kind.value}): pass its own path to send its instances"
 
 
 def _kind(path: str) -> _Kind | ArchiveKind | None:

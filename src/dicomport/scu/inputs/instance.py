@@ -242,5 +242,5 @@ def _check_uids(meta: FileMeta) -> None:
 def _without_syntax(meta: FileMeta) -> str:
     """Return the reason for not sending a data set whose transfer syntax is unknown."""
     if not meta.transfer_syntax_uid:
-        return "the file has no Transfer Syntax UID (0002,0010), and its data set does not show it"
+        return "the file has no Transfer Syntax UID (0002,0010), and its data set does not show it: add the UID"
     return f"the data set is not in {describe(meta.transfer_syntax_uid)}, which file meta names"
