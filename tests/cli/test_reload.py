@@ -110,6 +110,18 @@ def test_a_broken_file_keeps_the_old_settings(running: Reloading) -> None:
     assert running.found.stop()[0] == 0
 
 
+def test_a_pipe_is_not_read_again_and_stops_nothing(running: Reloading, tmp_path: Path) -> None:
+    # Nobody writes to a pipe of the shell, such as --config <(command), a second time: a read would wait for ever.
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    assert "pipe is not a regular file" in running.refused("passwords = 'pipe'\n[peers.mr]\nae-title = 'MR1'\n")
+    assert (running.accepts("CT1"), running.accepts("MR1")) == (True, False)
+    pipe.replace(running.settings)
+    assert "restart the receiver" in running.reload("reload_failed", 1)
+    assert running.accepts("CT1")
+    assert running.found.stop()[0] == 0
+
+
 def test_passwords_are_reloaded(running: Reloading, tmp_path: Path) -> None:
     (tmp_path / "users").write_text(hash_password("user", "old") + "\n")
     running.reloaded("passwords = 'users'\n[peers.ct]\nae-title = 'CT1'\n")

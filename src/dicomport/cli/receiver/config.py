@@ -17,6 +17,8 @@ from dicomport.cli.receiver.verification import VERIFY, set_quiet_hours
 
 _PEERS: Final = "peers"
 _NAME: Final = "configured"
+CONFIG_FILE: Final = "dicomport.config"
+"""The key of the configuration file's path in a context's `meta`."""
 
 
 def config_option(command: Callable[..., int]) -> Callable[..., int]:
@@ -36,6 +38,7 @@ def config_option(command: Callable[..., int]) -> Callable[..., int]:
 def _load(context: click.Context, _option: click.Parameter, path: Path | None) -> tuple[PeerSettings, ...]:
     if path is None:
         return ()
+    context.meta[CONFIG_FILE] = path
     try:
         settings = tomllib.loads(path.read_text(encoding="utf-8"))
         set_log_format_of((f"{LOG_FORMAT}={settings.get(LOG_FORMAT.removeprefix('--'))}", *sys.argv[1:]))

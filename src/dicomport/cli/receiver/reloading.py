@@ -22,6 +22,7 @@ import click
 from dicomport.cli.console import keep_log_format
 from dicomport.cli.options.common import configure_logging
 from dicomport.cli.receiver.access import Access
+from dicomport.cli.receiver.config import CONFIG_FILE
 from dicomport.logs import get_logger
 
 _ARGUMENTS: Final = "dicomport.arguments"
@@ -94,8 +95,10 @@ class Reloader:
 
     def _read(self) -> ReloadableSettings:
         command = self._context.command
+        _check_files(self._context)
         with keep_log_format():
             context = command.make_context(self._context.info_name, list(self._context.meta[_ARGUMENTS]))
+            _check_files(context)
             context.meta[_SETTINGS] = None
             with context:
                 command.invoke(context)
@@ -109,6 +112,15 @@ class Reloader:
             self._pending = True
         else:
             self._notify()
+
+
+def _check_files(context: click.Context) -> None:
+    """Raise `click.UsageError` for a pipe or device: nobody may write to it again, and the receiver would wait."""
+    for path in (context.meta.get(CONFIG_FILE), *context.params.values()):
+        if isinstance(path, Path) and path.exists() and not (path.is_file() or path.is_dir()):
+            raise click.UsageError(
+                f"{path} is not a regular file and may not be read again: use a file, or restart the receiver"
+            )
 
 
 def _archives_of(access: Access) -> set[Path]:
