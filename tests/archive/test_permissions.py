@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 from typing import Final
 
 import pytest
 from tests.cli.commands import FILES, dicomport, receiver
+from tests.users import give_to_group
+
+from dicomport.archive.database.generations import Build, Generations
+from dicomport.archive.paths import Paths
 
 WITH_UMASK: Final = 'umask "$0"; exec "$@"'
 
@@ -43,3 +48,33 @@ def test_all_files_and_folders_of_an_archive_are_for_owner_and_group(tmp_path: P
     assert modes(root) == set()
     assert modes(tmp_path / "out") == set()
     assert stat.S_IMODE((tmp_path / "out.zip").stat().st_mode) == 0o640
+
+
+def owners(root: Path) -> set[int]:
+    return {path.lstat().st_uid for path in (root, *root.rglob("*"))}
+
+
+@pytest.fixture
+def foreign(tmp_path: Path) -> Path:
+    """Create an archive, which belongs to another user if root runs the tests."""
+    root = tmp_path / "archive"
+    with receiver(root) as running:
+        assert dicomport("storescu", "localhost", running.port, FILES / "CT_small.dcm").returncode == 0
+    if os.geteuid() == 0:
+        give_to_group(root)
+        assert owners(root) != {0}
+    return root
+
+
+def test_an_index_that_root_rebuilds_belongs_to_the_owner_of_the_archive(foreign: Path) -> None:
+    owner = owners(foreign)
+    assert dicomport("archive", "reindex", "--archive", foreign).returncode == 0
+    assert (foreign / ".dicomport" / "index-1.sqlite").is_file()
+    assert owners(foreign) == owner
+
+
+def test_the_owner_can_remove_an_unfinished_index_of_root(foreign: Path) -> None:
+    owner = owners(foreign)
+    build = Build(Generations(Paths(foreign).index))
+    assert owners(foreign) == owner
+    build.close()

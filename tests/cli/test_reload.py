@@ -111,7 +111,7 @@ def test_a_broken_file_keeps_the_old_settings(running: Reloading) -> None:
 
 
 def test_a_pipe_is_not_read_again_and_stops_nothing(running: Reloading, tmp_path: Path) -> None:
-    # Nobody writes to a pipe of the shell, such as --config <(command), a second time: a read would wait for ever.
+    # A pipe of the shell, such as --config <(command), has no writer any more: a read would wait for ever.
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     assert "pipe is not a regular file" in running.refused("passwords = 'pipe'\n[peers.mr]\nae-title = 'MR1'\n")

@@ -18,6 +18,7 @@ from dicomport.files.names import (
 from dicomport.files.permissions import (
     FILE_MODE as FILE_MODE,
     create_folder as create_folder,
+    give_to_owner_of as give_to_owner_of,
     open_file as open_file,
 )
 from dicomport.files.probing import FileSystem as FileSystem, prepare as prepare

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from dicomport.files import system
-from dicomport.files.permissions import create_folder, open_file
+from dicomport.files.permissions import create_folder, give_to_owner_of, open_file
 from dicomport.files.small import remove_content, remove_folder
 
 _LOCK: Final = "lock"
@@ -48,6 +48,9 @@ class ProcessFolder:
             self.path = parent / f"{prefix}{os.urandom(_RANDOM_BYTES).hex()}"
             create_folder(self.path)
             self._lock = _lock(self.path, wait=False)
+            # Other processes of the parent's owner write to the folder, and remove it if this process dies.
+            give_to_owner_of(parent, self.path / _LOCK)
+            give_to_owner_of(parent, self.path)
 
     def release(self) -> None:
         """Leave the folder to the next process that recovers abandoned folders."""

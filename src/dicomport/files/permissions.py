@@ -34,5 +34,16 @@ def create_folder(path: str | Path) -> None:
             system.chmod(path, FOLDER_MODE)
 
 
+def give_to_owner_of(folder: Path, path: Path) -> None:
+    """Set the owner of a file or folder that root has created in a folder to the owner of that folder.
+
+    The owner could not use it otherwise. Without root, nothing changes.
+    """
+    with contextlib.suppress(OSError):  # Some file systems have a fixed owner.
+        owner = folder.stat()
+        if os.lstat(path).st_uid != owner.st_uid and os.geteuid() == 0:
+            system.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
+
+
 def _permissions(status: os.stat_result) -> int:
     return stat.S_IMODE(status.st_mode) & 0o777

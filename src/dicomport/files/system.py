@@ -30,12 +30,12 @@ from os import (
 from typing import Final
 
 if sys.platform != "win32":
-    from os import fchmod, pread, preadv, statvfs
+    from os import chown, fchmod, pread, preadv, statvfs
 
 __all__ = [
-    "APPEND", "CREATE", "CREATE_NEW", "NOFOLLOW", "NONBLOCK", "READ", "UPDATE", "chmod", "close", "fchmod", "fdatasync",
-    "fstat", "fsync", "ftruncate", "link", "lock", "mkdir", "open_descriptor", "pread", "preadv", "read", "replace",
-    "rmdir", "scandir", "statvfs", "unlink", "utime", "write",
+    "APPEND", "CREATE", "CREATE_NEW", "NOFOLLOW", "NONBLOCK", "READ", "UPDATE", "chmod", "chown", "close", "fchmod",
+    "fdatasync", "fstat", "fsync", "ftruncate", "link", "lock", "mkdir", "open_descriptor", "pread", "preadv", "read",
+    "replace", "rmdir", "scandir", "statvfs", "unlink", "utime", "write",
 ]  # fmt: skip
 
 _BINARY: Final[int] = getattr(os, "O_BINARY", 0)

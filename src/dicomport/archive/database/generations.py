@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Final
 
 from dicomport.archive.records import Record, records_in
-from dicomport.files import open_file, read_text, sync, system, write_all
+from dicomport.files import give_to_owner_of, open_file, read_text, sync, system, write_all
 from dicomport.files.locking import ProcessFolder, abandoned_folders, is_abandoned, locked
 
 _BUILD_PREFIX: Final = "reindex-"
@@ -124,6 +124,7 @@ class Build:
         """
         if syncs:
             sync(self.database)
+        give_to_owner_of(self._generations.folder, self.database)
         system.replace(self.database, self._generations.following())
         if syncs:
             sync(self._generations.folder)

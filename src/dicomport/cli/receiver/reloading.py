@@ -115,7 +115,7 @@ class Reloader:
 
 
 def _check_files(context: click.Context) -> None:
-    """Raise `click.UsageError` for a pipe or device: nobody may write to it again, and the receiver would wait."""
+    """Raise `click.UsageError` for a pipe or device: the receiver would wait for its writer."""
     for path in (context.meta.get(CONFIG_FILE), *context.params.values()):
         if isinstance(path, Path) and path.exists() and not (path.is_file() or path.is_dir()):
             raise click.UsageError(
