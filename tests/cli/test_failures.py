@@ -67,6 +67,15 @@ def test_a_full_disk_is_named_with_its_remedy(filled: Path, tmp_path: Path) -> N
     assert "free some space" in line
 
 
+def test_a_receiver_names_a_full_disk_when_it_starts(filled: Path, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 2 << 20) as disk:
+        root = shutil.copytree(filled, disk / "archive")
+        fill(disk)
+        line = one_line(dicomport("storescp", "0", "--archive", root, "--min-free", "0"))
+    assert "free some space" in line
+    assert "another file system" not in line
+
+
 def test_a_receiver_on_a_damaged_index_says_what_to_run(filled: Path, tmp_path: Path) -> None:
     root = shutil.copytree(filled, tmp_path / "archive")
     (root / ".dicomport" / "index.sqlite").write_bytes(b"no database" * 1000)

@@ -11,6 +11,7 @@ temporary file, so that a receiver does not start and names the call, instead of
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -102,5 +103,7 @@ def _required(name: str, folder: Path, remedy: str, call: Callable[[], T]) -> T:
     try:
         return call()
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            remedy = "free some space"
         text = f"{name} fails ({os.strerror(error.errno or 0)}): {remedy}"
         raise type(error)(error.errno, text, str(folder)) from None
