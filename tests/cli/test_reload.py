@@ -122,6 +122,13 @@ def test_a_pipe_is_not_read_again_and_stops_nothing(running: Reloading, tmp_path
     assert running.found.stop()[0] == 0
 
 
+def test_an_empty_file_of_passwords_keeps_the_old_users(running: Reloading, tmp_path: Path) -> None:
+    # As `dicomport password NAME > passwords` leaves it while it asks for the password.
+    (tmp_path / "passwords").write_text("# users\n")
+    assert "contains no user" in running.refused("passwords = 'passwords'\n[peers.ct]\nae-title = 'CT1'\n")
+    assert running.accepts("CT1")
+
+
 def test_passwords_are_reloaded(running: Reloading, tmp_path: Path) -> None:
     (tmp_path / "users").write_text(hash_password("user", "old") + "\n")
     running.reloaded("passwords = 'users'\n[peers.ct]\nae-title = 'CT1'\n")

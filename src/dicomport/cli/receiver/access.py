@@ -107,7 +107,10 @@ def access_options(command: Callable[..., int]) -> Callable[..., int]:
 
 def _read(path: Path) -> Passwords:
     try:
-        return Passwords.read(path)
+        passwords = Passwords.read(path)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise click.UsageError(f"--passwords {path}: {reason}") from None
+    if passwords.is_empty():
+        raise click.UsageError(f"--passwords {path} contains no user: add one with `dicomport password NAME >> {path}`")
+    return passwords

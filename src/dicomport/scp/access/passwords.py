@@ -103,6 +103,10 @@ class Passwords:
         """Read a file of such lines, in UTF-8. Raises `OSError`, and `ValueError` for an invalid line."""
         return cls(Path(path).read_text(encoding="utf-8").splitlines())
 
+    def is_empty(self) -> bool:
+        """Return whether there is no user, so that every identity is invalid."""
+        return not self._hashes
+
     def __call__(self, identity: UserIdentityRQ, _association: AssociationInfo) -> UserIdentityAC | None:
         """Check a user name and a passcode: return the response if they are valid, otherwise None. Blocks."""
         if identity.identity_type != UserIdentityRQ.USER_NAME_AND_PASSCODE:
