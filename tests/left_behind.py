@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 OPEN_FILES = 1024
-ENDING_SECONDS = 10
+ENDING_SECONDS = 3
 
 
 @contextlib.contextmanager
@@ -27,10 +27,10 @@ def nothing_left_behind() -> Iterator[None]:
         gc.collect()  # An object in a circle closes what it owns, with a ResourceWarning, which is an error.
     left = sorted(_owned() - before)
     assert left == [], f"left behind: {left}"
-    started = set(threading.enumerate()) - threads
+    started = [thread for thread in threading.enumerate() if thread not in threads and not thread.daemon]
     for thread in started:
         thread.join(ENDING_SECONDS)  # that of a pool ends once the pool is unreachable
-    running = [thread.name for thread in started if thread.is_alive() and not thread.daemon]
+    running = [thread.name for thread in started if thread.is_alive()]
     assert running == [], f"threads left behind: {running}"
 
 
