@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-__all__ = ["as_member", "give_to_group", "shared_folder"]
+__all__ = ["as_member", "give_to_group", "shared_folder", "without_coverage"]
 
 _OWNER: Final = 64001
 _MEMBER: Final = 64002
@@ -57,6 +57,11 @@ main(sys.argv[3:])
 """Python itself may be in a folder that only root can read, so everything is imported before root is dropped."""
 
 
+def without_coverage() -> dict[str, str]:
+    """Return the environment of a command that may not write the data of its coverage."""
+    return {name: value for name, value in os.environ.items() if name != "COVERAGE_PROCESS_CONFIG"}
+
+
 def as_member(*arguments: str | Path, member: bool = True) -> subprocess.CompletedProcess[str]:
     """Run dicomport as a user that is a member of the group, or of none; the command never runs as root."""
     ids = (_MEMBER, _GROUP if member else _MEMBER) if os.geteuid() == 0 else (0, 0)
@@ -67,6 +72,7 @@ def as_member(*arguments: str | Path, member: bool = True) -> subprocess.Complet
         text=True,
         timeout=_PATIENCE,
         cwd="/",
+        env=without_coverage(),
     )
     assert "runs as root" not in done.stderr
     return done

@@ -15,6 +15,7 @@ from tests.archive.sending import Receiver, findings, instance, receiver, rows
 
 from dicomport.archive import ArchiveOptions, BusyIndexError, DamagedIndexError, Index, IndexDatabaseError, Paths
 from dicomport.archive.commit import indexer
+from dicomport.archive.database import queries
 from dicomport.archive.database.generations import Generations
 from dicomport.files import Durability
 
@@ -76,12 +77,12 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {
         "_MAX_WAITING": 20,
         "_MAX_UNINDEXED": 60,
-        "_BATCH": 7,
         "_RETRY_SECONDS": 0.01,
         "_BUSY_SECONDS": 0.0,
         "_LAST_SECONDS": 0.2,
     }.items():
         monkeypatch.setattr(indexer, name, value)
+    monkeypatch.setattr(queries, "MAX_BATCH", 7)
 
 
 def events(caplog: pytest.LogCaptureFixture, event: str) -> list[dict[str, Any]]:

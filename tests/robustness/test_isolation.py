@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+import pytest
 from tests.cli.commands import Receiver, dicomport, receiver
 from tests.robustness.attacks import data_set
 from tests.robustness.hostile import ATTACKS, CT, PASSWORD, USER
@@ -90,7 +91,10 @@ class Hostile:
         self._process.communicate()
 
 
-def test_hostile_peers_do_not_hold_up_an_honest_one(tmp_path: Path) -> None:
+@pytest.mark.timeout(400)
+def test_hostile_peers_do_not_hold_up_an_honest_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Measuring the coverage would slow the receiver down.
+    monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
     passwords = tmp_path / "passwords"
     passwords.write_text(hash_password(USER.decode(), PASSWORD.decode()) + "\n")
     # The reports to this address are never taken.
