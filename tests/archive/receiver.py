@@ -1,11 +1,12 @@
 """A receiver in a separate process, for tests that kill it.
 
-It waits for the archive's folder on standard input, prints its port, and serves until its input ends. After a tab may
-follow the length of a segment of the journal.
+It waits for the archive's folder on standard input, prints its port, and serves until its input ends. After tabs may
+follow the length of a segment of the journal and the maximum number of entries in quarantine, each optional.
 """
 
 import asyncio
 import sys
+from dataclasses import replace
 
 from dicomport import StorageSCP
 from dicomport.archive import Archive, ArchiveOptions
@@ -22,12 +23,16 @@ async def serve(archive: Archive) -> None:
 
 def main() -> None:
     """Wait for the folder, and serve."""
-    root, _, segment = sys.stdin.readline().strip().partition("\t")
+    fields: list[str] = [*sys.stdin.readline().strip("\n").split("\t"), "", ""]
+    root, segment, entries = fields[:3]
     if segment:
         sessions._SEGMENT_BYTES = int(segment)  # type: ignore[misc]
         indexer._SYNCED_RECORDS = 3  # type: ignore[misc]
     if root:
-        archive = Archive(root, ArchiveOptions(min_free_bytes=0))
+        options = ArchiveOptions(min_free_bytes=0)
+        if entries:
+            options = replace(options, quarantine_entries=int(entries))
+        archive = Archive(root, options)
         asyncio.run(serve(archive))
         archive.close()
 

@@ -177,7 +177,7 @@ def test_quarantined_instances_survive_kills(tmp_path: Path) -> None:
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdin is not None
             assert process.stdout is not None
-            process.stdin.write(f"{tmp_path}\t{limit}\n")
+            process.stdin.write(f"{tmp_path}\t\t{limit}\n")
             process.stdin.flush()
             port = int(process.stdout.readline())
             check(tmp_path, limit, told, sent, at_once)
