@@ -134,7 +134,7 @@ def test_a_list_that_would_reject_all_is_refused(
     for crls, problem in (
         (hospital.revoke(name="old.crl", left=-DAY), "old.crl of .*O=hospital.* has expired on "),
         (hospital.revoke(name="new.crl", since=-DAY, left=2 * DAY), "new.crl of .*O=hospital.* is not valid before "),
-        (stranger.revoke(), "there is no certificate revocation list of the authority .*O=hospital"),
+        (stranger.revoke(), "list of the authority .*O=hospital.* is missing; add it to --tls-crl"),
         (missing, f"cannot read {missing}: No such file"),
         (empty, f"{empty} has no certificate revocation list file"),
         (text, f"{text} contains no certificate revocation list in PEM or DER"),

@@ -54,7 +54,7 @@ class Pending:
 
     @property
     def is_waiting(self) -> bool:
-        """Whether its task has ended, because there is no way to report: the requestor may ask again."""
+        """Whether its task has ended, because the report could not be sent: the requestor may ask again."""
         return self.task is not None and self.task.done()
 
 

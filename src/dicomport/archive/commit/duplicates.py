@@ -118,12 +118,12 @@ class Comparisons:
         self._thread = threading.Thread(target=self._run, name="dicomport-duplicates", daemon=True)
         self._thread.start()
 
-    def put(self, duplicate: Duplicate, place: str, stem: str, again: Callable[[], None]) -> None:
+    def put(self, duplicate: Duplicate, place: str, stem: str, store: Callable[[], None]) -> None:
         """Queue an instance that would be stored in the folder `place`; after `close`, compare it in this thread.
 
-        `again` is called if the instance is to be stored.
+        `store` is called if the instance is to be stored.
         """
-        steps = self._steps(duplicate, place, stem, again)
+        steps = self._steps(duplicate, place, stem, store)
         with self._changed:
             if not self._ending:
                 self._waiting.setdefault(duplicate.address, deque()).append((duplicate, steps))
@@ -156,7 +156,7 @@ class Comparisons:
                 if queue:
                     self._waiting[address] = queue  # Its next turn is after those of the other addresses.
 
-    def _steps(self, duplicate: Duplicate, place: str, stem: str, again: Callable[[], None]) -> Iterator[None]:
+    def _steps(self, duplicate: Duplicate, place: str, stem: str, store: Callable[[], None]) -> Iterator[None]:
         """Compare an instance with the stored files, and decide; stop after each block."""
         indexed: Mapping[str, IndexedFile] | None = None
         for number in range(duplicate.number, MAX_COPIES + 1):
@@ -164,7 +164,7 @@ class Comparisons:
             path = f"{self._root}/{relative}"
             if self._is_free(path):
                 duplicate.number = number
-                again()
+                store()
                 return
             status = os.lstat(path)
             if _has_size(path, status, duplicate.size):
@@ -184,7 +184,7 @@ class Comparisons:
                 return
             if self._duplicates is Duplicates.REPLACE:
                 duplicate.overwrites = True
-                again()
+                store()
                 return
             yield
         duplicate.end(TOO_MANY_DUPLICATES)

@@ -56,7 +56,7 @@ class Generations:
         return locked(self.folder, wait=wait)
 
     def current(self) -> Path | None:
-        """Return the path of the current generation, or None if there is no index. Raises `OSError`."""
+        """Return the path of the current generation, or None if the index is missing. Raises `OSError`."""
         numbers = self._numbers(self._names())
         return self._path(max(numbers)) if numbers else None
 

@@ -93,7 +93,7 @@ def last_finished(paths: Paths) -> str:
 def _rows(paths: Paths, query: str, parameters: Iterable[tuple[str, ...]]) -> Iterator[tuple[Any, ...]]:
     """Yield the rows of a query for each of its parameters, none after an error."""
     uri = f"{(paths.verification / _NAME).as_uri()}?mode=ro"
-    # Without a receiver that verifies, there is no file.
+    # The file is missing until a receiver verifies.
     with (
         contextlib.suppress(sqlite3.Error),
         contextlib.closing(sqlite3.connect(uri, timeout=_BUSY_SECONDS, uri=True)) as database,

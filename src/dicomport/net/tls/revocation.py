@@ -132,7 +132,9 @@ def _check_authorities(context: ssl.SSLContext, issuers: Iterable[str]) -> None:
                 f"{authority.subject}"
             )
         if _comparable(authority.subject) not in issuers:
-            raise ValueError(f"there is no certificate revocation list of the authority {authority.subject}")
+            raise ValueError(
+                f"the certificate revocation list of the authority {authority.subject} is missing; add it to --tls-crl"
+            )
 
 
 def _comparable(name: str) -> str:

@@ -104,7 +104,7 @@ class Passwords:
         return cls(Path(path).read_text(encoding="utf-8").splitlines())
 
     def is_empty(self) -> bool:
-        """Return whether there is no user, so that every identity is invalid."""
+        """Return whether the file names no user, so that every identity is invalid."""
         return not self._hashes
 
     def __call__(self, identity: UserIdentityRQ, _association: AssociationInfo) -> UserIdentityAC | None:
