@@ -36,8 +36,8 @@ def scanner(data: bytes) -> None:
     """Scan a data set. The first three bytes are the transfer syntax, the limits and the size of pieces, and a cut.
 
     Nothing raises. The result is the same in one piece and in pieces. The memory between pieces is within the limits. A
-    truncated data set has no attribute that the whole one lacks, and what stops its walk before its end also stops that
-    of the whole one; the scanner may report it as whole. Attributes are text without padding that UTF-8 can encode.
+    truncated data set has no attribute that the whole one lacks, and a problem before its end is also a problem of the
+    whole one; the scanner may report it as whole. Attributes are text without padding that UTF-8 can encode.
     """
     uid = SYNTAXES[(data[0] if data else 0) % len(SYNTAXES)]
     choice, cut = (data[1] if len(data) > 1 else 0), (data[2] if len(data) > 2 else 0)

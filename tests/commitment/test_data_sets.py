@@ -1,6 +1,7 @@
 """The data sets of storage commitment: golden bytes, any value, pydicom's decoding, and invalid bytes."""
 
 import io
+import sys
 import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, Final
@@ -25,7 +26,14 @@ from tests.wire.golden import Golden, golden
 
 from dicomport.commitment.data_sets import CommitmentDataSetError, CommitmentRequest, CommitmentResult, SOPReference
 from dicomport.encoding.datasets import DataSetWriter
-from dicomport.encoding.headers import ITEM, ITEM_DELIMITER, SEQUENCE_DELIMITER, UNDEFINED_LENGTH, encoding_of
+from dicomport.encoding.headers import (
+    IMPLICIT_LITTLE,
+    ITEM,
+    ITEM_DELIMITER,
+    SEQUENCE_DELIMITER,
+    UNDEFINED_LENGTH,
+    encoding_of,
+)
 from dicomport.standard import Status, find_transfer_syntax
 from dicomport.wire import FileMeta, encode_file_meta
 
@@ -245,3 +253,65 @@ def test_no_bytes_do_any_harm(data: bytes, syntax: str) -> None:
 def test_a_big_request_is_read_in_one_pass() -> None:
     many = CommitmentRequest("1.2", tuple(SOPReference(CT.sop_class_uid, f"1.2.{number}") for number in range(20_000)))
     assert CommitmentRequest.decode(many.encode(IMPLICIT), IMPLICIT, 1 << 24) == many
+
+
+# Floods of empty elements and items: 16 MiB have room for two million.
+
+UID_IN_IMPLICIT: Final = explicit("08 00 95 11 [06 00] 00 00 '1.2.3' 00")
+FLOODS: Final[dict[str, tuple[bytes, int]]] = {
+    "zeros": (bytes(15 << 20), 0x0115),
+    "zeros after a UID": (UID_IN_IMPLICIT + bytes(15 << 20), 0x0115),
+    "ascending tags": (
+        UID_IN_IMPLICIT + b"".join(IMPLICIT_LITTLE.header(0x00090000 + n, b"", 0) for n in range(1 << 20)),
+        0x0115,
+    ),
+    "empty items": (
+        UID_IN_IMPLICIT
+        + IMPLICIT_LITTLE.header(0x00081199, b"", 15 << 20)
+        + IMPLICIT_LITTLE.item(ITEM, 0) * (15 << 17),
+        0x0120,
+    ),
+}
+
+
+def calls_of(decode: Callable[[], object]) -> int:
+    """Return the number of calls of functions."""
+    calls = 0
+
+    def count(_frame: object, event: str, _argument: object) -> None:
+        nonlocal calls
+        calls += event in {"call", "c_call"}
+
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        decode()
+    finally:
+        sys.setprofile(before)
+    return calls
+
+
+@pytest.mark.parametrize(("data", "status"), FLOODS.values(), ids=FLOODS)
+def test_a_flood_of_empty_elements_or_items_is_refused_with_little_work(data: bytes, status: int) -> None:
+    statuses: list[int] = []
+    assert calls_of(lambda: statuses.append(refused(data, IMPLICIT, 16 << 20))) < 20_000
+    assert statuses == [status]
+
+
+def test_a_flood_of_items_in_undefined_length_is_refused_before_its_end() -> None:
+    """The items are walked, as only a delimiter shows their end."""
+    items_ = IMPLICIT_LITTLE.item(ITEM, 0) * (15 << 17)
+    flood = IMPLICIT_LITTLE.header(0x00081111, b"", UNDEFINED_LENGTH) + items_
+    with pytest.raises(CommitmentDataSetError, match="more than 1000000 elements"):
+        CommitmentRequest.decode(flood + IMPLICIT_LITTLE.item(SEQUENCE_DELIMITER, 0), IMPLICIT, 16 << 20)
+
+
+def test_the_longest_usual_request_is_read() -> None:
+    """A request of 16 MiB, in the encoding with the most headers."""
+    writer = DataSetWriter(IMPLICIT)
+    uids = writer.uid(0x00081150, CT.sop_class_uid) + writer.uid(0x00081155, "1.2.826.0.1.3680043.8.498." + "1" * 38)
+    item = IMPLICIT_LITTLE.item(ITEM, UNDEFINED_LENGTH) + uids + IMPLICIT_LITTLE.item(ITEM_DELIMITER, 0)
+    number = ((16 << 20) - 100) // len(item)
+    sequence = IMPLICIT_LITTLE.header(0x00081199, b"", UNDEFINED_LENGTH) + item * number
+    data = UID_IN_IMPLICIT + sequence + IMPLICIT_LITTLE.item(SEQUENCE_DELIMITER, 0)
+    assert len(CommitmentRequest.decode(data, IMPLICIT, 16 << 20).references) == number

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import Final, NamedTuple
 
 from dicomport.encoding.headers import ITEM, encoding_of
 from dicomport.encoding.inflate import deflate, inflate
 from dicomport.encoding.walker import Walker
 from dicomport.standard import find_transfer_syntax
+
+_MAX_ELEMENTS: Final = 1000
+"""Elements of a data set or item, not those of its items: DIMSE-N has fewer than ten."""
+_MAX_HEADERS: Final = 1_000_000
+"""Elements, items and delimiters in one walk: twice those of 16 MiB of references to instances."""
 
 
 class Span(NamedTuple):
@@ -19,7 +24,10 @@ class Span(NamedTuple):
 
 
 class DataSetReader:
-    """Finds elements in an encoded data set, without copying their values."""
+    """Finds elements in an encoded data set, without copying their values.
+
+    The number of elements is limited, as 16 MiB have room for two million empty ones.
+    """
 
     def __init__(self, data: bytes, transfer_syntax_uid: str, max_bytes: int) -> None:
         """Inflate a deflated data set, to at most `max_bytes`. Raises `DataSetError`, `DataSetTooLongError`."""
@@ -32,21 +40,23 @@ class DataSetReader:
     def elements(self, span: Span) -> dict[int, Span]:
         """Return the values of a data set or item by tag, the first of each. Raises `DataSetError`."""
         found: dict[int, Span] = {}
-        walker = Walker(self._data, self._encoding, span.start)
+        walker = Walker(self._data, self._encoding, span.start, max_headers=_MAX_HEADERS)
+        number = 0
         while (element := walker.element(span.end)) is not None:
+            number += 1
+            if number > _MAX_ELEMENTS:
+                raise walker.error(f"more than {_MAX_ELEMENTS} elements")
             tag, vr, length = element
             start = walker.at
             found.setdefault(tag, Span(start, walker.skip(vr, length, span.end)))
         return found
 
-    def items(self, span: Span) -> list[Span]:
-        """Return the items of a sequence. Raises `DataSetError`."""
-        found: list[Span] = []
-        walker = Walker(self._data, self._encoding, span.start)
+    def items(self, span: Span) -> Iterator[Span]:
+        """Yield the items of a sequence, one by one. Raises `DataSetError`."""
+        walker = Walker(self._data, self._encoding, span.start, max_headers=_MAX_HEADERS)
         while (length := walker.item(span.end)) is not None:
             start = walker.at
-            found.append(Span(start, walker.skip_item(length, span.end)))
-        return found
+            yield Span(start, walker.skip_item(length, span.end))
 
     def value(self, span: Span) -> bytes:
         """Return the bytes of a value."""

@@ -30,9 +30,15 @@ class Walker:
     All methods raise `DataSetError`.
     """
 
-    __slots__ = ("at", "data", "encoding", "start")
+    __slots__ = ("_headers_left", "_max_headers", "at", "data", "encoding", "start")
 
-    def __init__(self, data: bytes | memoryview, encoding: Encoding, at: int = 0) -> None:
+    def __init__(
+        self, data: bytes | memoryview, encoding: Encoding, at: int = 0, *, max_headers: int | None = None
+    ) -> None:
+        """Begin at an offset, and read at most `max_headers` headers of elements, items and delimiters."""
+        self._max_headers = max_headers
+        # Without a limit, the number is negative.
+        self._headers_left = -1 if max_headers is None else max_headers
         self.data = data
         self.encoding = encoding
         self.at = at
@@ -105,6 +111,9 @@ class Walker:
 
     def _header(self, end: int) -> Header:
         self.start = self.at
+        if not self._headers_left:
+            raise self.error(f"more than {self._max_headers} elements and items")
+        self._headers_left -= 1
         header = self.encoding.read(self.data, self.at, end)
         if header is None:
             raise self.error("ends inside a header")
