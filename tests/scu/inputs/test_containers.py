@@ -176,8 +176,12 @@ def test_of_a_member_the_archive_s_stamp_is_known(tmp_path: Path, make: Make) ->
 
 
 @pytest.mark.parametrize("make", [zipped, *COMPRESSED])
-def test_an_empty_archive_has_nothing_to_send(tmp_path: Path, make: Make) -> None:
-    assert list(find([make(tmp_path / "archive", {})])) == []
+def test_an_empty_archive_is_a_failure(tmp_path: Path, make: Make) -> None:
+    path = make(tmp_path / "archive", {})
+
+    assert list(find([path])) == [
+        InstanceResult(name=str(path), reason="nothing to send: no instances found in this archive")
+    ]
 
 
 @every_archive

@@ -85,7 +85,13 @@ def test_the_files_that_it_refers_to_are_sent_and_no_others(name: str) -> None:
 
 def test_one_of_an_instance_each_is_read_too() -> None:
     assert len([item for item in find([FOLDER / "TINY_ALPHA" / "DICOMDIR"]) if isinstance(item, Instance)]) == 50
-    assert list(find([FOLDER / "DICOMDIR-empty.dcm"])) == []
+
+
+def test_one_that_refers_to_nothing_is_a_failure() -> None:
+    [result] = find([FOLDER / "DICOMDIR-empty.dcm"])
+
+    assert isinstance(result, InstanceResult)
+    assert (result.reason, result.skipped) == ("nothing to send: no instances found in this DICOMDIR", False)
 
 
 def test_a_relative_one_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 import json
 import tarfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,83 @@ def test_a_dry_run_of_a_folder_with_other_files_succeeds(folder: Path) -> None:
 
     assert done.returncode == 0
     assert f"skipped: {folder / 'README'}: not a DICOM file" in done.stderr
+
+
+def text(folder: Path) -> Path:
+    path = folder / "broken.dcm"
+    path.write_text("Hello\n")
+    return path
+
+
+def nothing(folder: Path) -> Path:
+    path = folder / "empty.dcm"
+    path.touch()
+    return path
+
+
+def cut(folder: Path) -> Path:
+    path = folder / "cut.dcm"
+    path.write_bytes(part10(folder / "whole").read_bytes()[:140])
+    return path
+
+
+def folder_of_texts(folder: Path) -> Path:
+    (folder / "texts").mkdir()
+    text(folder / "texts")
+    return folder / "texts"
+
+
+def empty_folder(folder: Path) -> Path:
+    (folder / "empty").mkdir()
+    return folder / "empty"
+
+
+def tar_of_texts(folder: Path) -> Path:
+    with tarfile.open(folder / "texts.tar.gz", "w:gz") as tarred:
+        tarred.add(text(folder), "a.txt")
+    return folder / "texts.tar.gz"
+
+
+def zip_of_texts(folder: Path) -> Path:
+    with zipfile.ZipFile(folder / "texts.zip", "w") as zipped:
+        zipped.write(text(folder), "a.txt")
+    return folder / "texts.zip"
+
+
+def empty_dicomdir(_: Path) -> Path:
+    return FILES / "dicomdirtests" / "DICOMDIR-empty.dcm"
+
+
+def missing(folder: Path) -> Path:
+    return folder / "missing"
+
+
+NAMED = (text, nothing, cut, folder_of_texts, empty_folder, tar_of_texts, zip_of_texts, empty_dicomdir, missing)
+
+
+@pytest.mark.parametrize("make", NAMED)
+def test_a_named_path_with_nothing_to_send_is_a_failure(tmp_path: Path, make: Callable[[Path], Path]) -> None:
+    """The user expects an instance there; the other paths are sent nevertheless."""
+    named = make(tmp_path)
+    with StorageSCP(accept, port=0).in_thread() as scp:
+        report = blocking.send([named, FILES / "CT_small.dcm"], "localhost", scp.port)
+
+    assert [result.path for result in report.failed] == [named]
+    assert [result.path for result in report.accepted] == [FILES / "CT_small.dcm"]
+
+
+@pytest.mark.parametrize("make", [text, empty_folder])
+@pytest.mark.parametrize("arguments", [(), ("--dry-run",)])
+def test_a_named_path_with_nothing_to_send_fails_the_run(
+    tmp_path: Path, make: Callable[[Path], Path], arguments: tuple[str, ...]
+) -> None:
+    named = make(tmp_path)
+    with StorageSCP(accept, port=0).in_thread() as scp:
+        done = dicomport("storescu", *arguments, "localhost", str(scp.port), named, FILES / "CT_small.dcm")
+
+    assert done.returncode == 1
+    assert str(named) in done.stderr
+    assert ("1 of 2 files accepted" in done.stderr) == (not arguments)
 
 
 @pytest.mark.parametrize("arguments", [(), ("--dry-run",)])

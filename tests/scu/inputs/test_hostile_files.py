@@ -29,7 +29,10 @@ def sent(*paths: Path) -> dict[str, str]:
 
 def test_f9_a_dicomdir_in_a_folder_is_named_and_not_followed(tmp_path: Path) -> None:
     (tmp_path / "DICOMDIR").write_bytes(next(FILES.rglob("DICOMDIR")).read_bytes())
-    assert sent(tmp_path) == {"DICOMDIR": "a DICOMDIR: it lists instances, but is not one"}
+    assert sent(tmp_path) == {
+        "DICOMDIR": "a DICOMDIR: it lists instances, but is not one",
+        tmp_path.name: "nothing to send: no instances found in this folder",
+    }
 
 
 def test_f9_a_loop_of_links_between_folders_is_not_walked(tmp_path: Path) -> None:

@@ -362,6 +362,7 @@ def test_each_input_has_a_result_even_if_it_is_missing(tmp_path: Path) -> None:
     assert [(result.path, result.reason) for result in found.refused] == [
         (tmp_path / "nothing", "cannot be read: No such file or directory"),
         (tmp_path / ("x" * 300), "cannot be read: File name too long"),
+        (tmp_path, "nothing to send: no instances found in this folder"),
     ]
     assert [item.path for item in found.instances] == [CT_FILE]
 

@@ -126,7 +126,10 @@ def test_a_folder_without_instances_is_no_association_either(tmp_path: Path) -> 
 
     report = send(tmp_path, unused_port())
 
-    assert (len(report.skipped), len(report.failed), report.associations, report.error) == (1, 0, 0, "")
+    assert (len(report.skipped), report.associations, report.error) == (1, 0, "")
+    assert [(result.path, result.reason) for result in report.failed] == [
+        (tmp_path, "nothing to send: no instances found in this folder")
+    ]
 
 
 def test_the_blocking_send_works_inside_a_running_loop_too() -> None:

@@ -62,9 +62,10 @@ def find(sources: Iterable[Source]) -> Iterator[Found]:
     A file is one instance. A folder stands for the files below it, sorted by name, without hidden files and folders
     (links to folders are not followed); files that are not instances are marked as skipped there;
     a DICOMDIR for the files that it refers to; a zip or tar archive (plain, or compressed by gzip, bzip2 or xz) for its
-    members. A path that does not exist but contains `*`, `?` or `[` is a glob, where `**` matches any number of
-    folders. "-" stands for the paths that the standard input lists, one a line or each followed by a NUL. DICOMDIRs and
-    archives below a folder are not opened.
+    members. One of these without any instance has a separate result, a failure like that of a file that was given and
+    is not an instance. A path that does not exist but contains `*`, `?` or `[` is a glob, where `**` matches any number
+    of folders. "-" stands for the paths that the standard input lists, one a line or each followed by a NUL. DICOMDIRs
+    and archives below a folder are not opened.
 
     Only headers are read, on a slow disk by several threads and some hundred files ahead; `close` the iterator to stop
     them early. Data sets are encoded when it is their turn. Nothing is raised.
@@ -154,7 +155,7 @@ class _Finder:
                 if isinstance(one, _Container):
                     yield found
                     found = []
-                    yield from self._contents(one)
+                    yield from _with_a_failure_if_empty(one, self._contents(one))
                 else:
                     found.append(one)
             yield found
@@ -199,6 +200,17 @@ class _Finder:
                 from dicomport.scu.inputs.tar import tar_members
 
                 yield from ((member,) for member in tar_members(path, kind))
+
+
+def _with_a_failure_if_empty(container: _Container, contents: Iterator[Sequence[Found]]) -> Iterator[Sequence[Found]]:
+    """Yield the contents, and a failure if they are neither instances nor failures: the caller expected instances."""
+    is_empty = True
+    for batch in contents:
+        is_empty = is_empty and all(isinstance(one, InstanceResult) and one.skipped for one in batch)
+        yield batch
+    if is_empty:
+        kind = "archive" if isinstance(container.kind, ArchiveKind) else container.kind.value
+        yield (unsendable(container.path, f"nothing to send: no instances found in this {kind}"),)
 
 
 def _identify(path: str | InstanceResult, identify: _Identify) -> Found | _Container:
