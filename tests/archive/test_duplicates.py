@@ -11,8 +11,8 @@ from tests.archive.sending import LONG, Receiver, bytes_of, files, findings, ins
 
 from dicomport.archive import ArchiveOptions, Duplicates
 from dicomport.archive.commit import duplicates as duplicates_module
-from dicomport.archive.commit.duplicates import MAX_COPIES, Comparisons
-from dicomport.files import system
+from dicomport.archive.commit.duplicates import Comparisons
+from dicomport.files import MAX_COPIES, system
 from dicomport.standard import Status
 
 NAME: Final = "1.2.3/1.2.3.1/1.2.3.4.dcm"

@@ -34,7 +34,9 @@ KINDS: Final = {
     "nodirsync": "fsync of a folder: EINVAL",
     "nofsync": "fsync of a file: EINVAL",
     "noutime": "utime: EPERM",
+    "utimeEIO": "utime: EIO",
     "nochmod": "chmod: EPERM",
+    "chmodEIO": "chmod: EIO",
     "seconds": "modification times are in whole seconds",
     "newinodes": "inode numbers change with each mount",
     "forgetful": "at the end, only what was synced is left",
@@ -193,6 +195,7 @@ class OddFileSystem(Operations):  # type: ignore[misc]  # fusepy has no types
 
     def chmod(self, path: str, mode: int) -> None:
         self._refuse("nochmod", errno.EPERM)
+        self._refuse("chmodEIO", errno.EIO)
         os.chmod(self._path(path), mode)
 
     def chown(self, path: str, uid: int, gid: int) -> None:
@@ -200,6 +203,7 @@ class OddFileSystem(Operations):  # type: ignore[misc]  # fusepy has no types
 
     def utimens(self, path: str, times: tuple[int, int] | None = None) -> None:
         self._refuse("noutime", errno.EPERM)
+        self._refuse("utimeEIO", errno.EIO)
         if times is None:
             os.utime(self._path(path))
         else:

@@ -195,7 +195,7 @@ def test_a_folder_that_cannot_be_synced_is_an_error_and_the_file_whole(disk: Dis
     assert disk.visible() == [NAME]
 
 
-NO_HARD_LINKS: Final = [errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS]
+NO_HARD_LINKS: Final = [errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS, errno.EIO, errno.EACCES]
 
 
 @pytest.mark.parametrize("number", NO_HARD_LINKS)

@@ -116,7 +116,8 @@ def test_no_sop_instance_uid_leads_out_of_the_folder(
     peer.send(p_data(pdv(STORE, LAST_COMMAND, command_set(elements))), in_fragments(STORE, DATA_SET, 100))
     status = peer.expect(CStoreRSP).command.status
     assert status == (0x0000 if len(text) <= 64 else 0x0117)
-    assert listing(tmp_path) == (["received"] if status == 0 else [])
+    assert listing(tmp_path) == ["received"]
+    assert len(listing(folder)) == (1 if status == 0 else 0)
     if status == 0:
         [path] = folder.iterdir()
         assert path.is_file()
@@ -189,7 +190,6 @@ def test_a_link_planted_at_the_name_is_not_followed(
     outside = tmp_path / "outside"
     if where == "file":
         outside.write_bytes(b"precious")
-    folder.mkdir()
     (folder / NAME).symlink_to(outside)
     assert peer.store("1.2.3.4", DATA_SET).status == 0x0000
     assert (folder / NAME).is_symlink()
@@ -226,6 +226,8 @@ def test_a_disk_error_is_answered_leaves_no_file_and_the_next_works(
     fault: Fault,
     answered: tuple[int, str],
 ) -> None:
+    if fault.call == "mkdir":
+        folder.rmdir()  # It exists since the start.
     disk = Disk(folder, monkeypatch)
     disk.fail(fault)
     peer.send(store_command(), in_fragments(STORE, LONG, 16_000))
@@ -242,7 +244,6 @@ def test_a_disk_error_is_answered_leaves_no_file_and_the_next_works(
 def test_success_is_answered_only_after_file_name_and_folder_are_synced(
     peer: ScriptedSCU, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder.mkdir()
     disk = Disk(folder, monkeypatch)
     answered_before: list[tuple[str, str]] = []
 
@@ -266,7 +267,6 @@ def test_success_is_answered_only_after_file_name_and_folder_are_synced(
 def test_success_waits_for_the_sync_of_the_folder(
     peer: ScriptedSCU, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder.mkdir()
     disk = Disk(folder, monkeypatch)
     entered, go = threading.Event(), threading.Event()
 
@@ -332,6 +332,7 @@ def test_of_an_instance_that_breaks_off_nothing_is_left(folder: Path, end: objec
 
 def test_a_server_that_is_cut_off_while_it_writes_leaves_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The thread that writes cannot be cancelled: its file is removed once it is done, and not before."""
+    storage = FolderStorage(folder)
     disk = Disk(folder, monkeypatch)
     entered, go = threading.Event(), threading.Event()
 
@@ -344,7 +345,7 @@ def test_a_server_that_is_cut_off_while_it_writes_leaves_nothing(folder: Path, m
     monkeypatch.setattr(files.Disk, "is_fast", False)
 
     async def scenario() -> None:
-        async with StorageSCP(FolderStorage(folder), port=0) as scp:
+        async with StorageSCP(storage, port=0) as scp:
             with await asyncio.to_thread(ScriptedSCU, "127.0.0.1", scp.port) as peer:
                 await asyncio.to_thread(peer.associate, request=request())
                 await asyncio.to_thread(peer.send, store_command(), in_fragments(STORE, LONG, 16_000)[:-10_000])

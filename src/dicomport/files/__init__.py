@@ -10,9 +10,9 @@ from dicomport.files.blocks import (
     in_thread as in_thread,
 )
 from dicomport.files.names import (
+    MAX_COPIES as MAX_COPIES,
     file_name as file_name,
     numbered_name as numbered_name,
-    numbered_names as numbered_names,
     shortened as shortened,
 )
 from dicomport.files.permissions import (

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import re
-from collections.abc import Iterator
 from typing import Final
 
 _UNESCAPED: Final = frozenset("0123456789.")
@@ -13,6 +11,9 @@ _VALID_NAME: Final = re.compile(r"[0-9](?:[0-9.]*[0-9])?")
 """Matches every valid UID (PS3.5 9.1), and other texts that are safe names."""
 _MAX_BYTES: Final = 120
 """Size limit of a name: with a suffix and a counter it stays below the 255 bytes of common file systems."""
+
+MAX_COPIES: Final = 100
+"""Limit of files with one SOP Instance UID: each of them is compared with the next duplicate."""
 
 
 def file_name(text: str) -> str:
@@ -47,12 +48,6 @@ def shortened(name: str, max_bytes: int) -> str:
 def numbered_name(stem: str, number: int) -> str:
     """Return the name of a DICOM file: "stem.dcm" for the number 1, "stem~2.dcm" for 2, and so on."""
     return f"{stem}.dcm" if number == 1 else f"{stem}~{number}.dcm"
-
-
-def numbered_names(stem: str) -> Iterator[str]:
-    """Yield all names of a DICOM file, for the case that the earlier ones are taken."""
-    for number in itertools.count(1):
-        yield numbered_name(stem, number)
 
 
 def _escaped(character: str) -> str:

@@ -21,13 +21,13 @@ from typing import Final, TypeVar
 from dicomport.files import system
 from dicomport.files.permissions import FILE_MODE
 from dicomport.files.small import remove
-from dicomport.files.writing import TEMPORARY_SUFFIX, Durability, make_folder, missing_folders, sync
+from dicomport.files.writing import TEMPORARY_SUFFIX, Durability, created, sync
 
 T = TypeVar("T")
 
 _RANDOM_BYTES: Final = 12
 _OTHER: Final = "use another file system"
-_NO_SYNC: Final = f"{_OTHER}, or --durability flush, which promises no stable storage"
+_NO_SYNC: Final = f"{_OTHER}, or --durability flush (Durability.FLUSH), which promises no stable storage"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,19 +76,8 @@ def probe(folder: Path, durability: Durability) -> FileSystem:
 
 def prepare(folder: Path, durability: Durability) -> FileSystem:
     """Create a folder and its missing parents, and `probe` it. Raises `OSError`; no new folder is left then."""
-    missing = missing_folders(folder)
-    make_folder(folder, Durability.FLUSH)
-    try:
-        found = probe(folder, durability)
-        if durability is Durability.FSYNC:
-            for path in missing:
-                sync(path.parent)
-    except OSError:
-        for path in missing:
-            with contextlib.suppress(OSError):
-                system.rmdir(path)
-        raise
-    return found
+    with created(folder, durability):
+        return probe(folder, durability)
 
 
 def _works(call: Callable[[], object]) -> bool:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Final
 
 from dicomport.files import system
-from dicomport.files.names import file_name, numbered_names
+from dicomport.files.names import MAX_COPIES, file_name, numbered_name
 from dicomport.files.permissions import FILE_MODE, create_folder, open_file
 from dicomport.files.reading import read_part10
 from dicomport.files.small import write_all
@@ -35,8 +35,6 @@ TEMPORARY_SUFFIX: Final = ".part"
 _RANDOM_BYTES: Final = 12
 """Random bytes in the name of a temporary file. If the name is taken nevertheless, creating the file fails."""
 
-_UNSUPPORTED: Final = frozenset((errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS, errno.EINVAL))
-"""Errors of file systems that lack a call."""
 _COMPARED_BYTES: Final = 1 << 20
 
 
@@ -65,10 +63,8 @@ class TemporaryFile:
         self._path = f"{folder}/.{os.urandom(_RANDOM_BYTES).hex()}{TEMPORARY_SUFFIX}"
         self._descriptor = system.open_descriptor(self._path, system.CREATE_NEW, FILE_MODE)
         try:
-            try:
+            with contextlib.suppress(OSError):  # Some file systems have fixed permissions.
                 system.fchmod(self._descriptor, FILE_MODE)
-            except OSError as error:
-                _tolerate(error)
             self.write(header)
         except BaseException:
             self.discard()
@@ -80,10 +76,8 @@ class TemporaryFile:
 
     def set_mtime(self, microseconds: int) -> None:
         """Set the modification time, in microseconds since 1970, if the file system can."""
-        try:
+        with contextlib.suppress(OSError):
             system.utime(self._descriptor, ns=(microseconds * 1000, microseconds * 1000))
-        except OSError as error:
-            _tolerate(error)
 
     def status(self) -> os.stat_result:
         """Return the status of the file."""
@@ -101,15 +95,16 @@ class TemporaryFile:
             except FileExistsError:
                 if not (is_reserved(os.lstat(path)) and self._lacks_hard_links()):
                     raise
-            except OSError as error:
-                _tolerate(error)
+            except OSError:
+                if not self._lacks_hard_links():
+                    raise
             else:
                 return
         with _reserved(path):
             self.overwrite(path)
 
     def _lacks_hard_links(self) -> bool:
-        """Return whether the file system lacks hard links: if the name is taken too, `link` fails for that reason."""
+        """Return whether a link to a free name fails too: the errors of file systems without hard links differ."""
         other = f"{self._path}{TEMPORARY_SUFFIX}"
         try:
             system.link(self._path, other)
@@ -150,15 +145,18 @@ class TemporaryFile:
 class PartialFile:
     """A temporary file in the folder of its final name, which it gets by `commit`."""
 
-    def __init__(self, folder: Path, meta: FileMeta, durability: Durability) -> None:
-        """Create the file, and the folder if it is missing. Raises `OSError`."""
+    def __init__(self, folder: Path, meta: FileMeta, durability: Durability, *, hard_links: bool = True) -> None:
+        """Create the file, and the folder if it is missing. Raises `OSError`.
+
+        If `hard_links` is false, the file system has none.
+        """
         self._folder = folder
         self._durability = durability
         try:
-            self._file = TemporaryFile(folder, meta)
+            self._file = TemporaryFile(folder, meta, hard_links=hard_links)
         except FileNotFoundError:
             make_folder(folder, durability)
-            self._file = TemporaryFile(folder, meta)
+            self._file = TemporaryFile(folder, meta, hard_links=hard_links)
 
     def write(self, data: Buffer) -> None:
         """Append bytes. Raises `OSError`."""
@@ -168,10 +166,10 @@ class PartialFile:
         """Link the file to its name, which is made of the SOP Instance UID, and return its path.
 
         An existing file is not overwritten. If it has the same data set, its path is returned; otherwise this file
-        gets the next free name, "UID~2.dcm" and so on.
+        gets the next free name, "UID~2.dcm" and so on, up to `MAX_COPIES`.
 
-        Raises `OSError` after removing the file. Only if the fsync of the folder failed, the file stays: it is
-        complete, and may already be acknowledged to another sender of the same data set.
+        Raises `OSError` after removing the file, `FileExistsError` if no name is free. Only if the fsync of the folder
+        failed, the file stays: it is complete, and may already be acknowledged to another sender of the same data set.
         """
         syncs = self._durability is Durability.FSYNC
         try:
@@ -189,8 +187,9 @@ class PartialFile:
         self._file.discard()
 
     def _named(self, stem: str) -> str:
-        for name in numbered_names(stem):
-            path = f"{self._folder}/{name}"
+        path = ""
+        for number in range(1, MAX_COPIES + 1):
+            path = f"{self._folder}/{numbered_name(stem, number)}"
             try:
                 self._file.link(path)
             except FileExistsError:
@@ -199,13 +198,7 @@ class PartialFile:
                 if self._durability is Durability.FSYNC:
                     sync(path)  # The process that wrote it may not have synced it yet.
             return path
-        raise AssertionError  # the names don't end
-
-
-def _tolerate(error: OSError) -> None:
-    """Raise an error, unless it means that the file system lacks the call."""
-    if error.errno not in _UNSUPPORTED:
-        raise error
+        raise FileExistsError(errno.EEXIST, f"{MAX_COPIES} files with this SOP Instance UID exist", path)
 
 
 def is_reserved(status: os.stat_result) -> bool:
@@ -243,27 +236,32 @@ def _reserved(path: str | Path) -> Iterator[None]:
         system.close(descriptor)
 
 
-def missing_folders(folder: Path) -> list[Path]:
-    """List a folder and its parents, as far as they are missing, the deepest first."""
-    return list(itertools.takewhile(lambda path: not path.exists(), (folder, *folder.parents)))
-
-
 def make_folder(folder: Path, durability: Durability) -> None:
     """Create a folder and its missing parents, and sync the parent of each new folder. Raises `OSError`."""
-    if folder.is_dir():
-        return
-    missing = missing_folders(folder)
+    if not folder.is_dir():
+        with created(folder, durability):
+            pass
+
+
+@contextlib.contextmanager
+def created(folder: Path, durability: Durability) -> Iterator[None]:
+    """Create a folder and its missing parents; after the block, sync the parent of each new folder.
+
+    If one of these steps or the block raises `OSError`, the new folders are removed: an existing folder counts as
+    durable, so the next call has to create and sync them again.
+    """
+    missing = list(itertools.takewhile(lambda path: not path.exists(), (folder, *folder.parents)))
     try:
         for path in reversed(missing):
             with contextlib.suppress(FileExistsError):
                 create_folder(path)
         if not folder.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
+        yield
         if durability is Durability.FSYNC:
             for path in missing:
                 sync(path.parent)
     except OSError:
-        # An existing folder counts as durable, so these are removed: the next call creates them again.
         for path in missing:
             with contextlib.suppress(OSError):
                 system.rmdir(path)

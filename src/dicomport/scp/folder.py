@@ -4,20 +4,32 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dicomport.files import BLOCK_BYTES, BlockWriter, Disk, Durability, PartialFile, in_thread
+from dicomport.files import BLOCK_BYTES, BlockWriter, Disk, Durability, FileSystem, PartialFile, in_thread, prepare
+from dicomport.logs import get_logger
 from dicomport.scp.requests import StoreOperation
 from dicomport.scp.sinks import Sink
-from dicomport.standard import SUCCESS, Status
+from dicomport.standard import SUCCESS, TOO_MANY_DUPLICATES, Status
 from dicomport.wire import Buffer
+
+log = get_logger("scp")
 
 
 class FolderSink:
     """Writes one instance. The file gets its name when it is complete and, by default, on stable storage."""
 
-    def __init__(self, folder: Path, operation: StoreOperation, durability: Durability, disk: Disk) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        operation: StoreOperation,
+        durability: Durability,
+        *,
+        file_system: FileSystem,
+        disk: Disk,
+    ) -> None:
         self._folder = folder
         self._operation = operation
         self._durability = durability
+        self._file_system = file_system
         self._disk = disk
         self._size = 0
         self._writer = BlockWriter(disk=disk, memory=operation.memory)
@@ -32,10 +44,8 @@ class FolderSink:
         """Complete the file and link it to its name."""
         # If the name is taken, the other file is compared, which is slow for a long one.
         if self._durability is Durability.FSYNC or self._size > BLOCK_BYTES:
-            await in_thread(self._finish)
-        else:
-            await self._disk.run(self._finish)
-        return SUCCESS
+            return await in_thread(self._finish)
+        return await self._disk.run(self._finish)
 
     async def discard(self) -> None:
         """Remove the bytes that were written."""
@@ -46,30 +56,47 @@ class FolderSink:
 
     def _append(self, block: Buffer) -> None:
         if self._partial is None:
-            self._partial = PartialFile(self._folder, self._operation.file_meta, self._durability)
+            self._partial = PartialFile(
+                self._folder,
+                self._operation.file_meta,
+                self._durability,
+                hard_links=self._file_system.hard_links,
+            )
         self._partial.write(block)
 
-    def _finish(self) -> None:
+    def _finish(self) -> Status:
         if self._writer.pending or self._partial is None:
             self._append(self._writer.take())
         partial, self._partial = self._partial, None
         if partial is not None:
-            partial.commit(self._operation.sop_instance_uid)
+            try:
+                partial.commit(self._operation.sop_instance_uid)
+            except FileExistsError:
+                return TOO_MANY_DUPLICATES
+        return SUCCESS
 
 
 class FolderStorage:
     """A folder of Part 10 files, named by SOP Instance UID, as `StorageSCP(FolderStorage("received"))`.
 
     A file is never overwritten. A duplicate with the same data set is accepted without a second file; with a different
-    data set, it is stored as "UID~2.dcm". `durability` is the condition for a success (PS3.4 B.2.3): by default, the
-    instance is on stable storage. An `OSError` becomes status 0xA700 if space is missing, otherwise 0x0110.
+    data set, it is stored as "UID~2.dcm", up to 100 files of one UID, and then refused with 0x0111. `durability` is the
+    condition for a success (PS3.4 B.2.3): by default, the instance is on stable storage. An `OSError` becomes status
+    0xA700 if space is missing, otherwise 0x0110.
     """
 
     def __init__(self, folder: str | Path, durability: Durability = Durability.FSYNC) -> None:
+        """Create the folder if it is missing, and try the calls of its file system.
+
+        Raises `OSError`, which names the call, if the file system lacks a call that is required.
+        """
         self._folder = Path(folder)
         self._durability = durability
+        self._file_system = prepare(self._folder, durability)
+        if self._file_system.missing:
+            log.warning("file_system_limited", path=str(self._folder), calls=list(self._file_system.missing))
         self._disk = Disk()
 
     async def begin(self, operation: StoreOperation) -> Sink:
         """Accept any instance."""
-        return FolderSink(self._folder, operation, self._durability, self._disk)
+        return FolderSink(self._folder, operation, self._durability, file_system=self._file_system, disk=self._disk)

@@ -112,7 +112,8 @@ class StoreRequest(StoreOperation):
         """Write a Part 10 file (PS3.10 7) into `folder`, and return its path. For handlers without a coroutine.
 
         The file has the received bytes and gets its name, made of the SOP Instance UID, when it is complete and, by
-        default, on stable storage. An existing file is never overwritten. Raises `OSError`.
+        default, on stable storage. An existing file is never overwritten. Raises `OSError`: `FileExistsError` if 100
+        files with this UID and other data sets exist.
         """
         partial = PartialFile(Path(folder), self.file_meta, durability)
         try:

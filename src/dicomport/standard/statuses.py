@@ -86,6 +86,7 @@ def _look_up(code: int) -> tuple[Category, str, str]:
 
 SUCCESS = Status(0x0000)
 PROCESSING_FAILURE = Status(0x0110)
+TOO_MANY_DUPLICATES = Status(0x0111, "too many instances with this UID are already stored")
 NO_SUCH_SOP_INSTANCE = Status(0x0112)
 NO_SUCH_EVENT_TYPE = Status(0x0113)
 INVALID_ARGUMENT_VALUE = Status(0x0115)

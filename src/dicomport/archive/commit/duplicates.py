@@ -31,15 +31,11 @@ from blake3 import blake3
 
 from dicomport.archive.digests import CHUNK_BYTES
 from dicomport.archive.records import received_at
-from dicomport.files import numbered_name, read_part10, sync
-from dicomport.standard import SUCCESS, Status
+from dicomport.files import MAX_COPIES, numbered_name, read_part10, sync
+from dicomport.standard import SUCCESS, TOO_MANY_DUPLICATES, Status
 from dicomport.wire import FileMetaError
 
 DUPLICATE_REFUSED: Final = Status(0x0111, "another instance with this UID is already stored")
-TOO_MANY_DUPLICATES: Final = Status(0x0111, "too many instances with this UID are already stored")
-
-MAX_COPIES: Final = 100
-"""Limit of files with one SOP Instance UID: each of them is compared with the next duplicate."""
 
 
 class Duplicates(enum.StrEnum):
