@@ -7,7 +7,8 @@ from typing import Final
 
 from dicomport.archive.scan.scanner import Scan, Scanner
 from dicomport.encoding.charsets import codec_of, decode_text
-from dicomport.encoding.findings import DEFAULT_SCAN_LIMITS, ScanLimits, ScanProblem
+from dicomport.encoding.deviations import ScanProblem
+from dicomport.encoding.limits import DEFAULT_SCAN_LIMITS, ScanLimits
 from dicomport.files import file_name
 
 __all__ = ["SYNTAXES", "character_set", "name", "scanner"]

@@ -8,7 +8,7 @@ from pathlib import Path, PurePath
 from typing import Final
 
 from dicomport.archive.scan.scanner import Scanner
-from dicomport.encoding.findings import ScanFlag
+from dicomport.encoding.deviations import ScanFlag
 from dicomport.scu.inputs.containers import ArchiveKind
 from dicomport.scu.inputs.instance import Instance, NotSendableError, instance_from_path
 from dicomport.scu.inputs.tar import tar_members

@@ -46,8 +46,8 @@ from tests.encoding.encode import (
 
 from dicomport import StorageSCP, StoreResponse, blocking
 from dicomport.archive import Archive
+from dicomport.encoding.deviations import ProblemKind, ScanFlag
 from dicomport.encoding.errors import DataSetError
-from dicomport.encoding.findings import ProblemKind, ScanFlag
 from dicomport.encoding.headers import encoding_of
 from dicomport.encoding.walker import Walker
 from dicomport.files import read_part10

@@ -50,8 +50,9 @@ from tests.wire.golden import Golden
 
 from dicomport.archive.scan.attributes import InstanceAttributes
 from dicomport.archive.scan.scanner import Scan, Scanner
-from dicomport.encoding.findings import ProblemKind, ScanFlag, ScanLimits, ScanProblem
+from dicomport.encoding.deviations import ProblemKind, ScanFlag, ScanProblem
 from dicomport.encoding.headers import EXPLICIT_LITTLE
+from dicomport.encoding.limits import ScanLimits
 from dicomport.encoding.streaming import StreamWalker
 from dicomport.standard import transfer_syntaxes
 

@@ -15,7 +15,7 @@ from pydicom.multival import MultiValue
 from tests.encoding.encode import EXPLICIT, IMPLICIT, LONG_VRS, byte_by_byte, cut, scan, scan_pieces
 
 from dicomport.archive.scan.attributes import InstanceAttributes
-from dicomport.encoding.findings import ProblemKind, ScanFlag
+from dicomport.encoding.deviations import ProblemKind, ScanFlag
 from dicomport.files import read_part10
 from dicomport.wire import FileMetaError
 

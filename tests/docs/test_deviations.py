@@ -6,7 +6,7 @@ from typing import Final
 
 from dicomport.archive.scan.attributes import InstanceAttributes
 from dicomport.archive.scan.scanner import Scan
-from dicomport.encoding.findings import ScanFlag
+from dicomport.encoding.deviations import ScanFlag
 from dicomport.wire import Deviation
 
 DOCS: Final = Path(__file__).parents[2] / "docs"

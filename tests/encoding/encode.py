@@ -9,7 +9,7 @@ from typing import Final
 from hypothesis import strategies as st
 
 from dicomport.archive.scan.scanner import Scan, Scanner
-from dicomport.encoding.findings import DEFAULT_SCAN_LIMITS, ScanLimits
+from dicomport.encoding.limits import DEFAULT_SCAN_LIMITS, ScanLimits
 
 IMPLICIT: Final = "1.2.840.10008.1.2"
 EXPLICIT: Final = "1.2.840.10008.1.2.1"

@@ -37,7 +37,7 @@ SAME_NUMBER: Final = {
 """Modules with the number 0xFFFFFFFF as something else than an undefined length."""
 
 SPECIALISED: Final[dict[tuple[str, str], Callable[..., object]]] = {
-    ("encoding/streaming.py", "StreamWalker._elements"): (
+    ("encoding/elements.py", "ElementWalker._elements"): (
         test_walkers.test_any_spoiled_data_set_in_any_split_is_read_alike
     ),
     ("wire/command_sets.py", ""): test_commands.test_each_command_is_the_bytes_of_the_standard,

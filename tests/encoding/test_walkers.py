@@ -9,8 +9,8 @@ from tests.archive.deviations import CASES, Case
 from tests.archive.goldens import GOLDENS
 from tests.encoding.encode import DEFLATED, Element, cut, encode, trees
 
+from dicomport.encoding.deviations import ScanFlag
 from dicomport.encoding.errors import DataSetError
-from dicomport.encoding.findings import ScanFlag, ScanLimits
 from dicomport.encoding.headers import (
     AFTER_FILE_META,
     EXPLICIT_BIG,
@@ -22,6 +22,7 @@ from dicomport.encoding.headers import (
     Encoding,
     encoding_of,
 )
+from dicomport.encoding.limits import ScanLimits
 from dicomport.encoding.streaming import StreamWalker
 from dicomport.encoding.vr import FRAGMENT_VRS, KNOWN_VRS
 from dicomport.encoding.walker import MAX_DEPTH, Walker

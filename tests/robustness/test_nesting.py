@@ -24,8 +24,8 @@ from tests.encoding.encode import (
 
 from dicomport.commitment.data_sets import CommitmentDataSetError, CommitmentRequest, CommitmentResult
 from dicomport.encoding.datasets import DataSetReader
+from dicomport.encoding.deviations import ScanFlag
 from dicomport.encoding.errors import DataSetError
-from dicomport.encoding.findings import ScanFlag
 from dicomport.encoding.headers import encoding_of
 from dicomport.encoding.templates import SeriesTemplate
 from dicomport.scp import UndecodableDataSetError

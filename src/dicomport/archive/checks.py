@@ -11,7 +11,7 @@ from typing import Final
 
 from dicomport.archive.scan.attributes import InstanceAttributes
 from dicomport.archive.scan.scanner import Scan
-from dicomport.encoding.findings import ScanFlag
+from dicomport.encoding.deviations import ScanFlag
 from dicomport.standard import (
     DATA_SET_DOES_NOT_MATCH,
     DATA_SET_DOES_NOT_MATCH_WARNING,

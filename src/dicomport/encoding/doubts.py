@@ -6,7 +6,7 @@ import enum
 from dataclasses import dataclass
 from typing import Final
 
-from dicomport.encoding.findings import ScanFlag, ScanProblem
+from dicomport.encoding.deviations import ScanFlag, ScanProblem
 from dicomport.encoding.headers import (
     DELIMITER_GROUP,
     ITEM_DELIMITER,

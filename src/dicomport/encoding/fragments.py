@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Final
 
-from dicomport.encoding.findings import ScanFlag
+from dicomport.encoding.deviations import ScanFlag
 from dicomport.encoding.headers import SHORT_HEADER
 
 _HEAD: Final = 8

@@ -21,8 +21,8 @@ from collections import OrderedDict
 from collections.abc import Collection, Hashable, Iterable, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
+from dicomport.encoding.elements import Value
 from dicomport.encoding.headers import AFTER_FILE_META, DELIMITER_GROUP, EXTENDED_OFFSET_TABLE, LONG_HEADER, Encoding
-from dicomport.encoding.streaming import Value
 from dicomport.encoding.vr import KNOWN_VRS
 
 _MAX_TEMPLATE_ELEMENTS: Final = 32

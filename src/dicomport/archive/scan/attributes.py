@@ -10,8 +10,8 @@ from itertools import repeat
 from typing import Any, Final
 
 from dicomport.encoding.charsets import codec_of, decode_text
+from dicomport.encoding.elements import Value
 from dicomport.encoding.headers import ByteOrder
-from dicomport.encoding.streaming import Value
 
 _CHARACTER_SET: Final = 0x00080005
 _MAX_INTEGER_STRING: Final = 12

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from dicomport.archive.scan.attributes import WANTED, InstanceAttributes, decode_attributes
+from dicomport.encoding.deviations import ProblemKind, ScanFlag, ScanProblem
 from dicomport.encoding.errors import DataSetError
-from dicomport.encoding.findings import DEFAULT_SCAN_LIMITS, ProblemKind, ScanFlag, ScanLimits, ScanProblem
 from dicomport.encoding.headers import encoding_of
 from dicomport.encoding.inflate import BoundedInflater
+from dicomport.encoding.limits import DEFAULT_SCAN_LIMITS, ScanLimits
 from dicomport.encoding.streaming import StreamWalker
 from dicomport.encoding.templates import SeriesTemplate
 from dicomport.encoding.vr import KNOWN_VRS

@@ -13,8 +13,8 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
+from dicomport.encoding.deviations import ScanFlag
 from dicomport.encoding.errors import DataSetError
-from dicomport.encoding.findings import ScanFlag
 from dicomport.encoding.headers import PIXEL_DATA, Encoding, encoding_of
 from dicomport.encoding.inflate import Inflater
 from dicomport.encoding.streaming import StreamWalker

@@ -1,10 +1,9 @@
-"""The results of a walk over a data set, a problem and tolerated deviations, and the limits of its work."""
+"""The tolerated deviations of data sets, and the problems for which a data set is not whole."""
 
 from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import Final
 
 
 class ProblemKind(enum.StrEnum):
@@ -62,23 +61,3 @@ class ScanProblem:
     kind: ProblemKind
     detail: str
     """For the local log: tag and offset (after inflating), without any value."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScanLimits:
-    """Limits of the work for one data set. Above them, the data set is flagged NOT_WALKED and the scan stops."""
-
-    depth: int = 256
-    """Nested sequences and items, each counted: real data sets have fewer than 20."""
-    elements: int = 2_000_000
-    """Elements and items walked, at about a microsecond each: tenfold those of a large multi-frame image."""
-    value_bytes: int = 1024
-    """Maximum length of a wanted value: the longest legal one, a name of 3 x 64 characters of 4 bytes, is below it."""
-    inflated_bytes: int = 16 << 20
-    """Maximum length after inflating: 512 KiB can become 512 MiB (PS3.5 A.5)."""
-    searched_bytes: int = 16 << 10
-    """Offsets to try after sequences that are longer than their length, at about a microsecond each. Beyond them, the
-    data set is undecodable. Real sequences are too short by some headers, or by an icon's compressed pixels."""
-
-
-DEFAULT_SCAN_LIMITS: Final = ScanLimits()
