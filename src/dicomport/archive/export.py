@@ -17,10 +17,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from blake3 import blake3
-
 from dicomport.archive.database.queries import Filters, Queries
-from dicomport.archive.digests import CHUNK_BYTES
+from dicomport.archive.digests import CHUNK_BYTES, Digested
 from dicomport.archive.paths import Paths
 from dicomport.errors import DicomportError
 from dicomport.files import (
@@ -130,16 +128,14 @@ def _opened(root: Path, file: _File) -> Iterator[tuple[int, os.stat_result]]:
 
 def _verified(descriptor: int, status: os.stat_result, file: _File) -> Iterator[memoryview]:
     """Yield the bytes of a file in chunks. Raises `ExportError` at the end if the digest of the data set differs."""
-    digest = blake3()
     try:
         _, offset = find_file_meta(lambda size: system.pread(descriptor, size, 0))
         yield from read_range(descriptor, 0, offset, offset)
-        for chunk in read_range(descriptor, offset, status.st_size - offset, CHUNK_BYTES):
-            digest.update(chunk)
-            yield chunk
+        data_set = Digested(read_range(descriptor, offset, status.st_size - offset, CHUNK_BYTES))
+        yield from data_set
     except FileMetaError as error:
         raise ExportError(f"{file.name}: {error}; {_REMEDY}") from None
-    if digest.hexdigest() != file.digest:
+    if data_set.digest != file.digest:
         raise ExportError(f"{file.name} does not match its digest in the index; {_REMEDY}")
 
 

@@ -7,10 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from blake3 import blake3
-
 from dicomport.archive.checks import Check, Checks, Policy, with_request_uids
-from dicomport.archive.digests import CHUNK_BYTES
+from dicomport.archive.digests import CHUNK_BYTES, Digested
 from dicomport.archive.paths import Paths
 from dicomport.archive.records import Record, received_at
 from dicomport.archive.scan.scanner import Scanner
@@ -29,10 +27,10 @@ def record_of(paths: Paths, path: Path, progress: Progress = lambda _: None) -> 
     try:
         meta, offset = find_file_meta(lambda size: system.pread(descriptor, size, 0))
         header = system.pread(descriptor, offset, 0)
-        scanner, digest = Scanner(meta.transfer_syntax_uid), blake3()
-        for chunk in read_range(descriptor, offset, entry.st_size - offset, CHUNK_BYTES):
+        scanner = Scanner(meta.transfer_syntax_uid)
+        data_set = Digested(read_range(descriptor, offset, entry.st_size - offset, CHUNK_BYTES))
+        for chunk in data_set:
             scanner.feed(chunk)
-            digest.update(chunk)
             progress(len(chunk))
     finally:
         system.close(descriptor)
@@ -44,7 +42,7 @@ def record_of(paths: Paths, path: Path, progress: Progress = lambda _: None) -> 
         path=path.relative_to(paths.root).as_posix(),
         inode=entry.st_ino,
         facts=facts,
-        digest=digest.hexdigest(),
+        digest=data_set.digest,
         size=entry.st_size - offset,
         header_crc32=zlib.crc32(header),
         transfer_syntax_uid=meta.transfer_syntax_uid,

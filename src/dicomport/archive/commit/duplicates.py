@@ -24,12 +24,10 @@ import os
 import stat
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final, NamedTuple, Protocol
 
-from blake3 import blake3
-
-from dicomport.archive.digests import CHUNK_BYTES
+from dicomport.archive.digests import compare
 from dicomport.archive.records import received_at
 from dicomport.files import MAX_COPIES, numbered_name, read_part10, sync
 from dicomport.standard import SUCCESS, TOO_MANY_DUPLICATES, Status
@@ -171,7 +169,7 @@ class Comparisons:
                 differs = (
                     known is not None and known.received == received_at(status) and known.digest != duplicate.digest
                 )
-                if not differs and (yield from _digest_of(path)) == duplicate.digest:
+                if not differs and (yield from compare(path, duplicate.digest)):
                     self._sync(path)
                     duplicate.end(SUCCESS)
                     return
@@ -212,15 +210,3 @@ def _has_size(path: str, status: os.stat_result, size: int) -> bool:
         return read_part10(path).size == size
     except FileMetaError:
         return False
-
-
-def _digest_of(path: str) -> Generator[None, None, str | None]:
-    """Return the digest of a stored data set, None if it cannot be read to its end; stop after each block."""
-    digest = blake3()
-    try:
-        for chunk in read_part10(path).chunks(CHUNK_BYTES):
-            digest.update(chunk)
-            yield
-    except FileMetaError:
-        return None
-    return digest.hexdigest()
