@@ -23,7 +23,6 @@ import enum
 import os
 import stat
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final, NamedTuple, Protocol
 
@@ -31,6 +30,7 @@ from dicomport.archive.digests import compare
 from dicomport.archive.records import received_at
 from dicomport.files import MAX_COPIES, numbered_name, read_part10, sync
 from dicomport.standard import SUCCESS, TOO_MANY_DUPLICATES, Status
+from dicomport.turns import Turns
 from dicomport.wire import FileMetaError
 
 DUPLICATE_REFUSED: Final = Status(0x0111, "another instance with this UID is already stored")
@@ -106,8 +106,8 @@ class Comparisons:
         self._is_free = is_free
         self._changed = threading.Condition()
         """Protects the fields below."""
-        self._waiting: dict[str, deque[tuple[Duplicate, Iterator[None]]]] = {}
-        """The queues by address, in the order of their turns."""
+        self._waiting: Turns[tuple[Duplicate, Iterator[None]]] = Turns()
+        """The instances by address."""
         self._ending = False
         self._thread = threading.Thread(target=self._run, name="dicomport-duplicates", daemon=True)
         self._thread.start()
@@ -120,7 +120,7 @@ class Comparisons:
         steps = self._steps(duplicate, place, stem, store)
         with self._changed:
             if not self._ending:
-                self._waiting.setdefault(duplicate.address, deque()).append((duplicate, steps))
+                self._waiting.put(duplicate.address, (duplicate, steps))
                 self._changed.notify()
                 return
         while _advance(duplicate, steps):
@@ -140,15 +140,10 @@ class Comparisons:
                     self._changed.wait()
                 if not self._waiting:
                     return
-                address = next(iter(self._waiting))
-                duplicate, steps = self._waiting[address][0]
-            unfinished = _advance(duplicate, steps)
+                address, (duplicate, steps) = next(self._waiting.heads())
+            finished = not _advance(duplicate, steps)
             with self._changed:
-                queue = self._waiting.pop(address)
-                if not unfinished:
-                    queue.popleft()
-                if queue:
-                    self._waiting[address] = queue  # Its next turn is after those of the other addresses.
+                self._waiting.end_turn(address, finished=finished)
 
     def _steps(self, duplicate: Duplicate, place: str, stem: str, store: Callable[[], None]) -> Iterator[None]:
         """Compare an instance with the stored files, and decide; stop after each block."""

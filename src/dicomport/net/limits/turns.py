@@ -3,8 +3,7 @@
 Theory of operation
 -------------------
 Each user of the resource has a key, such as the peer's address, and a cost. Those that wait are queued by key, and the
-keys take turns: after its turn, a key is the last. So however many users a key has, those of another key wait
-for their turn among the keys only. A costly user waits until it fits; no later one overtakes it, except those of its
+keys take turns (`dicomport.turns`). A costly user waits until it fits; no later one overtakes it, except those of its
 key's limit. All of this runs in one event loop.
 """
 
@@ -12,8 +11,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import AsyncIterator
+
+from dicomport.turns import Turns
 
 
 class FairTurns:
@@ -27,8 +28,8 @@ class FairTurns:
         self._capacity = capacity
         self._per_key = capacity if per_key is None else per_key
         self._used: Counter[str] = Counter()
-        self._waiting: dict[str, deque[tuple[int, asyncio.Future[None]]]] = {}
-        """Costs of the users that wait, by key, in the order of the turns. No queue is empty."""
+        self._waiting: Turns[tuple[int, asyncio.Future[None]]] = Turns()
+        """Costs of the users that wait."""
 
     @contextlib.asynccontextmanager
     async def turn(self, key: str, cost: int = 1) -> AsyncIterator[None]:
@@ -42,13 +43,14 @@ class FairTurns:
     async def acquire(self, key: str, cost: int = 1) -> None:
         """Wait for the key's turn; after the use of the resource, call `release` with the same arguments."""
         granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(key, deque()).append((cost, granted))
+        self._waiting.put(key, (cost, granted))
         self._grant()
         try:
             await granted
         except asyncio.CancelledError:
             if granted.cancelled():
-                self._forget(key, cost, granted)
+                self._waiting.remove(key, (cost, granted))
+                self._grant()
             else:
                 self.release(key, cost)
             raise
@@ -61,27 +63,16 @@ class FairTurns:
         self._grant()
 
     def _grant(self) -> None:
-        while (key := self._next_key()) is not None:
-            queue = self._waiting.pop(key)
-            cost, granted = queue.popleft()
+        while (user := self._next()) is not None:
+            key, cost, granted = user
+            self._waiting.end_turn(key, finished=True)
             self._used[key] += cost
             granted.set_result(None)
-            if queue:
-                self._waiting[key] = queue
 
-    def _next_key(self) -> str | None:
+    def _next(self) -> tuple[str, int, asyncio.Future[None]] | None:
         used = self._used.total()
-        for key, queue in self._waiting.items():
-            cost = queue[0][0]
+        for key, (cost, granted) in self._waiting.heads():
             if self._used[key] and self._used[key] + cost > self._per_key:
                 continue
-            return None if used and used + cost > self._capacity else key
+            return None if used and used + cost > self._capacity else (key, cost, granted)
         return None
-
-    def _forget(self, key: str, cost: int, granted: asyncio.Future[None]) -> None:
-        """Remove a user that waits no longer."""
-        queue = self._waiting[key]
-        queue.remove((cost, granted))
-        if not queue:
-            del self._waiting[key]
-        self._grant()
