@@ -9,12 +9,13 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Final
 
+import pydicom
 import pytest
 from tests.log_fields import EVENTS, FIELDS, TYPES, Audit
 from tests.scu.data import CT_FILE
 
 import dicomport
-from dicomport.archive import Archive
+from dicomport.archive import Archive, ArchiveOptions, Duplicates
 from dicomport.wire import Command
 
 SOURCE: Final = Path(dicomport.__file__).parent
@@ -86,6 +87,34 @@ def test_records_have_the_documented_types(tmp_path: Path, caplog: pytest.LogCap
     stored = by_event["instance_stored"]
     assert stored["study_instance_uid"] == "1.3.6.1.4.1.5962.1.2.1.20040119072730.12322"
     assert (stored["address"], type(stored["port"])) == ("127.0.0.1", int)
+
+
+def test_a_refused_instance_has_the_path_of_its_file_in_quarantine(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    audit = Audit()
+    logging.getLogger("dicomport").addHandler(audit)
+    cut = CT_FILE.read_bytes()[:-1000]
+    (tmp_path / "cut.dcm").write_bytes(cut)
+
+    async def run() -> None:
+        archive = Archive(tmp_path / "archive", ArchiveOptions(duplicates=Duplicates.REJECT))
+        other = pydicom.dcmread(CT_FILE)
+        other.PatientComments = "other bytes"
+        async with dicomport.StorageSCP(archive, port=0) as scp:
+            for sources in ([tmp_path / "cut.dcm"], [CT_FILE, other]):
+                await dicomport.send(sources, "127.0.0.1", scp.port)
+        archive.close()
+
+    asyncio.run(run())
+    logging.getLogger("dicomport").removeHandler(audit)
+    assert audit.faults == set()
+    fields = [record.fields for record in caplog.records if record.getMessage().startswith("instance_refused")]  # type: ignore[attr-defined]
+    assert [field["status"][:6] for field in fields] == ["0xC210", "0x0111"]
+    [kept] = (tmp_path / "archive" / ".dicomport" / "quarantine").glob("*.dcm")
+    # The duplicate was not kept.
+    assert [field.get("quarantine_path") for field in fields] == [str(kept), None]
+    assert cut.endswith(kept.read_bytes()[-10_000:])
 
 
 def test_a_study_that_is_unknown_is_absent(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -43,6 +43,7 @@ class Clock:
         self.slept: list[float] = []
         self.waited = 0.0
         self.on_wait: Callable[[], object] = lambda: None
+        self.on_sleep: Callable[[], object] = lambda: None
 
     def seconds(self) -> float:
         return self.now.timestamp()
@@ -50,6 +51,7 @@ class Clock:
     async def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
         self.now += timedelta(seconds=seconds)
+        self.on_sleep()
         await asyncio.sleep(0)
 
     def wait(self, stopping: threading.Event, seconds: float) -> bool:
@@ -97,7 +99,10 @@ def root(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Path:
         (("22:00", "05:00"), "23:00", 0, 6 * 3600),
         (("22:00", "05:00"), "04:00", 0, 3600),
         (("22:00", "05:00"), "05:00", 17 * 3600, 0),
+        # Equal times: the whole day.
         (("00:00", "00:00"), "13:00", 0, 11 * 3600),
+        (("22:00", "22:00"), "21:00", 0, 3600),
+        (("22:00", "22:00"), "22:00", 0, 24 * 3600),
     ],
 )
 def test_quiet_hours(hours: tuple[str, str], now: str, until_start: int, until_end: int) -> None:
@@ -187,6 +192,21 @@ def test_only_one_process_verifies_an_archive(root: Path, caplog: pytest.LogCapt
     with locked(paths.verification):
         verification(root, clock=Clock()).verify_until_end()
     assert events(caplog) == []
+
+
+def test_hours_of_a_whole_day_begin_again_each_day(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    clock = Clock(hour=12)
+    background = verification(root, clock=clock, hours=QuietHours(time(22), time(22), 1 << 30))
+
+    async def main() -> None:
+        passed = asyncio.Event()
+        clock.on_sleep = lambda: passed.set() if len(clock.slept) >= 60 else None
+        async with background:
+            await passed.wait()
+
+    asyncio.run(main())
+    # It sleeps for an hour at most: from noon, sixty hours have the ends of three days.
+    assert events(caplog).count("verification_finished discrepancies=0 verified=8") >= 4
 
 
 def test_a_receiver_verifies_each_night_and_stops_at_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

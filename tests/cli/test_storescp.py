@@ -8,10 +8,12 @@ import socket
 from pathlib import Path
 
 import pytest
-from tests.cli.commands import FILES, Receiver, dicomport, receiver, start
+from tests.cli.commands import FILES, Receiver, dicomport, receiver, start, wait_until
+from tests.scp.messages import store_command
 
 from dicomport import AbortedError, NegotiationResult, RejectedError, __version__, blocking, sop_classes
 from dicomport.files import read_part10
+from dicomport.testing import ScriptedSCU
 from dicomport.wire import UserIdentityAC, UserIdentityRQ
 
 CT = FILES / "CT_small.dcm"
@@ -37,6 +39,24 @@ def test_a_signal_ends_it_with_exit_code_0(tmp_path: Path, number: signal.Signal
         code, _, err = found.stop(number)
     assert code == 0
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(("number", "expected"), [(signal.SIGTERM, -signal.SIGTERM), (signal.SIGINT, 130)])
+def test_a_second_signal_ends_it_at_once(tmp_path: Path, number: signal.Signals, expected: int) -> None:
+    """An instance that does not go on would keep it until a timer expires."""
+    with receiver(tmp_path / "archive") as found, ScriptedSCU("127.0.0.1", int(found.port)) as peer:
+        peer.associate()
+        peer.send(store_command())
+        found.process.send_signal(number)
+        wait_until(lambda: is_closed(int(found.port)))
+        code, _, err = found.stop(number)
+    assert code == expected
+    assert "Traceback" not in err
+
+
+def is_closed(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
 def test_an_idle_association_is_aborted_when_it_stops(tmp_path: Path) -> None:

@@ -117,8 +117,8 @@ class Quarantine:
             self._time = min(now, usage.time + _MAX_JUMP) if usage.time else now
             self._prune(usage)
 
-    def keep(self, file: TemporaryFile, entry: QuarantineEntry) -> None:
-        """Move a file into the folder. Raises `OSError`."""
+    def keep(self, file: TemporaryFile, entry: QuarantineEntry) -> Path:
+        """Move a file into the folder, and return its path. Raises `OSError`."""
         size = _on_disk(file.status().st_size) + _BLOCK_BYTES
         with self._usage() as usage:
             usage.number += 1
@@ -144,6 +144,7 @@ class Quarantine:
         with self._usage() as usage:
             self._names.append(stem)
             self._prune(usage)
+        return path
 
     @contextlib.contextmanager
     def _usage(self) -> Iterator[_Usage]:

@@ -199,7 +199,8 @@ def show(*, uid: str, root: Path, as_json: bool) -> int:
 def verify(*, root: Path, rate: int | None, as_json: bool) -> int:
     """Read every file and compare it with the index. Exit code 1 if there are discrepancies.
 
-    Receivers of this archive may run. The command changes nothing.
+    Receivers of this archive may run. The command changes nothing. SIZE is a number of bytes, such as 500k, 20M or
+    1MiB.
     """
     if rate is not None and not rate:
         raise click.UsageError("--rate is zero: the smallest rate is 1 byte per second")

@@ -111,6 +111,10 @@ def storescp(
     from the archive. By default, only this machine can connect; see --bind-address, --allow and --allow-any. PORT 0
     selects a free port. On SIGTERM and Ctrl-C, the receiver finishes instances in transfer; on SIGHUP, it
     reads peers, passwords, TLS files and the log level again.
+
+    SIZE is a number of bytes, such as 500M, 2G (powers of 1000) or 1GiB (powers of 1024). Exit code: 0 stopped by
+    SIGTERM or Ctrl-C; 1 the port or the archive cannot be used, or an unexpected error; 2 wrong usage; 130 a second
+    Ctrl-C.
     """
     context = click.get_current_context()
     shows_messages = is_reload(context) or configure_logging(log_level)

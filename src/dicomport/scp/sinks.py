@@ -21,7 +21,8 @@ class Sink(Protocol):
     other exception, the status is 0x0110.
 
     A sink that knows the Study Instance UID after `commit` may have it as `study_instance_uid`, for the log, and the
-    names of the data set's tolerated deviations from the standard as `deviations`, for the log and the counters.
+    names of the data set's tolerated deviations from the standard as `deviations`, for the log and the counters. A sink
+    that keeps refused instances may have the path of the file as `quarantine_path`, for the log.
     """
 
     async def write(self, data: Buffer) -> None:
@@ -45,6 +46,11 @@ class Storage(Protocol):
 def study_of(target: Sink | Status) -> str | None:
     """Return the Study Instance UID of an instance for the log, or None if its sink does not know it."""
     return getattr(target, "study_instance_uid", None)
+
+
+def quarantine_path_of(target: Sink | Status) -> str | None:
+    """Return the path of the file that keeps a refused instance, or None if its sink has not kept it."""
+    return getattr(target, "quarantine_path", None)
 
 
 def deviations_of(target: Sink | Status) -> Collection[str]:

@@ -40,7 +40,7 @@ from dicomport.scp.pending import PendingOperations
 from dicomport.scp.receiving import DataSetReceiver
 from dicomport.scp.requests import AssociationInfo, StoreOperation
 from dicomport.scp.settings import ServiceSettings
-from dicomport.scp.sinks import Sink, deviations_of, status_of, study_of
+from dicomport.scp.sinks import Sink, deviations_of, quarantine_path_of, status_of, study_of
 from dicomport.standard import (
     INVALID_OBJECT_INSTANCE,
     MAX_UID_LENGTH,
@@ -226,6 +226,7 @@ class StoreService:
             deviations=dict.fromkeys(deviations, 1) or None,
             size=size,
             status=str(status),
+            quarantine_path=quarantine_path_of(target),
         )
 
 

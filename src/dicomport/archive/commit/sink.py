@@ -111,6 +111,8 @@ class ArchiveSink:
         """Set by `commit`, if the data set has one."""
         self.deviations: Collection[str] = ()
         """Set by `commit`: the names of the data set's tolerated deviations from the standard."""
+        self.quarantine_path: str | None = None
+        """Set by `commit`: the file in the quarantine, if the instance was refused for its content."""
         self._disk = disk
         self._writer = BlockWriter(disk=disk, memory=operation.memory)
         self._file: TemporaryFile | None = None
@@ -187,6 +189,6 @@ class ArchiveSink:
                 address=operation.association.host,
                 received=datetime.now(UTC).isoformat(timespec="microseconds"),
             )
-            self._quarantine.keep(file, entry)
+            self.quarantine_path = str(self._quarantine.keep(file, entry))
         finally:
             file.discard()

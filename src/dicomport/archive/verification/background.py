@@ -49,7 +49,7 @@ _DAY: Final = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class QuietHours:
-    """Daily hours for verification, in local time; `start` may be later than `end`."""
+    """Daily hours for verification, in local time; `start` may be later than `end`. Equal times are the whole day."""
 
     start: time
     end: time
@@ -58,19 +58,24 @@ class QuietHours:
 
     def seconds_until_start(self, now: datetime) -> float:
         """Return the seconds until the hours begin, 0 inside them."""
-        if self.seconds_until_end(now):
+        if self.begun(now):
             return 0.0
         start = datetime.combine(now.date(), self.start)
         return (start + (_DAY if start <= now else timedelta()) - now).total_seconds()
 
     def seconds_until_end(self, now: datetime) -> float:
         """Return the seconds until the hours end, 0 outside them."""
-        for day in (now.date() - _DAY, now.date()):
-            start, end = datetime.combine(day, self.start), datetime.combine(day, self.end)
-            end += _DAY if end <= start else timedelta()
-            if start <= now < end:
-                return (end - now).total_seconds()
-        return 0.0
+        start = self.begun(now)
+        return (self._end(start) - now).total_seconds() if start else 0.0
+
+    def begun(self, now: datetime) -> datetime | None:
+        """Return when the present hours began; None outside them."""
+        starts = (datetime.combine(day, self.start) for day in (now.date() - _DAY, now.date()))
+        return next((start for start in starts if start <= now < self._end(start)), None)
+
+    def _end(self, start: datetime) -> datetime:
+        end = datetime.combine(start.date(), self.end)
+        return end + _DAY if end <= start else end
 
 
 class _StoppedError(Exception):
@@ -116,11 +121,12 @@ class BackgroundVerification:
     async def run(self) -> None:
         """Verify in the quiet hours of each day, until the task is cancelled."""
         while True:
-            while seconds := self._hours.seconds_until_start(self._now()):
-                await self._sleep(min(seconds, _MAX_SLEEP_SECONDS))
+            while not (begun := self._hours.begun(now := self._now())):
+                await self._sleep(min(self._hours.seconds_until_start(now), _MAX_SLEEP_SECONDS))
             await asyncio.get_running_loop().run_in_executor(self._thread, self.verify_until_end)
-            while seconds := self._hours.seconds_until_end(self._now()):
-                await self._sleep(min(seconds, _MAX_SLEEP_SECONDS))
+            # Hours of a whole day are followed by the next ones without a pause.
+            while self._hours.begun(now := self._now()) == begun:
+                await self._sleep(min(self._hours.seconds_until_end(now), _MAX_SLEEP_SECONDS))
 
     def verify_until_end(self) -> None:
         """Verify the archives until all are verified or the quiet hours end."""

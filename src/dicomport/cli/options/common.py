@@ -6,7 +6,9 @@ import enum
 import functools
 import logging
 import math
+import re
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -84,25 +86,36 @@ def decimal_number(low: float, high: float | None = None) -> click.ParamType[flo
     return _Number(low, high, whole=False)
 
 
-_UNITS: Final = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+_UNITS: Final = {
+    "": 1,
+    **{unit: 1000**power for power, unit in enumerate("kmgt", 1)},
+    **{f"{unit}i": 1024**power for power, unit in enumerate("kmgt", 1)},
+}
+_SIZE: Final = re.compile(r"([0-9]+(?:\.[0-9]*)?)\s*([kmgt]i?|)b?", re.ASCII)
 
 
 class _Size(click.ParamType[int]):
     name = "size"
 
+    def __init__(self, low: int) -> None:
+        self._low = low
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if isinstance(value, int):
-            return value
-        text = value.strip().lower().removesuffix("b")
-        factor = _UNITS.get(text[-1:], 1)
-        try:
-            return int(float(text.rstrip("".join(_UNITS))) * factor)
-        except (ValueError, OverflowError):
-            self.fail(f"{value!r} is not a valid size; expected a number of bytes such as 500M or 2G", param, ctx)
+        match = _SIZE.fullmatch(str(value).strip().lower())
+        size = -1 if match is None else int(Decimal(match[1]) * _UNITS[match[2]])
+        if size < self._low:
+            limit = f", {self._low} or more" if self._low else ""
+            self.fail(
+                f"{value!r} is not a valid size; expected a number of bytes such as 500M, 2G or 1GiB{limit}", param, ctx
+            )
+        return size
 
 
-SIZE: Final = _Size()
-"""A number of bytes, such as 500M or 2G."""
+SIZE: Final = _Size(0)
+"""A number of bytes, such as 500M, 2G or 1GiB; k, M, G and T stand for powers of 1000, Ki to Ti for powers of 1024."""
+
+POSITIVE_SIZE: Final = _Size(1)
+"""A number of bytes, 1 or more."""
 
 ae_title_option = click.option(
     "-aet", "--ae-title", type=AE_TITLE, default="DICOMPORT", show_default=True, help="Local AE title."

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import click
 
-from dicomport.cli.options.common import SIZE, whole_number, with_options
+from dicomport.cli.options.common import POSITIVE_SIZE, whole_number, with_options
 from dicomport.scp import DEFAULT_LIMITS, Limits
 
 
@@ -37,6 +37,11 @@ FLAGS: Final = {
     "half_open": _Flag(
         "--max-half-open", "Maximum number of connections without an association; above it, the oldest is closed."
     ),
+    "identity_checks_per_address": _Flag(
+        "--max-identity-checks-per-address",
+        "Maximum number of user identities per address that are being checked or wait for it; above it, associations "
+        "are rejected (transient).",
+    ),
     "instance_bytes": _Flag(
         "--max-instance-size", "Maximum size of a data set; a longer one is refused with 0xA700.", "68.7G"
     ),
@@ -61,7 +66,7 @@ def limit_options(command: Callable[..., int]) -> Callable[..., int]:
         click.option(
             flag.name,
             field,
-            type=SIZE if flag.default else whole_number(1),
+            type=POSITIVE_SIZE if flag.default else whole_number(1),
             default=getattr(DEFAULT_LIMITS, field),
             show_default=flag.default or True,
             help=flag.help,
