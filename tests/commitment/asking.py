@@ -30,22 +30,53 @@ def references(*uids: str) -> tuple[SOPReference, ...]:
     return tuple(SOPReference(CT, uid) for uid in uids)
 
 
+class Gate:
+    """Open or closed; tasks wait until another thread opens it. The thread of a cancelled task does not wait on."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._open = True
+
+    def set(self) -> None:
+        self._change(is_open=True)
+
+    def clear(self) -> None:
+        self._change(is_open=False)
+
+    def _change(self, *, is_open: bool) -> None:
+        with self._changed:
+            self._open = is_open
+            self._changed.notify_all()
+
+    async def passed(self) -> None:
+        cancelled = False
+
+        def wait() -> None:
+            with self._changed:
+                self._changed.wait_for(lambda: self._open or cancelled, TIMEOUT)
+
+        try:
+            await asyncio.to_thread(wait)
+        except asyncio.CancelledError:
+            with self._changed:
+                cancelled = True
+                self._changed.notify_all()
+            raise
+
+
 @dataclass
 class Keeper:
     """A check with configured statuses, which waits for `may_look`."""
 
     lost: Mapping[str, int] = field(default_factory=dict)
     """Statuses by SOP Instance UID; other instances are committed."""
-    may_look: threading.Event = field(default_factory=threading.Event)
+    may_look: Gate = field(default_factory=Gate)
     asked: list[tuple[str, ...]] = field(default_factory=list)
     error: BaseException | None = None
 
-    def __post_init__(self) -> None:
-        self.may_look.set()
-
     async def look_up(self, wanted: Sequence[SOPReference]) -> list[Status]:
         self.asked.append(tuple(one.sop_instance_uid for one in wanted))
-        await asyncio.to_thread(self.may_look.wait, TIMEOUT)
+        await self.may_look.passed()
         if self.error is not None:
             raise self.error
         return [Status(self.lost.get(one.sop_instance_uid, 0)) for one in wanted]

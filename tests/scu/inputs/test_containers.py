@@ -392,9 +392,13 @@ def test_a_zip_bomb_is_not_unpacked(tmp_path: Path) -> None:
     assert outcome(path) == {"1": "", ".": TOO_MUCH}
 
 
-@pytest.mark.timeout(400)  # It inflates 1 GiB, which takes two minutes while the coverage is measured.
-def test_members_that_share_their_bytes_are_a_bomb_too(tmp_path: Path) -> None:
-    """Like D. Fifield's bombs: each entry of the directory points to the same member."""
+def test_members_that_share_their_bytes_are_a_bomb_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Like D. Fifield's bombs: each entry of the directory points to the same member.
+
+    The limit is lower, because inflating 1 GiB takes two minutes while the coverage is measured.
+    """
+    limit = 16 << 20
+    monkeypatch.setattr(containers, "_ALWAYS_DECOMPRESSED", limit)
     path = zipped(tmp_path / "archive", {"1": file(1, bytes(1 << 20))})
     content = path.read_bytes()
     at = content.index(b"PK\1\2")
@@ -406,7 +410,9 @@ def test_members_that_share_their_bytes_are_a_bomb_too(tmp_path: Path) -> None:
     found = list(find([path]))
 
     assert [item.reason for item in found if isinstance(item, InstanceResult)] == [TOO_MUCH]
-    assert sum(item.size for item in found if isinstance(item, Instance)) <= 1 << 30
+    assert path.stat().st_size * 100 < limit
+    # The first instances are sent, up to the limit.
+    assert limit - (2 << 20) < sum(item.size for item in found if isinstance(item, Instance)) <= limit
 
 
 def test_a_directory_that_says_it_is_huge_is_not_taken_into_memory(tmp_path: Path) -> None:
