@@ -43,7 +43,7 @@ def test_a_signal_ends_it_with_exit_code_0(tmp_path: Path, number: signal.Signal
 
 @pytest.mark.parametrize(("number", "expected"), [(signal.SIGTERM, -signal.SIGTERM), (signal.SIGINT, 130)])
 def test_a_second_signal_ends_it_at_once(tmp_path: Path, number: signal.Signals, expected: int) -> None:
-    """An instance that does not go on would keep it until a timer expires."""
+    """The rest of an instance never arrives: the receiver would wait until a timer expires."""
     with receiver(tmp_path / "archive") as found, ScriptedSCU("127.0.0.1", int(found.port)) as peer:
         peer.associate()
         peer.send(store_command())
