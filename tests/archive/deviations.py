@@ -166,6 +166,14 @@ def _add_padding() -> None:
         for size in (2, 6, 8, 12, 512, 70_000):
             add(f"{size} zeros, {name}", syntax, [native(syntax)], "padding", tail=bytes(size))
         add(f"odd pixels, {name}", syntax, [native(syntax, 15)], "odd-length", "padding", tail=bytes(1))
+    for name, syntax in SYNTAXES.items():
+        for size in (2, 4, 8):
+            add(f"{size} spaces, {name}", syntax, [native(syntax)], "padding", tail=b" " * size)
+        for size in (10, 512):
+            add(f"{size} spaces, {name}", syntax, [native(syntax)], "space-padding", status=0xB007, tail=b" " * size)
+        add(f"odd pixels and a space, {name}", syntax, [native(syntax, 15)], "odd-length", "padding", tail=b" ")
+    add("4 spaces without pixels", EXPLICIT, [], "padding", tail=b" " * 4)
+    add("12 spaces without pixels", IMPLICIT, [], "space-padding", status=0xB007, tail=b" " * 12)
     add("zeros after compressed pixels", JPEG, [encapsulated(CODESTREAM)], "padding", tail=bytes(8))
     add("zeros after a sequence", EXPLICIT, [sequence(EXPLICIT, ICON, b"", missing=0)], "padding", tail=bytes(6))
     for name, syntax in EXPLICIT_SYNTAXES.items():
@@ -173,6 +181,21 @@ def _add_padding() -> None:
         add(f"odd value, {name}", syntax, [odd, native(syntax)], "odd-length", "odd-padding", status=0xB007)
         in_item = sequence(syntax, 0x00291010, item(syntax, element(syntax, 0x00291011, "LO", b"abc") + b"\0"))
         add(f"odd in item, {name}", syntax, [in_item, native(syntax)], "odd-length", "odd-padding", status=0xB007)
+
+
+def _add_zeros_between() -> None:
+    deviation = "zeros-between-elements"
+    for name, syntax in SYNTAXES.items():
+        for size in (8, 24, 512):
+            add(f"{size} zeros between, {name}", syntax, [bytes(size), native(syntax)], deviation)
+        element_ = element(encoding(syntax), 0x00290010, "LO", b"ab")
+        add(f"zeros twice, {name}", syntax, [bytes(8), element_, bytes(16), native(syntax)], deviation)
+        body = bytes(8).join(
+            element(encoding(syntax), tag, "US", word(syntax, 2)) for tag in (0x00280010, 0x00280011, 0x00280100)
+        )
+        in_item = sequence(encoding(syntax), ICON, item(encoding(syntax), body))
+        add(f"zeros in an item, {name}", syntax, [in_item, native(syntax)], deviation)
+        add(f"zeros between and after, {name}", syntax, [bytes(8), native(syntax)], "padding", deviation, tail=bytes(6))
 
 
 def _add_undercounted() -> None:
@@ -212,6 +235,12 @@ def _add_delimiters() -> None:
         add(f"{size} zeros for the delimiter", JPEG, [one + bytes(size)], zeros)
     add("4 zeros after two frames", JPEG, [two + bytes(4)], zeros, frames=2)
     add("4 zeros after two fragments", JPEG, [two + bytes(4)], zeros)
+    for name, syntax in {"implicit": IMPLICIT, **EXPLICIT_SYNTAXES}.items():
+        inner = element(syntax, 0x00280010, "US", word(syntax, 2))
+        for size, items in ((2, 1), (4, 2), (6, 1), (4, 0)):
+            whole = header(syntax, ICON, "SQ", UNDEFINED) + item(syntax, inner) * items + bytes(size)
+            deviation = "zeros-for-sequence-delimiter"
+            add(f"{size} zeros after {items} items, {name}", syntax, [whole], deviation, status=0xB007)
     add("512 zeros for the delimiter", JPEG, [one], missing, status=0xB007, tail=bytes(512))
     add("two frames", JPEG, [two], missing, status=0xB007, frames=2)
     table = encapsulated(CODESTREAM, CODESTREAM, table=(0, 72), end=False)
@@ -261,13 +290,38 @@ def _add_unknown() -> None:
     add("UN in UN", EXPLICIT, [twice, native(EXPLICIT)], deviation, status=0xB007)
 
 
-for add_some in (_add_padding, _add_undercounted, _add_delimiters, _add_vrs, _add_unknown):
+for add_some in (_add_padding, _add_zeros_between, _add_undercounted, _add_delimiters, _add_vrs, _add_unknown):
     _typed: Callable[[], None] = add_some
     _typed()
 
 REFUSED: Final = {
     "zeros, then other bytes": (EXPLICIT, [native(EXPLICIT), bytes(20), b"\1\2\3\4"]),
+    "zeros, then 4 other bytes": (EXPLICIT, [native(EXPLICIT), bytes(16), b"\1\2\3\4"]),
+    "zeros, then text": (IMPLICIT, [native(IMPLICIT), bytes(16), b"the end of a file"]),
     "zeros, then an element": (EXPLICIT, [bytes(20), native(EXPLICIT)]),
+    "2 spaces, perhaps of a tag": (EXPLICIT, [b"  "]),
+    "spaces, then an element": (EXPLICIT, [b" " * 16, native(EXPLICIT)]),
+    "a sequence without delimiter, and many zeros": (
+        EXPLICIT,
+        [header(EXPLICIT, 0x00291010, "SQ", UNDEFINED) + item(EXPLICIT, native(EXPLICIT)), bytes(12)],
+    ),
+    "two sequences without delimiters, and zeros": (
+        EXPLICIT,
+        [(header(EXPLICIT, 0x00291010, "SQ", UNDEFINED) + header(EXPLICIT, ITEM, "", UNDEFINED)) * 2, bytes(4)],
+    ),
+    "zeros for the delimiter of a sequence, then an element": (
+        EXPLICIT,
+        [header(EXPLICIT, 0x00291010, "SQ", UNDEFINED) + item(EXPLICIT, icon(EXPLICIT)), bytes(4), native(EXPLICIT)],
+    ),
+    "a short item in a sequence of undefined length": (
+        EXPLICIT,
+        [sequence(EXPLICIT, ICON, item(EXPLICIT, icon(EXPLICIT), missing=24)), native(EXPLICIT)],
+    ),
+    "a short sequence in Implicit VR": (
+        IMPLICIT,
+        [sequence(IMPLICIT, ICON, item(IMPLICIT, icon(IMPLICIT), missing=24), missing=24), native(IMPLICIT)],
+    ),
+    "no fragment, and zeros": (JPEG, [encapsulated(end=False), bytes(4)]),
     "a cut codestream": (JPEG, [encapsulated(CODESTREAM[:-2], end=False)]),
     "a cut codestream and zeros": (JPEG, [encapsulated(CODESTREAM[:-2], end=False), bytes(4)]),
     "two fragments of nobody knows how many": (JPEG, [encapsulated(CODESTREAM, CODESTREAM, end=False)]),

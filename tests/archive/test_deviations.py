@@ -133,6 +133,7 @@ def undetectable_cuts(case: Case) -> set[int]:
             ends.add(walker.at)
     if case.deviations and case.deviations[-1].endswith("delimiter"):
         ends.add(max(ends) - len(case.data) + len(case.data.rstrip(b"\0")))
+    ends |= set(range(len(case.data) - len(case.tail), len(case.data)))
     return {size for end in ends for size in range(end, end + 1 + leading_zeros(case.data[end:]))}
 
 

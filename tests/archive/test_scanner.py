@@ -303,7 +303,7 @@ def test_nothing_counts_after_a_problem() -> None:
         (header(EXPLICIT, ITEM, "", 0), "an item outside of a sequence"),
         (header(EXPLICIT, 0x7FE00010, "OB", UNDEFINED) + header(EXPLICIT, ITEM, "", UNDEFINED), "no fragment"),
         (header(EXPLICIT, 0x7FE00010, "OB", UNDEFINED) + header(EXPLICIT, ITEM_END, "", 0), "no fragment"),
-        (bytes(8), "no VR"),
+        (bytes(12), "no VR"),
         (element(EXPLICIT, 0x00000002, "UI", b"1.2\0"), "an element of a command set"),
     ],
 )
@@ -315,10 +315,22 @@ def test_undecodable(data: bytes, detail: str) -> None:
 
 
 @pytest.mark.parametrize("uid", [EXPLICIT, IMPLICIT, BIG])
-def test_zeros_after_the_data_set_are_no_elements(uid: str) -> None:
+def test_zeros_after_the_data_set_are_padding(uid: str) -> None:
+    """Multiples of 8 NULs before an element are empty elements."""
     data = encode(uid, [Element(0x00080018, "UI", b"1.2\0")])
     assert outcome(scan(uid, data + bytes(512)))[1:] == (None, {ScanFlag.PADDING})
-    problem = scan(uid, data + bytes(512) + data).problem
+    flags = {ScanFlag.ZEROS_BETWEEN_ELEMENTS, ScanFlag.REPEATED_ELEMENT}
+    assert outcome(scan(uid, data + bytes(512) + data))[1:] == (None, flags)
+    problem = scan(uid, data + bytes(500) + data).problem
+    assert problem is not None
+    assert problem.kind is ProblemKind.UNDECODABLE
+
+
+def test_the_zeros_between_elements_are_limited_in_number() -> None:
+    """A million interruptions of the walk would cost seconds."""
+    row = bytes(8) + element(EXPLICIT, 0x00280010, "US", b"")
+    assert scan(EXPLICIT, UID + row * 2000).problem is None
+    problem = scan(EXPLICIT, UID + row * 2100).problem
     assert problem is not None
     assert problem.kind is ProblemKind.UNDECODABLE
 

@@ -31,6 +31,14 @@ SYNTAXES: Final = (IMPLICIT, EXPLICIT, BIG, DEFLATED, JPEG, RLE)
 ACCEPTED_BY_ALL: Final = (
     *(f"{size} zeros, {name}" for size in (2, 8, 512) for name in ("implicit", "explicit", "big endian", "deflated")),
     *(f"odd pixels, {name}" for name in ("implicit", "explicit", "big endian", "deflated")),
+    *(
+        f"{what}, {name}"
+        for what in (
+            *("2 spaces", "4 spaces", "8 spaces", "odd pixels and a space"),
+            *("8 zeros between", "512 zeros between", "zeros twice", "zeros in an item"),
+        )
+        for name in ("implicit", "explicit", "big endian", "deflated")
+    ),
     "zeros after compressed pixels",
     "short sequence, explicit",
     "short sequence, big endian",
@@ -52,7 +60,16 @@ FILES_OF_ALL: Final = (
     "zeros-for-delimiter",
     "no-vr",
 )
-ACCEPTED_BY_TWO: Final = ("two frames", "DS in UN, explicit", "big endian in UN", "odd value, explicit")
+ACCEPTED_BY_THREE: Final = tuple(
+    f"{size} zeros after {items} items, {name}"
+    for name in ("implicit", "explicit", "big endian")
+    for size, items in ((2, 1), (4, 2), (6, 1), (4, 0))
+)
+"""The exception is pynetdicom."""
+ACCEPTED_BY_TWO: Final = (
+    *(f"512 spaces, {name}" for name in ("implicit", "explicit", "big endian")),
+    *("two frames", "DS in UN, explicit", "big endian in UN", "odd value, explicit"),
+)
 FILES_OF_TWO: Final = ("pixels-without-delimiter", "explicit-items-in-un")
 
 
@@ -112,6 +129,15 @@ def test_a_data_set_that_four_receivers_accept_is_stored_without_a_warning(
             answers = {name: answer(port, case, uid) for name, port in ports.items()}
             assert answers == dict.fromkeys(ports, 0x0000), case.name
             assert answer(ours.port, case, uid) == 0x0000, case.name
+
+
+def test_a_data_set_that_three_receivers_accept_is_stored_with_a_warning(ports: dict[str, int], tmp_path: Path) -> None:
+    del ports["pynetdicom"]
+    with receiver(tmp_path / "archive") as ours:
+        for case, uid in chosen(ACCEPTED_BY_THREE, ()):
+            answers = {name: answer(port, case, uid) for name, port in ports.items()}
+            assert answers == dict.fromkeys(ports, 0x0000), case.name
+            assert answer(ours.port, case, uid) == 0xB007, case.name
 
 
 def test_a_data_set_that_two_receivers_accept_is_stored_with_a_warning(

@@ -75,6 +75,8 @@ _WARNINGS: Final = {
     ScanFlag.MISSING_DELIMITER: "the delimiter of the pixels is missing",
     ScanFlag.EXPLICIT_ITEM_IN_UN: "items in Explicit VR in a UN of undefined length",
     ScanFlag.ODD_PADDING: "a NUL between two elements",
+    ScanFlag.SPACE_PADDING: "spaces after the last element",
+    ScanFlag.ZEROS_FOR_SEQUENCE_DELIMITER: "NULs for the delimiter of a sequence",
 }
 """Deviations with a warning in the response: some receivers reject them."""
 

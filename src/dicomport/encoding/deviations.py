@@ -37,9 +37,11 @@ class ScanFlag(enum.StrEnum):
     OVER_LONG_VALUE = "over-long-value"
     """A wanted value above the limit, or a UID of more than 64 characters (PS3.5 9.1)."""
     PADDING = "padding"
-    """NULs after the last element: the standard has an element for this, (FFFC,FFFC)."""
+    """NULs, or up to 8 spaces, after the last element: the standard has an element for this, (FFFC,FFFC)."""
     REPEATED_ELEMENT = "repeated-element"
     """An element right after one with the same tag, or a second one with a wanted tag; the first counts."""
+    SPACE_PADDING = "space-padding"
+    """More than 8 spaces after the last element."""
     TRAILING_BYTES = "trailing-bytes"
     """More than a NUL after a deflated stream (PS3.5 A.5): some writers leave the trailer of gzip or zlib there."""
     UNDERCOUNTED_SEQUENCE = "undercounted-sequence"
@@ -50,8 +52,12 @@ class ScanFlag(enum.StrEnum):
     """A VR that PS3.5 6.2 does not define, or two bytes that are not a VR."""
     UNSORTED = "unsorted"
     """A tag lower than the one before (PS3.5 7.1)."""
+    ZEROS_BETWEEN_ELEMENTS = "zeros-between-elements"
+    """Multiples of 8 NULs between two elements, which mean empty elements with the tag (0000,0000)."""
     ZEROS_FOR_DELIMITER = "zeros-for-delimiter"
     """Encapsulated pixels end with the data set, with NULs in place of the delimiter (PS3.5 A.4)."""
+    ZEROS_FOR_SEQUENCE_DELIMITER = "zeros-for-sequence-delimiter"
+    """A sequence ends with the data set, with up to 6 NULs in place of the delimiter (PS3.5 7.5)."""
 
 
 @dataclass(frozen=True, slots=True)

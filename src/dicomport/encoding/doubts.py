@@ -21,6 +21,9 @@ _UNDEFINED_LENGTH_VRS: Final = FRAGMENT_VRS | {b"SQ", b"UN"}
 _RESERVED: Final = slice(6, 8)
 """Two zeros before a 32-bit length (PS3.5 7.1.2)."""
 
+NUL: Final = b"\0"
+SPACE: Final = b" "
+
 PLACEHOLDERS: Final = frozenset((b"\0\0", b"  ", b"--"))
 """Bytes that writers put in the place of a VR that they do not know."""
 
@@ -71,6 +74,17 @@ class Doubt:
     """Whether a search has just passed a sequence delimiter: here, the data set may end."""
 
 
+@dataclass(slots=True)
+class Padding:
+    """Equal bytes in the place of a header."""
+
+    problem: ScanProblem
+    """The problem if these bytes cannot be padding."""
+    octet: bytes
+    size: int = 0
+    """Number of these bytes that were passed."""
+
+
 class StopError(Exception):
     """The walk stops before the end of the data set, for a problem or at a limit."""
 
@@ -87,11 +101,11 @@ class DoubtError(Exception):
 
 
 class PaddingError(Exception):
-    """NULs begin in the place of a header, at the offset `at`."""
+    """NULs or spaces begin in the place of a header, at the offset `at`."""
 
-    def __init__(self, at: int, problem: ScanProblem) -> None:
+    def __init__(self, at: int, padding: Padding) -> None:
         self.at = at
-        self.problem = problem
+        self.padding = padding
 
 
 def is_header(

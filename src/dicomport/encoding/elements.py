@@ -19,7 +19,18 @@ from collections.abc import Collection
 from typing import Final, NoReturn, TypeAlias
 
 from dicomport.encoding.deviations import ProblemKind, ScanFlag, ScanProblem
-from dicomport.encoding.doubts import PLACEHOLDERS, Doubt, DoubtError, Meaning, PaddingError, Place, StopError
+from dicomport.encoding.doubts import (
+    NUL,
+    PLACEHOLDERS,
+    SPACE,
+    Doubt,
+    DoubtError,
+    Meaning,
+    Padding,
+    PaddingError,
+    Place,
+    StopError,
+)
 from dicomport.encoding.fragments import FragmentCount
 from dicomport.encoding.headers import (
     AFTER_COMMANDS,
@@ -46,6 +57,9 @@ from dicomport.encoding.vr import FRAGMENT_VRS, KNOWN_VRS, LONG_VRS, SHORT_VRS, 
 _NO_VR: Final = b"??"
 """Some senders write this for an unknown VR; like DCMTK, read a 16-bit length after it."""
 
+_SPACES: Final = 0x20202020
+"""Four spaces as a tag or a length."""
+
 Value: TypeAlias = tuple[bytes, bytes]
 """VR (empty in Implicit VR) and bytes of a wanted value, which is cut one byte above the limit."""
 
@@ -55,7 +69,7 @@ class ElementWalker:
 
     __slots__ = (
         *("_base", "_encoding", "_extended", "_fragments", "_is_resumed", "_kept", "_last", "_left", "_limits"),
-        *("_odd_end", "_place", "_room", "_sequence_end", "_stack", "_taking", "_walked", "_wanted"),
+        *("_odd_end", "_place", "_room", "_sequence_end", "_stack", "_taking", "_walked", "_wanted", "_zero_item_end"),
         *("flags", "values"),
     )
 
@@ -81,6 +95,8 @@ class ElementWalker:
         # odd value end.
         self._base = 0
         self._sequence_end = self._odd_end = -1
+        # The end of the last 8 NULs in the place of an item.
+        self._zero_item_end = -1
         # Whether the walk has continued at a header in an item that was searched.
         self._is_resumed = False
         # The fragments of the data set's encapsulated pixels, and the length of their table.
@@ -126,6 +142,8 @@ class ElementWalker:
             if tag in wanted:
                 self._take(tag, vr, view[start:at], size)
             if at > end:
+                if tag == _SPACES == size:
+                    self._spaces(view, start - SHORT_HEADER)
                 self._left = at - end
                 return end
         return at
@@ -155,6 +173,8 @@ class ElementWalker:
         """Flag a tag that is out of order, or stop at a command's."""
         if tag < AFTER_COMMANDS:
             self._no_header(view, tag, at, "an element of a command set")
+        if tag == _SPACES:
+            self._spaces(view, at)
         if tag >> 16 == FILE_META_GROUP:
             self.flags.add(ScanFlag.FILE_META_ELEMENT)
         if tag == self._last:
@@ -261,8 +281,7 @@ class ElementWalker:
             elif tag != ITEM:
                 if self._place is Place.UNKNOWN and self._is_big(view, at):
                     return at
-                # Some angiography software writes other tags here; pydicom reads them as items too.
-                self.flags.add(ScanFlag.BAD_ITEM_TAG)
+                self._bad_item(tag, size, at)
             at += SHORT_HEADER
             if size == UNDEFINED_LENGTH:
                 is_unknown = self._place is Place.UNKNOWN
@@ -275,6 +294,12 @@ class ElementWalker:
                 self._left = at - end
                 return end
         return at
+
+    def _bad_item(self, tag: int, size: int, at: int) -> None:
+        """Read any tag as that of an item, like pydicom: some angiography software writes others."""
+        self.flags.add(ScanFlag.BAD_ITEM_TAG)
+        if not (tag or size):
+            self._zero_item_end = self._base + at + SHORT_HEADER
 
     def _is_big(self, view: memoryview | bytes, at: int) -> bool:
         """Return whether the items of a UN are in Explicit VR Big Endian like the data set, and walk them so."""
@@ -291,7 +316,7 @@ class ElementWalker:
         if tag != ITEM or size == UNDEFINED_LENGTH:
             problem = self._problem(tag, at, "no fragment of pixel data")
             is_padding = not (tag or size) and self._fragments is not None
-            raise PaddingError(at, problem) if is_padding else StopError(problem)
+            raise PaddingError(at, Padding(problem, NUL)) if is_padding else StopError(problem)
         if self._fragments is not None:
             self._fragments.begin(size)
             at += SHORT_HEADER
@@ -319,15 +344,22 @@ class ElementWalker:
     def _no_header(self, view: memoryview | bytes, tag: int, at: int, what: str) -> NoReturn:
         """Continue at bytes that cannot be a header: in padding, in a sequence that is too long, or not at all."""
         problem = self._problem(tag, at, what)
-        if not any(view[at : at + SHORT_HEADER]) and self._may_end() and not self._stack:
-            raise PaddingError(at, problem)
-        if self._base + at == self._sequence_end:
+        is_after_sequence = self._base + at == self._sequence_end
+        if not any(view[at : at + SHORT_HEADER]) and self._walked and not (self._stack and is_after_sequence):
+            raise PaddingError(at, Padding(problem, NUL))
+        if is_after_sequence:
             raise DoubtError(at, Doubt(problem, ScanFlag.UNDERCOUNTED_SEQUENCE, Meaning.SEARCH))
         raise StopError(problem)
+
+    def _spaces(self, view: memoryview | bytes, at: int) -> None:
+        """Continue in padding if 8 spaces are in the place of a header."""
+        if bytes(view[at : at + SHORT_HEADER]) == SPACE * SHORT_HEADER and self._walked and not self._stack:
+            raise PaddingError(at, Padding(self._problem(_SPACES, at, "no element"), SPACE))
 
     def _no_vr(self, view: memoryview | bytes, at: int, header: Header) -> NoReturn:
         """Read a 16-bit length after bytes that are not a VR; the next header decides whether it is one."""
         tag, vr, size, _ = header
+        self._spaces(view, at)
         problem = self._problem(tag, at, "no VR")
         if self._base + at == self._odd_end and not view[at]:
             # A NUL makes the length of the value before even, but is not counted in it.
@@ -361,9 +393,6 @@ class ElementWalker:
         self._left = size
         doubt.skip = int.from_bytes(vr, "little") + (size << 16) - size
         raise DoubtError(body, doubt)
-
-    def _may_end(self) -> bool:
-        return bool(self._walked) and (not self._stack or self._fragments is not None)
 
     def _problem(self, tag: int, at: int, what: str) -> ScanProblem:
         return ScanProblem(ProblemKind.UNDECODABLE, f"{format_tag(tag)} at offset {self._base + at}: {what}")

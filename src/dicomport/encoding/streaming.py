@@ -5,23 +5,27 @@ Theory of operation
 `StreamWalker.feed` walks over a piece as `ElementWalker` does. Between two pieces it holds the stack of that walk, a
 header cut short and a wanted value cut short; the pieces themselves are not kept.
 
-The walker tolerates what the receivers of other vendors accept, except truncation. NULs up to the end of the data set
-are padding. For bytes with two meanings, the walk follows the first one and keeps a `Doubt`, which the next header
-resolves. After a sequence that is longer than its length, the walk searches for a header. It never looks
-ahead by more than a header, so the split into pieces changes nothing.
+The walker tolerates what the receivers of other vendors accept, except truncation. NULs or spaces up to the end of the
+data set are padding; NULs before another element are empty elements. For bytes with two meanings, the walk follows the
+first one and keeps a `Doubt`, which the next header resolves. After a sequence that is longer than its length, the walk
+searches for a header. It never looks ahead by more than a header, so the split into pieces changes nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from dicomport.encoding.deviations import ProblemKind, ScanFlag, ScanProblem
 from dicomport.encoding.doubts import (
+    NUL,
+    SPACE,
     Doubt,
     DoubtError,
     Meaning,
+    Padding,
     PaddingError,
+    Place,
     StopError,
     find_delimiter,
     is_header,
@@ -40,11 +44,17 @@ from dicomport.encoding.limits import DEFAULT_SCAN_LIMITS, ScanLimits
 if TYPE_CHECKING:
     from dicomport.encoding.templates import Matched
 
+_TAG_BYTES: Final = 4
+_AFTER_SPACES: Final = 0x20210000
+"""The first tag that cannot begin with two spaces, in an ascending order."""
+_MAX_ZEROS: Final = 6
+"""NULs in the place of a sequence delimiter: DCMTK rejects more."""
+
 
 class StreamWalker(ElementWalker):
     """Walk over a data set that arrives in pieces."""
 
-    __slots__ = ("_ahead", "_doubt", "_header", "_padding", "_searched", "_stopped", "_zeros", "problem")
+    __slots__ = ("_ahead", "_doubt", "_header", "_padding", "_searched", "_stopped", "problem")
 
     def __init__(self, encoding: Encoding, wanted: Collection[int], limits: ScanLimits = DEFAULT_SCAN_LIMITS) -> None:
         super().__init__(encoding, wanted, limits)
@@ -57,9 +67,8 @@ class StreamWalker(ElementWalker):
         self._doubt: Doubt | None = None
         self._ahead = b""
         self._searched = 0
-        # The problem if other bytes follow NULs, and the number of NULs.
-        self._padding: ScanProblem | None = None
-        self._zeros = 0
+        # The NULs or spaces that were passed, up to the end of the last piece.
+        self._padding: Padding | None = None
 
     @property
     def stopped(self) -> bool:
@@ -90,7 +99,7 @@ class StreamWalker(ElementWalker):
             except StopError as stop:
                 self._stop(stop.problem)
             except PaddingError as padding:
-                at, self._padding, is_new = padding.at, padding.problem, bool(self._ahead)
+                at, self._padding, is_new = padding.at, padding.padding, bool(self._ahead)
             except DoubtError as doubted:
                 at, self._doubt, is_new = doubted.at, doubted.doubt, bool(self._ahead)
         self._base += size
@@ -185,21 +194,37 @@ class StreamWalker(ElementWalker):
             doubt.is_search, doubt.flag = True, ScanFlag.UNDERCOUNTED_SEQUENCE
         return at
 
-    def _pad(self, view: memoryview | bytes, at: int, problem: ScanProblem) -> int:
-        """Pass NULs, up to the end of the data set."""
+    def _pad(self, view: memoryview | bytes, at: int, padding: Padding) -> int:
+        """Pass NULs or spaces; return where to continue."""
         rest = bytes(view[at:])
-        zeros = len(rest) - len(rest.lstrip(b"\0"))
-        at += zeros
-        self._zeros += zeros
+        number = len(rest) - len(rest.lstrip(padding.octet))
+        at += number
+        padding.size += number
         if at == len(view):
             return at
-        if self._stack or self._base + at - self._zeros != self._sequence_end:
-            raise StopError(problem)
-        # The NULs are the last bytes of a sequence that is longer than its length, but for the first one of a header.
-        self._searched += self._zeros
-        self._padding, self._zeros = None, 0
-        self._ahead = b"\0"
-        raise DoubtError(at, Doubt(problem, ScanFlag.UNDERCOUNTED_SEQUENCE, Meaning.SEARCH))
+        self._padding = None
+        if padding.octet != NUL or self._place is not Place.DATA_SET:
+            raise StopError(padding.problem)
+        if self._base + at - padding.size == self._sequence_end:
+            # The NULs are the last bytes of a sequence that is longer than its length, but for the first one of a
+            # header.
+            self._searched += padding.size
+            self._ahead = NUL
+            raise DoubtError(at, Doubt(padding.problem, ScanFlag.UNDERCOUNTED_SEQUENCE, Meaning.SEARCH))
+        return self._pass_empty_elements(at, padding)
+
+    def _pass_empty_elements(self, at: int, padding: Padding) -> int:
+        """Read NULs as empty elements with the tag (0000,0000), and continue at the first other header."""
+        self.flags.add(ScanFlag.ZEROS_BETWEEN_ELEMENTS)
+        # The limit of searches also bounds the number of these interruptions.
+        self._searched += SHORT_HEADER
+        if self._searched > self._limits.searched_bytes:
+            raise StopError(padding.problem)
+        start = at - padding.size % SHORT_HEADER
+        if start >= 0:
+            return start
+        self._ahead = bytes(padding.size % SHORT_HEADER)
+        return at
 
     def end(self) -> None:
         """Check the end of the data set. A data set that is cut between two of its elements is not detected."""
@@ -215,18 +240,34 @@ class StreamWalker(ElementWalker):
             self._end_inside()
         elif not self._walked:
             self._stop(ScanProblem(ProblemKind.UNDECODABLE, "empty"))
-        elif self._zeros:
-            self.flags.add(ScanFlag.PADDING)
+        elif self._padding is not None:
+            is_long = self._padding.octet == SPACE and self._padding.size > SHORT_HEADER
+            self.flags.add(ScanFlag.SPACE_PADDING if is_long else ScanFlag.PADDING)
 
     def _is_padding(self) -> bool:
-        """Return whether the last bytes are NULs where the data set may end."""
-        # A single NUL may be the first byte of a tag; padding makes the length even.
-        is_tag = len(self._header) == 1 and not self._zeros and self._base & 1
-        if is_tag or self._header.strip(b"\0") or not self._may_end():
+        """Return whether the last bytes, fewer than a header, are padding where the data set may end."""
+        rest = bytes(self._header)
+        octet = rest[:1]
+        if rest.strip(octet) or not self._walked:
             return False
-        self._zeros += len(self._header)
+        # A single byte may be the first one of a tag; padding makes the length even.
+        is_tag = len(rest) == 1 and self._base & 1
+        if octet == SPACE:
+            # Three bytes may begin a tag of a group such as 0020; there is no tag (2020,2020).
+            is_tag = is_tag or (len(rest) < _TAG_BYTES and self._last < _AFTER_SPACES)
+            may_end = not self._stack
+        else:
+            may_end = octet == NUL and (not self._stack or self._fragments is not None or self._is_last_sequence())
+        if is_tag or not may_end:
+            return False
+        self._padding = Padding(self._at_end("inside a header"), octet, len(rest))
         self._header.clear()
         return True
+
+    def _is_last_sequence(self) -> bool:
+        """Return whether only the delimiter of a sequence of the data set is missing."""
+        is_after_item = self._zero_item_end != self._base - len(self._header)
+        return len(self._stack) == 1 and self._place is Place.SEQUENCE and is_after_item
 
     def _end_doubt(self, doubt: Doubt) -> None:
         """End the data set where the next header was awaited."""
@@ -245,17 +286,24 @@ class StreamWalker(ElementWalker):
         self._header += ahead
 
     def _end_inside(self) -> None:
-        """End the data set inside an element of undefined length: only the delimiter of its pixels may be missing."""
-        frames = number_of_frames(self.values, self._wanted)
-        pixels = self._fragments
-        deviation = None if pixels is None else pixels.end(frames, self._extended, self._zeros)
+        """End the data set inside an element of undefined length: only its delimiter may be missing."""
+        zeros = 0 if self._padding is None else self._padding.size
+        deviation: ScanFlag | None = None
+        if self._fragments is not None:
+            frames = number_of_frames(self.values, self._wanted)
+            deviation = self._fragments.end(frames, self._extended, zeros)
+        elif 0 < zeros <= _MAX_ZEROS and self._place is Place.SEQUENCE:
+            deviation = ScanFlag.ZEROS_FOR_SEQUENCE_DELIMITER
         if deviation is None:
             self._truncated("inside a sequence of undefined length")
         else:
             self.flags.add(deviation)
 
     def _truncated(self, where: str) -> None:
-        self._stop(ScanProblem(ProblemKind.TRUNCATED, f"ends {where}, at offset {self._base}"))
+        self._stop(self._at_end(where))
+
+    def _at_end(self, where: str) -> ScanProblem:
+        return ScanProblem(ProblemKind.TRUNCATED, f"ends {where}, at offset {self._base}")
 
     def _stop(self, problem: ScanProblem | None) -> None:
         self._stopped = True
