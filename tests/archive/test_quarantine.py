@@ -137,17 +137,18 @@ def test_entries_expire_when_the_time_has_passed(tmp_path: Path, monkeypatch: py
     assert realtime() > 0
 
 
-def test_entries_of_earlier_versions_are_the_oldest(tmp_path: Path) -> None:
-    with receiver(tmp_path, ArchiveOptions(quarantine_entries=3)) as received:
-        assert received.send(refused(0), refused(1)) == [0xA900] * 2
+def test_a_file_of_another_origin_does_not_stop_the_receiver(tmp_path: Path) -> None:
+    """It is neither counted nor removed."""
     folder = tmp_path / ".dicomport" / "quarantine"
-    [*_, newest] = sorted(folder.glob("*.dcm"))
-    for suffix in (".dcm", ".json"):
-        newest.with_suffix(suffix).rename(folder / f"2026-03-01T120000.000000+0000-1.2.6.1{suffix}")
+    folder.mkdir(parents=True)
+    (folder / "copy of 1.2.3.dcm").write_bytes(b"by hand")
     with receiver(tmp_path, ArchiveOptions(quarantine_entries=3)) as received:
-        assert uids(tmp_path) == ["1.2.6.1", "1.2.6.0"]
-        assert received.send(refused(2), refused(3)) == [0xA900] * 2
-    assert uids(tmp_path) == ["1.2.6.0", "1.2.6.2", "1.2.6.3"]
+        assert received.send(*map(refused, range(4))) == [0xA900] * 4
+        assert uids(tmp_path) == ["1.2.6.1", "1.2.6.2", "1.2.6.3"]
+    with receiver(tmp_path, ArchiveOptions(quarantine_entries=3)) as received:
+        assert received.send(refused(4)) == [0xA900]
+    assert uids(tmp_path) == ["1.2.6.2", "1.2.6.3", "1.2.6.4"]
+    assert (folder / "copy of 1.2.3.dcm").read_bytes() == b"by hand"
 
 
 def test_quarantined_instances_survive_kills(tmp_path: Path) -> None:

@@ -164,13 +164,12 @@ class Quarantine:
         self._list()
         usage.entries = len(self._names)
         usage.bytes = sum(map(self._size_of, self._names))
-        numbers = [int(name.partition("-")[0]) for name in self._names if not _is_named_by_time(name)]
-        usage.number = max([usage.number, *numbers])
+        usage.number = max([usage.number, *(int(name.partition("-")[0]) for name in self._names)])
 
     def _list(self) -> None:
         with system.scandir(self._folder) as found:
             names = [entry.name.removesuffix(".dcm") for entry in found if entry.name.endswith(".dcm")]
-        self._names = deque(sorted(names, key=_order))
+        self._names = deque(sorted(filter(_is_numbered, names)))
 
     def _prune(self, usage: _Usage) -> None:
         """Remove the oldest entries while a limit is exceeded."""
@@ -222,7 +221,7 @@ class Quarantine:
 
 def quarantined(folder: Path) -> Iterator[QuarantineEntry]:
     """Yield the entries of a quarantine folder, the oldest first."""
-    for description in sorted(folder.glob("*.json"), key=lambda path: _order(path.name)):
+    for description in sorted(folder.glob("*.json")):
         # A process may remove an entry at any time, and a power failure may leave an empty description.
         with contextlib.suppress(FileNotFoundError, ValueError, TypeError):
             if description.with_suffix(".dcm").exists():
@@ -240,11 +239,7 @@ def _on_disk(size: int) -> int:
     return -(-size // _BLOCK_BYTES) * _BLOCK_BYTES
 
 
-def _is_named_by_time(name: str) -> bool:
-    """Return whether an earlier version of dicomport wrote an entry, such as "2026-03-01T120000.000000+0000-1.2.3"."""
-    return name[4:5] == "-"
-
-
-def _order(name: str) -> tuple[bool, str]:
-    """Return the sort key of names, the oldest first."""
-    return not _is_named_by_time(name), name
+def _is_numbered(name: str) -> bool:
+    """Return whether a file is an entry; a person may have put other files into the folder."""
+    number = name.partition("-")[0]
+    return number.isascii() and number.isdecimal()
