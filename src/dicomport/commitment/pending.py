@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import enum
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -25,6 +26,22 @@ class PeerKey(NamedTuple):
     """Address, without the port."""
     tls_fingerprint: str
     """SHA-256 of the verified certificate, empty without one."""
+
+
+class ScopeKind(enum.Enum):
+    """The transactions that share a limit; the value is the end of the limit's name in `CommitmentLimits`."""
+
+    ALL = ""
+    ADDRESS = "_per_address"
+    AE_TITLE = "_per_ae_title"
+
+
+class Scope(NamedTuple):
+    """All transactions, or those of one address or AE title."""
+
+    kind: ScopeKind
+    name: str = ""
+    """The address or the AE title."""
 
 
 @dataclass(eq=False, slots=True)
@@ -65,9 +82,9 @@ class PendingCommitments:
         self._limits = limits
         self._all: dict[Path, Pending] = {}
         self._by_uid: dict[tuple[str, PeerKey], dict[Path, Pending]] = {}
-        self._commitments: Counter[tuple[str, str]] = Counter()
-        """Numbers of transactions in all, by AE title and by address, under the keys of `_scopes`."""
-        self._references: Counter[tuple[str, str]] = Counter()
+        self._commitments: Counter[Scope] = Counter()
+        """Numbers of transactions."""
+        self._references: Counter[Scope] = Counter()
 
     def __iter__(self) -> Iterator[Pending]:
         """Iterate over a copy, the oldest first."""
@@ -106,19 +123,20 @@ class PendingCommitments:
         """Return the oldest transaction of a peer with this Transaction UID."""
         return next(iter(self._by_uid.get((uid, peer), {}).values()), None)
 
-    def exceeded(self, peer: PeerKey, size: int) -> tuple[str, tuple[str, str]] | None:
+    def exceeded(self, peer: PeerKey, size: int) -> tuple[str, Scope] | None:
         """Return the limit that one more transaction would exceed, and the scope of the limit; None if it fits."""
         limits = self._limits
-        bounds = (
-            ("", limits.pending_commitments, limits.pending_references),
-            ("_per_address", limits.pending_commitments_per_address, limits.pending_references_per_address),
-            ("_per_ae_title", limits.pending_commitments_per_ae_title, limits.pending_references_per_ae_title),
-        )
-        for scope, (suffix, commitments, references) in zip(_scopes(peer), bounds, strict=True):
+        bounds = {
+            ScopeKind.ALL: (limits.pending_commitments, limits.pending_references),
+            ScopeKind.ADDRESS: (limits.pending_commitments_per_address, limits.pending_references_per_address),
+            ScopeKind.AE_TITLE: (limits.pending_commitments_per_ae_title, limits.pending_references_per_ae_title),
+        }
+        for scope in _scopes(peer):
+            commitments, references = bounds[scope.kind]
             if self._commitments[scope] >= commitments:
-                return f"pending_commitments{suffix}", scope
+                return f"pending_commitments{scope.kind.value}", scope
             if self._references[scope] + size > references:
-                return f"pending_references{suffix}", scope
+                return f"pending_references{scope.kind.value}", scope
         return None
 
     def fits_alone(self, size: int) -> bool:
@@ -128,11 +146,16 @@ class PendingCommitments:
             limits.pending_references, limits.pending_references_per_address, limits.pending_references_per_ae_title
         )
 
-    def first_to_drop(self, scope: tuple[str, str]) -> Pending | None:
+    def first_to_drop(self, scope: Scope) -> Pending | None:
         """Return the oldest transaction in a scope that waits, of the address with the most transactions; or None."""
         waiting = (pending for pending in self._all.values() if pending.is_waiting and scope in _scopes(pending.peer))
-        return max(waiting, key=lambda pending: self._commitments[_scopes(pending.peer)[1]], default=None)
+        return max(waiting, key=lambda pending: self._commitments[_address(pending.peer)], default=None)
 
 
-def _scopes(peer: PeerKey) -> tuple[tuple[str, str], ...]:
-    return ("all", ""), ("address", peer.host), ("ae title", peer.ae_title)
+def _scopes(peer: PeerKey) -> tuple[Scope, ...]:
+    """Return the scopes that the transactions of a peer belong to."""
+    return Scope(ScopeKind.ALL), _address(peer), Scope(ScopeKind.AE_TITLE, peer.ae_title)
+
+
+def _address(peer: PeerKey) -> Scope:
+    return Scope(ScopeKind.ADDRESS, peer.host)
