@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import AbstractAsyncContextManager
 
 import click
 
@@ -25,7 +26,7 @@ from dicomport.cli.options.tls import TLSOptions, tls_context, tls_options
 from dicomport.cli.text import print_json, round_trip_times
 from dicomport.dimse import NoContextError
 from dicomport.net import Address, AssociationError, Timeouts
-from dicomport.scu import ContextLike, associate
+from dicomport.scu import ClientAssociation, ContextLike, associate
 from dicomport.standard import VERIFICATION, Status
 
 
@@ -73,51 +74,35 @@ def echoscu(
     usage; 3 no association; 130 interrupted.
     """
     shows_messages = configure_logging(log_level)
-    context = tls_context(security)
+    address = Address(host, port, tls_context(security))
     if explained:
-        # A plain C-ECHO does not import these modules.
-        from dicomport.cli.explaining import print_steps
-        from dicomport.scu.explain.probe import explain
-        from dicomport.scu.explain.proposals import USUAL_CONTEXTS
-
-        try:
-            steps = explain(
-                Address(host, port, context),
-                contexts=contexts or USUAL_CONTEXTS,
-                ae_title=ae_title,
-                called_ae_title=called_ae_title,
-                maximum_length=maximum_length,
-                timeouts=timeouts,
-                repeat=repeat,
-                **identity,
-            )
-        except ValueError as error:
-            raise click.UsageError(str(error)) from None
-        return asyncio.run(print_steps(steps, as_json=as_json, shows_messages=shows_messages))
-    if contexts:
-        raise click.UsageError("--context needs --explain")
-
-    async def echo() -> tuple[Status, list[float]]:
-        async with associate(
-            host,
-            port,
-            contexts=[VERIFICATION],
+        return _explain(
+            address,
+            contexts,
             ae_title=ae_title,
             called_ae_title=called_ae_title,
-            tls=context,
-            timeouts=timeouts,
             maximum_length=maximum_length,
-            **identity,
-        ) as association:
-            round_trips: list[float] = []
-            for _ in range(repeat):
-                started = time.perf_counter()
-                status = await association.c_echo()
-                round_trips.append(time.perf_counter() - started)
-            return status, round_trips
-
+            timeouts=timeouts,
+            repeat=repeat,
+            identity=identity,
+            as_json=as_json,
+            shows_messages=shows_messages,
+        )
+    if contexts:
+        raise click.UsageError("--context needs --explain")
+    association = associate(
+        host,
+        port,
+        contexts=[VERIFICATION],
+        ae_title=ae_title,
+        called_ae_title=called_ae_title,
+        tls=address.tls,
+        timeouts=timeouts,
+        maximum_length=maximum_length,
+        **identity,
+    )
     try:
-        status, round_trips = asyncio.run(echo())
+        status, round_trips = asyncio.run(_echo(association, repeat))
     except (AssociationError, NoContextError) as error:
         print_message(f"cannot verify {host}:{port}: {error}", "--explain shows the failed step and advice")
         return ExitCode.NO_ASSOCIATION
@@ -129,3 +114,49 @@ def echoscu(
     if shows_messages:
         print_message(f"{host}:{port} answered {status} in {round_trip_times(round_trips)}")
     return ExitCode.OK if status.accepted else ExitCode.FAILED
+
+
+async def _echo(association: AbstractAsyncContextManager[ClientAssociation], repeat: int) -> tuple[Status, list[float]]:
+    """Send C-ECHOs; return the last status, and the round-trip times in seconds."""
+    round_trips: list[float] = []
+    async with association as opened:
+        for _ in range(repeat):
+            started = time.perf_counter()
+            status = await opened.c_echo()
+            round_trips.append(time.perf_counter() - started)
+    return status, round_trips
+
+
+def _explain(
+    address: Address,
+    contexts: tuple[ContextLike, ...],
+    *,
+    ae_title: str,
+    called_ae_title: str,
+    maximum_length: int,
+    timeouts: Timeouts,
+    repeat: int,
+    identity: IdentityItem,
+    as_json: bool,
+    shows_messages: bool,
+) -> int:
+    """Print each step of a verification; return the exit code."""
+    # A plain C-ECHO does not import these modules.
+    from dicomport.cli.explaining import print_steps
+    from dicomport.scu.explain.probe import explain
+    from dicomport.scu.explain.proposals import USUAL_CONTEXTS
+
+    try:
+        steps = explain(
+            address,
+            contexts=contexts or USUAL_CONTEXTS,
+            ae_title=ae_title,
+            called_ae_title=called_ae_title,
+            maximum_length=maximum_length,
+            timeouts=timeouts,
+            repeat=repeat,
+            **identity,
+        )
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    return asyncio.run(print_steps(steps, as_json=as_json, shows_messages=shows_messages))
