@@ -4,18 +4,18 @@ import asyncio
 
 import pytest
 
-from dicomport.containment import contained, raised_class
+from dicomport.containment import as_exception, raised_class
 
 
 def test_an_exception_stays_as_it_is() -> None:
     error = KeyError("some reason")
-    assert contained(error) is error
-    assert raised_class(contained(error)) == "KeyError"
+    assert as_exception(error) is error
+    assert raised_class(as_exception(error)) == "KeyError"
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError(), StopIteration()])
 def test_any_other_becomes_an_exception_with_its_cause(error: BaseException) -> None:
-    replacement = contained(error)
+    replacement = as_exception(error)
     assert isinstance(replacement, RuntimeError)
     assert replacement.__cause__ is error
     assert type(error).__name__ in str(replacement)
@@ -30,7 +30,7 @@ def test_a_coroutine_that_is_closed_ends() -> None:
             await asyncio.Event().wait()
         except BaseException as error:  # noqa: BLE001  # as callers do
             ended.append(type(error))
-            raise contained(error) from None
+            raise as_exception(error) from None
 
     coroutine = call()
 
@@ -47,7 +47,7 @@ def test_a_task_that_is_cancelled_ends() -> None:
         try:
             await asyncio.Event().wait()
         except BaseException as error:  # noqa: BLE001  # as callers do
-            raise contained(error) from None
+            raise as_exception(error) from None
 
     async def main() -> None:
         task = asyncio.create_task(call())

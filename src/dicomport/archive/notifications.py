@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Final, Generic, Self, TypeVar
 
 from dicomport.archive.records import Record
-from dicomport.containment import contained
+from dicomport.containment import as_exception
 from dicomport.errors import DicomportError
 from dicomport.logs import get_logger
 
@@ -246,7 +246,7 @@ class _Calls(Generic[T]):
         except HookError as error:
             log.warning("hook_failed", hook=self._name, uid=uid, reason=str(error))
         except BaseException as error:  # a callback is the user's code: its exception ends only this call
-            raised = contained(error)
+            raised = as_exception(error)
             if limit.expired():
                 log.warning("hook_failed", hook=self._name, uid=uid, reason=f"timeout after {self._seconds:g} s")
             else:

@@ -31,7 +31,7 @@ from dicomport.commitment.delivery import ReportDelivery, StoppedError
 from dicomport.commitment.limits import DEFAULT_COMMITMENT_LIMITS, CommitmentLimits
 from dicomport.commitment.pending import PeerKey, Pending, PendingCommitments
 from dicomport.commitment.transactions import Transaction, Transactions
-from dicomport.containment import contained
+from dicomport.containment import as_exception
 from dicomport.files import Durability
 from dicomport.logs import get_logger, reason_of
 from dicomport.net import Address, FairTurns, Timeouts
@@ -300,7 +300,7 @@ class CommitmentSCP:
             if len(statuses) != len(references):
                 raise ValueError(f"{len(statuses)} statuses were given for {len(references)} instances")
         except BaseException as error:  # it may be the user's code
-            pending.log.exception("lookup_failed", exc_info=contained(error))
+            pending.log.exception("lookup_failed", exc_info=as_exception(error))
             return [PROCESSING_FAILURE] * len(references)
         return statuses
 

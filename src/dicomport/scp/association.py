@@ -29,7 +29,7 @@ import functools
 import logging
 from typing import Never
 
-from dicomport.containment import contained
+from dicomport.containment import as_exception
 from dicomport.core import (
     Aborted,
     AcceptedContext,
@@ -315,7 +315,7 @@ class AcceptorAssociation:
         try:
             return await settings.normalized.perform(operation)
         except BaseException as error:  # noqa: BLE001  # a service is the user's code: any exception becomes a status
-            self._log.error("request_failed", command=type(command).__name__, exc_info=contained(error))
+            self._log.error("request_failed", command=type(command).__name__, exc_info=as_exception(error))
             return PROCESSING_FAILURE
 
     def _answer_unexpected(self, event: CommandReceived | CommandMalformed) -> None:
@@ -358,7 +358,7 @@ class AcceptorAssociation:
         try:
             self._settings.on_association_end(association)
         except BaseException as error:  # noqa: BLE001  # the user's code; the peer still gets its A-RELEASE-RP or A-ABORT
-            self._log.error("on_association_end_raised", exc_info=contained(error))
+            self._log.error("on_association_end_raised", exc_info=as_exception(error))
 
     async def _flush(self) -> None:
         """Send the last PDU, as far as the abort timer allows."""

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeAlias
 
-from dicomport.containment import contained, replaced
+from dicomport.containment import as_exception, for_future
 from dicomport.scp.requests import AssociationInfo, StoreOperation
 from dicomport.standard import Status
 
@@ -35,7 +35,7 @@ def in_pool(threads: ThreadPoolExecutor) -> InThread:
 async def call(function: Callable[..., object], in_thread: InThread, *arguments: object) -> object:
     """Call the user's function and return its result: a coroutine function in this task, any other in a thread.
 
-    Raises the exceptions that `contained` returns or raises.
+    Raises the exceptions that `as_exception` returns or raises.
     """
     try:
         if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004
@@ -44,11 +44,11 @@ async def call(function: Callable[..., object], in_thread: InThread, *arguments:
             result = await in_thread(functools.partial(_call, function, *arguments))
         return await result if inspect.isawaitable(result) else result
     except BaseException as error:  # noqa: BLE001  # the user's code
-        raise contained(error)  # noqa: B904  # the same exception, or one that has it as its cause
+        raise as_exception(error)  # noqa: B904  # the same exception, or one that has it as its cause
 
 
 def _call(function: Callable[..., object], *arguments: object) -> object:
     try:
         return function(*arguments)
     except BaseException as error:  # noqa: BLE001  # the user's code
-        raise replaced(error)  # noqa: B904  # the same exception, or one that has it as its cause
+        raise for_future(error)  # noqa: B904  # the same exception, or one that has it as its cause

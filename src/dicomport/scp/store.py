@@ -30,7 +30,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from dicomport.containment import contained
+from dicomport.containment import as_exception
 from dicomport.core import AcceptedContext
 from dicomport.dimse import response_to
 from dicomport.errors import DicomportError
@@ -138,7 +138,7 @@ class StoreService:
         try:
             return await self._settings.storage.begin(operation)
         except BaseException as error:  # noqa: BLE001  # a storage is the user's code: any exception becomes a status
-            return self._failure(contained(error))
+            return self._failure(as_exception(error))
 
     async def _refuse_length(self, target: Sink | Status) -> Status:
         """Refuse a data set that is too long, unless the instance is refused already."""
@@ -154,7 +154,7 @@ class StoreService:
         try:
             await target.write(data)
         except BaseException as error:  # noqa: BLE001  # see _begin
-            failure = contained(error)
+            failure = as_exception(error)
             await self._discard(target)
             return self._failure(failure)
         return target
@@ -168,7 +168,7 @@ class StoreService:
         try:
             return await target.commit()
         except BaseException as error:  # noqa: BLE001  # see _begin
-            failure = contained(error)
+            failure = as_exception(error)
             await self._discard(target)
             return self._failure(failure)
 
@@ -178,7 +178,7 @@ class StoreService:
         try:
             await target.discard()
         except BaseException as error:  # noqa: BLE001  # see _begin; the peer is answered with the first failure
-            self._log.error("discard_failed", exc_info=contained(error))
+            self._log.error("discard_failed", exc_info=as_exception(error))
 
     def _failure(self, error: Exception) -> Status:
         if isinstance(error, OSError) and not isinstance(error, DicomportError):
@@ -206,7 +206,7 @@ class StoreService:
                 self._settings.on_stored(operation, status, size)
             except BaseException as error:  # noqa: BLE001  # the user's code; the result of the instance is known already
                 uid = operation.sop_instance_uid
-                self._log.error("on_stored_raised", sop_instance_uid=uid, exc_info=contained(error))
+                self._log.error("on_stored_raised", sop_instance_uid=uid, exc_info=as_exception(error))
         accepted = status.accepted
         self._counts.stored += accepted
         self._counts.refused += not accepted

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from dicomport.containment import contained
+from dicomport.containment import as_exception
 from dicomport.core import AcceptorPolicy, Negotiation, negotiate
 from dicomport.logs import get_logger
 from dicomport.net import ConnectionSlot, Quota
@@ -66,7 +66,7 @@ class AccessControl:
         try:
             return rule, negotiate(request, rule.policy(self._policy), deviations, user_identity_response=response)
         except BaseException as error:  # noqa: BLE001  # the policy calls `abstract_syntaxes`, which is the user's code
-            log.with_peer(association.address).error("abstract_syntaxes_raised", exc_info=contained(error))
+            log.with_peer(association.address).error("abstract_syntaxes_raised", exc_info=as_exception(error))
             return rule, _NOT_NEGOTIATED
 
 
