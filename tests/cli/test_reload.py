@@ -1,20 +1,26 @@
-"""SIGHUP: peers, passwords, TLS and the log level are read again, all or nothing, and no process ends."""
+"""SIGHUP: peers, passwords, TLS, quiet hours and log level are read again, all or nothing, and no process ends."""
 
 from __future__ import annotations
 
 import os
+import queue
 import signal
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
 import pytest
-from tests.cli.commands import Receiver, receiver
+from tests.certificates import Files, Identity
+from tests.cli.commands import Receiver, receiver, wait_until
+from tests.commitment.asking import SCU, expect_report
+from tests.slow_file import slow_file
 
-from dicomport import RejectedError, blocking
+from dicomport import ConnectError, RejectedError, blocking, tls_client_context, tls_server_context
 from dicomport.cli.options.identity import IdentityItem
 from dicomport.scp import hash_password
-from dicomport.wire import UserIdentityRQ
+from dicomport.testing import Peer, ScriptedSCP
+from dicomport.wire import Abort, AbortReason, UserIdentityRQ
 
 VERIFICATION: Final = "1.2.840.10008.1.1"
 WORKERS: Final = 2
@@ -28,18 +34,35 @@ class Reloading:
         self.settings = settings
         self.processes = processes
 
-    def reload(self, event: str, count: int) -> str:
-        """Send SIGHUP, and return the last of so many events."""
+    def signal(self) -> None:
         os.kill(self.found.process.pid, signal.SIGHUP)
+
+    def lines_until(self, event: str, count: int = 1) -> list[str]:
+        """Return the lines of the log up to so many with this text."""
         stream = self.found.process.stderr
         assert stream is not None
-        lines = (line for line in stream if event in line)
-        return [next(lines) for _ in range(count)][-1]
+        lines = []
+        for line in stream:
+            lines.append(line)
+            count -= event in line
+            if not count:
+                return lines
+        raise AssertionError(lines)
+
+    def reload(self, event: str, count: int) -> str:
+        """Send SIGHUP, and return the last of so many events."""
+        self.signal()
+        return self.lines_until(event, count)[-1]
+
+    def wait_reloaded(self) -> None:
+        """Wait until the parent and each worker use new settings."""
+        self.lines_until("settings_reloaded", 1 if self.processes == 1 else 1 + self.processes)
 
     def reloaded(self, text: str) -> None:
-        """Reload valid settings: the parent and each worker have them then."""
+        """Reload valid settings."""
         self.settings.write_text(f"verbose = true\n{text}")
-        self.reload("settings_reloaded", 1 if self.processes == 1 else 1 + self.processes)
+        self.signal()
+        self.wait_reloaded()
 
     def refused(self, text: str) -> str:
         """Reload invalid settings: they are validated once."""
@@ -48,11 +71,11 @@ class Reloading:
 
     def accepts(self, title: str, password: str = "") -> bool:
         # Any worker may answer: after a reload, all do so in the same way.
-        answers = {self._accepts(title, password) for _ in range(4)}
+        answers = {self.accepts_once(title, password) for _ in range(4)}
         assert len(answers) == 1
         return answers == {True}
 
-    def _accepts(self, title: str, password: str) -> bool:
+    def accepts_once(self, title: str, password: str = "") -> bool:
         identity: IdentityItem = {}
         if password:
             identity = {"user_identity": UserIdentityRQ(2, True, b"user", password.encode())}
@@ -116,6 +139,10 @@ def test_a_pipe_is_not_read_again_and_stops_nothing(running: Reloading, tmp_path
     os.mkfifo(pipe)
     assert "pipe is not a regular file" in running.refused("passwords = 'pipe'\n[peers.mr]\nae-title = 'MR1'\n")
     assert (running.accepts("CT1"), running.accepts("MR1")) == (True, False)
+    folder = tmp_path / "authorities"
+    folder.mkdir()
+    os.mkfifo(folder / "pipe.pem")
+    assert "pipe.pem is not a regular file" in running.refused("tls-ca = 'authorities'\n[peers.mr]\nae-title = 'MR1'\n")
     pipe.replace(running.settings)
     assert "restart the receiver" in running.reload("reload_failed", 1)
     assert running.accepts("CT1")
@@ -150,3 +177,216 @@ def test_a_receiver_without_anything_to_reload_continues(tmp_path: Path) -> None
                 os.kill(found.process.pid, signal.SIGHUP)
             assert Reloading(found, tmp_path, 1).accepts("ANY")
             assert found.stop()[0] == 0
+
+
+PASSWORDS: Final = "passwords = 'users'\n[peers.ct]\nae-title = 'CT1'\n"
+
+
+def test_a_slow_file_delays_no_association(running: Reloading, tmp_path: Path) -> None:
+    users = tmp_path / "users"
+    users.write_text(hash_password("user", "new") + "\n")
+    running.settings.write_text(f"verbose = true\n{PASSWORDS}")
+    with slow_file(users) as slow:
+        running.signal()
+        slow.wait_for_reader()
+        assert running.accepts("CT1")
+        assert slow.holds_reader()
+        slow.release()
+    running.wait_reloaded()
+    assert (running.accepts("CT1"), running.accepts("CT1", "new")) == (False, True)
+
+
+def test_a_slow_file_does_not_delay_the_end(running: Reloading, tmp_path: Path) -> None:
+    users = tmp_path / "users"
+    users.write_text(hash_password("user", "new") + "\n")
+    running.settings.write_text(PASSWORDS)
+    with slow_file(users) as slow:
+        running.signal()
+        slow.wait_for_reader()
+        code, _, err = running.found.stop()
+        assert (code, "Traceback" in err) == (0, False)
+        assert slow.holds_reader()
+
+
+def test_a_file_that_changes_after_its_check_is_not_read_again(running: Reloading, tmp_path: Path) -> None:
+    users = tmp_path / "users"
+    users.write_text(hash_password("user", "new") + "\n")
+    running.settings.write_text(f"verbose = true\n{PASSWORDS}")
+    with slow_file(users) as slow:
+        running.signal()
+        slow.wait_for_reader()
+        # The reader has found the file; all others would find this one.
+        (tmp_path / "other").write_text("broken\n")
+        (tmp_path / "other").replace(users)
+        slow.release()
+    running.wait_reloaded()
+    assert (running.accepts("CT1"), running.accepts("CT1", "new")) == (False, True)
+
+
+def workers_of(found: Receiver) -> set[int]:
+    process = found.process.pid
+    return {int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()}
+
+
+@pytest.fixture
+def with_workers(tmp_path: Path) -> Iterator[Reloading]:
+    settings = tmp_path / "receiver.toml"
+    settings.write_text("[peers.ct]\nae-title = 'CT1'\n")
+    with receiver(tmp_path / "archive", "--config", settings, "--workers", str(WORKERS)) as found:
+        wait_until(lambda: len(workers_of(found)) == WORKERS)
+        yield Reloading(found, settings, WORKERS)
+
+
+def test_settings_that_one_worker_cannot_use_are_used_by_none(with_workers: Reloading) -> None:
+    running = with_workers
+    stopped = max(workers_of(running.found))
+    os.kill(stopped, signal.SIGSTOP)
+    answer = running.refused("[peers.mr]\nae-title = 'MR1'\n")
+    assert "worker 1 cannot use the settings: it did not answer within" in answer
+    os.kill(stopped, signal.SIGCONT)
+    assert (running.accepts("CT1"), running.accepts("MR1")) == (True, False)
+    running.reloaded("[peers.mr]\nae-title = 'MR1'\n")
+    assert (running.accepts("CT1"), running.accepts("MR1")) == (False, True)
+
+
+def test_a_worker_that_starts_later_has_the_settings_of_the_others(with_workers: Reloading, tmp_path: Path) -> None:
+    running, users = with_workers, tmp_path / "users"
+    users.write_text(hash_password("user", "new") + "\n")
+    running.reloaded(PASSWORDS)
+    users.write_text("broken\n")
+    before = workers_of(running.found)
+    for process in before:
+        os.kill(process, signal.SIGKILL)
+    wait_until(lambda: len(workers_of(running.found) - before) == WORKERS)
+    assert (running.accepts("CT1"), running.accepts("CT1", "new")) == (False, True)
+
+
+def serves(found: Receiver, authority: Path) -> bool:
+    """Return whether the receiver has a certificate of an authority; any worker may answer."""
+    answers = set()
+    for _ in range(4):
+        try:
+            tls = tls_client_context(authorities=authority)
+            with blocking.associate("127.0.0.1", int(found.port), contexts=[VERIFICATION], tls=tls) as association:
+                answers.add(association.c_echo().accepted)
+        except ConnectError:
+            answers.add(False)
+    assert len(answers) == 1
+    return answers == {True}
+
+
+def tls_settings(identity: Identity) -> str:
+    return f"verbose = true\ntls-cert = '{identity.certificate}'\ntls-key = '{identity.key}'\n"
+
+
+@pytest.mark.parametrize("processes", [1, WORKERS])
+def test_all_processes_use_the_certificate_and_key_that_were_checked(tmp_path: Path, processes: int) -> None:
+    old, new = Files(tmp_path / "old"), Files(tmp_path / "new")
+    renewed, settings = new.issue("127.0.0.1"), tmp_path / "receiver.toml"
+    anonymous = "tls-anonymous-clients = true\n"
+    settings.write_text(tls_settings(old.issue("127.0.0.1")) + anonymous)
+    with receiver(tmp_path / "archive", "--config", settings, "--workers", str(processes)) as found:
+        running = Reloading(found, settings, processes)
+        assert serves(found, old.authority)
+        settings.write_text(tls_settings(renewed) + anonymous)
+        with slow_file(renewed.key) as slow:
+            running.signal()
+            slow.wait_for_reader()
+            for path in (renewed.certificate, renewed.key):
+                path.unlink()
+            slow.release()
+        running.wait_reloaded()
+        assert (serves(found, new.authority), serves(found, old.authority)) == (True, False)
+        # They are still used by a worker that starts later.
+        before = workers_of(found)
+        if before:
+            os.kill(min(before), signal.SIGKILL)
+            wait_until(lambda: len(workers_of(found) - {min(before)}) == processes)
+        assert serves(found, new.authority)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("max-associations = 7", "--max-associations"),
+        ("ae-title = 'OTHER'", "--ae-title"),
+        ("require-called-aet = true", "--require-called-aet"),
+        ("commit-to = ['CT1=192.0.2.7:104']", "--commit-to"),
+        ("log-format = 'json'", "--log-format"),
+        ("layout = '{study}/{instance}'\nmin-free = '5G'", "--layout, --min-free"),
+    ],
+)
+def test_a_setting_that_needs_a_restart_is_named(running: Reloading, text: str, name: str) -> None:
+    assert f"cannot change {name} in a running receiver: restart it" in running.refused(
+        f"{text}\n[peers.mr]\nae-title = 'MR1'\n"
+    )
+    assert (running.accepts("CT1"), running.accepts("MR1")) == (True, False)
+
+
+def test_quiet_hours_are_reloaded(running: Reloading) -> None:
+    now = datetime.now()  # noqa: DTZ005  # local time
+    start, end = (f"{now + timedelta(hours=hours):%H:%M}" for hours in (-6, 6))
+    hours = f"[verify]\nstart = '{start}'\nend = '{end}'\nrate = '{{}}'\n"
+    running.settings.write_text("verbose = true\n[peers.ct]\nae-title = 'CT1'\n" + hours.format("10M"))
+    running.reload("verification_finished", 1)
+    # Other quiet hours, and then none.
+    running.settings.write_text("verbose = true\n[peers.ct]\nae-title = 'CT1'\n" + hours.format("20M"))
+    running.reload("verification_finished", 1)
+    running.reloaded("[peers.ct]\nae-title = 'CT1'\n")
+    assert running.accepts("CT1")
+    code, _, err = running.found.stop()
+    assert (code, "Traceback" in err, "verification_begun" in err) == (0, False, False)
+
+
+def test_the_log_level_is_reloaded(running: Reloading) -> None:
+    events = []
+    for level in ("debug", "verbose"):
+        running.settings.write_text(f"{level} = true\n[peers.ct]\nae-title = 'CT1'\n")
+        running.signal()
+        running.wait_reloaded()
+        assert running.accepts("CT1")
+        events.append("".join(running.lines_until("association_ended", 4)))
+    assert ["pdu_received" in text for text in events] == [True, False]
+
+
+def test_a_quiet_receiver_logs_errors_only(tmp_path: Path) -> None:
+    settings = tmp_path / "receiver.toml"
+    settings.write_text("verbose = true\n[peers.ct]\nae-title = 'CT1'\n")
+    with receiver(tmp_path / "archive", "--config", settings) as found:
+        running = Reloading(found, settings, 1)
+        settings.write_text("quiet = true\n[peers.mr]\nae-title = 'MR1'\n")
+        running.signal()
+        wait_until(lambda: running.accepts_once("MR1"))
+        running.refused("x = 1")
+        assert not running.accepts("CT1")
+        running.signal()
+        [line] = running.lines_until("reload_failed")
+        assert "ERROR" in line
+
+
+def test_reports_use_the_reloaded_certificate(tmp_path: Path) -> None:
+    old, new, reports = Files(tmp_path / "old"), Files(tmp_path / "new"), queue.SimpleQueue[str]()
+    ours, renewed, theirs = old.issue("127.0.0.1"), new.issue("127.0.0.1"), new.issue("modality.example")
+    trusted, settings = tmp_path / "trusted.pem", tmp_path / "receiver.toml"
+    trusted.write_bytes(old.authority.read_bytes() + new.authority.read_bytes())
+
+    def listen(peer: Peer) -> None:
+        peer.accept()
+        reports.put(expect_report(peer)[1].transaction_uid)
+        assert list(peer.requests()) == []
+
+    # It accepts certificates of the new authority only.
+    listening = tls_server_context(renewed.certificate, renewed.key, authorities=new.authority)
+    client = tls_client_context(certificate=theirs.certificate, key=theirs.key, authorities=new.authority)
+    with ScriptedSCP(listen, tls=listening) as peer:
+        text = f"tls-ca = '{trusted}'\ncommit-to = ['SCRIPTED=127.0.0.1:{peer.port}']\n"
+        settings.write_text(tls_settings(ours) + text)
+        with receiver(tmp_path / "archive", "--config", settings) as found:
+            running = Reloading(found, settings, 1)
+            settings.write_text(tls_settings(renewed) + text)
+            running.signal()
+            running.wait_reloaded()
+            with SCU(int(found.port), tls=client) as scu:
+                assert scu.ask("1.2.3", "1.2.4") == 0x0000
+                scu.send(Abort(AbortReason.SERVICE_USER))
+            assert reports.get(timeout=60) == "1.2.3"

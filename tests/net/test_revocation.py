@@ -235,15 +235,18 @@ def test_a_new_list_applies_to_new_connections_only(hospital: Files, ct1: Identi
     def associate() -> AbstractContextManager[blocking.BlockingAssociation]:
         return blocking.associate("127.0.0.1", scp.port, contexts=["1.2.840.10008.1.1"], tls=client(hospital, ct1))
 
+    def renew(context: ssl.SSLContext) -> None:
+        scp.reload(allow=None, allow_any=False, user_identity=None, tls=context)
+
     storage = dicomport.FolderStorage(tmp_path)
     with dicomport.StorageSCP(storage, port=0, tls=server(hospital, local, hospital.revoke())).in_thread() as scp:
         with associate() as open_association:
-            scp.renew_tls(server(hospital, local, hospital.revoke(ct1)))
+            renew(server(hospital, local, hospital.revoke(ct1)))
             assert open_association.c_echo().accepted
             with pytest.raises(dicomport.AssociationError), associate():
                 pass
         # Nothing of the old list is left in the new context.
-        scp.renew_tls(server(hospital, local, hospital.revoke()))
+        renew(server(hospital, local, hospital.revoke()))
         with associate() as association:
             assert association.c_echo().accepted
 

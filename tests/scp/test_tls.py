@@ -265,7 +265,7 @@ def test_new_connections_see_a_new_certificate_and_old_ones_go_on(tls: Contexts)
         ScriptedSCU("127.0.0.1", scp.port, tls=tls.client) as old,
     ):
         old.associate()
-        scp.renew_tls(renewed)
+        scp.reload(allow=None, allow_any=False, user_identity=None, tls=renewed)
         with ScriptedSCU("127.0.0.1", scp.port, tls=client) as new:
             new.associate()
             assert new.store("1.2.3.4", DATA_SET).status == 0x0000
@@ -276,9 +276,9 @@ def test_new_connections_see_a_new_certificate_and_old_ones_go_on(tls: Contexts)
         old.release()
 
 
-def test_renew_tls_works_before_the_server_listens(tls: Contexts) -> None:
+def test_a_reload_works_before_the_server_listens(tls: Contexts) -> None:
     scp = StorageSCP(Recorder(), port=0, tls=tls.server)
-    scp.renew_tls(tls.open_server)
+    scp.reload(allow=None, allow_any=False, user_identity=None, tls=tls.open_server)
     with scp.in_thread(), blocking.associate("127.0.0.1", scp.port, contexts=[CT], tls=tls.anonymous) as association:
         assert association.c_store(Instance(CT, "1.2.3", EXPLICIT, DATA_SET)).accepted
 

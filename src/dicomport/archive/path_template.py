@@ -59,6 +59,12 @@ class Layout:
         self._in_folder = _fields_of(self._folder)
         self._in_stem = _fields_of(self._stem)
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Layout) and (self._folder, self._stem) == (other._folder, other._stem)
+
+    def __hash__(self) -> int:
+        return hash((self._folder, self._stem))
+
     def place(self, facts: InstanceAttributes, calling_ae_title: str) -> tuple[str, str]:
         """Return the folder, relative to the archive, and the file's name without its suffix."""
         folder, stem = [

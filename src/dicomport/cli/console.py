@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import enum
 import logging
 import sys
@@ -52,9 +53,13 @@ _handler: Final = _Handler()
 _handler.setFormatter(_FORMATTERS[LogFormat.TEXT])
 
 
+_frozen: Final = contextvars.ContextVar("frozen log format", default=False)
+
+
 def set_log_format(log_format: LogFormat) -> None:
     """Set the format of all further lines."""
-    _handler.setFormatter(_FORMATTERS[log_format])
+    if not _frozen.get():
+        _handler.setFormatter(_FORMATTERS[log_format])
 
 
 def set_log_format_of(arguments: Sequence[str]) -> None:
@@ -66,13 +71,13 @@ def set_log_format_of(arguments: Sequence[str]) -> None:
 
 
 @contextlib.contextmanager
-def keep_log_format() -> Iterator[None]:
-    """Restore the format at the end."""
-    formatter = _handler.formatter
+def frozen_log_format() -> Iterator[None]:
+    """Ignore changes of the format by this thread: other threads write lines meanwhile."""
+    token = _frozen.set(True)
     try:
         yield
     finally:
-        _handler.setFormatter(formatter)
+        _frozen.reset(token)
 
 
 def is_json() -> bool:

@@ -22,7 +22,7 @@ from dicomport.cli.options.common import (
 from dicomport.cli.options.contexts import CONTEXT
 from dicomport.cli.options.identity import IdentityItem, user_identity_options
 from dicomport.cli.options.timeout import Side, timeout_options
-from dicomport.cli.options.tls import TLSOptions, tls_context, tls_options
+from dicomport.cli.options.tls import TLSOptions, tls_options
 from dicomport.cli.text import print_json, round_trip_times
 from dicomport.dimse import NoContextError
 from dicomport.net import Address, AssociationError, Timeouts
@@ -74,7 +74,7 @@ def echoscu(
     usage; 3 no association; 130 interrupted.
     """
     shows_messages = configure_logging(log_level)
-    address = Address(host, port, tls_context(security))
+    address = Address(host, port, security.read().context() if security else None)
     if explained:
         return _explain(
             address,

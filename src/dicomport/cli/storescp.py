@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from dicomport.archive import ArchiveOptions, BackgroundVerification
+from dicomport.archive import ArchiveOptions
 from dicomport.cli.console import print_message
 from dicomport.cli.options.archive import archive_policy_options
 from dicomport.cli.options.common import (
@@ -28,19 +28,24 @@ from dicomport.cli.options.common import (
 )
 from dicomport.cli.options.limit import limit_options
 from dicomport.cli.options.timeout import Side, timeout_options
-from dicomport.cli.options.tls import TLSOptions, tls_context, tls_options
+from dicomport.cli.options.tls import TLSOptions, tls_options
 from dicomport.cli.receiver.access import Access, access_options
 from dicomport.cli.receiver.archives import Archives, opened
 from dicomport.cli.receiver.commitments import ArchiveCommitments, commit_to_option
+from dicomport.cli.receiver.handover import Handover, follow_parent
 from dicomport.cli.receiver.hooks import command_hooks, hook_options
 from dicomport.cli.receiver.reloading import (
+    PreparedSettings,
     ReloadableCommand,
     ReloadableSettings,
     Reloader,
+    SettingsReader,
+    SignalledReloads,
     is_reload,
+    log_reloaded,
     return_settings,
 )
-from dicomport.cli.receiver.verification import quiet_hours
+from dicomport.cli.receiver.verification import ReloadableVerification, quiet_hours
 from dicomport.cli.receiver.workers import WorkerContext, run_workers
 from dicomport.cli.text import count, print_json
 from dicomport.net import Address, Timeouts, allow_descriptors, listening_sockets
@@ -110,7 +115,7 @@ def storescp(
     index follows. Instances with invalid content are moved to quarantine. Storage commitment requests are answered
     from the archive. By default, only this machine can connect; see --bind-address, --allow and --allow-any. PORT 0
     selects a free port. On SIGTERM and Ctrl-C, the receiver finishes instances in transfer; on SIGHUP, it
-    reads peers, passwords, TLS files and the log level again.
+    reads peers, passwords, TLS files, quiet hours and the log level again.
 
     SIZE is a number of bytes, such as 500M, 2G (powers of 1000) or 1GiB (powers of 1024). Exit code: 0 stopped by
     SIGTERM or Ctrl-C; 1 the port or the archive cannot be used, or an unexpected error; 2 wrong usage; 130 a second
@@ -118,14 +123,20 @@ def storescp(
     """
     context = click.get_current_context()
     shows_messages = is_reload(context) or configure_logging(log_level)
-    settings = ReloadableSettings(access, tls_context(security), log_level)
-    # Reports over new associations use TLS as well.
-    reporting = tls_context(security.reversed()) if security and report_to else None
-    access.check(bind_address, tls=settings.tls is not None)
+    tls = security.read() if security else None
+    settings = ReloadableSettings(
+        access=access,
+        tls=tls,
+        # Reports over new associations use TLS as well.
+        reporting=tls.reversed() if tls and report_to else None,
+        quiet_hours=quiet_hours(context),
+        log_level=log_level,
+    ).prepare()
+    access.check(bind_address, tls=tls is not None)
     if is_reload(context):
         return_settings(context, settings)
         return ExitCode.OK
-    reloader = Reloader(context, settings)
+    signals, reader, reloader = SignalledReloads(), SettingsReader(context, access), Reloader(settings)
     hooks_of = functools.partial(
         command_hooks,
         on_instance=on_instance,
@@ -134,104 +145,108 @@ def storescp(
         hook_timeout=hook_timeout,
     )
     affordable = _affordable(limits)
-    hours = quiet_hours(context)
 
     def receive(worker: WorkerContext | None) -> int:
+        if worker is None:
+            signals.start(reader, reloader)
+        else:
+            follow_parent(worker.settings, reloader)
         with opened(root, options, access.configured, hooks_of) as archives:
             # A worker that starts after a reload has the new settings.
-            present = reloader.settings
+            present = reloader.present
+            rules = present.settings.access
+            commitments = ArchiveCommitments(
+                archives.archives, report_to, ae_title=ae_title, timeouts=timeouts, tls=present.reporting
+            )
             scp = StorageSCP(
                 archives.default,
                 ae_title=ae_title,
                 host=bind_address,
                 port=port,
-                allow=(*archives.rules(present.access.configured), *present.access.allowed) or None,
-                allow_any=present.access.allow_any,
-                check_called_ae_title=present.access.require_called_aet,
-                user_identity=present.access.user_identity,
+                allow=archives.rules(rules) or None,
+                allow_any=rules.allow_any,
+                check_called_ae_title=rules.require_called_aet,
+                user_identity=rules.user_identity,
                 maximum_length=maximum_length,
                 timeouts=timeouts,
                 limits=affordable,
                 tls=present.tls,
                 on_stored=_print_json if as_json else None,
                 on_association_end=archives.association_ended,
-                commitment=ArchiveCommitments(
-                    archives.archives,
-                    report_to,
-                    ae_title=ae_title,
-                    timeouts=timeouts,
-                    tls=reporting,
-                ),
+                commitment=commitments,
                 sockets=worker.sockets if worker else _listen(bind_address, port),
                 associations=worker.associations if worker else None,
             )
-            verification = BackgroundVerification(archives.indexes, hours) if hours and _is_first(worker) else None
-            asyncio.run(
-                _serve(
-                    scp,
-                    bind_address or "*",
-                    archives,
-                    reloader,
-                    worker,
-                    verification=verification,
-                    shows_messages=shows_messages,
-                )
-            )
+            served = _Served(scp, archives, commitments, worker)
+            asyncio.run(served.serve(reloader, present, bind_address or "*", shows_messages=shows_messages))
         return ExitCode.OK
 
     if workers > 1 and on_study is not None:
         raise click.UsageError(
             "--on-study is not available with --workers: it needs one process that receives the whole study"
         )
-    return receive(None) if workers == 1 else run_workers(workers, _listen(bind_address, port), receive, reloader.load)
+    if workers == 1:
+        return receive(None)
+    return run_workers(workers, _listen(bind_address, port), receive, Handover(reader, reloader), signals.take)
 
 
-async def _serve(
-    scp: StorageSCP,
-    address: str,
-    archives: Archives,
-    reloader: Reloader,
-    worker: WorkerContext | None,
-    *,
-    verification: BackgroundVerification | None,
-    shows_messages: bool,
-) -> None:
-    loop = asyncio.get_running_loop()
-    stopping = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
-    if worker is not None:
-        loop.add_reader(worker.parent, stopping.set)
-    async with contextlib.AsyncExitStack() as stack:
-        for hooks in archives.hooks:
-            await stack.enter_async_context(hooks)
-        await stack.enter_async_context(scp)
-        if verification is not None:
-            await stack.enter_async_context(verification)
-        if shows_messages and _is_first(worker):
-            if archives.recovered:
-                print_message(f"{count(archives.recovered, 'instance')} of a killed receiver added to the index")
-            print_message(
-                f"listening on {address}:{scp.port}, storing in {archives.default.paths.root}; stop with Ctrl-C"
-            )
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Served:
+    """The services of one process."""
 
-        def use(settings: ReloadableSettings) -> None:
-            rules = (*archives.rules(settings.access.configured), *settings.access.allowed)
-            scp.reload(
-                allow=rules or None,
-                allow_any=settings.access.allow_any,
-                user_identity=settings.access.user_identity,
-                tls=settings.tls,
-            )
+    scp: StorageSCP
+    archives: Archives
+    commitments: ArchiveCommitments
+    worker: WorkerContext | None
 
-        reloader.notify(functools.partial(loop.call_soon_threadsafe, reloader.load, use))
-        await stopping.wait()
-        reloader.notify(None)
-        if worker is not None:
-            loop.remove_reader(worker.parent)
-        # From here on, a second signal ends the process at once.
+    async def serve(self, reloader: Reloader, present: PreparedSettings, address: str, *, shows_messages: bool) -> None:
+        """Serve until a signal, with the present settings and those that replace them."""
+        loop = asyncio.get_running_loop()
+        stopping = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
+            loop.add_signal_handler(number, stopping.set)
+        if self.worker is not None:
+            loop.add_reader(self.worker.parent, stopping.set)
+        async with contextlib.AsyncExitStack() as stack:
+            for hooks in self.archives.hooks:
+                await stack.enter_async_context(hooks)
+            await stack.enter_async_context(self.scp)
+            # The first worker verifies for all.
+            indexes = self.archives.indexes if _is_first(self.worker) else []
+            verification = ReloadableVerification(indexes, present.settings.quiet_hours)
+            await stack.enter_async_context(verification)
+            if shows_messages and _is_first(self.worker):
+                self._greet(address)
+
+            def use(prepared: PreparedSettings) -> None:
+                loop.call_soon_threadsafe(self._use, prepared, verification)
+
+            with reloader.using(use, started_with=present):
+                await stopping.wait()
+            if self.worker is not None:
+                loop.remove_reader(self.worker.parent)
+            # From here on, a second signal ends the process at once.
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+    def _greet(self, address: str) -> None:
+        if self.archives.recovered:
+            print_message(f"{count(self.archives.recovered, 'instance')} of a killed receiver added to the index")
+        root = self.archives.default.paths.root
+        print_message(f"listening on {address}:{self.scp.port}, storing in {root}; stop with Ctrl-C")
+
+    def _use(self, prepared: PreparedSettings, verification: ReloadableVerification) -> None:
+        """Use new settings."""
+        access = prepared.settings.access
+        self.scp.reload(
+            allow=self.archives.rules(access) or None,
+            allow_any=access.allow_any,
+            user_identity=access.user_identity,
+            tls=prepared.tls,
+        )
+        self.commitments.reload(tls=prepared.reporting)
+        verification.reload(prepared.settings.quiet_hours)
+        log_reloaded(prepared.settings)
 
 
 def _is_first(worker: WorkerContext | None) -> bool:

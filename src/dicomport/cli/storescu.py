@@ -24,7 +24,7 @@ from dicomport.cli.options.common import (
 from dicomport.cli.options.identity import IdentityItem, user_identity_options
 from dicomport.cli.options.sending import sending_options
 from dicomport.cli.options.timeout import Side, timeout_options
-from dicomport.cli.options.tls import TLSOptions, tls_context, tls_options
+from dicomport.cli.options.tls import TLSOptions, tls_options
 from dicomport.cli.sender.commitment import (
     CommitmentsByInstance,
     CommitOptions,
@@ -101,9 +101,10 @@ def storescu(
         check_port(commitment, host)
     with contextlib.ExitStack() as files:
         written = files.enter_context(open_results(report, as_json=as_json, holds=commitment is not None))
-        address = Address(host, port, tls_context(security))
+        tls = security.read() if security else None
+        address = Address(host, port, tls.context() if tls else None)
         # Reports over new associations use TLS as well.
-        listen_tls = tls_context(security.reversed()) if security and commitment and commitment.port else None
+        listen_tls = tls.reversed().context() if tls and commitment and commitment.port else None
         sending = send(
             paths,
             host,

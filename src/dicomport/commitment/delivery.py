@@ -17,6 +17,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
+import ssl
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -80,6 +82,10 @@ class ReportDelivery:
         finally:
             if report in self._queue:
                 self._queue.remove(report)
+
+    def use_tls(self, tls: ssl.SSLContext | None) -> None:
+        """Use another TLS context, or none, for later associations."""
+        self._address = dataclasses.replace(self._address, tls=tls)
 
     def stop(self) -> bool:
         """Stop `run`; return whether it waits for the response to a report first."""

@@ -20,6 +20,7 @@ import dataclasses
 import errno
 import functools
 import logging
+import ssl
 import time
 from collections.abc import Coroutine, Mapping, Sequence
 from pathlib import Path
@@ -133,6 +134,14 @@ class CommitmentSCP:
         self._turns = FairTurns(_LOOKUPS, per_key=1)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._delivering: dict[ReportDelivery, asyncio.Task[Any]] = {}
+
+    def reload(self, *, tls: ssl.SSLContext | None) -> None:
+        """Use another client-side TLS context, or none, for later associations that report to the known addresses.
+
+        Call it in the event loop of the server, or before it starts.
+        """
+        for delivery in self._deliveries.values():
+            delivery.use_tls(tls)
 
     async def start(self) -> None:
         """Continue with the requests that an earlier process has left. Raises `OSError`."""

@@ -32,9 +32,12 @@ from dicomport.net.stream import Stream as Stream
 from dicomport.net.timers import Deadline as Deadline, Timeouts as Timeouts, Timer as Timer
 from dicomport.net.tls.contexts import (
     TLSProfile as TLSProfile,
+    client_context as client_context,
+    server_context as server_context,
     tls_client_context as tls_client_context,
     tls_server_context as tls_server_context,
 )
+from dicomport.net.tls.files import TLSFiles as TLSFiles
 from dicomport.net.tls.handshake import (
     NotTLSError as NotTLSError,
     describe_tls_error as describe_tls_error,

@@ -216,12 +216,6 @@ class StorageSCP:
         log.info("server_stopped", counters=self._counters.snapshot())
         self._stopped.set()
 
-    def renew_tls(self, context: ssl.SSLContext | None) -> None:
-        """Use another TLS context, or none, for new connections; those that are open are kept."""
-        self._tls = context
-        if self._listener is not None:
-            self._listener.tls = context
-
     def reload(
         self,
         *,
@@ -238,7 +232,9 @@ class StorageSCP:
         """
         rules = _rules(self._host, allow, allow_any=allow_any)
         self._settings.access.reload(rules, self._authenticator(user_identity))
-        self.renew_tls(tls)
+        self._tls = tls
+        if self._listener is not None:
+            self._listener.tls = tls
 
     async def serve_forever(self) -> None:
         """Wait until `stop` has stopped the server."""

@@ -156,8 +156,17 @@ def archive_option(help_text: str) -> Callable[[Command], Command]:
     )
 
 
-def _set_log_format(_context: click.Context, _parameter: click.Parameter, value: LogFormat) -> None:
+_LOG_FORMAT: Final = "dicomport.log_format"
+
+
+def _set_log_format(context: click.Context, _parameter: click.Parameter, value: LogFormat) -> None:
+    context.meta[_LOG_FORMAT] = value
     set_log_format(value)
+
+
+def requested_log_format(context: click.Context) -> object:
+    """Return the value of --log-format."""
+    return context.meta.get(_LOG_FORMAT)
 
 
 log_format_option = click.option(

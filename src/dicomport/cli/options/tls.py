@@ -13,9 +13,39 @@ import click
 
 from dicomport.cli.options.common import with_options
 from dicomport.cli.options.timeout import Side
-from dicomport.net import TLSProfile, tls_client_context, tls_server_context
+from dicomport.net import TLSFiles, TLSProfile, client_context, server_context
 
+_NO_CERTIFICATE: Final = "TLS needs the receiver's certificate and key: --tls-cert FILE --tls-key FILE"
 _PASSPHRASE: Final = "DICOMPORT_TLS_PASSPHRASE"  # noqa: S105  # the variable's name
+
+
+class TLSSettings(NamedTuple):
+    """The TLS options with the contents of their files: the context needs nothing else, in any process."""
+
+    side: Side
+    files: TLSFiles
+    profile: str
+    lenient: bool
+    common_name: bool
+
+    def context(self) -> ssl.SSLContext:
+        """Return the context. Raises `click.UsageError`."""
+        try:
+            if self.side is Side.REQUESTOR:
+                return client_context(
+                    self.files, profile=self.profile, check_name=not self.lenient, common_name=self.common_name
+                )
+            return server_context(self.files, profile=self.profile, anonymous_clients=self.lenient)
+        except ValueError as error:
+            raise click.UsageError(str(error)) from None
+
+    def reversed(self) -> TLSSettings:
+        """Return the settings for connections in the other direction."""
+        if self.side is Side.ACCEPTOR:
+            return self._replace(side=Side.REQUESTOR, lenient=False)
+        if self.files.certificate is None:
+            raise click.UsageError(_NO_CERTIFICATE)
+        return self._replace(side=Side.ACCEPTOR, lenient=self.files.authorities is None, common_name=False)
 
 
 class TLSOptions(NamedTuple):
@@ -33,40 +63,25 @@ class TLSOptions(NamedTuple):
     common_name: bool = False
     """A client accepts a host name as the common name of a certificate."""
 
-    def context(self) -> ssl.SSLContext:
-        """Return the context, read from the files. Raises `ValueError`."""
-        if self.side is Side.REQUESTOR:
-            return tls_client_context(
+    def read(self) -> TLSSettings:
+        """Read the files. Raises `click.UsageError`."""
+        if self.side is Side.ACCEPTOR and self.certificate is None:
+            raise click.UsageError(_NO_CERTIFICATE)
+        if self.side is Side.ACCEPTOR and self.authorities is None and not self.lenient:
+            raise click.UsageError(
+                "name the clients' authorities with --tls-ca FILE, or accept all clients with --tls-anonymous-clients"
+            )
+        try:
+            files = TLSFiles.read(
                 certificate=self.certificate,
                 key=self.key,
                 passphrase=self._passphrase(),
                 authorities=self.authorities,
                 crls=self.crls,
-                profile=self.profile,
-                check_name=not self.lenient,
-                common_name=self.common_name,
             )
-        if self.certificate is None:
-            raise ValueError("TLS needs the receiver's certificate and key: --tls-cert FILE --tls-key FILE")
-        if self.authorities is None and not self.lenient:
-            raise ValueError(
-                "name the clients' authorities with --tls-ca FILE, or accept all clients with --tls-anonymous-clients"
-            )
-        return tls_server_context(
-            self.certificate,
-            self.key,
-            passphrase=self._passphrase(),
-            authorities=self.authorities,
-            crls=self.crls,
-            profile=self.profile,
-            anonymous_clients=self.lenient,
-        )
-
-    def reversed(self) -> TLSOptions:
-        """Return the options for connections in the other direction."""
-        if self.side is Side.ACCEPTOR:
-            return self._replace(side=Side.REQUESTOR, lenient=False)
-        return self._replace(side=Side.ACCEPTOR, lenient=self.authorities is None, common_name=False)
+        except ValueError as error:
+            raise click.UsageError(str(error)) from None
+        return TLSSettings(self.side, files, self.profile, self.lenient, self.common_name)
 
     def _passphrase(self) -> str | None:
         if self.passphrase_file is None:
@@ -75,14 +90,6 @@ class TLSOptions(NamedTuple):
             return self.passphrase_file.read_text(encoding="utf-8").rstrip("\r\n")
         except (OSError, UnicodeDecodeError) as error:
             raise ValueError(f"cannot read --tls-passphrase-file {self.passphrase_file}: {error}") from None
-
-
-def tls_context(options: TLSOptions | None) -> ssl.SSLContext | None:
-    """Return the context, or None without TLS. Raises `click.UsageError`."""
-    try:
-        return None if options is None else options.context()
-    except ValueError as error:
-        raise click.UsageError(str(error)) from None
 
 
 _FILE: Final = click.Path(dir_okay=False, path_type=Path)

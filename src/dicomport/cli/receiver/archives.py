@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from dicomport.archive import Archive, ArchiveOptions, Hooks, Index, Paths
+from dicomport.cli.receiver.access import Access
 from dicomport.cli.receiver.peer_tables import PeerSettings
 from dicomport.scp import AssociationInfo, PeerRule
 
@@ -35,14 +36,15 @@ class Archives:
         """The archives' paths and indexes."""
         return [(archive.paths, archive.index) for archive in self.archives]
 
-    def rules(self, peers: Sequence[PeerSettings]) -> tuple[PeerRule, ...]:
-        """Return the rules of configured peers, with their storages."""
-        return tuple(
+    def rules(self, access: Access) -> tuple[PeerRule, ...]:
+        """Return the rules for peers, with the storages of configured peers."""
+        configured = (
             settings.peer
             if settings.archive is None
             else dataclasses.replace(settings.peer, storage=self.by_path[settings.archive.resolve()])
-            for settings in peers
+            for settings in access.configured
         )
+        return (*configured, *access.allowed)
 
     def association_ended(self, association: AssociationInfo) -> None:
         """Notify the hooks of all archives; only those that know the association react."""

@@ -76,6 +76,11 @@ class ArchiveCommitments:
             for archive in archives
         }
 
+    def reload(self, *, tls: ssl.SSLContext | None) -> None:
+        """Use another client-side TLS context, or none, for later reports over new associations."""
+        for commitment in self._of.values():
+            commitment.reload(tls=tls)
+
     async def start(self) -> None:
         """Start storage commitment of all archives. Raises `OSError`."""
         async with contextlib.AsyncExitStack() as started:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+import contextlib
+from collections.abc import Mapping, Sequence
 from datetime import time
-from typing import Final
+from typing import Final, Self
 
 import click
 
-from dicomport.archive import QuietHours
+from dicomport.archive import BackgroundVerification, Index, Paths, QuietHours
 from dicomport.cli.options.common import SIZE
 from dicomport.cli.receiver.setting_errors import SettingError, unknown, wrong
 
@@ -36,6 +38,38 @@ def quiet_hours(context: click.Context) -> QuietHours | None:
     """Return the quiet hours, or None if the configuration file has none."""
     hours = context.meta.get(_META)
     return hours if isinstance(hours, QuietHours) else None
+
+
+class ReloadableVerification:
+    """Verification in quiet hours that a reload changes. Use it as an asynchronous context manager."""
+
+    def __init__(self, archives: Sequence[tuple[Paths, Index]], hours: QuietHours | None) -> None:
+        self._archives = archives
+        self._hours = hours
+        self._changed = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def reload(self, hours: QuietHours | None) -> None:
+        """Use other hours, or none: verification stops and continues at its position in the new ones."""
+        if hours != self._hours:
+            self._hours = hours
+            self._changed.set()
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._run())
+        return self
+
+    async def __aexit__(self, *_exception: object) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        while True:
+            self._changed.clear()
+            hours = self._hours
+            async with contextlib.nullcontext() if hours is None else BackgroundVerification(self._archives, hours):
+                await self._changed.wait()
 
 
 def _time(table: Mapping[str, object], key: str) -> time:

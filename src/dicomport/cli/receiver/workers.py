@@ -4,8 +4,8 @@ Theory of operation
 -------------------
 The parent opens the listening sockets and forks the workers, so that connections waiting for acceptance survive a
 worker's death. The parent then only waits for signals, all of which are blocked: it starts a new worker for one that
-died, passes on SIGTERM and SIGINT, reloads on SIGHUP and passes it on if the settings are valid, and ends with its
-last worker. It has neither threads nor an event loop, hence may fork at any time. If a worker cannot start, as on a
+died, passes on SIGTERM and SIGINT, reloads on SIGHUP (`dicomport.cli.receiver.handover`), and ends with its last
+worker. It has neither threads nor an event loop, hence may fork at any time. If a worker cannot start, as on a
 full disk, the others stay, and the parent tries again with growing delays. Only if the very first start of a worker
 fails, the parent ends all: the command line is wrong, or the archive cannot be used. Each worker holds the read end
 of a pipe whose write end only the parent has: the pipe ends with the parent, and the workers then stop as on SIGTERM.
@@ -25,6 +25,7 @@ from typing import Final, NoReturn
 
 from dicomport.cli.failures import report_failure
 from dicomport.cli.options.common import ExitCode
+from dicomport.cli.receiver.handover import Handover, channel
 from dicomport.logs import get_logger
 from dicomport.net import SharedCounts
 
@@ -52,23 +53,29 @@ class WorkerContext:
     """Numbers of associations of all workers."""
     parent: int
     """File descriptor of a pipe that ends with the parent process."""
+    settings: socket.socket
+    """The socket on which the parent hands over settings."""
 
 
 def run_workers(
-    count: int, sockets: Sequence[socket.socket], work: Callable[[WorkerContext], int], reload: Callable[[], bool]
+    count: int,
+    sockets: Sequence[socket.socket],
+    work: Callable[[WorkerContext], int],
+    reload: Handover,
+    is_reload_due: Callable[[], bool],
 ) -> int:
     """Run `work` in `count` processes until a signal ends them; return the exit code.
 
-    `work` must return on SIGTERM and at the end of the parent's pipe, and reload on SIGHUP. All workers share
-    `sockets`, which listen. `reload` reads the settings again and returns whether they are valid.
+    `work` must return on SIGTERM and at the end of the parent's pipe. All workers share `sockets`, which listen.
+    `reload` hands over settings on SIGHUP; `is_reload_due` returns whether there was a SIGHUP before this call.
     """
     counts = SharedCounts(count)
 
-    def run_worker(number: int, parent: int) -> int:
+    def run_worker(number: int, parent: int, settings: socket.socket) -> int:
         counts.use_row(number)
-        return work(WorkerContext(number, sockets, counts, parent))
+        return work(WorkerContext(number, sockets, counts, parent, settings))
 
-    return Supervisor(count, run_worker, reload).run()
+    return Supervisor(count, run_worker, reload, is_reload_due).run()
 
 
 @dataclass(slots=True)
@@ -77,6 +84,8 @@ class _Worker:
 
     number: int
     process: int = 0
+    settings: socket.socket | None = None
+    """The parent's socket to the process."""
     started: float = 0.0
     due: float = 0.0
     """Time of the next start; only without a process."""
@@ -88,9 +97,16 @@ class _Worker:
 class Supervisor:
     """Starts, restarts and stops the workers."""
 
-    def __init__(self, count: int, work: Callable[[int, int], int], reload: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        count: int,
+        work: Callable[[int, int, socket.socket], int],
+        reload: Handover,
+        is_reload_due: Callable[[], bool],
+    ) -> None:
         self._work = work
         self._reload = reload
+        self._is_reload_due = is_reload_due
         self._workers = [_Worker(number) for number in range(count)]
         self._stopping = False
         self._code: int = ExitCode.OK
@@ -102,11 +118,14 @@ class Supervisor:
         try:
             for worker in self._workers:
                 self._start(worker, blocked)
+            if self._is_reload_due():
+                self._begin_reload()
             while self._running() or not self._stopping:
                 self._handle(self._next_signal())
                 self._reap()
-                for worker in self._workers:
-                    if not worker.process and not self._stopping and time.monotonic() >= worker.due:
+                self._reload.check_deadline()
+                for worker in self._startable():
+                    if time.monotonic() >= worker.due:
                         self._start(worker, blocked)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
@@ -115,9 +134,17 @@ class Supervisor:
     def _running(self) -> list[_Worker]:
         return [worker for worker in self._workers if worker.process]
 
+    def _startable(self) -> list[_Worker]:
+        """Return the workers without a process that may get one; none while settings are read for the others."""
+        if self._stopping or self._reload.process:
+            return []
+        return [worker for worker in self._workers if not worker.process]
+
     def _next_signal(self) -> int | None:
-        """Wait for a signal, or until a worker is due; return the signal."""
-        due = [worker.due for worker in self._workers if not worker.process and not self._stopping]
+        """Wait for a signal, or until a worker or the end of a reload is due; return the signal."""
+        due = [worker.due for worker in self._startable()]
+        if self._reload.process:
+            due.append(self._reload.deadline)
         if not due:
             return signal.sigwaitinfo(_SIGNALS).si_signo
         found = signal.sigtimedwait(_SIGNALS, max(0.0, min(due) - time.monotonic()))
@@ -126,23 +153,42 @@ class Supervisor:
     def _handle(self, number: int | None) -> None:
         if number in (signal.SIGTERM, signal.SIGINT):
             self._stop()
-        elif number == signal.SIGHUP and self._reload():
-            self._pass_on(signal.SIGHUP)
+        elif number == signal.SIGHUP and not self._stopping:
+            self._begin_reload()
+
+    def _begin_reload(self) -> None:
+        self._reload.begin(self._channels(), self._fork)
+
+    def _channels(self) -> dict[int, socket.socket]:
+        return {worker.number: worker.settings for worker in self._running() if worker.settings is not None}
 
     def _start(self, worker: _Worker, blocked: set[int]) -> None:
-        worker.process = os.fork()
-        if worker.process == 0:
-            self._run_worker(worker.number, blocked)
+        worker.settings, settings = channel()
+        worker.process = self._fork(lambda: self._run_worker(worker.number, blocked, settings))
+        settings.close()
         worker.started = time.monotonic()
 
-    def _run_worker(self, number: int, blocked: set[int]) -> NoReturn:
+    def _run_worker(self, number: int, blocked: set[int], settings: socket.socket) -> int:
+        # The terminal sends Ctrl-C to the whole process group; only the parent passes it on.
+        os.setpgid(0, 0)
+        for sock in (worker.settings for worker in self._workers):
+            if sock is not None:
+                sock.close()
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        return self._work(number, self._alive, settings)
+
+    def _fork(self, run: Callable[[], int]) -> int:
+        """Run a function in a new process, and return the number of the process."""
+        process = os.fork()
+        if not process:
+            self._run_child(run)
+        return process
+
+    def _run_child(self, run: Callable[[], int]) -> NoReturn:
         code: int = ExitCode.FAILED
         try:
-            # The terminal sends Ctrl-C to the whole process group; only the parent passes it on.
-            os.setpgid(0, 0)
             os.close(self._held)
-            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-            code = self._work(number, self._alive)
+            code = run()
         except BaseException as error:  # noqa: BLE001  # the parent's code must not continue here
             code = report_failure(error)
         finally:
@@ -152,16 +198,24 @@ class Supervisor:
 
     def _reap(self) -> None:
         """Handle each process that has ended. One signal may stand for several."""
-        while self._running():
+        while self._running() or self._reload.process:
             process, status = os.waitpid(-1, os.WNOHANG)
             if not process:
                 return
+            code = os.waitstatus_to_exitcode(status)
+            if process == self._reload.process:
+                if self._reload.ended(code, self._channels()) and not self._stopping:
+                    self._begin_reload()
+                continue
             for worker in self._running():
                 if worker.process == process:
-                    self._ended(worker, os.waitstatus_to_exitcode(status))
+                    self._ended(worker, code)
 
     def _ended(self, worker: _Worker, code: int) -> None:
         process, worker.process = worker.process, 0
+        if worker.settings is not None:
+            worker.settings.close()
+            worker.settings = None
         failed = time.monotonic() - worker.started < _STARTED_SECONDS and code > 0
         if self._stopping:
             # SIGTERM itself ends a worker that does not serve yet.
@@ -178,11 +232,9 @@ class Supervisor:
 
     def _stop(self) -> None:
         self._stopping = True
-        self._pass_on(signal.SIGTERM)
-
-    def _pass_on(self, number: int) -> None:
+        self._reload.kill("the receiver stops")
         for worker in self._running():
-            os.kill(worker.process, number)
+            os.kill(worker.process, signal.SIGTERM)
 
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import enum
 import ssl
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
 from dicomport.logs import get_logger
 from dicomport.net.tls.expiry import ExpiringContext, Expiry, warn_of_expiry
+from dicomport.net.tls.files import TLSFile, TLSFiles
 from dicomport.net.tls.handshake import describe_tls_error
 
 log = get_logger("net")
@@ -33,13 +35,6 @@ _CIPHERS: Final = {
 }
 
 _BEGIN: Final = b"-----BEGIN"
-_SUFFIXES: Final = (".pem", ".crt", ".cer", ".der")
-"""Suffixes of certificate files in a folder."""
-
-_CRL_SUFFIXES: Final = (".crl", ".pem", ".der")
-
-_MAX_FILE_BYTES: Final = 1 << 24
-"""Bytes read of a file: far more than all certificate authorities of a system need."""
 
 
 def tls_client_context(
@@ -64,19 +59,23 @@ def tls_client_context(
     common name too, if it has no alternative name. `check_name=False` accepts a trusted certificate for any host: the
     certificates of many peers have no host name. Raises `ValueError` with the wrong file and the reason.
     """
+    files = TLSFiles.read(certificate=certificate, key=key, passphrase=passphrase, authorities=authorities, crls=crls)
+    return client_context(files, profile=profile, check_name=check_name, common_name=common_name)
+
+
+def client_context(
+    files: TLSFiles, *, profile: TLSProfile | str, check_name: bool, common_name: bool
+) -> ssl.SSLContext:
+    """Return the context of `tls_client_context` from files that were read. Raises `ValueError`."""
     context = ExpiringContext(ssl.PROTOCOL_TLS_CLIENT)
     _set_profile(context, profile)
     context.check_hostname = check_name
     context.hostname_checks_common_name = common_name
-    if authorities is None:
+    if files.authorities is None:
         context.load_default_certs(ssl.Purpose.SERVER_AUTH)
-    else:
-        _trust(context, Path(authorities))
-    if certificate is not None:
-        _show(context, Path(certificate), Path(key or certificate), passphrase)
-    elif key is not None:
-        raise ValueError("a key needs its certificate: specify the certificate too")
-    _reject_revoked(context, authorities, crls)
+    _trust(context, files.authorities or ())
+    _show(context, files)
+    _reject_revoked(context, files.crls)
     return context
 
 
@@ -95,15 +94,21 @@ def tls_server_context(
     Clients must send a certificate issued by `authorities`. `anonymous_clients` accepts clients without a certificate
     too; a certificate that is sent must still be valid. Raises `ValueError`.
     """
+    files = TLSFiles.read(certificate=certificate, key=key, passphrase=passphrase, authorities=authorities, crls=crls)
+    return server_context(files, profile=profile, anonymous_clients=anonymous_clients)
+
+
+def server_context(files: TLSFiles, *, profile: TLSProfile | str, anonymous_clients: bool) -> ssl.SSLContext:
+    """Return the context of `tls_server_context` from files that were read. Raises `ValueError`."""
     context = ExpiringContext(ssl.PROTOCOL_TLS_SERVER)
     _set_profile(context, profile)
-    _show(context, Path(certificate), Path(key or certificate), passphrase)
-    if authorities is not None:
-        _trust(context, Path(authorities))
+    _show(context, files)
+    if files.authorities is not None:
+        _trust(context, files.authorities)
         context.verify_mode = ssl.CERT_OPTIONAL if anonymous_clients else ssl.CERT_REQUIRED
     elif not anonymous_clients:
         raise ValueError("specify the certificate authorities of clients, or accept clients without a certificate")
-    _reject_revoked(context, authorities, crls)
+    _reject_revoked(context, files.crls)
     return context
 
 
@@ -116,55 +121,49 @@ def _set_profile(context: ssl.SSLContext, profile: TLSProfile | str) -> None:
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
 
 
-def _files(path: Path, suffixes: tuple[str, ...], kind: str) -> list[tuple[Path, bytes]]:
-    """Return the content of a file, or of the files with a suffix in a folder. Raises `ValueError`."""
-    if not path.is_dir():
-        return [(path, _read(path))]
-    files = sorted(file for file in path.iterdir() if file.suffix.lower() in suffixes)
-    if not files:
-        raise ValueError(f"{path} has no {kind} file ({', '.join(suffixes)})")
-    return [(file, _read(file)) for file in files]
-
-
-def _trust(context: ssl.SSLContext, authorities: Path) -> None:
-    """Load trusted certificates from a file or from the files of a folder."""
-    for path, data in _files(authorities, _SUFFIXES, "certificate"):
+def _trust(context: ssl.SSLContext, authorities: Iterable[TLSFile]) -> None:
+    """Load trusted certificates."""
+    for file in authorities:
+        data = file.data
         if not _load(context, data.decode("ascii", "backslashreplace") if _BEGIN in data else data):
-            raise ValueError(f"{path} contains no certificate in PEM or DER")
+            raise ValueError(f"{file.path} contains no certificate in PEM or DER")
 
 
-def _reject_revoked(context: ExpiringContext, authorities: Path | str | None, crls: Path | str | None) -> None:
-    """Load certificate revocation lists from a file or from the files of a folder."""
+def _reject_revoked(context: ExpiringContext, crls: Iterable[TLSFile] | None) -> None:
+    """Load certificate revocation lists."""
     if crls is None:
         return
-    if authorities is None:
-        raise ValueError("certificate revocation lists need the authorities that issue them: specify these too")
     # Imported here because few programs need it.
     from dicomport.net.tls.revocation import read_lists, use_lists
 
-    lists = read_lists(_files(Path(crls), _CRL_SUFFIXES, "certificate revocation list"))
+    lists = read_lists((file.path, file.data) for file in crls)
     context.expiries += tuple(use_lists(context, lists))
     warn_of_expiry(context)
 
 
-def _show(context: ExpiringContext, certificate: Path, key: Path, passphrase: str | None) -> None:
-    """Load our certificate and its key. Raises `ValueError` with the file that is wrong."""
-    pem = _read(certificate).decode("ascii", "backslashreplace")
+def _show(context: ExpiringContext, files: TLSFiles) -> None:
+    """Load our certificate and its key, if there is one. Raises `ValueError` with the file that is wrong."""
+    certificate, key = files.certificate, files.key
+    if certificate is None or key is None:
+        return
+    pem = certificate.data.decode("ascii", "backslashreplace")
     if not _load(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), pem):
-        raise ValueError(f"{certificate} contains no certificate in PEM")
-    _read(key)
-    secret = _Passphrase(key, passphrase)
+        raise ValueError(f"{certificate.path} contains no certificate in PEM")
+    secret = _Passphrase(key.path, files.passphrase)
     try:
-        context.load_cert_chain(certificate, key, secret.use)
+        with certificate.readable() as certificate_path, key.readable() as key_path:
+            context.load_cert_chain(certificate_path, key_path, secret.use)
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
-            raise ValueError(f"the key in {key} does not belong to the certificate in {certificate}") from None
+            raise ValueError(
+                f"the key in {key.path} does not belong to the certificate in {certificate.path}"
+            ) from None
         if error.reason:
-            raise ValueError(f"{certificate} and {key}: {describe_tls_error(error)}") from None
+            raise ValueError(f"{certificate.path} and {key.path}: {describe_tls_error(error)}") from None
         if secret.used:
-            raise ValueError(f"wrong passphrase for the key in {key}") from None
-        raise ValueError(f"{key} contains no private key in PEM") from None
-    _check_dates(context, certificate, pem)
+            raise ValueError(f"wrong passphrase for the key in {key.path}") from None
+        raise ValueError(f"{key.path} contains no private key in PEM") from None
+    _check_dates(context, certificate.path, pem)
 
 
 class _Passphrase:
@@ -206,14 +205,6 @@ def _check_dates(context: ExpiringContext, path: Path, pem: str) -> None:
         )
         context.expiries += (own,)
         warn_of_expiry(context)
-
-
-def _read(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(_MAX_FILE_BYTES)
-    except OSError as error:
-        raise ValueError(f"cannot read {path}: {error.strerror}") from None
 
 
 def _load(context: ssl.SSLContext, certificates: str | bytes) -> bool:
