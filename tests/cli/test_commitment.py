@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from tests.cli.commands import FILES, dicomport, receiver, start
+from tests.ports import unused_port
 
 from dicomport import CommitmentSCP, FolderStorage, SOPReference, Status, StorageSCP, StoreRequest
 
@@ -75,6 +76,15 @@ def test_a_peer_that_knows_no_commitment_fails_the_run(tmp_path: Path) -> None:
 def test_commit_port_needs_commit() -> None:
     done = dicomport("storescu", "localhost", "104", CT, "--commit-port", "11113")
     assert (done.returncode, "--commit-port needs --commit" in done.stderr) == (2, True)
+
+
+def test_invalid_peers_of_reports_are_named_before_anything_is_sent() -> None:
+    for arguments, complaint in (
+        (("--commit-from", "PACS"), "--commit-from needs --commit-port"),
+        (("--commit-port", str(unused_port()), "--commit-from", "PACS@x"), "--commit-from: 'x' is not an address"),
+    ):
+        done = dicomport("storescu", "localhost", "104", CT, "--commit", *arguments)
+        assert (done.returncode, complaint in done.stderr) == (2, True), done.stderr
 
 
 def test_a_port_in_use_is_reported_before_anything_is_sent(tmp_path: Path) -> None:

@@ -2,12 +2,13 @@
 
 import asyncio
 import dataclasses
+import socket
 import threading
 from collections.abc import Iterable
 from typing import Any, Final
 
 import pytest
-from tests.commitment.asking import COMMITMENT, CT, INSTANCE, MAX_BYTES, references
+from tests.commitment.asking import COMMITMENT, CT, INSTANCE, MAX_BYTES, Log, references
 from tests.commitment.data_set_goldens import EXPLICIT, with_element_for_item
 from tests.ports import unused_port
 
@@ -360,12 +361,14 @@ def test_titles_are_checked() -> None:
 # Reports on associations that the peer opens.
 
 
-def reporting(port: int, *results: CommitmentResult, **changed: Any) -> list[int]:
+def reporting(
+    port: int, *results: CommitmentResult, calling: str = "ARCHIVE", host: str = "127.0.0.1", **changed: Any
+) -> list[int]:
     """Open an association to a listener, as the SCP, and report; return the statuses of the responses."""
-    request = association_request(COMMITMENT, calling="ARCHIVE", called="DICOMPORT")
+    request = association_request(COMMITMENT, calling=calling, called="DICOMPORT")
     roles = (RoleSelection(COMMITMENT, scu=False, scp=True),)
     items = dataclasses.replace(request.user_information, roles=roles)
-    with ScriptedSCU("127.0.0.1", port) as peer:
+    with ScriptedSCU(host, port) as peer:
         peer.send(dataclasses.replace(request, user_information=items))
         assert peer.expect(AssociateAC).user_information.roles == roles
         statuses = [send_report(peer, result, **changed) for result in results]
@@ -388,6 +391,52 @@ def test_the_report_comes_on_an_association_of_the_peer() -> None:
         told = commit([ONE, TWO], peer.port, listen_port=port)
     assert statuses == [0x0115, 0x0000]
     assert [(one.committed, one.status) for one in told.commitments] == [(True, Status(0)), (False, Status(0x0119))]
+
+
+def other_address() -> str:
+    """Return an address of this machine that is not loopback."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("192.0.2.1", 9))  # sends nothing
+        return str(probe.getsockname()[0])
+
+
+def reported_by(calling: str, host: str, **options: Any) -> tuple[list[int], bool]:
+    """Request PACS on loopback, and let a peer report success. Return the response, and whether it was believed."""
+    port, statuses = unused_port(), list[int]()
+
+    def script(peer: Peer) -> None:
+        peer.accept()
+        _, request = asked(peer)
+        statuses.extend(
+            reporting(port, CommitmentResult(request.transaction_uid, (ONE,), ()), calling=calling, host=host)
+        )
+        if statuses != [0x0000]:
+            # The archive itself does not commit.
+            assert send_report(peer, CommitmentResult(request.transaction_uid, (), ((ONE, Status(0x0110)),))) == 0x0000
+        released(peer)
+
+    options = {"called_ae_title": "PACS", "listen_host": "", **options}
+    with ScriptedSCP(script) as peer:
+        told = commit([ONE], peer.port, listen_port=port, **options)
+    return statuses, told.commitments[0].committed
+
+
+def test_only_the_requested_peer_may_report(log: Log) -> None:
+    # Both know the Transaction UID.
+    assert reported_by("STRANGER", "127.0.0.1") == ([0x0115], False)
+    assert reported_by("PACS", other_address()) == ([0x0115], False)
+    assert log.events.count("commitment_report_refused") == 2
+    assert reported_by("PACS", "127.0.0.1") == ([0x0000], True)
+    # "ANY-SCP" means any peer.
+    assert reported_by("STRANGER", "127.0.0.1", called_ae_title="ANY-SCP") == ([0x0000], True)
+
+
+def test_other_peers_may_report_if_they_are_named() -> None:
+    address = other_address()
+    assert reported_by("NODE2", address, report_from=[f"NODE2@{address}"]) == ([0x0000], True)
+    assert reported_by("NODE3", address, report_from=[f"NODE2@{address}"]) == ([0x0115], False)
+    with pytest.raises(ValueError, match="is not an address or network"):
+        commit([ONE], unused_port(), listen_port=unused_port(), report_from=["PACS@nowhere"])
 
 
 @pytest.mark.parametrize("how", ["release", "abort", "loss"])

@@ -460,3 +460,27 @@ def test_a_fast_sender_lets_other_tasks_run() -> None:
                 sock.close()
 
     asyncio.run(scenario())
+
+
+def test_the_end_does_not_wait_for_a_task_that_ignores_its_cancellation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dicomport.net.listener._CANCELLED_SECONDS", 0.0)
+
+    async def run() -> None:
+        served, release = asyncio.Event(), asyncio.Event()
+
+        async def serve(_stream: Stream, _slot: ConnectionSlot) -> None:
+            served.set()
+            # As work in a thread that must be finished first.
+            while not release.is_set():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await release.wait()
+
+        async with listener(serve) as listening:
+            with dial(listening.port):
+                await served.wait()
+                await listening.close()
+                await listening.wait_served(0)
+                assert not release.is_set()
+                release.set()
+
+    asyncio.run(run())

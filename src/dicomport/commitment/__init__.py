@@ -8,4 +8,5 @@ from dicomport.commitment.scu import (
     CommitOptions as CommitOptions,
     commit as commit,
     listening_host as listening_host,
+    reporting_peers as reporting_peers,
 )

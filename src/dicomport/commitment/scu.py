@@ -6,16 +6,18 @@ Theory of operation
 associations that the peer opens; all of this runs in one task and the tasks of the listener, in one event loop.
 `_Requests` owns the state: it matches each report with a request by Transaction UID. Once each request has a report or
 was refused, or the time limit is reached, it stops waiting on both kinds of associations. The listener then waits
-briefly for the peers that have reported, so that their associations end in order.
+briefly for the peers that have reported, so that their associations end in order. A Transaction UID is bound to the
+requested peer, as on the side of the SCP: a report from another AE title or address is for an unknown transaction.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import ssl
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Unpack
 
@@ -24,8 +26,8 @@ from dicomport.commitment.data_sets import CommitmentDataSetError, CommitmentReq
 from dicomport.commitment.limits import DEFAULT_COMMITMENT_LIMITS
 from dicomport.dimse import NoContextError
 from dicomport.logs import get_logger
-from dicomport.net import Address, AssociationError, Timeouts
-from dicomport.scp import AssociationInfo, NormalizedOperation, StorageSCP, is_loopback
+from dicomport.net import Address, AssociationError, Timeouts, resolve
+from dicomport.scp import AssociationInfo, NormalizedOperation, PeerRule, StorageSCP, is_loopback, network
 from dicomport.scu import NegotiationItems
 from dicomport.standard import (
     INVALID_ARGUMENT_VALUE,
@@ -45,8 +47,15 @@ from dicomport.wire import NEventReportRQ
 _MAX_REFERENCES: Final = 500
 """Maximum number of instances in a transaction: a request of 30 to 60 KB, a length that all known peers accept."""
 
+_ANY_PEER: Final = "ANY-SCP"
+"""The default called AE title, which means any peer."""
+
+_LOOPBACK: Final = ("127.0.0.0/8", "::1")
+
 _RELEASE_SECONDS: Final = 5.0
 """Time for a peer that has reported to release its association."""
+
+_UNKNOWN_TRANSACTION: Final = Status(INVALID_ARGUMENT_VALUE.code, "no such transaction is known here")
 
 log = get_logger("commitment")
 
@@ -91,6 +100,7 @@ class CommitOptions(NegotiationItems, total=False):
     wait: float
     listen_port: int | None
     listen_host: str | None
+    report_from: Iterable[str] | None
     tls: ssl.SSLContext | None
     listen_tls: ssl.SSLContext | None
     timeouts: Timeouts | None
@@ -102,10 +112,11 @@ async def commit(
     port: int,
     *,
     ae_title: str = "DICOMPORT",
-    called_ae_title: str = "ANY-SCP",
+    called_ae_title: str = _ANY_PEER,
     wait: float = 60.0,
     listen_port: int | None = None,
     listen_host: str | None = None,
+    report_from: Iterable[str] | None = None,
     tls: ssl.SSLContext | None = None,
     listen_tls: ssl.SSLContext | None = None,
     timeouts: Timeouts | None = None,
@@ -115,23 +126,28 @@ async def commit(
 
     Reports are received over the requesting association, which stays open, and with `listen_port` also over
     associations that the peer opens to that port. `listen_host` is the address to listen on: by default loopback for a
-    peer on loopback, otherwise every interface. `wait` is the maximum time to wait for reports after the last request,
-    seconds. `tls` is a client-side context for the requesting association, `listen_tls` a server-side context for the
-    others. Further items of the negotiation of the requesting association are keyword arguments, as in `associate`.
+    peer on loopback, otherwise every interface. Reports over these associations are accepted from the peers
+    `report_from`, rules AE[@ADDRESS/NET] as `PeerRule.parse` reads them: by default from each address of `host`, with
+    the calling AE title `called_ae_title` unless that is "ANY-SCP". `wait` is the maximum time to wait for reports
+    after the last request, seconds. `tls` is a client-side context for the requesting association, `listen_tls` a
+    server-side context for the others. Further items of the negotiation of the requesting association are keyword
+    arguments, as in `associate`.
 
-    Failures of the peer and of the network are in the report. Raises `ValueError` for an invalid AE title, and
+    Failures of the peer and of the network are in the report. Raises `ValueError` for an invalid AE title or rule, and
     `OSError` if `listen_port` cannot be opened.
     """
     requests = _Requests(references)
     timeouts = timeouts or Timeouts()
     address = Address(host, port, tls)
+    rules = reporting_peers(report_from or ())
     async with contextlib.AsyncExitStack() as stack:
-        if listen_port is not None:
-            if listen_host is None:
-                listen_host = listening_host(host)
-            listening = _listening(requests, ae_title, listen_host, listen_port, tls=listen_tls, timeouts=timeouts)
-            await stack.enter_async_context(listening)
         try:
+            if listen_port is not None:
+                if listen_host is None:
+                    listen_host = listening_host(host)
+                receiver = _Receiver(requests, rules or await _requested_peer(address, called_ae_title, timeouts))
+                listening = _listening(receiver, ae_title, listen_host, listen_port, tls=listen_tls, timeouts=timeouts)
+                await stack.enter_async_context(listening)
             association = await CommitmentAssociation.open(
                 address,
                 ae_title=ae_title,
@@ -150,6 +166,22 @@ async def commit(
         finally:
             await association.abort()
     return requests.report(f"nothing was reported within {wait:g} s")
+
+
+def reporting_peers(rules: Iterable[str]) -> tuple[PeerRule, ...]:
+    """Parse rules for peers that may report. Raises `ValueError`."""
+    return tuple(map(PeerRule.parse, rules))
+
+
+async def _requested_peer(address: Address, called_ae_title: str, timeouts: Timeouts) -> tuple[PeerRule, ...]:
+    """Return the rule for the peer that is requested. Raises `ConnectError`."""
+    # A peer on this machine may report from any of its loopback addresses.
+    hosts = _LOOPBACK if is_loopback(address.host) else ()
+    if not hosts:
+        endpoints = await resolve(address, timeouts.timer("connect").started())
+        hosts = tuple(endpoint.sockaddr[0].partition("%")[0] for endpoint in endpoints)
+    title = None if called_ae_title == _ANY_PEER else called_ae_title
+    return (PeerRule(ae_title=title, networks=tuple(map(network, hosts))),)
 
 
 def listening_host(host: str) -> str:
@@ -216,7 +248,7 @@ class _Requests:
             return error.status
         request = self._by_uid.get(result.transaction_uid)
         if request is None:
-            return Status(INVALID_ARGUMENT_VALUE.code, "no such transaction is known here")
+            return _UNKNOWN_TRANSACTION
         self._note_result(request, result)
         return SUCCESS
 
@@ -260,8 +292,10 @@ class _Receiver:
     sop_classes: Final = frozenset((STORAGE_COMMITMENT,))
     is_user: Final = True
 
-    def __init__(self, requests: _Requests) -> None:
+    def __init__(self, requests: _Requests, peers: Sequence[PeerRule]) -> None:
+        """Receive reports on requests from these peers."""
         self._requests = requests
+        self._peers = peers
         self._associations: set[AssociationInfo] = set()
         self._quiet = asyncio.Event()
         self._quiet.set()
@@ -276,9 +310,21 @@ class _Receiver:
         """Receive a report."""
         if not isinstance(operation.command, NEventReportRQ):
             return UNRECOGNIZED_OPERATION
+        if not self._may_report(operation.association):
+            log.with_peer(operation.association.address).warning(
+                "commitment_report_refused",
+                calling=operation.association.calling_ae_title,
+                reason="another AE title or address than the requested one: see --commit-from (report_from)",
+            )
+            return _UNKNOWN_TRANSACTION
         self._associations.add(operation.association)
         self._quiet.clear()
         return self._requests.receive(operation.command, operation.data, operation.context.transfer_syntax)
+
+    def _may_report(self, association: AssociationInfo) -> bool:
+        address = ipaddress.ip_address(association.host.strip("[]"))
+        title = association.calling_ae_title
+        return any(rule.allows_address(address) and rule.allows_title(title) for rule in self._peers)
 
     def note_end(self, association: AssociationInfo) -> None:
         """Note the end of an association."""
@@ -295,15 +341,14 @@ class _Receiver:
 
 @contextlib.asynccontextmanager
 async def _listening(
-    requests: _Requests, ae_title: str, host: str, port: int, *, tls: ssl.SSLContext | None, timeouts: Timeouts
+    receiver: _Receiver, ae_title: str, host: str, port: int, *, tls: ssl.SSLContext | None, timeouts: Timeouts
 ) -> AsyncIterator[None]:
-    receiver = _Receiver(requests)
     scp = StorageSCP(
         lambda _: SOP_CLASS_NOT_SUPPORTED,  # no presentation context for storage is accepted anyway
         ae_title=ae_title,
         host=host,
         port=port,
-        # A peer that knows one of our Transaction UIDs may report on it: this proves more than an AE title.
+        # The receiver refuses reports of others, with its own words about the options.
         allow_any=True,
         abstract_syntaxes=lambda uid, _kind: uid == VERIFICATION,
         timeouts=timeouts,

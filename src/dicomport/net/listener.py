@@ -42,6 +42,9 @@ _OUT_OF_RESOURCES: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS,
 _ACCEPT_RETRY_SECONDS: Final = 1.0
 """Seconds until the next attempt when the system is out of descriptors and no connection ends in the meantime."""
 
+_CANCELLED_SECONDS: Final = 5.0
+"""Time for cancelled connections to end: a thread of theirs may wait for a disk that never answers."""
+
 log = get_logger("net")
 
 
@@ -124,7 +127,7 @@ class Listener:
             sock.close()
 
     async def wait_served(self, seconds: float) -> None:
-        """Wait until all connections have ended, at most so many seconds; then cancel the others."""
+        """Wait until all connections have ended, at most so many seconds; then cancel the others, and wait briefly."""
         if self._serving:
             _, late = await asyncio.wait(self._serving, timeout=seconds)
             for task in late:
@@ -132,7 +135,8 @@ class Listener:
                 self._counters.timer(expired.timer)
                 log.warning("connection_timed_out", reason=str(expired))
                 task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+            if late:
+                await asyncio.wait(late, timeout=_CANCELLED_SECONDS)
 
     async def _accept(self, listening: socket.socket) -> None:
         loop = asyncio.get_running_loop()

@@ -33,6 +33,8 @@ class CommitOptions(NamedTuple):
 
     port: int | None
     """Port for associations of the peer; None without listening."""
+    report_from: tuple[str, ...]
+    """Rules for the peers that may report there; empty for the requested peer."""
     seconds: float
 
 
@@ -42,6 +44,13 @@ _OPTIONS: Final = (
         "--commit-port",
         type=whole_number(1, 65535),
         help="Port to listen on for reports over associations of the peer.",
+    ),
+    click.option(
+        "--commit-from",
+        multiple=True,
+        metavar="AE[@ADDRESS/NET]",
+        help="Peer that may report to --commit-port, if its AE title or address differ from those of the request, as "
+        "behind NAT; '*' for any AE title. Repeatable.",
     ),
     click.option(
         "--commit-wait",
@@ -57,10 +66,15 @@ def commit_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options; the command receives them as one parameter, `commitment`, None without --commit."""
 
     @functools.wraps(command)
-    def gathered(*, commits: bool, commit_port: int | None, commit_wait: float, **others: Any) -> Any:
+    def gathered(
+        *, commits: bool, commit_port: int | None, commit_from: tuple[str, ...], commit_wait: float, **others: Any
+    ) -> Any:
         if commit_port is not None and not commits:
             raise click.UsageError("--commit-port needs --commit")
-        return command(commitment=CommitOptions(commit_port, commit_wait) if commits else None, **others)
+        if commit_from and commit_port is None:
+            raise click.UsageError("--commit-from needs --commit-port")
+        options = CommitOptions(commit_port, commit_from, commit_wait) if commits else None
+        return command(commitment=options, **others)
 
     return with_options(gathered, _OPTIONS)
 
@@ -72,11 +86,15 @@ def _reference_of(result: InstanceResult) -> SOPReference:
 
 
 def check_port(options: CommitOptions, host: str) -> None:
-    """Raise `click.UsageError` if the port is not available, before any instance is sent."""
+    """Raise `click.UsageError` if the port is not available, or its peers are invalid, before an instance is sent."""
     if options.port is None:
         return
-    from dicomport.commitment import listening_host
+    from dicomport.commitment import listening_host, reporting_peers
 
+    try:
+        reporting_peers(options.report_from)
+    except ValueError as error:
+        raise click.UsageError(f"--commit-from: {error}") from None
     try:
         for sock in listening_sockets(listening_host(host), options.port):
             sock.close()
@@ -112,6 +130,7 @@ def request_commitments(
         called_ae_title=called_ae_title,
         wait=options.seconds,
         listen_port=options.port,
+        report_from=options.report_from,
         tls=address.tls,
         listen_tls=listen_tls,
         timeouts=timeouts,
