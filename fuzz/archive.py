@@ -7,7 +7,7 @@ from typing import Final
 
 from dicomport.archive.scan.scanner import Scan, Scanner
 from dicomport.encoding.charsets import codec_of, decode_text
-from dicomport.encoding.deviations import ScanProblem
+from dicomport.encoding.deviations import ScanFlag, ScanProblem
 from dicomport.encoding.limits import DEFAULT_SCAN_LIMITS, ScanLimits
 from dicomport.files import file_name
 
@@ -38,7 +38,8 @@ def scanner(data: bytes) -> None:
 
     Nothing raises. The result is the same in one piece and in pieces. The memory between pieces is within the limits. A
     truncated data set has no attribute that the whole one lacks, and a problem before its end is also a problem of the
-    whole one; the scanner may report it as whole. Attributes are text without padding that UTF-8 can encode.
+    whole one; the scanner may report it as whole. A value after two bytes that are not a VR is an exception: if the cut
+    one ends there, no later byte disproves it. Attributes are text without padding that UTF-8 can encode.
     """
     uid = SYNTAXES[(data[0] if data else 0) % len(SYNTAXES)]
     choice, cut = (data[1] if len(data) > 1 else 0), (data[2] if len(data) > 2 else 0)
@@ -53,7 +54,8 @@ def scanner(data: bytes) -> None:
     part, stop = _scan(uid, limits, octets[: len(octets) * cut // 256], size)
     # Only the end of the data set may judge its last bytes otherwise.
     assert stop is None or whole.problem == stop
-    if part.facts.specific_character_set == whole.facts.specific_character_set:
+    is_disproved = ScanFlag.UNKNOWN_VR in part.flags and part.problem is None and whole.problem is not None
+    if not is_disproved and part.facts.specific_character_set == whole.facts.specific_character_set:
         for known, fact in zip(dataclasses.astuple(part.facts), dataclasses.astuple(whole.facts), strict=True):
             assert known in (fact, "", None)
 

@@ -198,6 +198,25 @@ def _add_zeros_between() -> None:
         add(f"zeros between and after, {name}", syntax, [bytes(8), native(syntax)], "padding", deviation, tail=bytes(6))
 
 
+def _add_undercounted_in_implicit_vr() -> None:
+    """Sequences that are shorter than their items, whose lengths are right."""
+    deviation = "undercounted-sequence"
+    bright = icon(IMPLICIT).replace(b"\x11", b"\xfd")
+    for missing in (4, 8, 24):
+        for name, body in {"icon": icon(IMPLICIT), "bright icon": bright}.items():
+            short = sequence(IMPLICIT, ICON, item(IMPLICIT, body, missing=0), missing=missing)
+            add(f"{name} short by {missing}, implicit", IMPLICIT, [short, native(IMPLICIT)], deviation)
+            outer = sequence(IMPLICIT, 0x00291010, item(IMPLICIT, short))
+            add(f"{name} short by {missing} in item, implicit", IMPLICIT, [outer, native(IMPLICIT)], deviation)
+        items = item(IMPLICIT, icon(IMPLICIT), missing=0) * 3
+        short = sequence(IMPLICIT, ICON, items, missing=missing)
+        add(f"three icons short by {missing}, implicit", IMPLICIT, [short, native(IMPLICIT)], deviation)
+    for name, longer in {"item": 8, "first item": 200}.items():
+        # The length of the sequence counts if a header follows it: DCMTK rejects this.
+        whole = header(IMPLICIT, ICON, "SQ", 108) + item(IMPLICIT, bytes(100), missing=-longer)
+        add(f"long {name}, implicit", IMPLICIT, [whole, native(IMPLICIT)])
+
+
 def _add_undercounted() -> None:
     deviation = "undercounted-sequence"
     for name, syntax in EXPLICIT_SYNTAXES.items():
@@ -290,7 +309,15 @@ def _add_unknown() -> None:
     add("UN in UN", EXPLICIT, [twice, native(EXPLICIT)], deviation, status=0xB007)
 
 
-for add_some in (_add_padding, _add_zeros_between, _add_undercounted, _add_delimiters, _add_vrs, _add_unknown):
+for add_some in (
+    _add_padding,
+    _add_zeros_between,
+    _add_undercounted_in_implicit_vr,
+    _add_undercounted,
+    _add_delimiters,
+    _add_vrs,
+    _add_unknown,
+):
     _typed: Callable[[], None] = add_some
     _typed()
 
@@ -317,7 +344,7 @@ REFUSED: Final = {
         EXPLICIT,
         [sequence(EXPLICIT, ICON, item(EXPLICIT, icon(EXPLICIT), missing=24)), native(EXPLICIT)],
     ),
-    "a short sequence in Implicit VR": (
+    "a short sequence with a short item in Implicit VR": (
         IMPLICIT,
         [sequence(IMPLICIT, ICON, item(IMPLICIT, icon(IMPLICIT), missing=24), missing=24), native(IMPLICIT)],
     ),

@@ -40,6 +40,11 @@ ACCEPTED_BY_ALL: Final = (
         for name in ("implicit", "explicit", "big endian", "deflated")
     ),
     "zeros after compressed pixels",
+    *(
+        f"{name} short by {missing}, implicit"
+        for name in ("icon", "bright icon", "three icons")
+        for missing in (4, 8, 24)
+    ),
     "short sequence, explicit",
     "short sequence, big endian",
     "compressed icon, 24",

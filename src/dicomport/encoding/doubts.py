@@ -10,6 +10,7 @@ from dicomport.encoding.deviations import ScanFlag, ScanProblem
 from dicomport.encoding.headers import (
     DELIMITER_GROUP,
     ITEM_DELIMITER,
+    PIXEL_DATA,
     SEQUENCE_DELIMITER,
     SHORT_HEADER,
     UNDEFINED_LENGTH,
@@ -18,6 +19,8 @@ from dicomport.encoding.headers import (
 from dicomport.encoding.vr import FRAGMENT_VRS, LONG_VRS, SHORT_VRS
 
 _UNDEFINED_LENGTH_VRS: Final = FRAGMENT_VRS | {b"SQ", b"UN"}
+_MAX_LENGTH: Final = 1 << 28
+"""Length of a value other than pixels, bytes: 15 of 16 random lengths are above it."""
 _RESERVED: Final = slice(6, 8)
 """Two zeros before a 32-bit length (PS3.5 7.1.2)."""
 
@@ -38,6 +41,8 @@ class Place(enum.Enum):
     UNKNOWN_ITEM = enum.auto()
     """The first element of one of these items."""
     FRAGMENTS = enum.auto()
+    COUNTED_ITEMS = enum.auto()
+    """The items of a sequence of defined length, in Implicit VR."""
 
 
 class Meaning(enum.Enum):
@@ -49,6 +54,8 @@ class Meaning(enum.Enum):
     """A 32-bit length follows."""
     IMPLICIT = enum.auto()
     """The item is in Implicit VR."""
+    ITEM_LENGTH = enum.auto()
+    """The item before is longer than its sequence, and its own length counts."""
     SEARCH = enum.auto()
     """The sequence before is longer than its length: search for the next header."""
 
@@ -59,13 +66,13 @@ class Doubt:
 
     problem: ScanProblem
     """The problem if each meaning is disproved."""
-    flag: ScanFlag
+    flag: ScanFlag | None
     """The deviation if a header follows."""
     other: Meaning
     vr: bytes = b""
     """Two bytes in the place of a VR: the next element may have the same."""
     skip: int = 0
-    """Number of bytes from the awaited header to the end of the element, if it is in Implicit VR."""
+    """Number of bytes from the awaited header to the end of the element by the other meaning."""
     taken: int | None = None
     """Tag of a wanted value that is wrong if the first meaning is disproved."""
     is_search: bool = False
@@ -111,7 +118,7 @@ class PaddingError(Exception):
 def is_header(
     encoding: Encoding, view: memoryview | bytes, at: int, doubt: Doubt, *, last: int, in_item: bool
 ) -> bool | None:
-    """Return whether the header of an element, in Explicit VR, or the end of the item is at `at`.
+    """Return whether the header of an element or the end of the item is at `at`.
 
     `last` is the tag of the last element. Return None if more bytes are needed. A search demands more, as it would
     take a header for one in the middle of a value.
@@ -126,6 +133,10 @@ def is_header(
         return in_item and tag in ends and not size
     if not tag:
         return not (doubt.is_search or in_item or any(view[at : at + SHORT_HEADER]))
+    if not encoding.explicit:
+        # Without a VR, any bytes can be a header: demand a length that real elements have.
+        is_length = size == UNDEFINED_LENGTH or (size % 2 == 0 and (size < _MAX_LENGTH or tag == PIXEL_DATA))
+        return tag > last and is_length
     is_length = size % 2 == 0 or not doubt.is_search
     if vr in LONG_VRS:
         is_length = vr in _UNDEFINED_LENGTH_VRS if size == UNDEFINED_LENGTH else is_length

@@ -4,7 +4,8 @@ Theory of operation
 -------------------
 `ElementWalker` reads headers only: a value of defined length, also of a sequence, is skipped and costs nothing for each
 of its bytes. An element of undefined length is walked, as only a delimiter shows its end: the place, encoding and tag
-around it are pushed onto a stack of bounded depth.
+around it are pushed onto a stack of bounded depth. In Implicit VR, the walk passes from item to item of a sequence of
+defined length, as nothing else shows that the sequence is longer than its length.
 
 The walk resolves no doubt. `StopError` ends it; `DoubtError` and `PaddingError` interrupt it, and `StreamWalker`, which
 has the pieces, decides where it continues.
@@ -57,6 +58,9 @@ from dicomport.encoding.vr import FRAGMENT_VRS, KNOWN_VRS, LONG_VRS, SHORT_VRS, 
 _NO_VR: Final = b"??"
 """Some senders write this for an unknown VR; like DCMTK, read a 16-bit length after it."""
 
+_TAG_BYTES: Final = 4
+_ITEM_START: Final = 0xFE
+"""The first byte of an item's tag in little endian."""
 _SPACES: Final = 0x20202020
 """Four spaces as a tag or a length."""
 
@@ -68,7 +72,8 @@ class ElementWalker:
     """The place in a data set, and the walk from there to the end of the piece in memory."""
 
     __slots__ = (
-        *("_base", "_encoding", "_extended", "_fragments", "_is_resumed", "_kept", "_last", "_left", "_limits"),
+        *("_base", "_encoding", "_extended", "_fragments", "_is_resumed", "_items_end", "_kept"),
+        *("_last", "_left", "_limits"),
         *("_odd_end", "_place", "_room", "_sequence_end", "_stack", "_taking", "_walked", "_wanted", "_zero_item_end"),
         *("flags", "values"),
     )
@@ -95,8 +100,8 @@ class ElementWalker:
         # odd value end.
         self._base = 0
         self._sequence_end = self._odd_end = -1
-        # The end of the last 8 NULs in the place of an item.
-        self._zero_item_end = -1
+        # The end of the last 8 NULs in the place of an item, and of the sequence whose items are passed.
+        self._zero_item_end = self._items_end = -1
         # Whether the walk has continued at a header in an item that was searched.
         self._is_resumed = False
         # The fragments of the data set's encapsulated pixels, and the length of their table.
@@ -111,6 +116,8 @@ class ElementWalker:
                 at = self._elements(view, at)
             elif self._place is Place.UNKNOWN_ITEM:
                 at = self._unknown_item(view, at)
+            elif self._place is Place.COUNTED_ITEMS:
+                at = self._counted_items(view, at)
             else:
                 at = self._items(view, at)
             if (at, self._place, self._encoding) == before:
@@ -120,12 +127,17 @@ class ElementWalker:
         """Walk the elements of a data set or item until the end of `view` or a change of place."""
         unpack, short_vrs = self._encoding.unpack_element, self._encoding.short_vrs
         wanted = () if self._stack else self._wanted
-        last, end = self._last, len(view)
+        implicit, last, end = not self._encoding.explicit, self._last, len(view)
         while end - at >= SHORT_HEADER:
             group, number, vr, size = unpack(view, at)
             tag = group << 16 | number
             start = at + SHORT_HEADER
-            if vr not in short_vrs or size == UNDEFINED_LENGTH or group == DELIMITER_GROUP:
+            if (
+                vr not in short_vrs
+                or size == UNDEFINED_LENGTH
+                or group == DELIMITER_GROUP
+                or (implicit and size >= SHORT_HEADER and (end - start < _TAG_BYTES or view[start] == _ITEM_START))
+            ):
                 start, size = self._unusual(view, at)
                 if size < 0:
                     return start
@@ -147,6 +159,50 @@ class ElementWalker:
                 self._left = at - end
                 return end
         return at
+
+    def _counted_sequence(self, view: memoryview | bytes, tag: int, at: int, size: int) -> tuple[int, int]:
+        """Enter a sequence of defined length, if the value begins with the tag of an item; return as `_unusual`."""
+        start = at + SHORT_HEADER
+        if len(view) - start < _TAG_BYTES:
+            return at, -1
+        is_item = bytes(view[start : start + _TAG_BYTES]) == self._encoding.item(ITEM, 0)[:_TAG_BYTES]
+        if not is_item or size & 1 or (tag in self._wanted and not self._stack):
+            return start, size
+        if tag <= self._last or tag < AFTER_FILE_META:
+            self._misplaced(view, tag, at)
+        self._last = tag
+        self._count()
+        self._enter(Place.COUNTED_ITEMS, self._encoding)
+        self._items_end = self._base + start + size
+        return start, -1
+
+    def _counted_items(self, view: memoryview | bytes, at: int) -> int:
+        """Pass the items of a sequence of defined length until the end of `view`, the sequence, or its length."""
+        while True:
+            rest = self._items_end - self._base - at
+            header = self._encoding.read_item(view, at, len(view))
+            if header is None and rest >= SHORT_HEADER:
+                return at
+            tag, size = header or (0, 0)
+            passed = rest
+            if tag == ITEM and size != UNDEFINED_LENGTH and rest >= SHORT_HEADER:
+                passed = SHORT_HEADER + size
+            self._count()
+            if passed >= rest:
+                self._leave()
+            if passed >= rest + SHORT_HEADER:
+                self._left = rest - SHORT_HEADER
+                problem = self._problem(tag, at, "an item that is longer than its sequence")
+                raise DoubtError(at + SHORT_HEADER, Doubt(problem, None, Meaning.ITEM_LENGTH, skip=passed - rest))
+            if passed > rest:
+                # With the last bytes of the sequence, half a header looks like a header.
+                self.flags.add(ScanFlag.UNDERCOUNTED_SEQUENCE)
+            at += passed
+            if at > len(view):
+                self._left = at - len(view)
+                return len(view)
+            if passed >= rest:
+                return at
 
     def _take(self, tag: int, vr: bytes, there: memoryview | bytes, size: int) -> None:
         """Keep a wanted value, or its first bytes, of which `there` have arrived."""
@@ -194,15 +250,10 @@ class ElementWalker:
         if tag >> 16 == DELIMITER_GROUP:
             return self._delimiter(view, tag, at, size), -1
         if vr and vr not in KNOWN_VRS:
-            if size == 0 and is_vr(vr):
-                # PS3.5 6.2: future VRs have two reserved bytes and a 32-bit length. DCMTK reads every unknown VR like
-                # this, pydicom none; here zeros in the reserved bytes decide.
-                if len(view) - at < LONG_HEADER:
-                    return at, -1
-                size, start = self._encoding.read_long_length(view, at), at + LONG_HEADER
-            elif not (is_vr(vr) or vr == _NO_VR):
-                self._no_vr(view, at, header)
-            self.flags.add(ScanFlag.UNKNOWN_VR)
+            value = self._unknown_vr(view, at, header)
+            if value is None:
+                return at, -1
+            start, size = value
         if size == UNDEFINED_LENGTH:
             self._undefined(view, tag, vr, at)
             return start, -1
@@ -210,6 +261,22 @@ class ElementWalker:
             self._sequence_end = self._base + start + size
         elif tag == EXTENDED_OFFSET_TABLE and not self._stack:
             self._extended = size
+        elif not vr and size >= SHORT_HEADER and tag < PIXEL_DATA:
+            return self._counted_sequence(view, tag, at, size)
+        return start, size
+
+    def _unknown_vr(self, view: memoryview | bytes, at: int, header: Header) -> tuple[int, int] | None:
+        """Return where the value of an element with an unknown VR begins, and its length; None if it is cut short."""
+        _, vr, size, start = header
+        if size == 0 and is_vr(vr):
+            # PS3.5 6.2: future VRs have two reserved bytes and a 32-bit length. DCMTK reads every unknown VR like
+            # this, pydicom none; here zeros in the reserved bytes decide.
+            if len(view) - at < LONG_HEADER:
+                return None
+            size, start = self._encoding.read_long_length(view, at), at + LONG_HEADER
+        elif not (is_vr(vr) or vr == _NO_VR):
+            self._no_vr(view, at, header)
+        self.flags.add(ScanFlag.UNKNOWN_VR)
         return start, size
 
     def _undefined(self, view: memoryview | bytes, tag: int, vr: bytes, at: int) -> None:

@@ -146,8 +146,7 @@ class StreamWalker(ElementWalker):
             self._base = base + at - needed
             try:
                 # A long header is not complete with the length of a short one; then nothing was walked.
-                if self._walk(complete, 0):
-                    header.clear()
+                del header[: self._walk(complete, 0)]
             except (DoubtError, PaddingError) as error:
                 header.clear()
                 self._ahead, error.at = complete[error.at :], at
@@ -161,7 +160,7 @@ class StreamWalker(ElementWalker):
         in_item = bool(self._stack)
         while (found := is_header(self._encoding, view, at, doubt, last=self._last, in_item=in_item)) is not None:
             if found:
-                self.flags.add(doubt.flag)
+                self._add(doubt.flag)
                 self._is_resumed = self._is_resumed or (doubt.is_search and in_item)
                 self._doubt = None
                 return at
@@ -186,7 +185,10 @@ class StreamWalker(ElementWalker):
             doubt.other = Meaning.NONE
             self._left = self._encoding.read_long_length(view, at - SHORT_HEADER)
             return at + LONG_HEADER - SHORT_HEADER
-        if doubt.other is Meaning.IMPLICIT:
+        if doubt.other is Meaning.ITEM_LENGTH:
+            self.flags.add(ScanFlag.UNDERCOUNTED_SEQUENCE)
+            self._left, self._doubt = doubt.skip, None
+        elif doubt.other is Meaning.IMPLICIT:
             if doubt.flag is ScanFlag.UNKNOWN_VR:
                 self.flags.add(ScanFlag.IMPLICIT_ITEM)
             self._encoding, self._left, self._doubt = IMPLICIT_LITTLE, doubt.skip, None
@@ -235,6 +237,9 @@ class StreamWalker(ElementWalker):
         if self._left:
             self._truncated(f"{self._left} bytes before the end of a value")
         elif self._header and not self._is_padding():
+            if self._doubt is not None:
+                # The bytes after the value are not a header.
+                self.values.pop(self._doubt.taken or 0, None)
             self._truncated("inside a header")
         elif self._stack:
             self._end_inside()
@@ -277,13 +282,17 @@ class StreamWalker(ElementWalker):
         is_open = doubt.is_search and not doubt.is_delimited
         if self._left or is_open or doubt.other is Meaning.LONG_LENGTH:
             self.values.pop(doubt.taken or 0, None)
-            if doubt.other is Meaning.IMPLICIT:
+            if doubt.other in (Meaning.IMPLICIT, Meaning.ITEM_LENGTH):
                 self._truncated("inside an item")
             else:
                 self._stop(doubt.problem)
             return
-        self.flags.add(doubt.flag)
+        self._add(doubt.flag)
         self._header += ahead
+
+    def _add(self, flag: ScanFlag | None) -> None:
+        if flag is not None:
+            self.flags.add(flag)
 
     def _end_inside(self) -> None:
         """End the data set inside an element of undefined length: only its delimiter may be missing."""

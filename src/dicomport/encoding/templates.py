@@ -22,7 +22,16 @@ from collections.abc import Collection, Hashable, Iterable, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from dicomport.encoding.elements import Value
-from dicomport.encoding.headers import AFTER_FILE_META, DELIMITER_GROUP, EXTENDED_OFFSET_TABLE, LONG_HEADER, Encoding
+from dicomport.encoding.headers import (
+    AFTER_FILE_META,
+    DELIMITER_GROUP,
+    EXTENDED_OFFSET_TABLE,
+    ITEM,
+    LONG_HEADER,
+    SHORT_HEADER,
+    UNDEFINED_LENGTH,
+    Encoding,
+)
 from dicomport.encoding.vr import KNOWN_VRS
 
 _MAX_TEMPLATE_ELEMENTS: Final = 32
@@ -278,4 +287,16 @@ def _plain_element(encoding: Encoding, view: memoryview, at: int) -> tuple[int, 
         return None
     if tag == EXTENDED_OFFSET_TABLE:
         return None  # A walk counts its entries.
+    if not encoding.explicit and _has_long_item(encoding, view, body, body + size):
+        return None
     return tag, vr, body, body + size
+
+
+def _has_long_item(encoding: Encoding, view: memoryview, at: int, end: int) -> bool:
+    """Return whether an element in Implicit VR is a sequence that is shorter than its items."""
+    while at + SHORT_HEADER <= end:
+        header = encoding.read_item(view, at, len(view))
+        if header is None or header[0] != ITEM or header[1] == UNDEFINED_LENGTH:
+            return False
+        at += SHORT_HEADER + header[1]
+    return at > end
