@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import shutil
 import sqlite3
 import subprocess
 import sys
@@ -20,8 +19,6 @@ from dicomport import blocking
 from dicomport.archive import Archive, ArchiveOptions
 from dicomport.commitment.data_sets import SOPReference
 from dicomport.standard import SUCCESS
-
-pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
 
 RECEIVER: Final = Path(__file__).with_name("receiver.py")
 INSTANCES: Final = 20

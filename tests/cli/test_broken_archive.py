@@ -89,6 +89,12 @@ def changed_header(root: Path) -> None:
     path.write_bytes(b"\x7fELF" + path.read_bytes()[4:])
 
 
+def unreadable(root: Path) -> None:
+    path = next(root.glob("[!.]*/*/*.dcm"))
+    shutil.copy2(path, root.with_name("backup"))
+    path.write_bytes(b"nothing")
+
+
 def changed_row(root: Path) -> None:
     with sqlite3.connect(own(root)) as database:
         database.execute("UPDATE instances SET size = size + 2")
@@ -139,6 +145,7 @@ SIGHTS: Final[dict[str, Callable[[Path], None]]] = {
     "in the index, but the file does not exist": deleted,
     "the data set differs from the received data set": changed,
     "the preamble or file meta differs": changed_header,
+    "the file cannot be read": unreadable,
     "the index differs from the file": changed_row,
     "a symbolic link": linked,
     "`discrepancy_found` in the log": changed,
@@ -228,7 +235,12 @@ def test_an_earlier_version_does_not_replace_the_index_of_a_later_one(root: Path
 
 @pytest.mark.parametrize(
     "sight",
-    ["the data set differs from the received data set", "the preamble or file meta differs", "a symbolic link"],
+    [
+        "the data set differs from the received data set",
+        "the preamble or file meta differs",
+        "the file cannot be read",
+        "a symbolic link",
+    ],
 )
 def test_a_changed_file_is_restored_and_verified(root: Path, sight: str) -> None:
     SIGHTS[sight](root)

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
+from tests.requirements import missing
 
 __all__ = ["mounted", "require_fuse"]
 
@@ -31,9 +31,7 @@ def require_fuse() -> None:
     """Skip the test if no file system can be mounted, or fail if the test is required."""
     reason = _obstacle()
     if reason is not None:
-        if os.environ.get("DICOMPORT_REQUIRE_INTEROP") == "1":
-            pytest.fail(reason)
-        pytest.skip(reason)
+        missing(reason)
 
 
 @contextlib.contextmanager

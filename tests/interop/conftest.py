@@ -7,7 +7,6 @@ import functools
 import hashlib
 import logging
 import os
-import shutil
 import socket
 import ssl
 import subprocess
@@ -21,6 +20,7 @@ from typing import Final, NamedTuple, TypeAlias
 import pydicom
 import pytest
 from tests.certificates import Files, Identity
+from tests.requirements import require_program
 from tests.scu.inputs.scanning import scan
 
 from dicomport import (
@@ -227,12 +227,8 @@ def nothing_breaks_inside(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def dcmtk() -> DCMTK:
     """Return DCMTK's tools; without them the test is skipped, or fails if they are required."""
-    missing = [tool for tool in _DCMTK if shutil.which(tool) is None]
-    if missing:
-        reason = f"DCMTK is not installed: there is no {', '.join(missing)}"
-        if os.environ.get("DICOMPORT_REQUIRE_INTEROP") == "1":
-            pytest.fail(reason)
-        pytest.skip(reason)
+    for tool in _DCMTK:
+        require_program(tool, "DCMTK")
     return DCMTK()
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-import os
-import shutil
 import subprocess
 import threading
 from collections.abc import Iterator, Sequence
@@ -16,6 +14,7 @@ from typing import Any, Final
 
 import pytest
 from tests.interop.conftest import HOST, TEST_FILES, free_port
+from tests.requirements import require_program
 
 import dicomport
 from dicomport import Address, CommitmentSCP, SOPReference, Status, StorageSCP
@@ -85,10 +84,7 @@ class Orthanc:
 @pytest.fixture(scope="module")
 def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
     """Run Orthanc on loopback, and our SCP for it. Without Orthanc it skips, or fails where Orthanc is required."""
-    if shutil.which("Orthanc") is None:
-        if os.environ.get("DICOMPORT_REQUIRE_INTEROP") == "1":
-            pytest.fail("Orthanc is not installed")
-        pytest.skip("Orthanc is not installed")
+    require_program("Orthanc", "Orthanc")
     for _ in range(STARTS):
         with started(tmp_path_factory.mktemp("orthanc")) as running:
             if running is not None:

@@ -5,7 +5,6 @@ import dataclasses
 import io
 import itertools
 import os
-import shutil
 import struct
 import subprocess
 import zlib
@@ -22,6 +21,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.pixels.utils import pixel_array
 from pydicom.sequence import Sequence
 from pydicom.uid import UID
+from tests.requirements import require_program
 from tests.scu.data import BIG_ENDIAN, CT, DEFLATED, EXPLICIT, FILES, IMPLICIT, JPEG, bare, data_set_of, part10
 
 from dicomport.scu import Instance, NotSendableError, find, instance_from_dataset, instance_from_path
@@ -687,10 +687,10 @@ def native(name: str, folder: Path) -> Path:
 
 
 @pytest.mark.interop
-@pytest.mark.skipif(shutil.which("dcmcrle") is None, reason="DCMTK is not installed")
 @pytest.mark.parametrize("syntax", ENCODERS)
 @pytest.mark.parametrize("name", NATIVE)
 def test_images_compressed_by_dcmtk_are_restored_byte_for_byte(tmp_path: Path, syntax: str, name: str) -> None:
+    require_program("dcmcrle", "DCMTK")
     needs(syntax)
     path = native(name, tmp_path)
     compressed = tmp_path / "compressed.dcm"
