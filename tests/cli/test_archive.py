@@ -13,9 +13,11 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from tests.archive.sending import instance, receiver as in_process
 from tests.cli.commands import FILES, dicomport, receiver, start
 
+from dicomport.cli.archive import archive
 from dicomport.files import read_part10
 
 CT, MR, ECG = FILES / "CT_small.dcm", FILES / "MR_small.dcm", FILES / "waveform_ecg.dcm"
@@ -36,8 +38,9 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def rows(*arguments: str | Path) -> list[dict[str, object]]:
-    done = dicomport("archive", *arguments, "--json")
-    assert done.returncode == 0, done.stderr
+    """Return the objects that a command prints; it runs in this process, which is faster."""
+    done = CliRunner().invoke(archive, [*map(str, arguments), "--json"], standalone_mode=False)
+    assert (done.return_value, done.exception) == (0, None), done.output
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
@@ -88,12 +91,13 @@ def test_an_invalid_date_is_wrong_usage_instead_of_an_empty_list(filled: Path, d
 def test_an_empty_list_is_explained_instead_of_an_empty_table(
     options: tuple[str, ...], message: str, tmp_path: Path
 ) -> None:
-    with receiver(tmp_path / "archive"):
+    with in_process(tmp_path / "archive"):
         pass
     done = dicomport("archive", "ls", "--archive", tmp_path / "archive", *options)
     assert (done.returncode, done.stdout) == (0, "")
     assert message in done.stderr
-    assert dicomport("archive", "ls", "--archive", tmp_path / "archive", *options, "--json").stderr == ""
+    as_json = CliRunner().invoke(archive, ["ls", "--archive", str(tmp_path / "archive"), *options, "--json"])
+    assert as_json.output == ""
 
 
 def test_series_and_instances_are_listed_as_a_table_for_people(filled: Path) -> None:

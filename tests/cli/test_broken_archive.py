@@ -14,6 +14,8 @@ from typing import Final
 import pytest
 from tests.cli.commands import FILES, dicomport, receiver, start
 
+from dicomport import blocking
+
 PAGE: Final = (Path(__file__).parents[2] / "docs" / "archive.md").read_text()
 SECTION: Final = PAGE.partition("## When something is broken\n")[2].partition("\n## ")[0]
 ROWS: Final = {
@@ -220,7 +222,7 @@ def test_reindex_repairs_it(sight: str, root: Path) -> None:
     assert (code, output) == (0, f"{files} instance{'s' * (files > 1)} in the index\n")
     assert verified(root) == (0, "no discrepancies\n")
     with receiver(root) as found:
-        assert dicomport("storescu", "localhost", found.port, FILES / "waveform_ecg.dcm").returncode == 0
+        assert blocking.send(FILES / "waveform_ecg.dcm", "localhost", int(found.port)).failed == ()
         assert found.stop()[0] == 0
     assert verified(root) == (0, "no discrepancies\n")
 
