@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pty
 import resource
 import shutil
 import signal
@@ -156,22 +157,53 @@ def test_a_malformed_index_is_named_without_a_traceback(tmp_path: Path, command:
     assert "run dicomport archive reindex" in done.stderr
 
 
+def test_an_unreadable_file_is_named_and_everything_else_is_read(shared: Path) -> None:
+    with receiver(shared, FLUSH) as received:
+        assert received.send(instance()) == [0]
+    give_to_group(shared)
+    [path] = shared.glob("1*/*/*.dcm")
+    path.chmod(0)
+    codes = {}
+    for command in (*COMMANDS, ("export", "1.2.3", "/tmp/never")):
+        done = as_member("archive", *command, "--archive", shared)
+        assert "Traceback" not in done.stderr
+        codes[command[0]] = done.returncode
+        if command[0] in {"verify", "export"}:
+            assert path.name in done.stdout + done.stderr
+            assert "ermission denied" in done.stdout + done.stderr
+    assert codes == {"ls": 0, "show": 0, "verify": 1, "export": 1}
+
+
+def on_terminal(*arguments: str | Path, variables: dict[str, str]) -> tuple[int, bytes]:
+    """Run a command on a terminal; return its exit code and all output."""
+    terminal, own = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dicomport", *map(str, arguments)],
+        stdin=own,
+        stdout=own,
+        stderr=own,
+        env={**os.environ, "TERM": "xterm", **variables},
+    )
+    os.close(own)
+    output = b""
+    # The terminal ends with an error when the command has closed it.
+    with contextlib.suppress(OSError):
+        while data := os.read(terminal, 1 << 16):
+            output += data
+    os.close(terminal)
+    return process.wait(60), output
+
+
 @pytest.mark.parametrize("variables", [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONUTF8": "0"}])
 def test_an_ascii_terminal_shows_everything(tmp_path: Path, variables: dict[str, str]) -> None:
     long = "Ä" * 300
     with receiver(tmp_path, FLUSH) as received:
         assert received.send(instance(patient=long, modality="Ö"), instance("1.2.3.5", patient="B")) == [0, 0]
-    for command in COMMANDS:
-        done = subprocess.run(
-            [sys.executable, "-m", "dicomport", "archive", *command, "--archive", str(tmp_path)],
-            check=False,
-            capture_output=True,
-            env={**os.environ, **variables},
-            timeout=60,
-        )
-        assert b"Traceback" not in done.stderr, done.stderr
-        assert done.returncode == (1 if command == ("verify",) else 0), done.stderr
-        assert done.stdout.isascii()
+    for command in (*COMMANDS, ("reindex",)):
+        code, output = on_terminal("archive", *command, "--archive", tmp_path, variables=variables)
+        assert b"Traceback" not in output, output
+        assert code == (1 if command == ("verify",) else 0), output
+        assert output.isascii()
 
 
 def test_a_receiver_that_begins_meanwhile_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
