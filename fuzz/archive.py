@@ -47,7 +47,7 @@ def scanner(data: bytes) -> None:
     whole, _ = _scan(uid, limits, octets, len(octets) or 1)
     pieces, _ = _scan(uid, limits, octets, size)
     assert pieces == whole
-    for text in dataclasses.astuple(whole.facts):
+    for text in dataclasses.astuple(whole.attributes):
         if isinstance(text, str):
             text.encode()
             assert text == text.strip(" \0")
@@ -55,8 +55,10 @@ def scanner(data: bytes) -> None:
     # Only the end of the data set may judge its last bytes otherwise.
     assert stop is None or whole.problem == stop
     is_disproved = ScanFlag.UNKNOWN_VR in part.flags and part.problem is None and whole.problem is not None
-    if not is_disproved and part.facts.specific_character_set == whole.facts.specific_character_set:
-        for known, fact in zip(dataclasses.astuple(part.facts), dataclasses.astuple(whole.facts), strict=True):
+    if not is_disproved and part.attributes.specific_character_set == whole.attributes.specific_character_set:
+        for known, fact in zip(
+            dataclasses.astuple(part.attributes), dataclasses.astuple(whole.attributes), strict=True
+        ):
             assert known in (fact, "", None)
 
 

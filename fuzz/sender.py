@@ -101,7 +101,7 @@ def labels(data: bytes) -> None:
     if scan.problem is not None or {ScanFlag.NOT_WALKED, ScanFlag.UNSORTED} & scan.flags:
         return
     for label, value in (
-        (instance.sop_class_uid, scan.facts.sop_class_uid),
-        (instance.sop_instance_uid, scan.facts.sop_instance_uid),
+        (instance.sop_class_uid, scan.attributes.sop_class_uid),
+        (instance.sop_instance_uid, scan.attributes.sop_instance_uid),
     ):
         assert label == value or not looks_like_uid(value)

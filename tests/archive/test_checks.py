@@ -27,7 +27,7 @@ def test_a_missing_uid_is_not_reported_as_a_different_one(
         study_instance_uid="1.2.3",
         series_instance_uid="1.2.3.1",
     )
-    scan = Scan(facts=attributes, problem=None, flags=frozenset())
+    scan = Scan(attributes=attributes, problem=None, flags=frozenset())
     status, _ = Checks().check(scan, CT, "1.2.3.4")
     assert status is not None
     assert status.comment == comment

@@ -97,7 +97,7 @@ def test_deviating_data_sets_are_stored_byte_for_byte(
 def test_its_neighbours_are_read_alike_in_any_piece(case: Case) -> None:
     result = scan(case.syntax, case.data)
     assert (result.problem, tuple(result.deviations)) == (None, case.deviations)
-    assert result.facts.sop_instance_uid == case.uid
+    assert result.attributes.sop_instance_uid == case.uid
     assert scan_pieces(case.syntax, byte_by_byte(case.data)) == result
     for size in (7, 100, 4096):
         assert scan_pieces(case.syntax, cut(case.data, range(0, len(case.data), size))) == result

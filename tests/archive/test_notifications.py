@@ -58,7 +58,7 @@ def record(
     return Record(
         path=f"{study}/1/{instance}.dcm",
         inode=1,
-        facts=InstanceAttributes(study_instance_uid=study, sop_instance_uid=instance),
+        attributes=InstanceAttributes(study_instance_uid=study, sop_instance_uid=instance),
         digest="00",
         size=size,
         header_crc32=7,
@@ -273,7 +273,7 @@ def test_a_callback_that_fails_is_logged_and_the_next_one_called(
         heard: Heard[Record] = Heard()
 
         async def first_fails(told: Record) -> None:
-            await (callback(told) if told.facts.sop_instance_uid == "1" else heard.hear(told))
+            await (callback(told) if told.attributes.sop_instance_uid == "1" else heard.hear(told))
 
         async with Hooks(on_instance=first_fails, at_once=1, seconds=SOON) as hooks:
             hooks.instance(record(instance="1"), "A")
@@ -298,7 +298,7 @@ def test_so_many_run_at_once_so_many_wait_and_the_rest_is_skipped(caplog: pytest
                 two.set()
             await go.wait()
             running -= 1
-            await heard.hear(told.facts.sop_instance_uid)
+            await heard.hear(told.attributes.sop_instance_uid)
 
         async with Hooks(on_instance=hold, at_once=2, max_waiting=3) as hooks:
             for number in range(9):
@@ -334,7 +334,7 @@ def test_closing_lets_calls_end_but_not_for_ever(caplog: pytest.LogCaptureFixtur
         ended: list[str] = []
 
         async def some_end(told: Record) -> None:
-            uid = told.facts.sop_instance_uid
+            uid = told.attributes.sop_instance_uid
             if uid == "2":
                 await _never_end(told)
             ended.append(uid)

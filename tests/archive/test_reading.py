@@ -308,7 +308,7 @@ def test_no_error_of_the_index_has_attribute_values(tmp_path: Path, caplog: pyte
     paths = Paths(tmp_path)
     [index] = tmp_path.glob(".dicomport/index*.sqlite")
     record = record_of(paths, next(tmp_path.glob("1*/*/*.dcm")))
-    assert record.facts.patient_id == secret
+    assert record.attributes.patient_id == secret
     opened, reader = Index(paths.index), IndexReader(paths.index)
     data = index.read_bytes()
     index.write_bytes(data[:4096] + b"\xa5" * (len(data) - 4096))

@@ -57,14 +57,14 @@ from dicomport.encoding.streaming import StreamWalker
 from dicomport.standard import transfer_syntaxes
 
 any_golden = pytest.mark.parametrize(("uid", "data_set"), [each[:2] for each in GOLDENS.values()], ids=GOLDENS)
-golden_data_sets = pytest.mark.parametrize(("uid", "data_set", "facts"), GOLDENS.values(), ids=GOLDENS)
+golden_data_sets = pytest.mark.parametrize(("uid", "data_set", "attributes"), GOLDENS.values(), ids=GOLDENS)
 
 UID: Final = element(EXPLICIT, 0x00080018, "UI", b"1.2.3.4\0")
 ROWS: Final = element(EXPLICIT, 0x00280010, "US", b"\0\2")
 
 
 def outcome(result: Scan) -> tuple[InstanceAttributes, ScanProblem | None, set[ScanFlag]]:
-    return result.facts, result.problem, set(result.flags)
+    return result.attributes, result.problem, set(result.flags)
 
 
 def is_proven(result: Scan) -> bool:
@@ -76,9 +76,9 @@ def is_proven(result: Scan) -> bool:
 
 
 @golden_data_sets
-def test_golden(uid: str, data_set: Golden, facts: InstanceAttributes) -> None:
+def test_golden(uid: str, data_set: Golden, attributes: InstanceAttributes) -> None:
     result = scan(uid, data_set.data)
-    assert outcome(result) == (facts, None, set())
+    assert outcome(result) == (attributes, None, set())
     assert is_proven(result)
 
 
@@ -128,7 +128,7 @@ def test_values_in_items_are_not_the_instances() -> None:
     nested = (Element(0x00080018, "UI", b"9.9\0"), Element(0x00280010, "US", b"\1\1"))
     for undefined in (True, False):
         data = encode(EXPLICIT, [Element(0x00081140, "SQ", Items((nested,), undefined))])
-        assert scan(EXPLICIT, data).facts == InstanceAttributes()
+        assert scan(EXPLICIT, data).attributes == InstanceAttributes()
 
 
 @pytest.mark.parametrize("uid", [EXPLICIT, JPEG])
@@ -158,7 +158,7 @@ def test_fragments_in_an_item(uid: str) -> None:
     ],
 )
 def test_rows(vr: str, raw: bytes, rows: int | None) -> None:
-    assert scan(EXPLICIT, element(EXPLICIT, 0x00280010, vr, raw)).facts.rows == rows
+    assert scan(EXPLICIT, element(EXPLICIT, 0x00280010, vr, raw)).attributes.rows == rows
 
 
 @pytest.mark.parametrize(
@@ -176,17 +176,17 @@ def test_rows(vr: str, raw: bytes, rows: int | None) -> None:
     ],
 )
 def test_number_of_frames(raw: bytes, frames: int | None) -> None:
-    assert scan(EXPLICIT, element(EXPLICIT, 0x00280008, "IS", raw)).facts.number_of_frames == frames
+    assert scan(EXPLICIT, element(EXPLICIT, 0x00280008, "IS", raw)).attributes.number_of_frames == frames
 
 
 def named(character_set: str, name: bytes) -> str:
     charset = element(EXPLICIT, 0x00080005, "CS", character_set.encode())
     result = scan(EXPLICIT, charset + element(EXPLICIT, 0x00100010, "PN", name))
     assert result.problem is None
-    assert result.facts.specific_character_set == character_set.strip()
+    assert result.attributes.specific_character_set == character_set.strip()
     # The index and JSON contain it, so it must be text that can be encoded.
-    result.facts.patient_name.encode()
-    return result.facts.patient_name
+    result.attributes.patient_name.encode()
+    return result.attributes.patient_name
 
 
 @pytest.mark.parametrize(
@@ -230,7 +230,7 @@ def test_d7_any_bytes_are_some_text(character_set: str, name: bytes) -> None:
 def test_the_character_set_may_come_last() -> None:
     data = element(EXPLICIT, 0x00100010, "PN", "é".encode()) + element(EXPLICIT, 0x00080005, "CS", b"ISO_IR 192")
     result = scan(EXPLICIT, data)
-    assert result.facts.patient_name == "é"
+    assert result.attributes.patient_name == "é"
     assert result.flags == {ScanFlag.UNSORTED}
 
 
@@ -238,13 +238,15 @@ def test_the_character_set_may_come_last() -> None:
 
 
 @golden_data_sets
-def test_each_truncation_inside_an_element_is_reported(uid: str, data_set: Golden, facts: InstanceAttributes) -> None:
+def test_each_truncation_inside_an_element_is_reported(
+    uid: str, data_set: Golden, attributes: InstanceAttributes
+) -> None:
     boundaries = _boundaries(uid, data_set.data)
-    whole = dataclasses.asdict(facts)
+    whole = dataclasses.asdict(attributes)
     for size, data in enumerate(data_set.truncations()):
         result = scan(uid, data)
         assert (result.problem is None) == (size in boundaries), size
-        assert all(each in (whole[name], "", None) for name, each in dataclasses.asdict(result.facts).items())
+        assert all(each in (whole[name], "", None) for name, each in dataclasses.asdict(result.attributes).items())
         assert scan_pieces(uid, byte_by_byte(data)) == result
 
 
@@ -293,7 +295,7 @@ def test_a_problem_names_its_place_in_the_whole() -> None:
 
 def test_nothing_counts_after_a_problem() -> None:
     result = scan_pieces(EXPLICIT, [UID, bytes.fromhex("28001000 FF1B 0200"), ROWS])
-    assert result.facts == InstanceAttributes(sop_instance_uid="1.2.3.4")
+    assert result.attributes == InstanceAttributes(sop_instance_uid="1.2.3.4")
 
 
 @pytest.mark.parametrize(
@@ -369,7 +371,7 @@ def test_d1_the_bound_is_met_exactly(room: int, flags: set[ScanFlag]) -> None:
 def test_d1_pieces_of_the_inflater(size: int) -> None:
     data = deflate(element(EXPLICIT, 0x00091001, "OB", bytes(size)) + ROWS)
     result = scan(DEFLATED, data)
-    assert result.facts.rows == 512
+    assert result.attributes.rows == 512
     assert result.problem is None
     assert scan_pieces(DEFLATED, byte_by_byte(data)) == result
 
@@ -471,7 +473,7 @@ def test_d2_nested(uid: str, depth: int) -> None:
     finally:
         tracemalloc.stop()
     assert outcome(result)[1:] == (None, {ScanFlag.NOT_WALKED})
-    assert result.facts.sop_instance_uid == "1.2.3.4"
+    assert result.attributes.sop_instance_uid == "1.2.3.4"
 
 
 @pytest.mark.parametrize(("depth", "proven"), [(128, True), (129, False)])
@@ -494,7 +496,7 @@ def test_d3_file_meta_elements_in_the_data_set(uid: str) -> None:
     data = encode(uid, [Element(0x00020010, "UI", b"1.2\0"), Element(0x00080018, "UI", b"1.2.3.4\0")])
     result = scan(uid, data)
     assert outcome(result)[1:] == (None, {ScanFlag.FILE_META_ELEMENT})
-    assert result.facts.sop_instance_uid == "1.2.3.4"
+    assert result.attributes.sop_instance_uid == "1.2.3.4"
 
 
 def test_d3_an_unknown_vr_with_a_huge_length() -> None:
@@ -530,11 +532,11 @@ def test_d4_longer_than_what_is_there(uid: str, size: int) -> None:
     assert result.problem is not None
     assert result.problem.kind is ProblemKind.TRUNCATED
     assert f"ends {size - 4} bytes before the end of a value" in result.problem.detail
-    assert result.facts.sop_instance_uid == "1.2.3.4"
+    assert result.attributes.sop_instance_uid == "1.2.3.4"
 
 
 def test_d4_a_wanted_value_that_was_cut_short_is_no_fact() -> None:
-    assert scan(EXPLICIT, UID[:-2]).facts == InstanceAttributes()
+    assert scan(EXPLICIT, UID[:-2]).attributes == InstanceAttributes()
 
 
 def test_d4_over_long_values() -> None:
@@ -542,7 +544,7 @@ def test_d4_over_long_values() -> None:
     text = element(EXPLICIT, 0x00100020, "LO", b"x" * 65_535)
     result = scan(EXPLICIT, uid + text + ROWS)
     # A UID that was cut would be another's; of other text the beginning is better than nothing.
-    assert result.facts == InstanceAttributes(sop_instance_uid="", patient_id="x" * 1024, rows=512)
+    assert result.attributes == InstanceAttributes(sop_instance_uid="", patient_id="x" * 1024, rows=512)
     assert result.problem is None
     assert result.flags == {ScanFlag.OVER_LONG_VALUE, ScanFlag.ODD_LENGTH}
     assert scan_pieces(EXPLICIT, byte_by_byte(uid + text + ROWS)) == result
@@ -564,7 +566,7 @@ def test_d4_the_kept_part_of_a_value(size: int, flags: set[ScanFlag]) -> None:
 
 def test_d4_odd_lengths() -> None:
     result = scan(EXPLICIT, element(EXPLICIT, 0x00080018, "UI", b"1.2") + ROWS)
-    assert result.facts == InstanceAttributes(sop_instance_uid="1.2", rows=512)
+    assert result.attributes == InstanceAttributes(sop_instance_uid="1.2", rows=512)
     assert outcome(result)[1:] == (None, {ScanFlag.ODD_LENGTH})
 
 
@@ -592,7 +594,7 @@ def test_d4_the_first_of_repeated_elements_counts() -> None:
     result = scan(EXPLICIT, UID + other + ROWS)
     assert outcome(result) == (SMALL, None, {ScanFlag.REPEATED_ELEMENT})
     result = scan(EXPLICIT, UID + ROWS + other)
-    assert result.facts == SMALL
+    assert result.attributes == SMALL
     assert result.flags == {ScanFlag.REPEATED_ELEMENT, ScanFlag.UNSORTED}
     assert scan_pieces(EXPLICIT, byte_by_byte(UID + ROWS + other)) == result
 
@@ -623,8 +625,8 @@ def test_d5_an_item_without_its_delimiter() -> None:
 def test_d5_a_delimiter_after_a_sequence_of_defined_length(uid: str, tag: int) -> None:
     data = encode(uid, [Element(0x00080018, "UI", b"1.2.3.4\0"), Element(0x00081140, "SQ", Items((), undefined=False))])
     result = scan(uid, data + header(uid, tag, "", 0) + encode(uid, [Element(0x00280010, "US", b"\2\2")]))
-    facts = InstanceAttributes(sop_instance_uid="1.2.3.4", rows=514)
-    assert outcome(result) == (facts, None, {ScanFlag.BAD_ITEM_TAG})
+    attributes = InstanceAttributes(sop_instance_uid="1.2.3.4", rows=514)
+    assert outcome(result) == (attributes, None, {ScanFlag.BAD_ITEM_TAG})
 
 
 def test_d5_delimiters_with_a_length() -> None:
@@ -650,7 +652,7 @@ def test_an_item_in_implicit_vr_in_a_data_set_in_explicit_vr() -> None:
 
 def test_d6_no_identity() -> None:
     result = scan(EXPLICIT, ROWS)
-    assert (result.facts, result.problem) == (InstanceAttributes(rows=512), None)
+    assert (result.attributes, result.problem) == (InstanceAttributes(rows=512), None)
 
 
 @pytest.mark.parametrize("uid", CODINGS)
@@ -680,10 +682,10 @@ def test_d6_another_syntax_than_negotiated(negotiated: str, sent: str) -> None:
     result = scan(negotiated, encode(sent, elements))
     if negotiated == sent:
         assert is_proven(result)
-        assert result.facts.rows == 514
+        assert result.attributes.rows == 514
     else:
         assert result.problem is not None
-        assert result.facts == InstanceAttributes()
+        assert result.attributes == InstanceAttributes()
 
 
 # D8: large.
@@ -732,7 +734,7 @@ def test_an_unknown_syntax_that_looks_explicit(uid: str) -> None:
 )
 def test_an_unknown_syntax_that_looks_like_nothing_known(data: bytes) -> None:
     result = scan(PRIVATE, data)
-    assert result.facts == InstanceAttributes()
+    assert result.attributes == InstanceAttributes()
     assert result.problem is None
     assert result.flags == {ScanFlag.UNKNOWN_TRANSFER_SYNTAX, ScanFlag.NOT_WALKED}
 
@@ -753,7 +755,7 @@ def test_any_data_set_is_whole(uid: str, elements: list[Element], cuts: list[int
     assert result == scan(uid, data)
     assert is_proven(result)
     assert result.flags <= ORDER
-    assert result.facts.sop_instance_uid == "1.2.3.4"
+    assert result.attributes.sop_instance_uid == "1.2.3.4"
 
 
 @given(

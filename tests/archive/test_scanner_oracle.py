@@ -100,8 +100,10 @@ def as_pydicom_reads(path: Path) -> InstanceAttributes:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         data_set = pydicom.dcmread(path)
-        facts = {name: _fact(data_set, name, keyword) for name, keyword in KEYWORDS.items() if keyword in data_set}
-    return dataclasses.replace(InstanceAttributes(), **{name: fact for name, fact in facts.items() if fact is not None})
+        attributes = {name: _fact(data_set, name, keyword) for name, keyword in KEYWORDS.items() if keyword in data_set}
+    return dataclasses.replace(
+        InstanceAttributes(), **{name: fact for name, fact in attributes.items() if fact is not None}
+    )
 
 
 def _fact(data_set: pydicom.Dataset, name: str, keyword: str) -> Any:
@@ -112,9 +114,9 @@ def _fact(data_set: pydicom.Dataset, name: str, keyword: str) -> Any:
     return text.strip(" \0")
 
 
-def without_empty_groups(facts: InstanceAttributes) -> InstanceAttributes:
+def without_empty_groups(attributes: InstanceAttributes) -> InstanceAttributes:
     """Remove a name's empty component groups (PS3.5 6.2.1.1), which pydicom does not keep."""
-    return dataclasses.replace(facts, patient_name=facts.patient_name.rstrip("="))
+    return dataclasses.replace(attributes, patient_name=attributes.patient_name.rstrip("="))
 
 
 def test_there_are_files() -> None:
@@ -128,7 +130,7 @@ def test_facts_are_pydicoms(path: Path) -> None:
     result = scan(file.uid, file.data)
     assert (result.problem.kind if result.problem else None) == NOT_WHOLE.get(path.name)
     assert result.flags == FLAGS.get(path.name, set())
-    assert without_empty_groups(result.facts) == (
+    assert without_empty_groups(result.attributes) == (
         as_pydicom_reads(path) if path.name not in NOT_EXPLICIT else InstanceAttributes()
     )
     head, rest = byte_by_byte(file.data[:3000]), file.data[3000:]
@@ -164,7 +166,7 @@ def boundaries(file: File) -> set[int]:
 def test_truncations_inside_an_element_are_reported(name: str) -> None:
     file = file_to_cut(name)
     between = boundaries(file)
-    whole = dataclasses.asdict(scan(file.uid, file.data).facts)
+    whole = dataclasses.asdict(scan(file.uid, file.data).attributes)
     near = {at + by for at in between for by in range(-2, 14) if 0 < at + by < len(file.data)}
     picked = random.Random(name).sample(range(1, len(file.data)), min(250, len(file.data) - 1))
     for size in sorted(near | set(picked)):
@@ -172,7 +174,7 @@ def test_truncations_inside_an_element_are_reported(name: str) -> None:
         assert (result.problem is None) == (size in between), size
         if result.problem is not None:
             assert result.problem.kind is ProblemKind.TRUNCATED
-        assert all(fact in (whole[key], "", None) for key, fact in dataclasses.asdict(result.facts).items())
+        assert all(fact in (whole[key], "", None) for key, fact in dataclasses.asdict(result.attributes).items())
 
 
 @cut_files

@@ -23,7 +23,7 @@ def names(page: str, heading: str) -> list[str]:
 
 
 def test_each_deviation_of_a_data_set_is_documented_once() -> None:
-    scan = Scan(facts=InstanceAttributes(), problem=None, flags=frozenset(ScanFlag))
+    scan = Scan(attributes=InstanceAttributes(), problem=None, flags=frozenset(ScanFlag))
     assert names("deviations.md", "In data sets") == scan.deviations
 
 

@@ -110,22 +110,25 @@ def _warning(flags: Collection[ScanFlag]) -> Status | None:
 
 
 def _failures(scan: Scan, sop_class_uid: str, sop_instance_uid: str) -> list[CheckFailure]:
-    facts = scan.facts
+    attributes = scan.attributes
     if scan.problem is not None:
         comment = f"the data set is {scan.problem.kind}"
         return [CheckFailure(Check.WHOLE, Status(UNDECODABLE_DATA_SET.code, comment))]
     if ScanFlag.NOT_WALKED in scan.flags:
         # An attribute that was not read is unknown, and not wrong.
-        facts = with_request_uids(facts, sop_class_uid, sop_instance_uid)
+        attributes = with_request_uids(attributes, sop_class_uid, sop_instance_uid)
     failures = []
-    if facts.sop_instance_uid != sop_instance_uid:
-        how = "differs from that of the request" if facts.sop_instance_uid else "is missing"
+    if attributes.sop_instance_uid != sop_instance_uid:
+        how = "differs from that of the request" if attributes.sop_instance_uid else "is missing"
         failures.append(_mismatch(Check.INSTANCE_UID, f"SOP Instance UID {how}", 0x00080018))
-    if facts.sop_class_uid != sop_class_uid and not is_same_class(facts.sop_class_uid, sop_class_uid):
-        how = "differs from that of the request" if facts.sop_class_uid else "is missing"
+    if attributes.sop_class_uid != sop_class_uid and not is_same_class(attributes.sop_class_uid, sop_class_uid):
+        how = "differs from that of the request" if attributes.sop_class_uid else "is missing"
         failures.append(_mismatch(Check.SOP_CLASS, f"SOP Class UID {how}", 0x00080016))
-    if not (looks_like_uid(facts.sop_instance_uid) and _are_uids(facts.study_instance_uid, facts.series_instance_uid)):
-        failures += _identity(facts, is_read=ScanFlag.NOT_WALKED not in scan.flags)
+    if not (
+        looks_like_uid(attributes.sop_instance_uid)
+        and _are_uids(attributes.study_instance_uid, attributes.series_instance_uid)
+    ):
+        failures += _identity(attributes, is_read=ScanFlag.NOT_WALKED not in scan.flags)
     return failures
 
 
@@ -135,16 +138,16 @@ def _are_uids(study_instance_uid: str, series_instance_uid: str) -> bool:
     return looks_like_uid(study_instance_uid) and looks_like_uid(series_instance_uid)
 
 
-def _identity(facts: InstanceAttributes, *, is_read: bool) -> list[CheckFailure]:
-    if not looks_like_uid(facts.sop_instance_uid):
+def _identity(attributes: InstanceAttributes, *, is_read: bool) -> list[CheckFailure]:
+    if not looks_like_uid(attributes.sop_instance_uid):
         comment = "SOP Instance UID is missing or invalid"
         status = Status(INVALID_OBJECT_INSTANCE.code, comment, (0x00080018,))
         return [CheckFailure(Check.IDENTITY, status)]
-    known = sop_classes.find(facts.sop_class_uid)
+    known = sop_classes.find(attributes.sop_class_uid)
     needs_study = is_read and known is not None and known.uid not in _NON_PATIENT
     for uid, tag, name in (
-        (facts.study_instance_uid, 0x0020000D, "Study Instance UID"),
-        (facts.series_instance_uid, 0x0020000E, "Series Instance UID"),
+        (attributes.study_instance_uid, 0x0020000D, "Study Instance UID"),
+        (attributes.series_instance_uid, 0x0020000E, "Series Instance UID"),
     ):
         if (uid or needs_study) and not looks_like_uid(uid):
             return [_mismatch(Check.IDENTITY, f"{name} is missing or invalid", tag)]
@@ -157,14 +160,14 @@ def is_same_class(one: str, other: str) -> bool:
     return one == other or (known is not None and known is sop_classes.find(other))
 
 
-def with_request_uids(facts: InstanceAttributes, sop_class_uid: str, sop_instance_uid: str) -> InstanceAttributes:
+def with_request_uids(attributes: InstanceAttributes, sop_class_uid: str, sop_instance_uid: str) -> InstanceAttributes:
     """Copy UIDs that the data set lacks from the request."""
-    if facts.sop_class_uid and facts.sop_instance_uid:
-        return facts
+    if attributes.sop_class_uid and attributes.sop_instance_uid:
+        return attributes
     return dataclasses.replace(
-        facts,
-        sop_class_uid=facts.sop_class_uid or sop_class_uid,
-        sop_instance_uid=facts.sop_instance_uid or sop_instance_uid,
+        attributes,
+        sop_class_uid=attributes.sop_class_uid or sop_class_uid,
+        sop_instance_uid=attributes.sop_instance_uid or sop_instance_uid,
     )
 
 

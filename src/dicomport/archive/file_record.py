@@ -37,11 +37,11 @@ def record_of(paths: Paths, path: Path, progress: Progress = lambda _: None) -> 
     scan = scanner.finish()
     requested = meta.media_storage_sop_class_uid, meta.media_storage_sop_instance_uid
     status, _ = _ACCEPTING.check(scan, *requested)
-    facts = with_request_uids(scan.facts, *requested)
+    attributes = with_request_uids(scan.attributes, *requested)
     return Record(
         path=path.relative_to(paths.root).as_posix(),
         inode=entry.st_ino,
-        facts=facts,
+        attributes=attributes,
         digest=data_set.digest,
         size=entry.st_size - offset,
         header_crc32=zlib.crc32(header),

@@ -108,10 +108,10 @@ class Integrity:
         stored: dict[str, dict[str, _Stored]] = {}
         # The journals first: records that leave them meanwhile are in the index.
         for record in unindexed(self._paths.sessions):
-            facts = record.facts
-            if facts.sop_instance_uid in uids and status_of_file(self._paths.root, record) is not None:
-                by_path = stored.setdefault(facts.sop_instance_uid, {})
-                by_path[record.path] = _Stored(facts.sop_class_uid, record.digest)
+            attributes = record.attributes
+            if attributes.sop_instance_uid in uids and status_of_file(self._paths.root, record) is not None:
+                by_path = stored.setdefault(attributes.sop_instance_uid, {})
+                by_path[record.path] = _Stored(attributes.sop_class_uid, record.digest)
         for row in self._index.find(*uids):
             by_path = stored.setdefault(row["sop_instance_uid"], {})
             by_path.setdefault(row["path"], _Stored(row["sop_class_uid"], row["digest"]))

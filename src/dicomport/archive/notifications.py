@@ -117,8 +117,8 @@ class Hooks:
     def instance(self, record: Record, association: Hashable) -> None:
         """Report an instance that was stored; not one that was in the archive already."""
         if self._instances is not None:
-            self._instances.put(record, record.facts.sop_instance_uid)
-        uid = record.facts.study_instance_uid
+            self._instances.put(record, record.attributes.sop_instance_uid)
+        uid = record.attributes.study_instance_uid
         if self._studies is None or not uid:
             return
         study = self._open.pop(uid, None) or _OpenStudy(record.received)

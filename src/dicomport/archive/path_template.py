@@ -65,10 +65,10 @@ class Layout:
     def __hash__(self) -> int:
         return hash((self._folder, self._stem))
 
-    def place(self, facts: InstanceAttributes, calling_ae_title: str) -> tuple[str, str]:
+    def place(self, attributes: InstanceAttributes, calling_ae_title: str) -> tuple[str, str]:
         """Return the folder, relative to the archive, and the file's name without its suffix."""
         folder, stem = [
-            tuple([calling_ae_title if name == _CALLING else getattr(facts, FIELDS[name]) for name in names])
+            tuple([calling_ae_title if name == _CALLING else getattr(attributes, FIELDS[name]) for name in names])
             for names in (self._in_folder, self._in_stem)
         ]
         return (

@@ -38,7 +38,7 @@ class Record:
     """Relative to the archive, with slashes."""
     inode: int
     """Inode number of the file; identifies it, because another file may have replaced it at `path`."""
-    facts: InstanceAttributes
+    attributes: InstanceAttributes
     digest: str
     """BLAKE3 of the data set's bytes, hexadecimal."""
     size: int
@@ -55,7 +55,7 @@ class Record:
 
     def to_json(self) -> str:
         """Return the record as one line: its own values, then those that the instances of a series share."""
-        texts = _quoted(self.path), _quoted(self.facts.sop_instance_uid), _quoted(self.facts.instance_number)
+        texts = _quoted(self.path), _quoted(self.attributes.sop_instance_uid), _quoted(self.attributes.instance_number)
         own = f'{self.inode},"{self.digest}",{self.size},{self.header_crc32},"{self.received}"'
         return f"[{','.join(texts)},{own},{_encoded(_common_of(self))}]"
 
@@ -74,11 +74,13 @@ class Record:
         if not isinstance(path, str) or "\0" in path:
             raise ValueError("not a record")
         others = dict(zip(_COMMON, common, strict=True))
-        facts = {name: others.pop(name) for name in _COMMON_FACTS}
+        attributes = {name: others.pop(name) for name in _COMMON_ATTRIBUTES}
         return cls(
             path=path,
             inode=inode,
-            facts=InstanceAttributes(sop_instance_uid=sop_instance_uid, instance_number=instance_number, **facts),
+            attributes=InstanceAttributes(
+                sop_instance_uid=sop_instance_uid, instance_number=instance_number, **attributes
+            ),
             digest=digest,
             size=size,
             header_crc32=header_crc32,
@@ -97,13 +99,13 @@ def records_in(lines: Iterable[str]) -> Iterator[Record]:
 _SCALARS: Final = (str, int, type(None))
 _VALUES: Final = 9
 """Number of values in a line."""
-_COMMON_FACTS: Final = tuple(
+_COMMON_ATTRIBUTES: Final = tuple(
     field.name
     for field in dataclasses.fields(InstanceAttributes)
     if field.name not in ("sop_instance_uid", "instance_number")
 )
-_COMMON: Final = ("transfer_syntax_uid", "calling_ae_title", "address", "suspect", *_COMMON_FACTS)
-_common_of: Final = attrgetter(*_COMMON[:4], *(f"facts.{name}" for name in _COMMON_FACTS))
+_COMMON: Final = ("transfer_syntax_uid", "calling_ae_title", "address", "suspect", *_COMMON_ATTRIBUTES)
+_common_of: Final = attrgetter(*_COMMON[:4], *(f"attributes.{name}" for name in _COMMON_ATTRIBUTES))
 _quoted: Final = json.JSONEncoder().encode
 
 

@@ -66,7 +66,7 @@ class PendingInstance(NamedTuple):
     """A complete instance in a temporary file, and its attributes."""
 
     file: TemporaryFile
-    facts: InstanceAttributes
+    attributes: InstanceAttributes
     digest: str
     size: int
     transfer_syntax_uid: str
@@ -184,7 +184,7 @@ class Committer:
     def _place(self, queued: _Queued, placed: dict[str, _Placed]) -> None:
         """Sync the file, choose its path and create its record; or resolve the instance if it is not to be stored."""
         instance = queued.instance
-        place, stem = self._layout.place(instance.facts, instance.calling_ae_title)
+        place, stem = self._layout.place(instance.attributes, instance.calling_ae_title)
         folder_exists = self._folder_exists(place)
         folder = f"{self._root}/{place}"
         name = numbered_name(stem, queued.number)
@@ -207,7 +207,7 @@ class Committer:
         record = Record(
             path=relative,
             inode=status.st_ino,
-            facts=instance.facts,
+            attributes=instance.attributes,
             digest=instance.digest,
             size=instance.size,
             header_crc32=instance.file.header_crc32,
@@ -281,7 +281,7 @@ class _Queued:
         self.overwrites = False
         """Whether it replaces the file that has its name."""
         self.address = instance.address
-        self.sop_instance_uid = instance.facts.sop_instance_uid
+        self.sop_instance_uid = instance.attributes.sop_instance_uid
         self.size = instance.size
         self.digest = instance.digest
 

@@ -127,7 +127,7 @@ class ArchiveSink:
     async def commit(self) -> Status:
         """Check the data set, and commit it to the archive or move it into the quarantine."""
         scan = self._scanner.finish()
-        self.study_instance_uid = scan.facts.study_instance_uid or None
+        self.study_instance_uid = scan.attributes.study_instance_uid or None
         self.deviations = scan.deviations
         operation = self._operation
         status, reason = self._options.checks.check(scan, operation.sop_class_uid, operation.sop_instance_uid)
@@ -139,7 +139,7 @@ class ArchiveSink:
         answer, stored = await self._committer.commit(
             PendingInstance(
                 file=file,
-                facts=with_request_uids(scan.facts, operation.sop_class_uid, operation.sop_instance_uid),
+                attributes=with_request_uids(scan.attributes, operation.sop_class_uid, operation.sop_instance_uid),
                 digest=self._digest.hexdigest(),
                 size=self._size,
                 transfer_syntax_uid=operation.transfer_syntax_uid,

@@ -66,13 +66,13 @@ INSTANCES: Final = sa.Table(
     sa.Column("state", sa.String, nullable=False),
 )
 
-_FACTS: Final = frozenset(field.name for field in dataclasses.fields(InstanceAttributes))
+_ATTRIBUTES: Final = frozenset(field.name for field in dataclasses.fields(InstanceAttributes))
 _SHARED: Final = tuple(column.name for column in SERIES.c if column is not SERIES.c.series_key)
 _OWN: Final = tuple(column.name for column in INSTANCES.c if column.name not in ("path", "series_key", "state"))
 
 
 def _attributes(names: Iterable[str]) -> attrgetter[tuple[Any, ...]]:
-    return attrgetter(*(f"facts.{name}" if name in _FACTS else name for name in names))
+    return attrgetter(*(f"attributes.{name}" if name in _ATTRIBUTES else name for name in names))
 
 
 shared_values: Final = _attributes(_SHARED)

@@ -114,7 +114,7 @@ class Database:
             # `_SET_STATES` compares the instance with others.
             state = State.SUSPECT if record.suspect else State.STORED
             instances.append((record.path, key, *own_values(record), state))
-        uids = json.dumps([record.facts.sop_instance_uid for record in records])
+        uids = json.dumps([record.attributes.sop_instance_uid for record in records])
         with converted_errors(self.path), self._writing.begin() as connection:
             connection.exec_driver_sql(self._add_series, list(series.values()))
             connection.exec_driver_sql(self._add_instances, instances)

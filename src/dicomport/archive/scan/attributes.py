@@ -53,13 +53,15 @@ class InstanceAttributes:
     r"""The values, separated by "\"."""
 
 
-_FACTS: Final = dataclasses.fields(InstanceAttributes)
-WANTED: Final = frozenset(field.metadata["tag"] for field in _FACTS)
+_ATTRIBUTES: Final = dataclasses.fields(InstanceAttributes)
+WANTED: Final = frozenset(field.metadata["tag"] for field in _ATTRIBUTES)
 """Tags of the decoded values."""
 
 _SOP_INSTANCE_UID: Final = 0x00080018
 _INSTANCE_NUMBER: Final = 0x00200013
-_SHARED: Final = tuple(field for field in _FACTS if field.metadata["tag"] not in (_SOP_INSTANCE_UID, _INSTANCE_NUMBER))
+_SHARED: Final = tuple(
+    field for field in _ATTRIBUTES if field.metadata["tag"] not in (_SOP_INSTANCE_UID, _INSTANCE_NUMBER)
+)
 """Attributes that nearly always are the same for all instances of a series."""
 _SHARED_TAGS: Final = tuple(field.metadata["tag"] for field in _SHARED)
 
@@ -71,9 +73,9 @@ def decode_attributes(values: Mapping[int, Value], max_bytes: int, order: ByteOr
     number = decode_text(values.get(_INSTANCE_NUMBER, _ABSENT)[1][:max_bytes], codec)
     shared = _decode_shared(tuple(map(values.get, _SHARED_TAGS, repeat(_ABSENT))), codec, max_bytes, order)
     # The constructor of a frozen dataclass sets its 21 fields one by one, which takes six times as long.
-    facts = object.__new__(InstanceAttributes)
-    facts.__dict__.update(shared, sop_instance_uid=uid, instance_number=number)
-    return facts
+    attributes = object.__new__(InstanceAttributes)
+    attributes.__dict__.update(shared, sop_instance_uid=uid, instance_number=number)
+    return attributes
 
 
 @functools.lru_cache(maxsize=64)

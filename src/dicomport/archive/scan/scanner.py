@@ -38,7 +38,7 @@ _BIG_STARTS: Final = (b"\0\x08", b"\0\x02")
 class Scan:
     """The result of scanning a data set."""
 
-    facts: InstanceAttributes
+    attributes: InstanceAttributes
     problem: ScanProblem | None
     """None if the data set can be decoded as far as it was walked."""
     flags: frozenset[ScanFlag]
@@ -103,11 +103,11 @@ class Scanner:
                 self._flags.add(ScanFlag.TRAILING_BYTES)
         if not self._ended:
             walk.end()
-        facts = decode_attributes(walk.values, self._limits.value_bytes, self._encoding.byte_order)
+        attributes = decode_attributes(walk.values, self._limits.value_bytes, self._encoding.byte_order)
         flags = self._flags | walk.flags
-        if _has_over_long_uids(facts):
+        if _has_over_long_uids(attributes):
             flags.add(ScanFlag.OVER_LONG_VALUE)
-        return Scan(facts=facts, problem=self._problem or walk.problem, flags=frozenset(flags))
+        return Scan(attributes=attributes, problem=self._problem or walk.problem, flags=frozenset(flags))
 
     def _done(self) -> bool:
         return self._ended or (self._walk is not None and self._walk.stopped)
@@ -172,6 +172,11 @@ class Scanner:
         return StreamWalker(self._encoding, WANTED, self._limits)
 
 
-def _has_over_long_uids(facts: InstanceAttributes) -> bool:
-    uids = facts.sop_class_uid, facts.sop_instance_uid, facts.study_instance_uid, facts.series_instance_uid
+def _has_over_long_uids(attributes: InstanceAttributes) -> bool:
+    uids = (
+        attributes.sop_class_uid,
+        attributes.sop_instance_uid,
+        attributes.study_instance_uid,
+        attributes.series_instance_uid,
+    )
     return max(map(len, uids)) > MAX_UID_LENGTH

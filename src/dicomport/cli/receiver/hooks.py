@@ -144,7 +144,7 @@ def _describe_exit(returncode: int) -> str:
 
 def _facts_of_instance(root: Path, record: Record) -> dict[str, object]:
     facts = dataclasses.asdict(record)
-    of_data_set = facts.pop("facts")
+    of_data_set = facts.pop("attributes")
     del facts["inode"], facts["header_crc32"]
     return {"event": "instance", **facts, "path": str(root / record.path), **of_data_set}
 
