@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -78,3 +80,43 @@ def test_the_owner_can_remove_an_unfinished_index_of_root(foreign: Path) -> None
     build = Build(Generations(Paths(foreign).index))
     assert owners(foreign) == owner
     build.close()
+
+
+def deleted(root: Path) -> None:
+    shutil.rmtree(root / ".dicomport")
+
+
+def without_sessions(root: Path) -> None:
+    shutil.rmtree(root / ".dicomport" / "sessions")
+
+
+def without_locks(root: Path) -> None:
+    for lock in root.glob(".dicomport/**/lock"):
+        lock.unlink()
+
+
+@pytest.mark.parametrize(
+    ("damage", "command"),
+    [(deleted, "reindex"), (without_sessions, "reindex"), (without_locks, "verify"), (without_locks, "ls")],
+)
+def test_folders_and_locks_of_root_belong_to_the_owner(
+    foreign: Path, damage: Callable[[Path], None], command: str
+) -> None:
+    owner = owners(foreign)
+    damage(foreign)
+    assert dicomport("archive", command, "--archive", foreign).returncode == 0
+    assert list(foreign.glob(".dicomport/**/lock"))
+    assert owners(foreign) == owner
+
+
+def test_files_of_a_receiver_of_root_belong_to_the_owner(
+    foreign: Path,
+) -> None:
+    owner = owners(foreign)
+    with receiver(foreign, "--commit-to", "STORESCU=127.0.0.1:9") as running:
+        assert dicomport("storescu", "localhost", running.port, FILES / "MR_truncated.dcm").returncode == 1
+        assert list(foreign.glob(".dicomport/sessions/*/journal-*"))
+        assert list(foreign.glob(".dicomport/quarantine/*.json"))
+        assert owners(foreign) == owner
+        assert running.stop()[0] == 0
+    assert owners(foreign) == owner

@@ -1,12 +1,21 @@
 """Locked folders: each belongs to one process, and only the folders of processes that ended are abandoned."""
 
+import contextlib
+import os
+import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
-from dicomport.files.locking import ProcessFolder, abandoned_folders, locked
+import pytest
+
+from dicomport.files import lock_waiting, system
+from dicomport.files.lock_waiting import wait_for_lock
+from dicomport.files.locking import ProcessFolder, abandoned_folders, is_abandoned, locked
 
 PREFIX: Final = "mine-"
 
@@ -94,3 +103,101 @@ def test_one_lock_holds_at_a_time(tmp_path: Path) -> None:
         entered.append("first")
     thread.join()
     assert entered == ["first", "second"]
+
+
+HOLDER: Final = """
+import sys
+from pathlib import Path
+from dicomport.files.locking import locked
+
+with locked(Path(sys.argv[1])):
+    print(flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextlib.contextmanager
+def holder(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """Run a process that holds the lock of a folder until its stdin ends."""
+    command = [sys.executable, "-c", HOLDER, str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def wait_for(folder: Path, *, stopped_seconds: float, max_seconds: float) -> None:
+    path = folder / "lock"
+    descriptor = system.open_descriptor(path, system.CREATE)
+    wait_for_lock(descriptor, path, stopped_seconds=stopped_seconds, max_seconds=max_seconds)
+    system.close(descriptor)
+
+
+needs_proc = pytest.mark.skipif(not Path("/proc/locks").exists(), reason="only Linux shows the process")
+
+
+@needs_proc
+def test_the_wait_for_a_stopped_process_ends_with_the_remedy(tmp_path: Path) -> None:
+    with holder(tmp_path) as process:
+        process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+        expected = f"process {process.pid} holds the lock .* stopped: continue it with kill -CONT {process.pid}, or"
+        with pytest.raises(TimeoutError, match=expected):
+            wait_for(tmp_path, stopped_seconds=0.01, max_seconds=60)
+    # Nothing that waits is left behind, and the lock is free.
+    with locked(tmp_path):
+        pass
+
+
+@needs_proc
+def test_a_process_that_works_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = threading.Semaphore(0)
+    find = lock_waiting._holder
+
+    def look(descriptor: int) -> int | None:
+        looked.release()
+        return find(descriptor)
+
+    monkeypatch.setattr(lock_waiting, "_holder", look)
+    with holder(tmp_path) as process, ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(wait_for, tmp_path, stopped_seconds=0.001, max_seconds=60)
+        for _ in range(3):
+            assert looked.acquire(timeout=60)
+        assert not waiting.done()
+        assert process.stdin is not None
+        process.stdin.close()
+        waiting.result(60)
+
+
+@needs_proc
+def test_the_wait_for_any_process_is_limited(tmp_path: Path) -> None:
+    with holder(tmp_path) as process, pytest.raises(TimeoutError, match=f"process {process.pid} has held the lock"):
+        wait_for(tmp_path, stopped_seconds=0.01, max_seconds=0.02)
+
+
+def test_the_wait_for_an_unknown_process_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dicomport.files.lock_waiting._LOCKS", tmp_path / "none")
+    with holder(tmp_path), pytest.raises(TimeoutError, match=r'end the process that fuser ".*/lock" lists'):
+        wait_for(tmp_path, stopped_seconds=0.01, max_seconds=0.02)
+
+
+def test_a_lock_that_may_only_be_read_shows_whether_its_process_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = ProcessFolder(tmp_path, PREFIX)
+    opened = system.open_descriptor
+
+    def read_only(path: Path, flags: int, mode: int = 0o777) -> int:
+        if flags != system.READ:
+            raise PermissionError(13, "Permission denied", str(path))
+        return opened(path, flags, mode)
+
+    monkeypatch.setattr(system, "open_descriptor", read_only)
+    assert not is_abandoned(folder.path)
+    folder.release()
+    assert is_abandoned(folder.path)
+    with pytest.raises(PermissionError), locked(folder.path / "none"):
+        pass

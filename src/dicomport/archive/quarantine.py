@@ -26,12 +26,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
+from dicomport.archive.paths import make_own_folder
 from dicomport.files import (
     Durability,
     TemporaryFile,
     file_name,
-    make_folder,
-    open_file,
+    give_to_owner_of,
+    open_as_owner,
     read_text,
     remove,
     sync,
@@ -39,6 +40,7 @@ from dicomport.files import (
     write_all,
     write_text,
 )
+from dicomport.files.lock_waiting import wait_for_lock
 
 _DAY: Final = 86400.0
 
@@ -104,7 +106,7 @@ class Quarantine:
         self._max_bytes = max_bytes
         self._max_entries = max_entries
         self._max_seconds = max_days * _DAY
-        make_folder(folder, durability)
+        make_own_folder(folder, durability)
         self._changing = threading.Lock()
         """Protects the names."""
         self._names: deque[str] = deque()
@@ -133,6 +135,7 @@ class Quarantine:
             if syncs:
                 file.sync()
             file.link(path)
+            give_to_owner_of(self._folder, path)
         except OSError:
             remove(description)
             with self._usage() as usage:
@@ -150,9 +153,10 @@ class Quarantine:
     def _usage(self) -> Iterator[_Usage]:
         """Lock and read the counts, and write them at the end."""
         with self._changing:
-            descriptor = open_file(self._folder.with_name(f"{self._folder.name}.json"), system.CREATE)
+            path = self._folder.with_name(f"{self._folder.name}.json")
+            descriptor = open_as_owner(path, system.CREATE)
+            wait_for_lock(descriptor, path)
             try:
-                system.lock(descriptor, wait=True)
                 usage = _decoded(system.pread(descriptor, _USAGE_BYTES, 0))
                 yield usage
                 write_all(descriptor, json.dumps(asdict(usage)).ljust(_USAGE_BYTES).encode())

@@ -35,10 +35,10 @@ from dicomport.archive.database.sqlite import Database, IndexDatabaseError, Late
 from dicomport.archive.entries import files_of
 from dicomport.archive.file_record import Progress, record_of
 from dicomport.archive.index import Index
-from dicomport.archive.paths import Paths
+from dicomport.archive.paths import Paths, make_own_folder
 from dicomport.archive.records import is_visible, received_at
 from dicomport.archive.verification.comparison import Discrepancy, DiscrepancyKind
-from dicomport.files import Durability, make_folder, sync
+from dicomport.files import Durability, sync
 from dicomport.wire import FileMetaError
 
 _ROUNDS: Final = 3
@@ -53,7 +53,7 @@ def reindex(paths: Paths, progress: Progress) -> Iterator[Discrepancy]:
 
     Raises `LaterSchemaError` if a later version of dicomport created the index, `IndexDatabaseError`, and `OSError`.
     """
-    make_folder(paths.sessions, Durability.FSYNC)
+    make_own_folder(paths.sessions, Durability.FSYNC)
     generations = Generations(paths.index)
     _check_version(generations)
     with contextlib.closing(Build(generations)) as build:

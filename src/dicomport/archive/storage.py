@@ -20,7 +20,7 @@ from dicomport.archive.entries import has_instances
 from dicomport.archive.index import Index
 from dicomport.archive.integrity import Integrity, Reference
 from dicomport.archive.notifications import Hooks
-from dicomport.archive.paths import Paths
+from dicomport.archive.paths import Paths, give_own_folder
 from dicomport.archive.quarantine import Quarantine
 from dicomport.encoding.templates import SeriesTemplates
 from dicomport.files import Disk, Durability, prepare, system
@@ -53,6 +53,7 @@ class Archive:
         """The condition for acknowledging an instance."""
         self.paths = Paths(Path(root).resolve())
         file_system = prepare(self.paths.sessions, durability)
+        give_own_folder(self.paths.sessions)
         if file_system.missing:
             log.warning("file_system_limited", path=str(self.paths.root), calls=list(file_system.missing))
         syncs = durability is Durability.FSYNC

@@ -12,7 +12,17 @@ from pathlib import Path
 from typing import Final
 
 from dicomport.commitment.data_sets import SOPReference
-from dicomport.files import TEMPORARY_SUFFIX, Durability, make_folder, read_text, remove, sync, system, write_text
+from dicomport.files import (
+    TEMPORARY_SUFFIX,
+    Durability,
+    give_to_owner_of,
+    make_folder,
+    read_text,
+    remove,
+    sync,
+    system,
+    write_text,
+)
 from dicomport.files.locking import ProcessFolder, abandoned_folders
 
 _PREFIX: Final = "process-"
@@ -81,6 +91,7 @@ class Transactions:
         """Open the folder, and create it if it is missing."""
         self._syncs = durability is Durability.FSYNC
         make_folder(folder, durability)
+        give_to_owner_of(folder.parent, folder)
         self._owned = ProcessFolder(folder, _PREFIX)
         self._folder = self._owned.path
         for abandoned in abandoned_folders(folder, _PREFIX):

@@ -19,6 +19,7 @@ from dicomport.files.permissions import (
     FILE_MODE as FILE_MODE,
     create_folder as create_folder,
     give_to_owner_of as give_to_owner_of,
+    open_as_owner as open_as_owner,
     open_file as open_file,
 )
 from dicomport.files.probing import FileSystem as FileSystem, prepare as prepare
@@ -31,6 +32,7 @@ from dicomport.files.reading import (
     read_range as read_range,
 )
 from dicomport.files.small import (
+    copy_file as copy_file,
     read_text as read_text,
     remove as remove,
     remove_folder as remove_folder,

@@ -11,13 +11,15 @@ folder that is not locked yet would look abandoned.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from dicomport.files import system
-from dicomport.files.permissions import create_folder, give_to_owner_of, open_file
+from dicomport.files.lock_waiting import wait_for_lock
+from dicomport.files.permissions import create_folder, give_to_owner_of, open_as_owner
 from dicomport.files.small import remove_content, remove_folder
 
 _LOCK: Final = "lock"
@@ -30,7 +32,8 @@ _RANDOM_BYTES: Final = 8
 def locked(folder: Path, *, wait: bool = True) -> Iterator[None]:
     """Wait for the lock of a folder, and hold it.
 
-    Raises `BlockingIOError` if it is held by another descriptor and `wait` is false, and `OSError`.
+    Raises `BlockingIOError` if it is held by another descriptor and `wait` is false; `TimeoutError`, whose text names
+    the process and the remedy, after the time of `wait_for_lock`; `OSError`.
     """
     lock = _lock(folder, wait=wait)
     try:
@@ -47,10 +50,9 @@ class ProcessFolder:
         with locked(parent):
             self.path = parent / f"{prefix}{os.urandom(_RANDOM_BYTES).hex()}"
             create_folder(self.path)
-            self._lock = _lock(self.path, wait=False)
             # Other processes of the parent's owner write to the folder, and remove it if this process dies.
-            give_to_owner_of(parent, self.path / _LOCK)
             give_to_owner_of(parent, self.path)
+            self._lock = _lock(self.path, wait=False)
 
     def release(self) -> None:
         """Leave the folder to the next process that recovers abandoned folders."""
@@ -103,11 +105,27 @@ def is_abandoned(folder: Path) -> bool:
 
 
 def _lock(folder: Path, *, wait: bool) -> int:
-    """Lock a folder; return the descriptor that holds the lock. See `system.lock`."""
-    descriptor = open_file(folder / _LOCK, system.CREATE)
+    """Lock a folder; return the descriptor that holds the lock. See `locked`."""
+    path = folder / _LOCK
+    descriptor = _open_lock(path)
+    if wait:
+        wait_for_lock(descriptor, path)
+        return descriptor
     try:
-        system.lock(descriptor, wait=wait)
+        system.lock(descriptor, wait=False)
     except BaseException:
         system.close(descriptor)
         raise
     return descriptor
+
+
+def _open_lock(path: Path) -> int:
+    try:
+        return open_as_owner(path, system.CREATE)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EROFS):
+            raise
+        # A reader finds out whether a process runs: an existing lock needs no permission to write.
+        with contextlib.suppress(FileNotFoundError):
+            return system.open_descriptor(path, system.READ)
+        raise

@@ -26,6 +26,13 @@ def open_file(path: str | Path, flags: int) -> int:
     return descriptor
 
 
+def open_as_owner(path: str | Path, flags: int) -> int:
+    """Open a file as `open_file` does; if root creates it, it belongs to the owner of its folder. Raises `OSError`."""
+    descriptor = open_file(path, flags)
+    give_to_owner_of(Path(path).parent, Path(path))
+    return descriptor
+
+
 def create_folder(path: str | Path) -> None:
     """Create a folder with the permissions `FOLDER_MODE`. Raises `OSError`."""
     system.mkdir(path, FOLDER_MODE)

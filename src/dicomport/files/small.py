@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from dicomport.files import system
-from dicomport.files.permissions import open_file
+from dicomport.files.permissions import open_as_owner, open_file
 from dicomport.wire import Buffer
 
 _BLOCK_BYTES: Final = 1 << 16
@@ -26,11 +26,11 @@ def read_text(path: str | Path, *, errors: str = "strict") -> str:
 
 
 def write_text(path: str | Path, text: str, *, syncs: bool) -> None:
-    """Create a file in UTF-8, and sync it if `syncs` is true.
+    """Create a file in UTF-8 as `open_as_owner` does, and sync it if `syncs` is true.
 
     Raises `FileExistsError` if the name is taken, and `OSError` after removing the file.
     """
-    descriptor = open_file(path, system.CREATE_NEW)
+    descriptor = open_as_owner(path, system.CREATE_NEW)
     try:
         try:
             write_all(descriptor, text.encode())
@@ -41,6 +41,20 @@ def write_text(path: str | Path, text: str, *, syncs: bool) -> None:
     except BaseException:
         remove(path)
         raise
+
+
+def copy_file(source: str | Path, target: str | Path) -> None:
+    """Copy the bytes of a file to a new file. Raises `FileExistsError` if the name is taken, and `OSError`."""
+    reading = system.open_descriptor(source, system.READ)
+    try:
+        writing = open_file(target, system.CREATE_NEW)
+        try:
+            while block := system.read(reading, _BLOCK_BYTES):
+                write_all(writing, block)
+        finally:
+            system.close(writing)
+    finally:
+        system.close(reading)
 
 
 def write_all(descriptor: int, data: Buffer) -> None:

@@ -1,4 +1,4 @@
-"""Temporary files without a name."""
+"""Temporary files without a name, and temporary folders."""
 
 from __future__ import annotations
 
@@ -40,3 +40,13 @@ class Spool:
     def chunks(self, offset: int, size: int, chunk_bytes: int) -> Iterator[memoryview]:
         """Read a part of the file in chunks; each chunk is valid until the next one is read."""
         yield from read_range(self._descriptor, offset, size, chunk_bytes)
+
+
+class TemporaryFolder:
+    """A folder for this user in TMPDIR: it is removed when it is unreferenced or the process ends."""
+
+    def __init__(self) -> None:
+        """Create the folder. Raises `OSError`."""
+        folder = tempfile.TemporaryDirectory(prefix="dicomport-", ignore_cleanup_errors=True)
+        self.path = Path(folder.name)
+        weakref.finalize(self, folder.cleanup)

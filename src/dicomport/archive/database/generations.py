@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Final
 
 from dicomport.archive.records import Record, records_in
-from dicomport.files import give_to_owner_of, open_file, read_text, sync, system, write_all
+from dicomport.files import open_as_owner, read_text, sync, system, write_all
 from dicomport.files.locking import ProcessFolder, abandoned_folders, is_abandoned, locked
 
 _BUILD_PREFIX: Final = "reindex-"
@@ -124,7 +124,6 @@ class Build:
         """
         if syncs:
             sync(self.database)
-        give_to_owner_of(self._generations.folder, self.database)
         system.replace(self.database, self._generations.following())
         if syncs:
             sync(self._generations.folder)
@@ -146,7 +145,7 @@ def pass_on(records: Sequence[Record], builds: Sequence[Path]) -> None:
     for build in builds:
         # Another process may have died in the middle of a line.
         lines = "".join(["\n", *(f"{record.to_json()}\n" for record in records)])
-        descriptor = open_file(build / _ADDED, system.CREATE | system.APPEND)
+        descriptor = open_as_owner(build / _ADDED, system.CREATE | system.APPEND)
         try:
             write_all(descriptor, lines.encode())
         finally:

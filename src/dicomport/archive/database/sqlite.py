@@ -25,7 +25,7 @@ from dicomport.archive.database.queries import STATE
 from dicomport.archive.database.schema import INSTANCES, METADATA, SCHEMA_VERSION, SERIES, own_values, shared_values
 from dicomport.archive.records import Record, State
 from dicomport.errors import DicomportError
-from dicomport.files import open_file, sync, system
+from dicomport.files import open_as_owner, sync, system
 
 BUSY_SECONDS: Final = 1.0
 """Time to wait for a transaction of a program that does not hold the lock of the writers, such as a backup."""
@@ -58,8 +58,8 @@ class Database:
         """Open a database, or create one with a new name. If `syncs` is false, SQLite does not sync it."""
         self.path: Final = path
         if creates:
-            # SQLite creates the files beside the database with the same permissions.
-            system.close(open_file(path, system.CREATE_NEW))
+            # SQLite creates the files beside the database with the same permissions and the same owner.
+            system.close(open_as_owner(path, system.CREATE_NEW))
         self._inode = path.stat().st_ino
         url = sa.URL.create("sqlite", database=path.as_uri(), query={"mode": "rw", "uri": "true"})
         self._engine: sa.Engine = sa.create_engine(

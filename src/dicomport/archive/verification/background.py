@@ -28,11 +28,11 @@ from typing import Final, Self
 from dicomport.archive.database.queries import Queries
 from dicomport.archive.database.sqlite import IndexDatabaseError
 from dicomport.archive.entries import entries_of
-from dicomport.archive.paths import Paths
+from dicomport.archive.paths import Paths, make_own_folder
 from dicomport.archive.verification.comparison import Discrepancy, Verifier
 from dicomport.archive.verification.progress import VerificationProgress, last_finished
 from dicomport.archive.verification.rate import RateLimit
-from dicomport.files import Durability, make_folder
+from dicomport.files import Durability
 from dicomport.files.locking import locked
 from dicomport.logs import get_logger, reason_of
 
@@ -133,7 +133,7 @@ class BackgroundVerification:
         # Each is verified before one is verified again.
         for paths, index in sorted(self._archives, key=lambda archive: last_finished(archive[0])):
             try:
-                make_folder(paths.verification, Durability.FLUSH)
+                make_own_folder(paths.verification, Durability.FLUSH)
                 with locked(paths.verification, wait=False):
                     self._verify(paths, index)
             except _StoppedError:

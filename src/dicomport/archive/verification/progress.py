@@ -13,8 +13,8 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from dicomport.archive.paths import Paths
-from dicomport.files import Durability, make_folder, open_file, remove, system
+from dicomport.archive.paths import Paths, make_own_folder
+from dicomport.files import Durability, open_as_owner, remove, system
 
 _NAME: Final = "verified.sqlite"
 _BUSY_SECONDS: Final = 5.0
@@ -31,7 +31,7 @@ class VerificationProgress:
     def __init__(self, paths: Paths) -> None:
         """Open the file; create it if it is missing, and again if it is damaged."""
         self._root = paths.root
-        make_folder(paths.verification, Durability.FLUSH)
+        make_own_folder(paths.verification, Durability.FLUSH)
         path = paths.verification / _NAME
         try:
             self._database = _open(path)
@@ -104,7 +104,7 @@ def _rows(paths: Paths, query: str, parameters: Iterable[tuple[str, ...]]) -> It
 
 def _open(path: Path) -> sqlite3.Connection:
     # SQLite creates its journal with the same permissions.
-    system.close(open_file(path, system.CREATE))
+    system.close(open_as_owner(path, system.CREATE))
     database = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     try:
         database.executescript(_TABLES)
