@@ -62,8 +62,11 @@ def without_coverage() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name != "COVERAGE_PROCESS_CONFIG"}
 
 
-def as_member(*arguments: str | Path, member: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run dicomport as a user that is a member of the group, or of none; the command never runs as root."""
+def as_member(*arguments: str | Path, member: bool = True, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run dicomport as a user that is a member of the group, or of none; the command never runs as root.
+
+    `variables` are added to its environment.
+    """
     ids = (_MEMBER, _GROUP if member else _MEMBER) if os.geteuid() == 0 else (0, 0)
     done = subprocess.run(
         [sys.executable, "-c", _AS_MEMBER, *map(str, (*ids, *arguments))],
@@ -72,7 +75,7 @@ def as_member(*arguments: str | Path, member: bool = True) -> subprocess.Complet
         text=True,
         timeout=_PATIENCE,
         cwd="/",
-        env=without_coverage(),
+        env=without_coverage() | variables,
     )
     assert "runs as root" not in done.stderr
     return done
