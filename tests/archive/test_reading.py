@@ -16,11 +16,12 @@ import threading
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 from tests.archive.sending import index_locked, instance, receiver
 from tests.cli.commands import dicomport, receiver as process
+from tests.small_disk import small_disk
 from tests.users import as_member, give_to_group, shared_folder, without_coverage
 
 from dicomport.archive import (
@@ -30,6 +31,7 @@ from dicomport.archive import (
     DamagedIndexError,
     Filters,
     Index,
+    IndexDatabaseError,
     IndexReader,
     Paths,
     open_archive,
@@ -93,11 +95,74 @@ def test_a_group_member_reads_after_a_kill(shared: Path) -> None:
     with process(shared) as running:
         sent = dicomport("storescu", "localhost", running.port, *_two_files(shared.parent))
         assert sent.returncode == 0, sent.stderr
+        reader = IndexReader(Paths(shared).index)
+        while len(reader.instances(Filters())) < 2:
+            pass
         running.stop(signal.SIGKILL)
     give_to_group(shared)
     listed = as_member("archive", "ls", "--level", "instances", "--json", "--archive", shared)
     assert (listed.returncode, listed.stderr) == (0, "")
     assert as_member("archive", "verify", "--archive", shared).returncode == 0
+
+
+@pytest.fixture
+def with_log(shared: Path) -> Path:
+    """Copy an archive as a backup does after a kill: instances are in the log alone, whose shared memory is missing."""
+    source = shared.with_name("source")
+    with receiver(source, FLUSH) as received:
+        assert received.send(instance()) == [0]
+    with receiver(source, FLUSH) as received:
+        assert received.send(instance("1.2.3.5")) == [0]
+        while len(received.archive.index.instances(Filters())) < 2:
+            pass
+        shutil.copytree(source, shared, ignore=shutil.ignore_patterns("*-shm", "session-*"))
+    assert list(shared.glob(".dicomport/*-wal"))
+    assert not list(shared.glob(".dicomport/*-shm"))
+    give_to_group(shared)
+    return shared
+
+
+def test_a_group_member_reads_a_log_without_its_shared_memory(with_log: Path) -> None:
+    before = sorted(with_log.rglob("*"))
+    scratch = writable_by_all(with_log.parent / "scratch")
+    for command in COMMANDS[:-1]:
+        done = as_member("archive", *command, "--archive", with_log, TMPDIR=str(scratch))
+        assert (done.returncode, done.stderr) == (0, MESSAGES.get(command, "")), command
+    listed = as_member("archive", "ls", "--level", "instances", "--json", "--archive", with_log, TMPDIR=str(scratch))
+    assert (listed.returncode, listed.stderr) == (0, "")
+    assert len(listed.stdout.splitlines()) == 2
+    # Neither the archive nor the folder of the copies is changed.
+    assert sorted(with_log.rglob("*")) == before
+    assert list(scratch.iterdir()) == []
+
+
+def test_a_log_that_cannot_be_copied_is_named_with_its_remedy(with_log: Path) -> None:
+    with small_disk(with_log.parent / "scratch", 1 << 20) as scratch:
+        scratch.chmod(0o1777)
+        with (scratch / "ballast").open("wb") as ballast:
+            ballast.write(bytes((1 << 20) - 16384))
+        done = as_member("archive", "ls", "--archive", with_log, TMPDIR=str(scratch))
+        assert done.returncode == 1
+        [line] = done.stderr.splitlines()
+        assert "cannot be copied to the folder for temporary files (No space left on device): set TMPDIR" in line
+        assert {path.name for path in scratch.iterdir()} == {"ballast"}
+
+
+def test_the_copy_of_an_index_follows_its_changes(with_log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Readers that may not create the shared memory: each query sees the present state."""
+    run = IndexReader._run
+
+    def refuse(self: IndexReader, path: Path, query: Any, mode: str, copy: Path | None = None) -> Any:
+        if copy is None and mode == "mode=ro":
+            raise IndexDatabaseError("the index cannot be used: unable to open database file")
+        return run(self, path, query, mode, copy)
+
+    monkeypatch.setattr(IndexReader, "_run", refuse)
+    reader = IndexReader(Paths(with_log).index)
+    assert len(reader.instances(Filters())) == 2
+    with receiver(with_log, FLUSH) as received:
+        assert received.send(instance("1.2.3.6")) == [0]
+    assert len(reader.instances(Filters())) == 3
 
 
 def _two_files(folder: Path) -> list[Path]:
@@ -127,7 +192,8 @@ def test_records_that_stay_in_the_journal_of_a_dead_receiver_are_named(shared: P
     give_to_group(shared)
     listed = as_member("archive", "ls", "--archive", shared)
     assert listed.returncode == 0
-    assert "1 instance of a stopped receiver not in the index: start a receiver" in listed.stderr
+    assert "1 instance of a stopped receiver not in the index (the index cannot be used: " in listed.stderr
+    assert f'start a receiver of this archive, or run dicomport archive reindex "{shared}"' in listed.stderr
 
 
 @pytest.mark.parametrize("command", [*COMMANDS, ("export", "1.2.3", "/tmp/never")])

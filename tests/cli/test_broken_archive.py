@@ -15,6 +15,8 @@ import pytest
 from tests.cli.commands import FILES, dicomport, receiver, start
 
 from dicomport import blocking
+from dicomport.archive.database.generations import Generations
+from dicomport.archive.paths import Paths
 
 PAGE: Final = (Path(__file__).parents[2] / "docs" / "archive.md").read_text()
 SECTION: Final = PAGE.partition("## When something is broken\n")[2].partition("\n## ")[0]
@@ -133,6 +135,12 @@ def mixed(root: Path) -> None:
         assert found.stop()[0] == 0
 
 
+def not_indexed(root: Path) -> None:
+    with receiver(root) as found, Generations(Paths(root).index).locked(wait=True):
+        assert dicomport("storescu", "localhost", found.port, FILES / "waveform_ecg.dcm").returncode == 0
+        assert found.stop()[0] == 0
+
+
 def nothing(_root: Path) -> None:
     """Leave the archive as it is."""
 
@@ -152,6 +160,8 @@ SIGHTS: Final[dict[str, Callable[[Path], None]]] = {
     "a symbolic link": linked,
     "`discrepancy_found` in the log": changed,
     "the receiver was killed": killed,
+    "`N instances of a stopped receiver not in the index": not_indexed,
+    "`process N holds the lock": nothing,
     "`reindex` was interrupted": interrupted,
     "another process has locked the index": nothing,
     "database or disk is full": nothing,
@@ -267,6 +277,21 @@ def test_the_journal_of_a_killed_receiver_is_copied(root: Path) -> None:
     _, [command] = row_of("the receiver was killed")
     assert run(command, root) == (0, "no discrepancies\n")
     assert len(run("dicomport archive ls --json --archive DIR", root)[1].splitlines()) == 3
+
+
+def test_the_journal_of_a_stopped_receiver_is_copied(root: Path) -> None:
+    not_indexed(root)
+    _, [command] = row_of("`N instances of a stopped receiver not in the index")
+    assert run(command, root) == (0, "3 instances in the index\n")
+    assert verified(root) == (0, "no discrepancies\n")
+
+
+def test_a_stopped_process_is_continued_by_the_system() -> None:
+    """tests/cli/test_failures.py has the message."""
+    seen, commands = row_of("`process N holds the lock")
+    assert "is stopped" in seen
+    assert "`kill -CONT N`" in ROWS[seen]
+    assert commands == []
 
 
 @pytest.mark.parametrize(

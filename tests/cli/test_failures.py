@@ -15,6 +15,7 @@ from typing import Final
 import pytest
 from tests.cli.commands import FILES, dicomport, receiver, start
 from tests.small_disk import fill, small_disk
+from tests.users import as_member, give_to_group, shared_folder
 
 CT: Final = FILES / "CT_small.dcm"
 NAME: Final = "CompressedSamples^CT1"
@@ -74,6 +75,68 @@ def test_a_receiver_names_a_full_disk_when_it_starts(filled: Path, tmp_path: Pat
         line = one_line(dicomport("storescp", "0", "--archive", root, "--min-free", "0"))
     assert "free some space" in line
     assert "another file system" not in line
+
+
+PATIENT: Final = """
+import sys
+from dicomport.cli.main import main
+from dicomport.files import lock_waiting
+
+lock_waiting.STOPPED_SECONDS = 0.1
+main(sys.argv[1:])
+"""
+
+HOLDER: Final = """
+import sys
+from pathlib import Path
+from dicomport.files.locking import locked
+
+with locked(Path(sys.argv[1])):
+    print(flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/locks").exists(), reason="only Linux shows the process")
+@pytest.mark.parametrize("folder", [".dicomport", ".dicomport/sessions"])
+def test_a_start_does_not_wait_for_ever_for_a_stopped_process(filled: Path, tmp_path: Path, folder: str) -> None:
+    root = shutil.copytree(filled, tmp_path / "archive")
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(root / folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    try:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        holder.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, holder.pid, os.WSTOPPED | os.WNOWAIT)
+        for arguments in (("storescp", "0"), ("archive", "reindex")):
+            done = subprocess.run(
+                [sys.executable, "-c", PATIENT, *arguments, "--archive", str(root)],
+                check=False,
+                capture_output=True,
+                text=True,
+                timeout=60,
+            )
+            line = one_line(done)
+            assert f"process {holder.pid} holds the lock of {folder.rpartition('/')[2]} and is stopped" in line
+            assert f"continue it with kill -CONT {holder.pid}, or end it" in line
+    finally:
+        holder.kill()
+        holder.communicate()
+    with receiver(root) as found:
+        assert found.stop()[0] == 0
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_missing_permission_is_named_with_its_remedy(filled: Path, command: tuple[str, ...]) -> None:
+    with shared_folder() as folder:
+        root = shutil.copytree(filled, folder / "archive")
+        give_to_group(root)
+        own = root / ".dicomport"
+        own.chmod(0)
+        line = one_line(as_member("archive", *command, "--archive", root))
+        own.chmod(0o750)
+    assert "Permission denied; check the owner and the mode" in line
 
 
 def test_a_receiver_on_a_damaged_index_says_what_to_run(filled: Path, tmp_path: Path) -> None:

@@ -17,7 +17,11 @@ from dicomport.archive.entries import files_of as files_of, has_instances as has
 from dicomport.archive.export import ExportError as ExportError, export as export
 from dicomport.archive.index import Index as Index
 from dicomport.archive.notifications import CompleteStudy as CompleteStudy, HookError as HookError, Hooks as Hooks
-from dicomport.archive.open import count_unindexed as count_unindexed, open_archive as open_archive
+from dicomport.archive.open import (
+    Unindexed as Unindexed,
+    count_unindexed as count_unindexed,
+    open_archive as open_archive,
+)
 from dicomport.archive.path_template import DEFAULT_LAYOUT as DEFAULT_LAYOUT, Layout as Layout
 from dicomport.archive.paths import Paths as Paths
 from dicomport.archive.quarantine import (

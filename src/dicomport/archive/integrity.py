@@ -107,7 +107,7 @@ class Integrity:
         self._check_open()
         stored: dict[str, dict[str, _Stored]] = {}
         # The journals first: records that leave them meanwhile are in the index.
-        for record in unindexed(self._paths.sessions):
+        for record, _ in unindexed(self._paths.sessions):
             attributes = record.attributes
             if attributes.sop_instance_uid in uids and status_of_file(self._paths.root, record) is not None:
                 by_path = stored.setdefault(attributes.sop_instance_uid, {})

@@ -3,49 +3,63 @@
 from __future__ import annotations
 
 import contextlib
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from dicomport.archive.commit.recovery import recover
-from dicomport.archive.commit.sessions import PENDING_SECONDS, has_abandoned, unindexed
+from dicomport.archive.commit.sessions import abandoned_sessions, has_abandoned, unindexed
 from dicomport.archive.database.queries import Queries, batched
 from dicomport.archive.database.reading import IndexReader
 from dicomport.archive.database.sqlite import IndexDatabaseError
 from dicomport.archive.entries import has_instances
 from dicomport.archive.index import Index
 from dicomport.archive.paths import Paths
-from dicomport.archive.records import is_visible, iso_time
+from dicomport.archive.records import is_visible
 
 
 @contextlib.contextmanager
-def open_archive(root: str | Path) -> Iterator[tuple[Paths, IndexReader]]:
+def open_archive(
+    root: str | Path, *, on_recovery_failure: Callable[[Exception], object] = lambda _: None
+) -> Iterator[tuple[Paths, IndexReader]]:
     """Open the index of an archive for reading. No write permission is needed.
 
-    If this user may write, the sessions of processes that died are recovered first.
+    The sessions of processes that died are recovered first. Without permission or space, `on_recovery_failure` is
+    called with the `OSError` or `IndexDatabaseError`, and the index lacks their last instances (see `count_unindexed`).
 
     Raises `FileNotFoundError` if the folder is not an archive; `DamagedIndexError` if the index is damaged or missing;
     `SchemaError` if another version of dicomport created it; `IndexDatabaseError` if it cannot be used now; `OSError`.
     """
     paths = Paths(Path(root).resolve())
     paths.sessions.stat()
-    # Without permission or space, the next receiver recovers them.
-    with contextlib.suppress(OSError, IndexDatabaseError):
+    try:
         if has_abandoned(paths.sessions):
             with contextlib.closing(Index(paths.index, creates=lambda: not has_instances(paths))) as index:
                 recover(paths, index)
+    except (OSError, IndexDatabaseError) as error:
+        on_recovery_failure(error)
     yield paths, IndexReader(paths.index)
 
 
-def count_unindexed(paths: Paths, index: Queries) -> int:
-    """Return the number of stored instances that the index lacks, and that no running receiver will soon add.
+@dataclass(frozen=True, slots=True)
+class Unindexed:
+    """Numbers of stored instances that are in journals, but not in the index."""
 
-    Raises `OSError` and `IndexDatabaseError`.
-    """
-    before = iso_time(int((time.time() - PENDING_SECONDS) * 1e6))
-    number = 0
-    for records in batched(unindexed(paths.sessions)):
-        settled = [one for one in records if one.received < before and is_visible(paths.root, one)]
-        rows = index.at([one.path for one in settled])
-        number += sum(rows.get(one.path, {}).get("received") != one.received for one in settled)
-    return number
+    of_running: int
+    """Number of those of running receivers, which add them."""
+    of_stopped: int
+    """Number of those of receivers that have ended: the next process that may write to the archive adds them."""
+
+
+def count_unindexed(paths: Paths, index: Queries) -> Unindexed:
+    """Count the stored instances that the index lacks. Raises `OSError` and `IndexDatabaseError`."""
+    ended = abandoned_sessions(paths.sessions)
+    of_running = of_stopped = 0
+    for batch in batched(unindexed(paths.sessions)):
+        visible = [one for one in batch if is_visible(paths.root, one.record)]
+        rows = index.at([one.record.path for one in visible])
+        missing = [one for one in visible if rows.get(one.record.path, {}).get("received") != one.record.received]
+        number = sum(one.session in ended for one in missing)
+        of_stopped += number
+        of_running += len(missing) - number
+    return Unindexed(of_running, of_stopped)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -15,10 +15,10 @@ from dicomport.archive import (
     Discrepancy,
     ExportError,
     Filters,
-    IndexDatabaseError,
     IndexReader,
     Paths,
     RateLimit,
+    Unindexed,
     count_unindexed,
     export as export_study,
     files_of,
@@ -32,8 +32,9 @@ from dicomport.archive import (
 from dicomport.cli.commitments import commitments
 from dicomport.cli.console import print_message, shows_progress
 from dicomport.cli.options.common import SIZE, ExitCode, archive_option, json_option, log_format_option, no_archive
-from dicomport.cli.text import amount, count, print_json, print_table
-from dicomport.logs import printable, reason_of
+from dicomport.cli.system_errors import failure, reason_and_remedy
+from dicomport.cli.text import amount, count, print_json, print_line, print_table
+from dicomport.logs import printable
 from dicomport.standard import describe
 
 _CONFLICT = "patient_conflict"
@@ -155,7 +156,7 @@ def ls(
     )
     if quarantine and (filters != Filters() or level != _LEVELS[0]):
         raise click.UsageError("--quarantine lists all quarantined instances: remove --level and the filters")
-    with _opened(root) as (paths, index):
+    with _listed(root) as (paths, index):
         if quarantine:
             rows = map(asdict, quarantined(paths.quarantine))
             _print("quarantine", rows, "no instances in quarantine", as_json=as_json)
@@ -173,7 +174,7 @@ def ls(
 @json_option
 def show(*, uid: str, root: Path, as_json: bool) -> int:
     """Print all attributes in the index of the instance UID, or of each instance of the study UID."""
-    with _opened(root) as (paths, index):
+    with _listed(root) as (paths, index):
         rows = index.find(uid) or index.instances(Filters(study_instance_uid=uid))
         if not rows:
             print_message(f"UID {uid} is not in the archive, neither as an instance nor as a study")
@@ -186,8 +187,8 @@ def show(*, uid: str, root: Path, as_json: bool) -> int:
                 print_json(facts)
             else:
                 for name, value in facts.items():
-                    click.echo(f"{name:22} {printable(str(value))}" if value not in ("", None) else f"{name:22}")
-                click.echo()
+                    print_line(f"{name:22} {printable(str(value))}" if value not in ("", None) else f"{name:22}")
+                print_line()
     return ExitCode.OK
 
 
@@ -204,7 +205,7 @@ def verify(*, root: Path, rate: int | None, as_json: bool) -> int:
     """
     if rate is not None and not rate:
         raise click.UsageError("--rate is zero: the smallest rate is 1 byte per second")
-    with _opened(root) as (paths, index), _progress(paths) as progress:
+    with _opened(root) as (paths, index, unindexed), _progress(paths) as progress:
         limit = RateLimit(rate) if rate else None
 
         def after_reading(size: int) -> None:
@@ -214,8 +215,9 @@ def verify(*, root: Path, rate: int | None, as_json: bool) -> int:
 
         discrepancies = _print_discrepancies(verify_archive(paths, index, after_reading), as_json=as_json)
     if not as_json:
-        print_message(count(discrepancies, "discrepancy", "discrepancies") if discrepancies else "no discrepancies")
-    return ExitCode.FAILED if discrepancies else ExitCode.OK
+        none = "no other discrepancies" if unindexed.of_stopped else "no discrepancies"
+        print_message(count(discrepancies, "discrepancy", "discrepancies") if discrepancies else none)
+    return ExitCode.FAILED if discrepancies or unindexed.of_stopped else ExitCode.OK
 
 
 @archive.command(short_help="Rebuild the index from the files.")
@@ -234,7 +236,7 @@ def reindex(*, folder: Path | None, root: Path, as_json: bool) -> int:
     # The archive's own folder may be lost, too.
     if not paths.sessions.is_dir() and not has_instances(paths):
         raise no_archive(root)
-    with _index_errors(root):
+    with _using(f'cannot rebuild the index of "{root}"'):
         with _progress(paths) as progress:
             discrepancies = _print_discrepancies(reindex_archive(paths, progress), as_json=as_json)
         with open_archive(root) as (_, index):
@@ -251,7 +253,7 @@ def reindex(*, folder: Path | None, root: Path, as_json: bool) -> int:
 @log_format_option
 def export(*, study: str, destination: Path, root: Path) -> int:
     """Copy the study STUDY to DESTINATION, a new folder, or a zip file if the name ends in ".zip"."""
-    with _opened(root) as (paths, index):
+    with _listed(root) as (paths, index):
         try:
             number = sum(1 for _ in export_study(paths, index, study, destination))
         except KeyError:
@@ -264,22 +266,25 @@ def export(*, study: str, destination: Path, root: Path) -> int:
             print_message(f"study {study} was not exported: {error}")
             return ExitCode.FAILED
         except OSError as error:
-            print_message(f"{error.filename or destination}: {error.strerror}")
+            print_message(f"{error.filename or destination}: {reason_and_remedy(error)}")
             return ExitCode.FAILED
     print_message(f"{count(number, 'file')} in {destination}")
     return ExitCode.OK
 
 
 @contextmanager
-def _opened(root: Path) -> Iterator[tuple[Paths, IndexReader]]:
+def _opened(root: Path) -> Iterator[tuple[Paths, IndexReader, Unindexed]]:
+    """Open an archive for reading, and report the instances that the index lacks."""
+    failures: list[Exception] = []
     try:
-        with _index_errors(root), open_archive(root) as (paths, index):
-            if number := count_unindexed(paths, index):
-                print_message(
-                    f"{count(number, 'instance')} of a stopped receiver not in the index: start a receiver of this "
-                    "archive, or run this command as its user"
-                )
-            yield paths, index
+        with (
+            _using(f'cannot read the archive "{root}"'),
+            open_archive(root, on_recovery_failure=failures.append) as (paths, index),
+        ):
+            unindexed = count_unindexed(paths, index)
+            if unindexed.of_stopped:
+                _print_of_stopped(root, unindexed.of_stopped, failures)
+            yield paths, index, unindexed
     except FileNotFoundError:
         if has_instances(Paths(root.resolve())):
             raise click.ClickException(
@@ -290,15 +295,34 @@ def _opened(root: Path) -> Iterator[tuple[Paths, IndexReader]]:
 
 
 @contextmanager
-def _index_errors(root: Path) -> Iterator[None]:
+def _listed(root: Path) -> Iterator[tuple[Paths, IndexReader]]:
+    """Open an archive for reading what the index contains."""
+    with _opened(root) as (paths, index, unindexed):
+        if unindexed.of_running:
+            print_message(
+                f"{count(unindexed.of_running, 'instance')} of a running receiver not in the index yet: run this "
+                "command again; if the number stays, see index_failed in the log of the receiver"
+            )
+        yield paths, index
+
+
+def _print_of_stopped(root: Path, number: int, failures: Sequence[Exception]) -> None:
+    reasons = [reason_and_remedy(error) if isinstance(error, OSError) else str(error) for error in failures]
+    print_message(
+        f"{count(number, 'instance')} of a stopped receiver not in the index{''.join(f' ({text})' for text in reasons)}"
+        f': start a receiver of this archive, or run dicomport archive reindex "{root}" as its user'
+    )
+
+
+@contextmanager
+def _using(problem: str) -> Iterator[None]:
+    """Name the failed action if the archive cannot be used. Errors of the index state their problem themselves."""
     try:
         yield
-    except IndexDatabaseError as error:
-        raise click.ClickException(str(error)) from None
     except (FileNotFoundError, BrokenPipeError):
         raise
     except OSError as error:
-        raise click.ClickException(f'cannot read the archive "{root}": {reason_of(error)}') from None
+        raise failure(problem, error) from None
 
 
 def _print(level: str, rows: Iterable[dict[str, Any]], empty: str, *, as_json: bool) -> None:

@@ -18,9 +18,9 @@ from dicomport.cli.options.common import (
     log_format_option,
     no_archive,
 )
+from dicomport.cli.system_errors import failure
 from dicomport.cli.text import count, print_json, print_table
 from dicomport.files import remove
-from dicomport.logs import reason_of
 
 if TYPE_CHECKING:
     from dicomport.commitment.transactions import Transaction
@@ -74,7 +74,7 @@ def clear(*, root: Path, ae: str, address: str, days: float | None, everything: 
             try:
                 remove(path)
             except OSError as error:
-                raise click.ClickException(f'cannot remove "{path}": {reason_of(error)}') from None
+                raise failure(f'cannot remove "{path}"', error) from None
             cleared += 1
     print_message(f"{count(cleared, 'request')} removed")
     return ExitCode.OK
@@ -89,7 +89,7 @@ def _pending(root: Path) -> list[tuple[Path, Transaction]]:
             raise no_archive(root)
         return list(all_transactions(folder))
     except OSError as error:
-        raise click.ClickException(f'cannot read "{folder}": {reason_of(error)}') from None
+        raise failure(f'cannot read "{folder}"', error) from None
 
 
 def _described(transaction: Transaction) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from dicomport.cli.options.common import ExitCode, log_format_option
-from dicomport.cli.text import amount, count, print_table
+from dicomport.cli.text import amount, count, print_line, print_table
 from dicomport.scp import StorageSCP, StoreRequest
 from dicomport.scu import InstanceResult, instance_from_path, send
 from dicomport.standard import describe
@@ -37,11 +37,11 @@ def demo(keep: Path | None) -> int:
     same = [row for row in sent if row.same]
     classes = {row.result.sop_class_uid for row in same}
     syntaxes = {row.result.transfer_syntax_uid for row in same}
-    click.echo(
+    print_line(
         f"{count(len(same), 'instance')} of {len(classes)} SOP Classes in {len(syntaxes)} transfer syntaxes sent and "
         f"received unchanged, byte for byte: {amount(sum(row.result.size for row in same))}."
     )
-    click.echo(f"{count(len(rows) - len(sent), 'file')} could not be sent; see the table for the reasons.")
+    print_line(f"{count(len(rows) - len(sent), 'file')} could not be sent; see the table for the reasons.")
     return ExitCode.OK if sent and len(same) == len(sent) else ExitCode.FAILED
 
 

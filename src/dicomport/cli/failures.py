@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import errno
 import sys
 import threading
 from types import TracebackType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import click
 
 from dicomport.cli.console import print_message, show_error
 from dicomport.cli.options.common import ExitCode
+from dicomport.cli.system_errors import reason_and_remedy
 from dicomport.logs import get_logger
 
 if TYPE_CHECKING:
@@ -19,16 +19,6 @@ if TYPE_CHECKING:
     from sys import UnraisableHookArgs
 
 log = get_logger("cli")
-
-_REMEDIES: Final = {
-    errno.EACCES: "check the owner and the mode of the file and its folders",
-    errno.EPERM: "check the owner and the mode of the file and its folders",
-    errno.ENOSPC: "free some space on the disk",
-    errno.EDQUOT: "free some space of the user's quota",
-    errno.EROFS: "the file system is mounted read-only",
-    errno.EMFILE: "raise the limit on open files with ulimit -n",
-    errno.ENFILE: "the system has too many open files",
-}
 
 
 def report_failure(error: BaseException) -> int:
@@ -53,8 +43,7 @@ def report_failure(error: BaseException) -> int:
 def _describe(error: BaseException) -> str | None:
     if isinstance(error, OSError) and error.strerror:
         where = "" if error.filename is None else f"{error.filename}: "
-        remedy = _REMEDIES.get(error.errno or 0)
-        return f"{where}{error.strerror}" + (f"; {remedy}" if remedy else "")
+        return f"{where}{reason_and_remedy(error)}"
     if "dicomport.archive.database.sqlite" not in sys.modules:
         # Nothing has opened an index.
         return None

@@ -18,6 +18,7 @@ from dicomport import __version__
 from dicomport.cli.console import log_to_stderr, set_log_format_of
 from dicomport.cli.failures import log_uncaught_exceptions, report_failure
 from dicomport.cli.options.common import ExitCode
+from dicomport.cli.system_errors import discard_output, writing_output
 
 _COMMANDS: Final = ("demo", "storescp", "storescu", "echoscu", "archive", "password")
 """Modules of this package, each with a command of the same name."""
@@ -86,7 +87,7 @@ def _open_missing_streams() -> None:
 def _flush_stdout() -> None:
     """Write the rest of the output. The interpreter, which would do it after this, prints errors as text."""
     try:
-        sys.stdout.flush()
+        with writing_output():
+            sys.stdout.flush()
     except BrokenPipeError:
-        # The reader has ended, as `head` does.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_output(sys.stdout)

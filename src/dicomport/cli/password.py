@@ -7,6 +7,7 @@ import sys
 import click
 
 from dicomport.cli.options.common import ExitCode, log_format_option
+from dicomport.cli.text import print_line
 from dicomport.scp import hash_password
 
 
@@ -25,7 +26,7 @@ def password(*, name: str) -> int:
     if not text:
         raise click.UsageError("stdin is empty; expected the password in its first line")
     try:
-        click.echo(hash_password(name, text))
+        print_line(hash_password(name, text))
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     return ExitCode.OK

@@ -47,7 +47,7 @@ from dicomport.cli.receiver.reloading import (
 )
 from dicomport.cli.receiver.verification import ReloadableVerification, quiet_hours
 from dicomport.cli.receiver.workers import WorkerContext, run_workers
-from dicomport.cli.text import count, print_json
+from dicomport.cli.text import count, json_line
 from dicomport.net import Address, Timeouts, allow_descriptors, listening_sockets
 from dicomport.scp import Limits, StorageSCP, StoreOperation
 from dicomport.standard import Status
@@ -292,4 +292,5 @@ def _print_json(operation: StoreOperation, status: Status, size: int) -> None:
         "calling_ae_title": operation.association.calling_ae_title,
         "address": operation.association.address,
     }
-    print_json(facts)
+    # The output may be writable again for the next instance; until then, each failure is logged.
+    click.echo(json_line(facts))

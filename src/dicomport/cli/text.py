@@ -7,6 +7,7 @@ from typing import Literal
 
 import click
 
+from dicomport.cli.system_errors import writing_output
 from dicomport.logs import printable
 
 _PIPED_WIDTH = 160
@@ -38,10 +39,21 @@ def round_trip_times(seconds: Sequence[float]) -> str:
 
 
 def print_json(facts: Mapping[str, object]) -> None:
-    """Print a JSON object on one line of stdout."""
+    """Print a JSON object on one line of stdout. Raises `click.ClickException` if it cannot be written."""
+    print_line(json_line(facts))
+
+
+def json_line(facts: Mapping[str, object]) -> str:
+    """Encode a JSON object."""
     import json
 
-    click.echo(json.dumps(facts))
+    return json.dumps(facts)
+
+
+def print_line(text: str = "") -> None:
+    """Print a line on stdout. Raises `click.ClickException` if it cannot be written."""
+    with writing_output():
+        click.echo(text)
 
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -58,4 +70,5 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     for row in rows:
         table.add_row(*(Text(printable(cell)) for cell in row))
     console = Console()
-    (console if console.is_terminal else Console(width=_PIPED_WIDTH)).print(table)
+    with writing_output():
+        (console if console.is_terminal else Console(width=_PIPED_WIDTH)).print(table)

@@ -101,6 +101,10 @@ def is_abandoned(folder: Path) -> bool:
         return False
     except FileNotFoundError:
         pass
+    except PermissionError:
+        # Without its lock, no process has the folder.
+        if (folder / _LOCK).exists():
+            raise
     return True
 
 

@@ -11,7 +11,7 @@ import contextlib
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from dicomport.archive.records import Record, records_in
 from dicomport.files import (
@@ -19,7 +19,8 @@ from dicomport.files import (
     FileSystem,
     TemporaryFile,
     create_folder,
-    open_file,
+    give_to_owner_of,
+    open_as_owner,
     read_text,
     remove,
     sync,
@@ -90,6 +91,7 @@ class Session:
         for folder in (self._sessions.parent, self._sessions):
             with contextlib.suppress(FileExistsError):
                 create_folder(folder)
+                give_to_owner_of(folder.parent, folder)
                 if self._syncs:
                     sync(folder.parent)
         owned = ProcessFolder(self._sessions, _PREFIX)
@@ -148,7 +150,7 @@ class Session:
         return self.folder / _JOURNAL.format(self._number)
 
     def _open_segment(self) -> int:
-        descriptor = open_file(self._segment(), system.CREATE_NEW | system.APPEND)
+        descriptor = open_as_owner(self._segment(), system.CREATE_NEW | system.APPEND)
         if self._syncs:
             sync(self.folder)
         return descriptor
@@ -160,8 +162,20 @@ PENDING_SECONDS: Final = 60.0
 
 def has_abandoned(sessions: Path) -> bool:
     """Return whether a process died and left its session. Raises `BlockingIOError` during a recovery, and `OSError`."""
+    return bool(_abandoned(sessions))
+
+
+def abandoned_sessions(sessions: Path) -> set[Path]:
+    """Return the folders of processes that died, as far as that is known. No permission to write is needed."""
+    try:
+        return _abandoned(sessions)
+    except OSError:
+        return set()  # A recovery runs, or a new receiver has its session created.
+
+
+def _abandoned(sessions: Path) -> set[Path]:
     with locked(sessions, wait=False):
-        return any(map(is_abandoned, sessions.glob(f"{_PREFIX}*")))
+        return set(filter(is_abandoned, sessions.glob(f"{_PREFIX}*")))
 
 
 def abandoned(sessions: Path) -> Iterator[list[Record]]:
@@ -170,12 +184,20 @@ def abandoned(sessions: Path) -> Iterator[list[Record]]:
         yield [record for journal in sorted(folder.glob("journal-*.jsonl")) for record in _records(journal)]
 
 
-def unindexed(sessions: Path) -> Iterator[Record]:
+class JournalRecord(NamedTuple):
+    """A record in a journal."""
+
+    record: Record
+    session: Path
+    """Folder of the session."""
+
+
+def unindexed(sessions: Path) -> Iterator[JournalRecord]:
     """Yield the records of all journals, including those of running processes: the index may lack some of them."""
     for journal in sorted(sessions.glob(f"{_PREFIX}*/journal-*.jsonl")):
         # If its process has just removed the journal, the index contains its records.
         with contextlib.suppress(FileNotFoundError):
-            yield from _records(journal)
+            yield from (JournalRecord(record, journal.parent) for record in _records(journal))
 
 
 def _records(path: Path) -> Iterator[Record]:

@@ -157,7 +157,7 @@ class Verifier:
 
     def _records_in_journals(self, names: Collection[str]) -> dict[str, list[Record]]:
         records: dict[str, list[Record]] = {}
-        for record in unindexed(self._paths.sessions):
+        for record, _ in unindexed(self._paths.sessions):
             if record.path in names:
                 records.setdefault(record.path, []).append(record)
         return records

@@ -4,16 +4,33 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import click
 
-from dicomport.archive import Archive, ArchiveOptions, Hooks, Index, Paths
+from dicomport.archive import (
+    Archive,
+    ArchiveOptions,
+    BusyIndexError,
+    DamagedIndexError,
+    Hooks,
+    Index,
+    IndexDatabaseError,
+    Paths,
+    SchemaError,
+)
 from dicomport.cli.receiver.access import Access
 from dicomport.cli.receiver.peer_tables import PeerSettings
+from dicomport.cli.system_errors import reason_and_remedy
+from dicomport.cli.text import amount
 from dicomport.scp import AssociationInfo, PeerRule
+
+_LOW_BYTES: Final = 1 << 20
+"""Space that a start needs for index and journal, with a margin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +104,24 @@ def _open(path: Path, options: ArchiveOptions, hooks: Hooks) -> Archive:
     try:
         return Archive(path, options, hooks=hooks)
     except OSError as error:
-        raise click.ClickException(
-            f'cannot use "{path}" as the archive folder: {error.strerror}; choose another with --archive'
-        ) from None
+        reason = reason_and_remedy(error)
+    except (BusyIndexError, DamagedIndexError, SchemaError):
+        raise
+    except IndexDatabaseError as error:
+        reason = str(error)
+    raise click.ClickException(
+        f'cannot use "{path}" as the archive folder: {reason}{_shortage(path, options.min_free_bytes)}; or choose '
+        "another folder with --archive"
+    ) from None
+
+
+def _shortage(path: Path, min_free_bytes: int) -> str:
+    """Return the free space if it is so low that a full disk is the probable cause."""
+    try:
+        free = shutil.disk_usage(path).free
+    except OSError:
+        return ""
+    if free >= max(min_free_bytes, _LOW_BYTES):
+        return ""
+    required = f"; {amount(min_free_bytes)} required by --min-free" if min_free_bytes else ""
+    return f" ({amount(free)} free{required})"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ import click
 from dicomport.cli.console import print_message
 from dicomport.cli.sender.commitment import CommitmentsByInstance, describe
 from dicomport.cli.sender.summary import Advance
+from dicomport.cli.system_errors import discard_output
 from dicomport.scu import InstanceResult
 
 _BEGINNING: Final = b'{"path": '
@@ -61,13 +61,7 @@ class ResultWriter:
             except OSError as error:
                 # Sending continues without this output.
                 self._errors[name] = error.strerror or str(error)
-                _discard_output(file)
-
-
-def _discard_output(file: TextIO) -> None:
-    """Redirect the file to the null device, or closing it would fail on its buffer."""
-    with Path(os.devnull).open("wb") as discarded:
-        os.dup2(discarded.fileno(), file.fileno())
+                discard_output(file)
 
 
 def _check_overwritable(path: Path) -> None:
