@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from dicomport.files import Durability, give_to_owner_of, make_folder
-
 
 @dataclass(frozen=True, slots=True)
 class Paths:
@@ -39,18 +37,3 @@ class Paths:
     def verification(self) -> Path:
         """Progress of background verification."""
         return self.root / ".dicomport" / "verify"
-
-
-def make_own_folder(folder: Path, durability: Durability) -> None:
-    """Create one of the archive's own folders as `make_folder` does. Raises `OSError`."""
-    make_folder(folder, durability)
-    give_own_folder(folder)
-
-
-def give_own_folder(folder: Path) -> None:
-    """Set the owner of one of the archive's own folders, if root has created it, to that of the archive's folder.
-
-    The receiver's user could not write to it otherwise.
-    """
-    for path in (folder.parent, folder):
-        give_to_owner_of(path.parent, path)

@@ -26,12 +26,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from dicomport.archive.paths import make_own_folder
 from dicomport.files import (
     Durability,
     TemporaryFile,
     file_name,
     give_to_owner_of,
+    make_own_folder,
     open_as_owner,
     read_text,
     remove,

@@ -35,10 +35,10 @@ from dicomport.archive.database.sqlite import Database, IndexDatabaseError, Late
 from dicomport.archive.entries import files_of
 from dicomport.archive.file_record import Progress, record_of
 from dicomport.archive.index import Index
-from dicomport.archive.paths import Paths, make_own_folder
+from dicomport.archive.paths import Paths
 from dicomport.archive.records import is_visible, received_at
 from dicomport.archive.verification.comparison import Discrepancy, DiscrepancyKind
-from dicomport.files import Durability, sync
+from dicomport.files import Durability, make_own_folder, sync
 from dicomport.wire import FileMetaError
 
 _ROUNDS: Final = 3

@@ -20,10 +20,10 @@ from dicomport.archive.entries import has_instances
 from dicomport.archive.index import Index
 from dicomport.archive.integrity import Integrity, Reference
 from dicomport.archive.notifications import Hooks
-from dicomport.archive.paths import Paths, give_own_folder
+from dicomport.archive.paths import Paths
 from dicomport.archive.quarantine import Quarantine
 from dicomport.encoding.templates import SeriesTemplates
-from dicomport.files import Disk, Durability, prepare, system
+from dicomport.files import Disk, Durability, give_own_folder, prepare, system
 from dicomport.logs import get_logger
 from dicomport.standard import OUT_OF_RESOURCES, Status
 

@@ -18,6 +18,7 @@ from dicomport.files.names import (
 from dicomport.files.permissions import (
     FILE_MODE as FILE_MODE,
     create_folder as create_folder,
+    give_own_folder as give_own_folder,
     give_to_owner_of as give_to_owner_of,
     open_as_owner as open_as_owner,
     open_file as open_file,
@@ -46,5 +47,6 @@ from dicomport.files.writing import (
     TemporaryFile as TemporaryFile,
     is_reserved as is_reserved,
     make_folder as make_folder,
+    make_own_folder as make_own_folder,
     sync as sync,
 )

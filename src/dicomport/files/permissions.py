@@ -52,5 +52,14 @@ def give_to_owner_of(folder: Path, path: Path) -> None:
             system.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 
+def give_own_folder(folder: Path) -> None:
+    """Set the owner of a service's own folder, such as `ARCHIVE/.dicomport/sessions`, to that of `ARCHIVE`.
+
+    The folder between them gets this owner too. Without root, nothing changes.
+    """
+    for path in (folder.parent, folder):
+        give_to_owner_of(path.parent, path)
+
+
 def _permissions(status: os.stat_result) -> int:
     return stat.S_IMODE(status.st_mode) & 0o777

@@ -24,7 +24,7 @@ from typing import Final
 
 from dicomport.files import system
 from dicomport.files.names import MAX_COPIES, file_name, numbered_name
-from dicomport.files.permissions import FILE_MODE, create_folder, open_file
+from dicomport.files.permissions import FILE_MODE, create_folder, give_own_folder, open_file
 from dicomport.files.reading import read_part10
 from dicomport.files.small import write_all
 from dicomport.wire import Buffer, FileMeta, FileMetaError, encode_file_meta
@@ -266,6 +266,12 @@ def created(folder: Path, durability: Durability) -> Iterator[None]:
             with contextlib.suppress(OSError):
                 system.rmdir(path)
         raise
+
+
+def make_own_folder(folder: Path, durability: Durability) -> None:
+    """Create a service's own folder as `make_folder` does; its owner is that of `give_own_folder`. Raises `OSError`."""
+    make_folder(folder, durability)
+    give_own_folder(folder)
 
 
 def sync(path: str | Path) -> None:

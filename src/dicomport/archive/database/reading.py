@@ -37,7 +37,6 @@ from dicomport.archive.database.sqlite import (
 )
 from dicomport.files import copy_file
 from dicomport.files.spool import TemporaryFolder
-from dicomport.logs import reason_of
 
 _MAX_ATTEMPTS: Final = 100
 """Attempts of a query. Writers begin and end rarely; each attempt but the first needs such a change."""
@@ -131,7 +130,7 @@ class IndexReader(Queries):
             self._copy = None
             raise IndexDatabaseError(
                 "the index was open when a process was killed, and cannot be copied to the folder for temporary files "
-                f"({reason_of(error)}): set TMPDIR to a folder with more space, or run this command as the user of the "
+                f"({error.strerror}): set TMPDIR to a folder with more space, or run this command as the user of the "
                 "receiver"
             ) from None
         return self._copy.path

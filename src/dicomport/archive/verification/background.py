@@ -28,11 +28,11 @@ from typing import Final, Self
 from dicomport.archive.database.queries import Queries
 from dicomport.archive.database.sqlite import IndexDatabaseError
 from dicomport.archive.entries import entries_of
-from dicomport.archive.paths import Paths, make_own_folder
+from dicomport.archive.paths import Paths
 from dicomport.archive.verification.comparison import Discrepancy, Verifier
 from dicomport.archive.verification.progress import VerificationProgress, last_finished
 from dicomport.archive.verification.rate import RateLimit
-from dicomport.files import Durability
+from dicomport.files import Durability, make_own_folder
 from dicomport.files.locking import locked
 from dicomport.logs import get_logger, reason_of
 

@@ -13,8 +13,8 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from dicomport.archive.paths import Paths, make_own_folder
-from dicomport.files import Durability, open_as_owner, remove, system
+from dicomport.archive.paths import Paths
+from dicomport.files import Durability, make_own_folder, open_as_owner, remove, system
 
 _NAME: Final = "verified.sqlite"
 _BUSY_SECONDS: Final = 5.0
