@@ -652,3 +652,13 @@ def test_names_of_a_layout_leave_room_for_the_number_of_a_duplicate(tmp_path: Pa
     assert len({Path(name).parent for name in stored}) == 2
     assert {len(part.encode()) for name in stored for part in Path(name).parts} <= set(range(256))
     assert findings(tmp_path) == []
+
+
+def test_a_process_killed_while_it_tries_calls_leaves_nothing(tmp_path: Path) -> None:
+    with receiver(tmp_path) as first:
+        left = tmp_path / ".dicomport" / "sessions" / ".0123456789abcdef.part"
+        left.write_bytes(b"probe")
+        assert first.send(instance()) == [0]
+    with receiver(tmp_path):
+        assert not left.exists()
+    assert files(tmp_path) == [NAME]

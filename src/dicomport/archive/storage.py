@@ -13,7 +13,7 @@ from dicomport.archive.commit.committer import Committer
 from dicomport.archive.commit.duplicates import IndexedFile
 from dicomport.archive.commit.indexer import Indexer
 from dicomport.archive.commit.recovery import recover
-from dicomport.archive.commit.sessions import Session
+from dicomport.archive.commit.sessions import Session, try_file_system
 from dicomport.archive.commit.sink import ArchiveOptions, ArchiveSink, Operation
 from dicomport.archive.database.sqlite import IndexDatabaseError
 from dicomport.archive.entries import has_instances
@@ -23,7 +23,7 @@ from dicomport.archive.notifications import Hooks
 from dicomport.archive.paths import Paths
 from dicomport.archive.quarantine import Quarantine
 from dicomport.encoding.templates import SeriesTemplates
-from dicomport.files import Disk, Durability, give_own_folder, prepare, system
+from dicomport.files import Disk, Durability, give_own_folder, system
 from dicomport.logs import get_logger
 from dicomport.standard import OUT_OF_RESOURCES, Status
 
@@ -52,7 +52,7 @@ class Archive:
         self.durability = durability = self._options.durability
         """The condition for acknowledging an instance."""
         self.paths = Paths(Path(root).resolve())
-        file_system = prepare(self.paths.sessions, durability)
+        file_system = try_file_system(self.paths.sessions, durability)
         give_own_folder(self.paths.sessions)
         if file_system.missing:
             log.warning("file_system_limited", path=str(self.paths.root), calls=list(file_system.missing))

@@ -23,7 +23,7 @@ from dicomport.files.permissions import (
     open_as_owner as open_as_owner,
     open_file as open_file,
 )
-from dicomport.files.probing import FileSystem as FileSystem, prepare as prepare
+from dicomport.files.probing import FileSystem as FileSystem, prepare as prepare, probe as probe
 from dicomport.files.reading import (
     BoundedReader as BoundedReader,
     Part10File as Part10File,
@@ -45,6 +45,7 @@ from dicomport.files.writing import (
     Durability as Durability,
     PartialFile as PartialFile,
     TemporaryFile as TemporaryFile,
+    created as created,
     is_reserved as is_reserved,
     make_folder as make_folder,
     make_own_folder as make_own_folder,

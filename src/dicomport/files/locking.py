@@ -22,7 +22,8 @@ from dicomport.files.lock_waiting import wait_for_lock
 from dicomport.files.permissions import create_folder, give_to_owner_of, open_as_owner
 from dicomport.files.small import remove_content, remove_folder
 
-_LOCK: Final = "lock"
+LOCK: Final = "lock"
+"""Name of the file in a folder whose lock is that of the folder."""
 
 _RANDOM_BYTES: Final = 8
 """Random bytes in the name of a folder. If the name is taken nevertheless, creating the folder fails."""
@@ -84,7 +85,7 @@ def _remove(folder: Path, lock: int) -> None:
     # A network file system keeps an open file that is removed, under another name in its folder. So the lock is closed
     # before it is removed. Another process may find the folder abandoned meanwhile, and removes it too.
     try:
-        remove_content(folder, except_for=_LOCK)
+        remove_content(folder, except_for=LOCK)
     except OSError:
         system.close(lock)
         return
@@ -103,14 +104,14 @@ def is_abandoned(folder: Path) -> bool:
         pass
     except PermissionError:
         # Without its lock, no process has the folder.
-        if (folder / _LOCK).exists():
+        if (folder / LOCK).exists():
             raise
     return True
 
 
 def _lock(folder: Path, *, wait: bool) -> int:
     """Lock a folder; return the descriptor that holds the lock. See `locked`."""
-    path = folder / _LOCK
+    path = folder / LOCK
     descriptor = _open_lock(path)
     if wait:
         wait_for_lock(descriptor, path)

@@ -15,19 +15,22 @@ from typing import Final, NamedTuple
 
 from dicomport.archive.records import Record, records_in
 from dicomport.files import (
+    TEMPORARY_SUFFIX,
     Durability,
     FileSystem,
     TemporaryFile,
     create_folder,
+    created,
     give_to_owner_of,
     open_as_owner,
+    probe,
     read_text,
     remove,
     sync,
     system,
     write_all,
 )
-from dicomport.files.locking import ProcessFolder, abandoned_folders, is_abandoned, locked
+from dicomport.files.locking import LOCK, ProcessFolder, abandoned_folders, is_abandoned, locked
 from dicomport.logs import get_logger
 from dicomport.wire import FileMeta
 
@@ -37,6 +40,30 @@ _PREFIX: Final = "session-"
 _JOURNAL: Final = "journal-{:08}.jsonl"
 _SEGMENT_BYTES: Final = 1 << 20
 """Size at which a new segment of the journal begins. A segment is removed when all its records are in the index."""
+
+
+def try_file_system(sessions: Path, durability: Durability) -> FileSystem:
+    """Create the folder of the sessions, and try the calls of its file system, one process at a time.
+
+    So what another trial has left there belongs to a process that was killed: it is removed. Raises `OSError`, whose
+    text names the call and the remedy.
+    """
+    with created(sessions, durability), contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(locked(sessions))
+        except TimeoutError:
+            raise
+        except OSError:
+            pass  # `probe` names the call that fails.
+        else:
+            for path in sessions.glob(f".*{TEMPORARY_SUFFIX}"):
+                remove(path)
+        try:
+            return probe(sessions, durability)
+        except OSError:
+            with contextlib.suppress(OSError):
+                remove(sessions / LOCK)
+            raise
 
 
 class Session:
