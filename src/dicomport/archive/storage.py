@@ -23,7 +23,7 @@ from dicomport.archive.notifications import Hooks
 from dicomport.archive.paths import Paths
 from dicomport.archive.quarantine import Quarantine
 from dicomport.encoding.templates import SeriesTemplates
-from dicomport.files import Disk, Durability, give_own_folder, system
+from dicomport.files import Disk, Durability, free_bytes, give_own_folder
 from dicomport.logs import get_logger
 from dicomport.standard import OUT_OF_RESOURCES, Status
 
@@ -158,7 +158,7 @@ class _FreeSpace:
         self._root = root
         self._min_bytes = min_bytes
         self._measured_at = -math.inf
-        self._free_bytes = self._measure()
+        self._free_bytes = free_bytes(root)
 
     def warn(self) -> None:
         """Log that not enough space is free."""
@@ -175,12 +175,8 @@ class _FreeSpace:
         now = time.monotonic()
         if now - self._measured_at >= _FREE_SPACE_SECONDS:
             self._measured_at = now
-            self._free_bytes = await asyncio.to_thread(self._measure)
+            self._free_bytes = await asyncio.to_thread(free_bytes, self._root)
         return self._free_bytes >= self._min_bytes
-
-    def _measure(self) -> int:
-        status = system.statvfs(self._root)
-        return status.f_bavail * status.f_frsize
 
 
 def _amount(size: int) -> str:

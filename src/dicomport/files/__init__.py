@@ -23,7 +23,12 @@ from dicomport.files.permissions import (
     open_as_owner as open_as_owner,
     open_file as open_file,
 )
-from dicomport.files.probing import FileSystem as FileSystem, prepare as prepare, probe as probe
+from dicomport.files.probing import (
+    FileSystem as FileSystem,
+    free_bytes as free_bytes,
+    prepare as prepare,
+    probe as probe,
+)
 from dicomport.files.reading import (
     BoundedReader as BoundedReader,
     Part10File as Part10File,

@@ -80,6 +80,12 @@ def prepare(folder: Path, durability: Durability) -> FileSystem:
         return probe(folder, durability)
 
 
+def free_bytes(folder: Path) -> int:
+    """Return the free space of a file system that this user may use, bytes. Raises `OSError`."""
+    status = system.statvfs(folder)
+    return status.f_bavail * status.f_frsize
+
+
 def _works(call: Callable[[], object]) -> bool:
     try:
         call()

@@ -32,10 +32,13 @@ from typing import Final
 if sys.platform != "win32":
     from os import chown, fchmod, pread, preadv, statvfs
 
+if sys.platform == "linux":
+    from os import memfd_create
+
 __all__ = [
     "APPEND", "CREATE", "CREATE_NEW", "NOFOLLOW", "NONBLOCK", "READ", "UPDATE", "chmod", "chown", "close", "fchmod",
-    "fdatasync", "fstat", "fsync", "ftruncate", "link", "lock", "mkdir", "open_descriptor", "pread", "preadv", "read",
-    "replace", "rmdir", "scandir", "statvfs", "unlink", "utime", "write",
+    "fdatasync", "fstat", "fsync", "ftruncate", "link", "lock", "memfd_create", "mkdir", "open_descriptor", "pread",
+    "preadv", "read", "replace", "rmdir", "scandir", "statvfs", "unlink", "utime", "write",
 ]  # fmt: skip
 
 _BINARY: Final[int] = getattr(os, "O_BINARY", 0)

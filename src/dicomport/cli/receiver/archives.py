@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from dicomport.cli.receiver.access import Access
 from dicomport.cli.receiver.peer_tables import PeerSettings
 from dicomport.cli.system_errors import reason_and_remedy
 from dicomport.cli.text import amount
+from dicomport.files import free_bytes
 from dicomport.scp import AssociationInfo, PeerRule
 
 _LOW_BYTES: Final = 1 << 20
@@ -118,7 +118,7 @@ def _open(path: Path, options: ArchiveOptions, hooks: Hooks) -> Archive:
 def _shortage(path: Path, min_free_bytes: int) -> str:
     """Return the free space if it is so low that a full disk is the probable cause."""
     try:
-        free = shutil.disk_usage(path).free
+        free = free_bytes(path)
     except OSError:
         return ""
     if free >= max(min_free_bytes, _LOW_BYTES):

@@ -39,6 +39,7 @@ from dicomport.cli.receiver.reloading import (
     log_failure,
     log_reloaded,
 )
+from dicomport.files import system, write_all
 from dicomport.logs import get_logger
 
 log = get_logger("cli")
@@ -89,7 +90,7 @@ class Handover:
         self._again = False
         self._killed_because = ""
         self._reload += 1
-        self._memory = os.memfd_create("dicomport-settings")
+        self._memory = system.memfd_create("dicomport-settings")
         self.deadline = time.monotonic() + MAX_READING_SECONDS
         self.process = fork(lambda: ExitCode.OK if self._read_and_prepare(workers) else ExitCode.FAILED)
 
@@ -106,7 +107,7 @@ class Handover:
         except Exception as error:  # a reload must never end the receiver
             log.error("reload_failed", exc_info=error)  # noqa: TRY400
         finally:
-            os.close(self._memory)
+            system.close(self._memory)
         return self._again
 
     def _use(self, prepared: PreparedSettings, workers: Channels) -> None:
@@ -133,8 +134,7 @@ class Handover:
         prepared = self._reader.read()
         if prepared is None:
             return False
-        with open(self._memory, "wb", closefd=False) as memory:  # it has no path
-            pickle.dump(prepared.settings, memory)
+        write_all(self._memory, pickle.dumps(prepared.settings))
         request = b"%d %s" % (self._reload, _PREPARE)
         for number, sock in workers.items():
             try:
@@ -173,7 +173,7 @@ def _follow(sock: socket.socket, reloader: Reloader) -> None:
                 return
             number, _, action = message.partition(b" ")
             if action == _USE:
-                reloader.replace(ready.pop(number))
+                reloader.apply(ready.pop(number))
                 continue
             ready.clear()
             problem = ""
@@ -184,12 +184,12 @@ def _follow(sock: socket.socket, reloader: Reloader) -> None:
             except Exception as error:  # noqa: BLE001  # the worker must not end, and its parent logs it
                 problem = type(error).__name__
             finally:
-                os.close(descriptors[0])
+                system.close(descriptors[0])
             sock.send(b"%s %s" % (number, problem.encode()[: _MAX_MESSAGE_BYTES // 2]))
 
 
 def _load(memory: int) -> ReloadableSettings:
     # Without the position in the file, which processes share.
-    data = os.pread(memory, os.fstat(memory).st_size, 0)
+    data = system.pread(memory, system.fstat(memory).st_size, 0)
     settings: ReloadableSettings = pickle.loads(data)  # noqa: S301  # a process of this receiver has written it
     return settings

@@ -142,11 +142,11 @@ class Reloader:
 
     def __init__(self, present: PreparedSettings) -> None:
         self.present = present
-        """The parent of workers replaces them before it forks; other processes call `replace`."""
+        """The parent of workers replaces them before it forks; other processes call `apply`."""
         self._lock = threading.Lock()
         self._use: Callable[[PreparedSettings], object] | None = None
 
-    def replace(self, prepared: PreparedSettings) -> None:
+    def apply(self, prepared: PreparedSettings) -> None:
         """Use other settings from now on. Any thread may call it."""
         with self._lock:
             self.present = prepared
@@ -192,7 +192,7 @@ class SignalledReloads:
                 self._signals.get()
                 self.take()
                 if (prepared := _read_in_time(reader)) is not None:
-                    reloader.replace(prepared)
+                    reloader.apply(prepared)
 
         threading.Thread(target=run, name="dicomport-reload", daemon=True).start()
 
