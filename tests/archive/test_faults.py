@@ -482,7 +482,7 @@ def test_a_replacement_that_fails_leaves_what_was_there(
 
 def test_a_name_is_claimed_without_hard_links_too(received: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
     disk = ArchiveDisk(received.root, monkeypatch)
-    disk.fail(Fault("link", errno.EPERM, ".dcm"))
+    disk.fail(Fault("link", errno.EPERM))
     assert received.send(instance(), instance(pixels=b"other"), instance()) == [0, 0, 0]
     received.close()
     assert files(received.root) == [NAME, NAME.replace(".dcm", "~2.dcm")]
