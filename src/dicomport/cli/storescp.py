@@ -177,8 +177,8 @@ def storescp(
                 sockets=worker.sockets if worker else _listen(bind_address, port),
                 associations=worker.associations if worker else None,
             )
-            served = _Served(scp, archives, commitments, worker)
-            asyncio.run(served.serve(reloader, present, bind_address or "*", shows_messages=shows_messages))
+            services = _Services(scp, archives, commitments, worker)
+            asyncio.run(services.serve(reloader, present, bind_address or "*", shows_messages=shows_messages))
         return ExitCode.OK
 
     if workers > 1 and on_study is not None:
@@ -191,7 +191,7 @@ def storescp(
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class _Served:
+class _Services:
     """The services of one process."""
 
     scp: StorageSCP
@@ -216,7 +216,7 @@ class _Served:
             verification = ReloadableVerification(indexes, present.settings.quiet_hours)
             await stack.enter_async_context(verification)
             if shows_messages and _is_first(self.worker):
-                self._greet(address)
+                self._print_start(address)
 
             def use(prepared: PreparedSettings) -> None:
                 loop.call_soon_threadsafe(self._use, prepared, verification)
@@ -229,7 +229,7 @@ class _Served:
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.remove_signal_handler(number)
 
-    def _greet(self, address: str) -> None:
+    def _print_start(self, address: str) -> None:
         if self.archives.recovered:
             print_message(f"{count(self.archives.recovered, 'instance')} of a killed receiver added to the index")
         root = self.archives.default.paths.root

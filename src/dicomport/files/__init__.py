@@ -50,7 +50,7 @@ from dicomport.files.writing import (
     Durability as Durability,
     PartialFile as PartialFile,
     TemporaryFile as TemporaryFile,
-    created as created,
+    created_folder as created_folder,
     is_reserved as is_reserved,
     make_folder as make_folder,
     make_own_folder as make_own_folder,

@@ -21,7 +21,7 @@ from typing import Final, TypeVar
 from dicomport.files import system
 from dicomport.files.permissions import FILE_MODE
 from dicomport.files.small import remove
-from dicomport.files.writing import TEMPORARY_SUFFIX, Durability, created, sync
+from dicomport.files.writing import TEMPORARY_SUFFIX, Durability, created_folder, sync
 
 T = TypeVar("T")
 
@@ -76,7 +76,7 @@ def probe(folder: Path, durability: Durability) -> FileSystem:
 
 def prepare(folder: Path, durability: Durability) -> FileSystem:
     """Create a folder and its missing parents, and `probe` it. Raises `OSError`; no new folder is left then."""
-    with created(folder, durability):
+    with created_folder(folder, durability):
         return probe(folder, durability)
 
 

@@ -239,12 +239,12 @@ def _reserved(path: str | Path) -> Iterator[None]:
 def make_folder(folder: Path, durability: Durability) -> None:
     """Create a folder and its missing parents, and sync the parent of each new folder. Raises `OSError`."""
     if not folder.is_dir():
-        with created(folder, durability):
+        with created_folder(folder, durability):
             pass
 
 
 @contextlib.contextmanager
-def created(folder: Path, durability: Durability) -> Iterator[None]:
+def created_folder(folder: Path, durability: Durability) -> Iterator[None]:
     """Create a folder and its missing parents; after the block, sync the parent of each new folder.
 
     If one of these steps or the block raises `OSError`, the new folders are removed: an existing folder counts as

@@ -20,7 +20,7 @@ from dicomport.files import (
     FileSystem,
     TemporaryFile,
     create_folder,
-    created,
+    created_folder,
     give_to_owner_of,
     open_as_owner,
     probe,
@@ -45,10 +45,10 @@ _SEGMENT_BYTES: Final = 1 << 20
 def try_file_system(sessions: Path, durability: Durability) -> FileSystem:
     """Create the folder of the sessions, and try the calls of its file system, one process at a time.
 
-    So what another trial has left there belongs to a process that was killed: it is removed. Raises `OSError`, whose
-    text names the call and the remedy.
+    A temporary file there is therefore that of a killed process, and is removed. Raises `OSError`, whose text names the
+    call and the remedy.
     """
-    with created(sessions, durability), contextlib.ExitStack() as stack:
+    with created_folder(sessions, durability), contextlib.ExitStack() as stack:
         try:
             stack.enter_context(locked(sessions))
         except TimeoutError:
@@ -181,10 +181,6 @@ class Session:
         if self._syncs:
             sync(self.folder)
         return descriptor
-
-
-PENDING_SECONDS: Final = 60.0
-"""Time for a receiver to add the records of its journal to the index; usually a fraction of a second."""
 
 
 def has_abandoned(sessions: Path) -> bool:

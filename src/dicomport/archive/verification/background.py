@@ -58,17 +58,17 @@ class QuietHours:
 
     def seconds_until_start(self, now: datetime) -> float:
         """Return the seconds until the hours begin, 0 inside them."""
-        if self.begun(now):
+        if self.present_start(now):
             return 0.0
         start = datetime.combine(now.date(), self.start)
         return (start + (_DAY if start <= now else timedelta()) - now).total_seconds()
 
     def seconds_until_end(self, now: datetime) -> float:
         """Return the seconds until the hours end, 0 outside them."""
-        start = self.begun(now)
+        start = self.present_start(now)
         return (self._end(start) - now).total_seconds() if start else 0.0
 
-    def begun(self, now: datetime) -> datetime | None:
+    def present_start(self, now: datetime) -> datetime | None:
         """Return when the present hours began; None outside them."""
         starts = (datetime.combine(day, self.start) for day in (now.date() - _DAY, now.date()))
         return next((start for start in starts if start <= now < self._end(start)), None)
@@ -121,11 +121,11 @@ class BackgroundVerification:
     async def run(self) -> None:
         """Verify in the quiet hours of each day, until the task is cancelled."""
         while True:
-            while not (begun := self._hours.begun(now := self._now())):
+            while not (begun := self._hours.present_start(now := self._now())):
                 await self._sleep(min(self._hours.seconds_until_start(now), _MAX_SLEEP_SECONDS))
             await asyncio.get_running_loop().run_in_executor(self._thread, self.verify_until_end)
             # Hours of a whole day are followed by the next ones without a pause.
-            while self._hours.begun(now := self._now()) == begun:
+            while self._hours.present_start(now := self._now()) == begun:
                 await self._sleep(min(self._hours.seconds_until_end(now), _MAX_SLEEP_SECONDS))
 
     def verify_until_end(self) -> None:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, NamedTuple
 
-from dicomport.archive.commit.sessions import PENDING_SECONDS, unindexed
+from dicomport.archive.commit.sessions import unindexed
 from dicomport.archive.database.queries import MAX_BATCH, Queries, batched
 from dicomport.archive.database.schema import columns_of
 from dicomport.archive.entries import Entry, entries_of
@@ -32,6 +32,9 @@ from dicomport.wire import FileMetaError
 
 _MAX_COMPARISONS: Final = 10
 """Comparisons of a file that is replaced again and again; the next run checks it."""
+
+_PENDING_SECONDS: Final = 60.0
+"""Time for a receiver to add the records of its journal to the index; usually a fraction of a second."""
 
 
 class DiscrepancyKind(enum.StrEnum):
@@ -196,7 +199,7 @@ def _pending(records: Iterable[Record], row: Mapping[str, Any] | None, status: t
     for record in records:
         is_of_file = record.inode == inode and record.received == iso_time(mtime_ns // 1000)
         is_indexed = row is not None and row["received"] == record.received
-        if is_of_file and not is_indexed and time.time() - mtime_ns / 1e9 < PENDING_SECONDS:
+        if is_of_file and not is_indexed and time.time() - mtime_ns / 1e9 < _PENDING_SECONDS:
             return record
     return None
 

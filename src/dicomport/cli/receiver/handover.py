@@ -71,7 +71,7 @@ class Handover:
         self._reloader = reloader
         self._reload = 0
         """Number of the reload."""
-        self._again = False
+        self._reads_again = False
         self._killed_because = ""
         self._memory = -1
         self.process = 0
@@ -85,9 +85,9 @@ class Handover:
         `fork` runs a function in a new process, and returns the number of the process.
         """
         if self.process:
-            self._again = True
+            self._reads_again = True
             return
-        self._again = False
+        self._reads_again = False
         self._killed_because = ""
         self._reload += 1
         self._memory = system.memfd_create("dicomport-settings")
@@ -108,7 +108,7 @@ class Handover:
             log.error("reload_failed", exc_info=error)  # noqa: TRY400
         finally:
             system.close(self._memory)
-        return self._again
+        return self._reads_again
 
     def _use(self, prepared: PreparedSettings, workers: Channels) -> None:
         for sock in workers.values():

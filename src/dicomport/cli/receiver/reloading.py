@@ -34,6 +34,8 @@ from dicomport.logs import get_logger
 MAX_READING_SECONDS: Final = 60.0
 """A reload that takes longer has failed: another one may be tried."""
 
+TOO_SLOW: Final = f"reading the files took more than {MAX_READING_SECONDS:g} s"
+
 _ARGUMENTS: Final = "dicomport.arguments"
 _SETTINGS: Final = "dicomport.reloaded"
 
@@ -205,9 +207,6 @@ def _read_in_time(reader: SettingsReader) -> PreparedSettings | None:
     except queue.Empty:
         log_failure(TOO_SLOW)
         return None
-
-
-TOO_SLOW: Final = f"reading the files took more than {MAX_READING_SECONDS:g} s"
 
 
 def log_failure(reason: str) -> None:
