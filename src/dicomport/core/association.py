@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import enum
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from dicomport.core.errors import StateError
 from dicomport.core.events import (
@@ -172,6 +172,47 @@ class Association:
                 self._machine.step(Event.EVT19, reason=error.reason, detail=str(error))
         return indications.popleft()
 
+    # Whole messages that the driver reads by itself (dicomport.scp.straight).
+
+    @property
+    def last_command(self) -> bytes:
+        """The command set of the last message received, encoded."""
+        return self._assembler.last_command
+
+    def encoded(self, context_id: int, command: Command) -> bytes:
+        """Return the bytes that `send_command` would send."""
+        data = encode_command(command)
+        return b"".join(split_into_pdus(context_id, data, is_command=True, last=True, maximum_length=self._max_sent))
+
+    def enter(self) -> int | None:
+        """Let the driver read the peer's next messages itself, until it calls `leave`.
+
+        Return the maximum length in bytes of a P-DATA-TF's body that is no deviation. Return None unless the
+        association is between two messages and all received bytes have been read.
+        """
+        machine = self._machine
+        if machine.state is not _ESTABLISHED or machine.indications or machine.closing:
+            return None
+        return self._framer.enter() if self._assembler.enter() else None
+
+    def leave(
+        self,
+        rest: memoryview,
+        *,
+        context_id: int = 0,
+        fragment_left: int = 0,
+        is_last: bool = False,
+        unsent: Sequence[Buffer] = (),
+    ) -> None:
+        """Read the following bytes. `rest` has those received that the driver has not read, and is lent.
+
+        `context_id` is that of the data set in which they begin, 0 between two messages; `fragment_left` the number of
+        bytes left of the current fragment, and `is_last` whether that is the last one. `unsent` are bytes of responses.
+        """
+        self._machine.outbox.extend(unsent)
+        self._assembler.leave(context_id)
+        self._framer.leave(rest, fragment_left, (context_id, False, is_last))
+
     # Requests of the local user. Each raises StateError if the state does not allow it.
 
     def request(self, request: AssociateRQ) -> None:
@@ -288,6 +329,7 @@ _ASSOCIATE = frozenset((AssociateRQ.KIND, AssociateAC.KIND))
 # Looking up an enum member takes ten times as long as a module's name (Python 3.11); each fragment and message needs
 # these.
 _IDLE = State.STA1
+_ESTABLISHED = State.STA6
 _P_DATA_REQUEST = Event.EVT9
 _DATA_TRANSFER = frozenset((State.STA6, State.STA7))
 _UNEXPECTED = frozenset((Action.AA_1, Action.AA_8))

@@ -110,6 +110,24 @@ class Framer:
         self._at = 0
         self._end = len(data)
 
+    def enter(self) -> int | None:
+        """Let the caller read the next PDUs itself, from their first byte; `leave` ends this.
+
+        Return the maximum length in bytes of a P-DATA-TF's body that is no deviation; None unless all lent bytes have
+        been read, up to the end of a PDU.
+        """
+        is_inside = self._partial or self._fragment_left or self._pdu_left or self._skipping
+        return None if is_inside or self._broken or self._at < self._end else self._local_maximum
+
+    def leave(self, rest: memoryview, fragment_left: int, fragment: tuple[int, bool, bool]) -> None:
+        """Read the following bytes; the first `fragment_left` of them belong to a fragment, the last of its PDU.
+
+        `fragment` is its presentation context id, whether it is of a command, and whether it is the last.
+        """
+        self.feed(rest)
+        self._idle = self._pdu_left = 0
+        self._fragment_left, self._fragment = fragment_left, fragment
+
     def set_local_maximum(self, maximum_length: int) -> None:
         """Set the maximum length in bytes that this side announced (PS3.8 D.1); 0 means no limit."""
         if maximum_length:

@@ -48,11 +48,21 @@ class MessageAssembler:
         """The context of the expected data set; 0 if none is expected."""
         self._unannounced_context = 0
         """The context of the last command without a data set, until the next fragment of another message."""
+        self.last_command = b""
+        """The last complete command set, encoded."""
 
     @property
     def between_messages(self) -> bool:
         """Whether the last message is complete and the next has not begun."""
         return not (self._command_context or self._data_context)
+
+    def enter(self) -> bool:
+        """Return whether the caller may read the next messages itself; `leave` ends this."""
+        return self.between_messages and not self._unannounced_context
+
+    def leave(self, data_context: int) -> None:
+        """Continue in a data set on this context; 0 is between two messages."""
+        self._data_context = data_context
 
     def add(self, fragment: Fragment) -> CoreEvent | None:
         """Add a fragment or a part of one; return the event that results, if any. Raises `ProtocolError`."""
@@ -93,7 +103,7 @@ class MessageAssembler:
         return self._end_command(context) if fragment.is_last and fragment.ended else None
 
     def _end_command(self, context: AcceptedContext) -> CoreEvent:
-        data = bytes(self._command)
+        data = self.last_command = bytes(self._command)
         self._command.clear()
         self._command_context = self._command_fragments = 0
         event: CommandReceived | CommandMalformed

@@ -116,16 +116,23 @@ class BlockWriter:
         self.pending = bytearray()
         """Bytes that are not written yet."""
 
+    def write_now(self, data: Buffer, append: Callable[[Buffer], None]) -> bool:
+        """Append bytes if the disk is fast; return whether it is. `append` is as for `write`."""
+        disk = self._disk
+        if disk is None or not disk.is_fast:
+            return False
+        if self.pending:
+            disk.run_now(append, self.take())
+        disk.run_now(append, data)
+        return True
+
     async def write(self, data: Buffer, append: Callable[[Buffer], None]) -> None:
         """Add bytes. Waits while a block is written, so that the peer is throttled and memory stays limited.
 
         `append` is a method of the writer's owner. It is not stored: a reference cycle would keep both, and the
         pending bytes, in memory until the garbage collector runs.
         """
-        if self._disk is not None and self._disk.is_fast:
-            if self.pending:
-                self._disk.run_now(append, self.take())
-            self._disk.run_now(append, data)
+        if self.write_now(data, append):
             return
         self.pending += data
         self._memory.hold(len(data))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Final
 
 from dicomport.core import Association, CoreEvent, Role
@@ -15,6 +16,9 @@ from dicomport.net.timers import ArtimTimer, Deadline, Timeouts, Timer
 
 _EVENTS_IN_A_TURN: Final = 256
 """Events before other tasks run, even if more are buffered: a fragment can be as short as one byte."""
+
+_MAX_SILENCE: Final = 1.0
+"""Seconds without bytes after which `drive` ends, so that the timers of single waits are started."""
 
 
 class Connection:
@@ -44,6 +48,8 @@ class Connection:
         self.interruption: Exception | None = None
         """The error that ends the next wait for bytes."""
         self._stall = timeouts.timer("write")
+        shortest = min(timeouts.timer("idle").seconds, self.progress.seconds)
+        self._silence = Timer("silence", min(shortest, _MAX_SILENCE))
         self._artim = ArtimTimer(core, timeouts.timer("artim").seconds)
 
     async def run(self, steps: Steps[T]) -> T:
@@ -99,6 +105,23 @@ class Connection:
             self._partial_write = False
             if self._is_requestor:
                 self.stream.send_queue.record_message()
+
+    async def drive(self, take: Callable[[memoryview], bytes | None]) -> None:
+        """Pass the peer's bytes to `take`, as `Stream.drive` does, until they stop for a moment or it is interrupted.
+
+        Raises what `take` raises, and `OSError`.
+        """
+        self._receiving = self.is_interruptible = True
+        try:
+            await self.stream.drive(take, self._silence)
+        except TimerExpiredError:
+            pass
+        except Exception as error:
+            if error is not self.interruption:
+                raise
+        finally:
+            self._receiving = self.is_interruptible = False
+            self.interruption = None
 
     def interruptible(self) -> _Interruptible:
         """Return a context in which `interrupt` ends waits for the peer's bytes; outside it does nothing."""

@@ -26,7 +26,7 @@ from dicomport.net.buffers import Buffers
 from dicomport.net.errors import TimerExpiredError
 from dicomport.net.send_queue import SendQueue
 from dicomport.net.socket_io import GatherList, prepare, receive_into
-from dicomport.net.timers import Deadline
+from dicomport.net.timers import Deadline, Timer
 from dicomport.net.tls.expiry import warn_of_expiry
 from dicomport.net.tls.handshake import Handshake
 from dicomport.wire import Buffer
@@ -35,6 +35,9 @@ _READS_IN_A_TURN: Final = 8
 """Reads without the event loop in between: with a buffer each, they take less than a millisecond."""
 
 _NOTHING: Final = memoryview(b"")
+
+_UNFINISHED: Final = -1
+"""Result of an attempt that waits for more bytes."""
 
 
 class Stream:
@@ -97,6 +100,38 @@ class Stream:
         count = await self._when_ready(self._read, timer, try_first=pending or self._reads_left >= 0)
         return self._borrowed[:count]
 
+    async def drive(self, take: Callable[[memoryview], bytes | None], silence: Timer) -> None:
+        """Pass the next bytes to `take`, in the event loop's read callback, until it returns None.
+
+        `take` returns the bytes that it has not read, few or none: they come again, before the next ones. At the end of
+        the stream it gets an empty view, and the call returns. A view is valid until `take` returns; the last one until
+        the next call of the stream. Raises what `take` raises, `OSError`, and `TimerExpiredError` after `silence`
+        without bytes.
+        """
+        self._give_back()
+        unread: bytes | None = b""
+
+        def read() -> int:
+            nonlocal unread
+            before = unread or b""
+            count = self._read(before)
+            unread = take(self._borrowed[: len(before) + count] if count else _NOTHING)
+            if unread is None or not count:
+                return count
+            self._give_back()
+            self._expiry.extend(silence.seconds)
+            return _UNFINISHED
+
+        await self._when_ready(read, silence, try_first=False)
+
+    def send_now(self, data: Buffer) -> int:
+        """Send as much as the system accepts at once; return the number of bytes, also after an error."""
+        self._reads_left = 0
+        try:
+            return self._sock.send(data)
+        except OSError:
+            return 0  # The next call of `send` raises it again.
+
     async def send(self, buffers: Sequence[Buffer], timer: Deadline) -> None:
         """Send all buffers, in order, without copying. `timer` bounds each time without progress.
 
@@ -124,11 +159,15 @@ class Stream:
         self._give_back()
         self._sock.close()
 
-    def _read(self) -> int:
+    def _read(self, before: bytes = b"") -> int:
+        """Read into a buffer that begins with the bytes `before`; return the number of bytes read."""
         self._give_back()
-        self._borrowed = self._buffers.borrow()
+        self._borrowed = buffer = self._buffers.borrow()
+        if before:
+            buffer[: len(before)] = before
+            buffer = buffer[len(before) :]
         try:
-            return receive_into(self._sock, self._borrowed)
+            return receive_into(self._sock, buffer)
         except BaseException:
             self._give_back()
             raise
@@ -175,13 +214,14 @@ class Stream:
             count = attempt()
         except (BlockingIOError, InterruptedError, ssl.SSLWantReadError):
             return
-        except OSError as error:
+        except BaseException as error:  # noqa: BLE001  # the task that waits raises it
             waiter.set_exception(error)
             # The error's traceback refers to this frame; with the waiter in the frame, that would be a reference cycle.
             del waiter
         else:
-            self._reads_left = _READS_IN_A_TURN
-            waiter.set_result(count)
+            if count != _UNFINISHED:
+                self._reads_left = _READS_IN_A_TURN
+                waiter.set_result(count)
 
     async def _writable(self, timer: Deadline) -> None:
         """Wait until the send queue has room, as long as the peer acknowledges earlier bytes."""
@@ -240,6 +280,9 @@ class _Expiry:
             self._handle = None
         if self._handle is None:
             self._handle = self._loop.call_at(self._deadline, self._fire)
+
+    def extend(self, seconds: float) -> None:
+        self._deadline = self._loop.time() + seconds
 
     def stop(self) -> None:
         self._timer = self._expired = None

@@ -19,9 +19,9 @@ class Timer(NamedTuple):
     since: float | None = None
     """The start on the monotonic clock, in seconds; None means the beginning of each wait."""
 
-    def started(self) -> Timer:
-        """Return the same timer, started now."""
-        return Timer(self.name, self.seconds, time.monotonic())
+    def started(self, since: float | None = None) -> Timer:
+        """Return the same timer, started at `since` on the monotonic clock, by default now."""
+        return Timer(self.name, self.seconds, time.monotonic() if since is None else since)
 
     @property
     def left(self) -> float:

@@ -50,8 +50,10 @@ from dicomport.scp.dimse_n import SHORT_BYTES, NormalizedOperation, Notification
 from dicomport.scp.receiving import AssociationEnded, DataSetReceiver
 from dicomport.scp.requests import AssociationInfo
 from dicomport.scp.settings import ServiceSettings
+from dicomport.scp.sinks import DirectStorage
 from dicomport.scp.spool import SpooledDataSet
 from dicomport.scp.store import WRONG_SOP_CLASS, StoreCounts, StoreService
+from dicomport.scp.straight import StraightPath
 from dicomport.standard import (
     PROCESSING_FAILURE,
     RESOURCE_LIMITATION,
@@ -103,6 +105,7 @@ class AcceptorAssociation:
         self._counts = StoreCounts()
         self._idle = connection.timeouts.timer("idle")
         self._log = get_logger("scp").with_peer(slot.address)
+        self._straight: StraightPath | None = None
         self._requested = False
         """Whether the peer has requested an association."""
         self._stopping = False
@@ -137,6 +140,7 @@ class AcceptorAssociation:
         store = await self._establish()
         try:
             while True:
+                await self._serve_straight(store)
                 await self._serve_next(store)
         except asyncio.CancelledError:
             store.pending.cancel()
@@ -174,7 +178,7 @@ class AcceptorAssociation:
             },
         )
         self._settings = settings = self._settings.for_peer(rule)
-        return StoreService(
+        store = StoreService(
             self._connection,
             self._data_sets,
             settings,
@@ -184,6 +188,9 @@ class AcceptorAssociation:
             counts=self._counts,
             log=self._log,
         )
+        if isinstance(settings.storage, DirectStorage) and self._connection.stream.tls is None:
+            self._straight = StraightPath(self._connection, store, settings.storage, settings.limits.instance_bytes)
+        return store
 
     def _describe_peer(self, request: AssociateRQ) -> AssociationInfo:
         certificate, fingerprint = verified_certificate(self._connection.stream.tls)
@@ -199,12 +206,24 @@ class AcceptorAssociation:
             ),
         )
 
+    async def _serve_straight(self, store: StoreService) -> None:
+        """Serve messages on the straight path, as long as they are common and nothing else is to be done."""
+        straight = self._straight
+        if straight is None or self._stopping or self._notifications.expected or store.pending:
+            return
+        store.send_responses()
+        begun = await straight.serve()
+        if begun is not None:
+            await store.resume(begun)
+
     async def _serve_next(self, store: StoreService) -> None:
         """Serve the peer's next message, from its command to the response."""
         event = await self._next_request(store)
         match event:
             case CommandReceived(context, CStoreRQ() as command):
                 await store.serve(context, command)
+                if self._straight is not None:
+                    self._straight.learn(context, command)
             case CommandReceived(context, CEchoRQ() as command):
                 await self._echo(context, command)
             case CommandReceived(context, NActionRQ() | NEventReportRQ() as command) if self._is_normalized(context):
@@ -237,13 +256,17 @@ class AcceptorAssociation:
                 continue
             try:
                 with self._connection.interruptible():
-                    return await self._next(self._idle.started())
+                    return await self._next(self._idle.started(self._quiet_since()))
             except (_WakeUp, _Stopping):
                 continue
             except TimerExpiredError:
                 # A peer that awaits a response or a notification has no reason to send anything.
                 if not (store.pending or self._notifications.expected):
                     raise
+
+    def _quiet_since(self) -> float | None:
+        """Return when the straight path got the last bytes, None if other bytes came after them."""
+        return None if self._straight is None else self._straight.take_quiet_since()
 
     async def _next(self, timer: Deadline) -> CoreEvent:
         """Send the core's output and wait for its next event. Raises `AssociationEnded` and `TimerExpiredError`.

@@ -7,7 +7,6 @@ from pathlib import Path
 from dicomport.files import BLOCK_BYTES, BlockWriter, Disk, Durability, FileSystem, PartialFile, in_thread, prepare
 from dicomport.logs import get_logger
 from dicomport.scp.requests import StoreOperation
-from dicomport.scp.sinks import Sink
 from dicomport.standard import SUCCESS, TOO_MANY_DUPLICATES, Status
 from dicomport.wire import Buffer
 
@@ -35,17 +34,29 @@ class FolderSink:
         self._writer = BlockWriter(disk=disk, memory=operation.memory)
         self._partial: PartialFile | None = None
 
+    def write_now(self, data: Buffer) -> bool:
+        """Append bytes if the disk is fast; return whether it is."""
+        if not self._writer.write_now(data, self._append):
+            return False
+        self._size += len(data)
+        return True
+
     async def write(self, data: Buffer) -> None:
         """Append bytes. A small instance stays in memory until it is complete."""
         self._size += len(data)
         await self._writer.write(data, self._append)
 
+    def commit_now(self) -> Status | None:
+        """Complete the file and link it to its name; return None, with nothing done, if that could take long."""
+        # If the name is taken, the other file is compared, which is slow for a long one.
+        if self._durability is Durability.FSYNC or self._size > BLOCK_BYTES or not self._disk.is_fast:
+            return None
+        return self._disk.run_now(self._finish)
+
     async def commit(self) -> Status:
         """Complete the file and link it to its name."""
-        # If the name is taken, the other file is compared, which is slow for a long one.
-        if self._durability is Durability.FSYNC or self._size > BLOCK_BYTES:
-            return await in_thread(self._finish)
-        return await self._disk.run(self._finish)
+        status = self.commit_now()
+        return await in_thread(self._finish) if status is None else status
 
     async def discard(self) -> None:
         """Remove the bytes that were written."""
@@ -97,6 +108,10 @@ class FolderStorage:
             log.warning("file_system_limited", path=str(self._folder), calls=list(self._file_system.missing))
         self._disk = Disk()
 
-    async def begin(self, operation: StoreOperation) -> Sink:
+    def begin_now(self, operation: StoreOperation) -> FolderSink:
         """Accept any instance."""
         return FolderSink(self._folder, operation, self._durability, file_system=self._file_system, disk=self._disk)
+
+    async def begin(self, operation: StoreOperation) -> FolderSink:
+        """Accept any instance."""
+        return self.begin_now(operation)

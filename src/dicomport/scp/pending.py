@@ -39,6 +39,10 @@ class PendingOperations(Generic[T]):
         while len(self._tasks) >= self._window:
             await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
 
+    def put(self, result: T) -> None:
+        """Add the result of an operation that has been completed."""
+        self._ready.append(result)
+
     def take(self) -> list[T]:
         """Remove and return the results of the operations that have been completed."""
         ready, self._ready = self._ready, []

@@ -30,9 +30,13 @@ class DataSetReceiver:
 
     def start(self, max_bytes: int) -> None:
         """Start a data set, its command has been received; `max_bytes` is the maximum length that is served."""
-        self.size = 0
-        self._max_bytes = max_bytes + self._drained_bytes
+        self.resume(0, max_bytes)
         self._connection.progress.restart()
+
+    def resume(self, size: int, max_bytes: int) -> None:
+        """Continue a data set of which `size` bytes have been received."""
+        self.size = size
+        self._max_bytes = max_bytes + self._drained_bytes
 
     async def next(self) -> DataReceived:
         """Return the next bytes. Raises `AssociationEnded`, `LimitExceededError` and `TimerExpiredError`.

@@ -43,6 +43,24 @@ class Storage(Protocol):
         """Return a sink for an instance whose data set follows, or the status that refuses it."""
 
 
+class DirectSink(Sink, Protocol):
+    """A sink that needs no event loop while the disk is fast: see `dicomport.scp.straight`."""
+
+    def write_now(self, data: Buffer) -> bool:
+        """Append bytes as `write` does, without waiting; return False, and append nothing, if only `write` can."""
+
+    def commit_now(self) -> Status | None:
+        """Complete the instance as `commit` does, without waiting; return None if `commit` must do it."""
+
+
+@runtime_checkable
+class DirectStorage(Protocol):
+    """A storage that needs no event loop while the disk is fast."""
+
+    def begin_now(self, operation: StoreOperation) -> DirectSink | Status | None:
+        """Return what `begin` does, without waiting; None if only `begin` can."""
+
+
 def study_of(target: Sink | Status) -> str | None:
     """Return the Study Instance UID of an instance for the log, or None if its sink does not know it."""
     return getattr(target, "study_instance_uid", None)

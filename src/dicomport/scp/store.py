@@ -84,6 +84,22 @@ class _Completed(NamedTuple):
     """Length of the data set, bytes."""
 
 
+class Begun(NamedTuple):
+    """An instance that the straight path leaves to the general one."""
+
+    operation: StoreOperation
+    target: Sink | Status
+    """The sink of the instance, or the status that refuses it."""
+    size: int
+    """Number of bytes received of its data set."""
+    is_complete: bool
+    """Whether that is the whole data set."""
+    failure: Exception | None
+    """The error of the storage or the sink."""
+    status: Status | None
+    """The result of the instance's commit."""
+
+
 class StoreService:
     """Serves the C-STORE requests of one association."""
 
@@ -109,19 +125,49 @@ class StoreService:
         self._counts = counts
         self._log = log
 
+    def begin(self, context: AcceptedContext, command: CStoreRQ) -> StoreOperation:
+        """Return the operation of a request."""
+        return StoreOperation(self.association, context, command, self._settings.memory)
+
     async def serve(self, context: AcceptedContext, command: CStoreRQ) -> None:
         """Receive an instance and commit it, or start to commit it if the operations window allows another one."""
-        operation = StoreOperation(self.association, context, command, self._settings.memory)
+        operation = self.begin(context, command)
         self._data_sets.start(self._settings.limits.instance_bytes)
-        target = await self._receive(operation) if command.has_data_set else _NO_DATA_SET
+        target = await self._receive(operation, None) if command.has_data_set else _NO_DATA_SET
         await self.pending.add(self._complete(operation, target, self._data_sets.size))
 
-    async def _receive(self, operation: StoreOperation) -> Sink | Status:
-        """Write the data set of an instance to its sink; return that, or the status that refuses the instance."""
+    async def resume(self, begun: Begun) -> None:
+        """Continue with an instance that the straight path has begun."""
+        operation, target = begun.operation, begun.target
+        self._data_sets.resume(begun.size, self._settings.limits.instance_bytes)
+        if begun.failure is not None:
+            target = await self._fail(target, begun.failure)
+        if begun.status is not None:
+            self.pending.put(_Completed(operation, target, begun.status, begun.size))
+            return
+        if not begun.is_complete:
+            target = await self._receive(operation, target)
+        await self.pending.add(self._complete(operation, target, self._data_sets.size))
+
+    async def abandon(self, operation: StoreOperation, target: Sink | Status, size: int) -> None:
+        """Discard an instance whose data set does not arrive completely."""
+        await self._discard(target)
+        self._log.warning("instance_incomplete", sop_instance_uid=operation.sop_instance_uid, size=size)
+
+    def refusal(self, operation: StoreOperation) -> Status | None:
+        """Return the status that refuses a request before its data set is received, or None."""
+        return _refusal(operation, self._settings.normalized.sop_classes)
+
+    async def _receive(self, operation: StoreOperation, target: Sink | Status | None) -> Sink | Status:
+        """Write the data set of an instance to its sink; return that, or the status that refuses the instance.
+
+        Begin with the storage's sink if there is no target yet.
+        """
         data_sets, max_bytes = self._data_sets, self._settings.limits.instance_bytes
-        target: Sink | Status = PROCESSING_FAILURE
         try:
-            target = _refusal(operation, self._settings.normalized.sop_classes) or await self._begin(operation)
+            if target is None:
+                target = PROCESSING_FAILURE
+                target = self.refusal(operation) or await self._begin(operation)
             last = False
             while not last:
                 data, last = await data_sets.next()
@@ -129,8 +175,7 @@ class StoreService:
                     target = await self._refuse_length(target)
                 target = await self._write(target, data)
         except BaseException:
-            await self._discard(target)
-            self._log.warning("instance_incomplete", sop_instance_uid=operation.sop_instance_uid, size=data_sets.size)
+            await self.abandon(operation, target or PROCESSING_FAILURE, data_sets.size)
             raise
         return target
 
@@ -154,9 +199,7 @@ class StoreService:
         try:
             await target.write(data)
         except BaseException as error:  # noqa: BLE001  # see _begin
-            failure = as_exception(error)
-            await self._discard(target)
-            return self._failure(failure)
+            return await self._fail(target, as_exception(error))
         return target
 
     async def _complete(self, operation: StoreOperation, target: Sink | Status, size: int) -> _Completed:
@@ -168,9 +211,12 @@ class StoreService:
         try:
             return await target.commit()
         except BaseException as error:  # noqa: BLE001  # see _begin
-            failure = as_exception(error)
-            await self._discard(target)
-            return self._failure(failure)
+            return await self._fail(target, as_exception(error))
+
+    async def _fail(self, target: Sink | Status, error: Exception) -> Status:
+        """Discard an instance whose sink has raised an error; return the status of the response."""
+        await self._discard(target)
+        return self._failure(error)
 
     async def _discard(self, target: Sink | Status) -> None:
         if isinstance(target, Status):
@@ -197,10 +243,11 @@ class StoreService:
         """Log and count the completed operations, call `on_stored` with each, and return them."""
         ready = self.pending.take()
         for completed in ready:
-            self._report(*completed)
+            self.count(*completed)
         return ready
 
-    def _report(self, operation: StoreOperation, target: Sink | Status, status: Status, size: int) -> None:
+    def count(self, operation: StoreOperation, target: Sink | Status, status: Status, size: int) -> None:
+        """Log and count a completed operation, and call `on_stored` with it."""
         if self._settings.on_stored is not None:
             try:
                 self._settings.on_stored(operation, status, size)

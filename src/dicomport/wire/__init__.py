@@ -4,7 +4,12 @@ The package imports no socket, file or clock. Decoding raises only `ProtocolErro
 of storage commitment are in `commitment`, which a plain sender does not import, to start faster.
 """
 
-from dicomport.wire.command_sets import CommandError as CommandError, Element as Element, RawCommand as RawCommand
+from dicomport.wire.command_sets import (
+    CommandError as CommandError,
+    Element as Element,
+    RawCommand as RawCommand,
+    find_value as find_value,
+)
 from dicomport.wire.commands import (
     CCancelRQ as CCancelRQ,
     CEchoRQ as CEchoRQ,

@@ -171,6 +171,17 @@ def _read(data: bytes, notes: Counter[Deviation]) -> dict[int, bytes]:
     return elements
 
 
+def find_value(data: bytes, element: Element) -> slice | None:
+    """Return the place of an element's value in an encoded command set, None if it is not there."""
+    at, end = 0, len(data)
+    while (header := IMPLICIT_LITTLE.read(data, at, end)) is not None:
+        tag, _, size, start = header
+        at = start + size
+        if tag == element:
+            return slice(start, at)
+    return None
+
+
 class CommandError(ProtocolError):
     """A request with a missing or malformed element, which can still be answered (PS3.7 Annex C)."""
 
