@@ -107,9 +107,18 @@ class Archive:
 
         Free space is below `min_free_bytes`, or the index cannot be written and too many instances are not in it.
         """
+        if self._free_space.is_due:
+            await self._free_space.measure()
+        return self._begin(operation)
+
+    def begin_now(self, operation: Operation) -> ArchiveSink | Status | None:
+        """Do what `begin` does; return None if the free space has to be measured first."""
+        return None if self._free_space.is_due else self._begin(operation)
+
+    def _begin(self, operation: Operation) -> ArchiveSink | Status:
         if self._indexer.is_exhausted:
             return Status(OUT_OF_RESOURCES.code, "the index of the archive cannot be written")
-        if not await self._free_space.suffices():
+        if not self._free_space.suffices:
             return Status(OUT_OF_RESOURCES.code, self._free_space.shortage)
         kind = operation.association.calling_ae_title, operation.sop_class_uid, operation.transfer_syntax_uid
         return ArchiveSink(
@@ -162,7 +171,7 @@ class _FreeSpace:
 
     def warn(self) -> None:
         """Log that not enough space is free."""
-        if self._free_bytes < self._min_bytes:
+        if not self.suffices:
             log.warning("free_space_low", free_bytes=self._free_bytes, min_free_bytes=self._min_bytes)
 
     @property
@@ -170,13 +179,20 @@ class _FreeSpace:
         """The last measurement and the limit, in at most 64 characters (PS3.7 C, Error Comment)."""
         return f"free space is below --min-free ({_amount(self._free_bytes)} free, {_amount(self._min_bytes)} required)"
 
-    async def suffices(self) -> bool:
-        """Return whether enough space is free, by a measurement that is at most a second old."""
-        now = time.monotonic()
-        if now - self._measured_at >= _FREE_SPACE_SECONDS:
-            self._measured_at = now
-            self._free_bytes = await asyncio.to_thread(free_bytes, self._root)
+    @property
+    def suffices(self) -> bool:
+        """Whether enough space was free at the last measurement."""
         return self._free_bytes >= self._min_bytes
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the last measurement is too old."""
+        return time.monotonic() - self._measured_at >= _FREE_SPACE_SECONDS
+
+    async def measure(self) -> None:
+        """Measure the free space in a thread."""
+        self._measured_at = time.monotonic()
+        self._free_bytes = await asyncio.to_thread(free_bytes, self._root)
 
 
 def _amount(size: int) -> str:

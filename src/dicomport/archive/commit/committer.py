@@ -3,7 +3,7 @@
 Theory of operation
 -------------------
 Each sink writes its instance to a temporary file in the session's folder and calls `commit` on the event loop, which
-queues the instance and awaits the result. The committer's thread takes up to 64 queued instances and does for the whole
+queues the instance and returns a future. The committer's thread takes up to 64 queued instances and does for the whole
 batch, in this order:
 
 1. for each instance: choose its path, set its modification time to the time of receipt, fsync its file, create missing
@@ -75,6 +75,9 @@ class PendingInstance(NamedTuple):
     suspect: bool
 
 
+Committed: TypeAlias = "asyncio.Future[tuple[Status, Record | None]]"
+
+
 class Committer:
     """The queue of instances to commit, and the thread that commits them. Each process has one."""
 
@@ -110,15 +113,16 @@ class Committer:
         self._thread = threading.Thread(target=self._run, name="dicomport-committer", daemon=True)
         self._thread.start()
 
-    async def commit(self, instance: PendingInstance) -> tuple[Status, Record | None]:
-        """Make an instance durable and visible; return the status, and the record if the instance was stored.
+    def commit(self, instance: PendingInstance) -> Committed:
+        """Make an instance durable and visible, at once if that does not block; call this in an event loop.
 
-        There is no record if an identical instance exists. Raises `OSError` after removing the instance.
+        The future has the status, and the record if the instance was stored: there is none if an identical instance
+        exists. It raises `OSError` after the instance is removed.
         """
         queued = _Queued(instance)
         if self._syncs or not self._commit_now(queued):
             self._queue.put(queued)
-        return await queued.result
+        return queued.result
 
     def _commit_now(self, queued: _Queued) -> bool:
         """Commit an instance in this thread if that does not block; return whether it was attempted."""
@@ -275,7 +279,7 @@ class _Queued:
         self.instance = instance
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
-        self.result: asyncio.Future[tuple[Status, Record | None]] = self._loop.create_future()
+        self.result: Committed = self._loop.create_future()
         self.number = 1
         """Number of its name among those of duplicates."""
         self.overwrites = False

@@ -10,16 +10,16 @@ from typing import Protocol
 from blake3 import blake3
 
 from dicomport.archive.checks import Checks, with_request_uids
-from dicomport.archive.commit.committer import Committer, PendingInstance
+from dicomport.archive.commit.committer import Committed, Committer, PendingInstance
 from dicomport.archive.commit.duplicates import Duplicates
 from dicomport.archive.commit.sessions import Session
 from dicomport.archive.notifications import Hooks
 from dicomport.archive.path_template import Layout
 from dicomport.archive.quarantine import Quarantine, QuarantineEntry
-from dicomport.archive.scan.scanner import Scanner
+from dicomport.archive.scan.scanner import Scan, Scanner
 from dicomport.encoding.templates import SeriesTemplate
 from dicomport.files import BlockWriter, Disk, Durability, MemoryBudget, TemporaryFile, in_thread
-from dicomport.standard import Status
+from dicomport.standard import SUCCESS, Status
 from dicomport.wire import Buffer, FileMeta
 
 
@@ -116,41 +116,41 @@ class ArchiveSink:
         self._disk = disk
         self._writer = BlockWriter(disk=disk, memory=operation.memory)
         self._file: TemporaryFile | None = None
+        # The result of the checks, and of the commit.
+        self._scan: Scan | None = None
+        self._status = SUCCESS
+        self._reason = ""
+        self._committed: Committed | None = None
+
+    def write_now(self, data: Buffer) -> bool:
+        """Receive bytes if the disk is fast; return whether it is."""
+        if not self._writer.write_now(data, self._append):
+            return False
+        self._read(data)
+        return True
 
     async def write(self, data: Buffer) -> None:
         """Receive bytes; on a slow disk, a small instance stays in memory until it is complete."""
-        self._size += len(data)
-        self._digest.update(data)
-        self._scanner.feed(data)
+        self._read(data)
         await self._writer.write(data, self._append)
+
+    def commit_now(self) -> Status | None:
+        """Do what `commit` does as far as that does not block; return None if `commit` has to wait for the rest."""
+        if self._committed is None and self._check().accepted and self._is_written:
+            self._committed = self._commit(self._finished())
+        return self._answer(self._committed) if self._committed is not None and self._committed.done() else None
 
     async def commit(self) -> Status:
         """Check the data set, and commit it to the archive or move it into the quarantine."""
-        scan = self._scanner.finish()
-        self.study_instance_uid = scan.attributes.study_instance_uid or None
-        self.deviations = scan.deviations
-        operation = self._operation
-        status, reason = self._options.checks.check(scan, operation.sop_class_uid, operation.sop_instance_uid)
-        if status is not None and not status.accepted:
-            await in_thread(self._refuse, status, reason)
+        status = self.commit_now()
+        if status is not None:
             return status
-        is_written = self._file is not None and not self._writer.pending
-        file = self._finished() if is_written else await self._disk.run(self._finished)
-        answer, stored = await self._committer.commit(
-            PendingInstance(
-                file=file,
-                attributes=with_request_uids(scan.attributes, operation.sop_class_uid, operation.sop_instance_uid),
-                digest=self._digest.hexdigest(),
-                size=self._size,
-                transfer_syntax_uid=operation.transfer_syntax_uid,
-                calling_ae_title=operation.association.calling_ae_title,
-                address=operation.association.host,
-                suspect=status is not None,
-            )
-        )
-        if stored is not None and self._hooks is not None:
-            self._hooks.instance(stored, operation.association)
-        return status if status is not None and answer.accepted else answer
+        if not self._check().accepted:
+            return await in_thread(self._refuse)
+        if self._committed is None:
+            self._committed = self._commit(await self._disk.run(self._finished))
+        await self._committed
+        return self._answer(self._committed)
 
     async def discard(self) -> None:
         """Remove the temporary file and the bytes in memory."""
@@ -158,6 +158,50 @@ class ArchiveSink:
         if self._file is not None:
             file, self._file = self._file, None
             await self._disk.run(file.discard)
+
+    def _read(self, data: Buffer) -> None:
+        self._size += len(data)
+        self._digest.update(data)
+        self._scanner.feed(data)
+
+    @property
+    def _is_written(self) -> bool:
+        return self._file is not None and not self._writer.pending
+
+    def _check(self) -> Status:
+        """Return the status of the data set; the end of the scan and the checks run once."""
+        if self._scan is None:
+            operation = self._operation
+            self._scan = scan = self._scanner.finish()
+            self.study_instance_uid = scan.attributes.study_instance_uid or None
+            self.deviations = scan.deviations
+            status, self._reason = self._options.checks.check(scan, operation.sop_class_uid, operation.sop_instance_uid)
+            self._status = SUCCESS if status is None else status
+        return self._status
+
+    def _commit(self, file: TemporaryFile) -> Committed:
+        operation = self._operation
+        if self._scan is None:
+            raise AssertionError  # _check has set it
+        return self._committer.commit(
+            PendingInstance(
+                file=file,
+                attributes=with_request_uids(self._scan.attributes, operation.sop_class_uid, operation.sop_instance_uid),
+                digest=self._digest.hexdigest(),
+                size=self._size,
+                transfer_syntax_uid=operation.transfer_syntax_uid,
+                calling_ae_title=operation.association.calling_ae_title,
+                address=operation.association.host,
+                suspect=self._status is not SUCCESS,
+            )
+        )
+
+    def _answer(self, committed: Committed) -> Status:
+        """Return the status of the response."""
+        status, stored = committed.result()
+        if stored is not None and self._hooks is not None:
+            self._hooks.instance(stored, self._operation.association)
+        return self._status if status.accepted and self._status is not SUCCESS else status
 
     def _append(self, block: Buffer) -> None:
         if self._file is None:
@@ -173,13 +217,13 @@ class ArchiveSink:
             raise AssertionError  # _append has created it
         return file
 
-    def _refuse(self, status: Status, reason: str) -> None:
-        operation = self._operation
+    def _refuse(self) -> Status:
+        operation, status = self._operation, self._status
         file = self._finished()
         try:
             entry = QuarantineEntry(
                 file="",
-                reason=reason,
+                reason=self._reason,
                 status=status.code,
                 sop_class_uid=operation.sop_class_uid,
                 sop_instance_uid=operation.sop_instance_uid,
@@ -192,3 +236,4 @@ class ArchiveSink:
             self.quarantine_path = str(self._quarantine.keep(file, entry))
         finally:
             file.discard()
+        return status
