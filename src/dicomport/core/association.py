@@ -184,11 +184,11 @@ class Association:
         data = encode_command(command)
         return b"".join(split_into_pdus(context_id, data, is_command=True, last=True, maximum_length=self._max_sent))
 
-    def enter(self) -> int | None:
-        """Let the driver read the peer's next messages itself, until it calls `leave`.
+    def enter(self) -> tuple[memoryview, int] | None:
+        """Let the driver read the peer's next messages itself, until it calls `leave`. None inside of a message.
 
-        Return the maximum length in bytes of a P-DATA-TF's body that is no deviation. Return None unless the
-        association is between two messages and all received bytes have been read.
+        Return the lent bytes that are not read yet, and the maximum length in bytes of a P-DATA-TF's body that is no
+        deviation.
         """
         machine = self._machine
         if machine.state is not _ESTABLISHED or machine.indications or machine.closing:

@@ -110,14 +110,15 @@ class Framer:
         self._at = 0
         self._end = len(data)
 
-    def enter(self) -> int | None:
-        """Let the caller read the next PDUs itself, from their first byte; `leave` ends this.
+    def enter(self) -> tuple[memoryview, int] | None:
+        """Let the caller read the next PDUs itself, until it calls `leave`. None if the framer is inside a PDU.
 
-        Return the maximum length in bytes of a P-DATA-TF's body that is no deviation; None unless all lent bytes have
-        been read, up to the end of a PDU.
+        Return the lent bytes that are not read yet, and the maximum length in bytes of a P-DATA-TF's body that is no
+        deviation.
         """
-        is_inside = self._partial or self._fragment_left or self._pdu_left or self._skipping
-        return None if is_inside or self._broken or self._at < self._end else self._local_maximum
+        if self._partial or self._fragment_left or self._pdu_left or self._skipping or self._broken:
+            return None
+        return self._data[self._at : self._end], self._local_maximum
 
     def leave(self, rest: memoryview, fragment_left: int, fragment: tuple[int, bool, bool]) -> None:
         """Read the following bytes; the first `fragment_left` of them belong to a fragment, the last of its PDU.

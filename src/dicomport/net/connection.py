@@ -106,14 +106,14 @@ class Connection:
             if self._is_requestor:
                 self.stream.send_queue.record_message()
 
-    async def drive(self, take: Callable[[memoryview], bytes | None]) -> None:
+    async def drive(self, take: Callable[[memoryview], bytes | None], unread: bytes) -> None:
         """Pass the peer's bytes to `take`, as `Stream.drive` does, until they stop for a moment or it is interrupted.
 
         Raises what `take` raises, and `OSError`.
         """
         self._receiving = self.is_interruptible = True
         try:
-            await self.stream.drive(take, self._silence)
+            await self.stream.drive(take, self._silence, unread)
         except TimerExpiredError:
             pass
         except Exception as error:

@@ -100,24 +100,23 @@ class Stream:
         count = await self._when_ready(self._read, timer, try_first=pending or self._reads_left >= 0)
         return self._borrowed[:count]
 
-    async def drive(self, take: Callable[[memoryview], bytes | None], silence: Timer) -> None:
+    async def drive(self, take: Callable[[memoryview], bytes | None], silence: Timer, unread: bytes) -> None:
         """Pass the next bytes to `take`, in the event loop's read callback, until it returns None.
 
-        `take` returns the bytes that it has not read, few or none: they come again, before the next ones. At the end of
-        the stream it gets an empty view, and the call returns. A view is valid until `take` returns; the last one until
-        the next call of the stream. Raises what `take` raises, `OSError`, and `TimerExpiredError` after `silence`
-        without bytes.
+        `take` returns the bytes that it has not read, few or none: they come again, before the next ones. `unread` are
+        those of an earlier call. At the end of the stream it gets an empty view, and the call returns. A view is valid
+        until `take` returns; the last one until the next call of the stream. Raises what `take` raises, `OSError`, and
+        `TimerExpiredError` after `silence` without bytes.
         """
         self._give_back()
-        unread: bytes | None = b""
 
         def read() -> int:
             nonlocal unread
-            before = unread or b""
-            count = self._read(before)
-            unread = take(self._borrowed[: len(before) + count] if count else _NOTHING)
-            if unread is None or not count:
+            count = self._read(unread)
+            left = take(self._borrowed[: len(unread) + count] if count else _NOTHING)
+            if left is None or not count:
                 return count
+            unread = left
             self._give_back()
             self._expiry.extend(silence.seconds)
             return _UNFINISHED

@@ -43,6 +43,7 @@ class Storage(Protocol):
         """Return a sink for an instance whose data set follows, or the status that refuses it."""
 
 
+@runtime_checkable
 class DirectSink(Sink, Protocol):
     """A sink that needs no event loop while the disk is fast: see `dicomport.scp.straight`."""
 

@@ -40,7 +40,7 @@ from dicomport.scp.pending import PendingOperations
 from dicomport.scp.receiving import DataSetReceiver
 from dicomport.scp.requests import AssociationInfo, StoreOperation
 from dicomport.scp.settings import ServiceSettings
-from dicomport.scp.sinks import Sink, deviations_of, quarantine_path_of, status_of, study_of
+from dicomport.scp.sinks import DirectSink, Sink, deviations_of, quarantine_path_of, status_of, study_of
 from dicomport.standard import (
     INVALID_OBJECT_INSTANCE,
     MAX_UID_LENGTH,
@@ -134,7 +134,7 @@ class StoreService:
         operation = self.begin(context, command)
         self._data_sets.start(self._settings.limits.instance_bytes)
         target = await self._receive(operation, None) if command.has_data_set else _NO_DATA_SET
-        await self.pending.add(self._complete(operation, target, self._data_sets.size))
+        await self._finish(operation, target)
 
     async def resume(self, begun: Begun) -> None:
         """Continue with an instance that the straight path has begun."""
@@ -147,7 +147,7 @@ class StoreService:
             return
         if not begun.is_complete:
             target = await self._receive(operation, target)
-        await self.pending.add(self._complete(operation, target, self._data_sets.size))
+        await self._finish(operation, target)
 
     async def abandon(self, operation: StoreOperation, target: Sink | Status, size: int) -> None:
         """Discard an instance whose data set does not arrive completely."""
@@ -202,12 +202,28 @@ class StoreService:
             return await self._fail(target, as_exception(error))
         return target
 
-    async def _complete(self, operation: StoreOperation, target: Sink | Status, size: int) -> _Completed:
+    async def _finish(self, operation: StoreOperation, target: Sink | Status) -> None:
+        """Commit an instance, or start to commit it if that has to wait and the operations window allows another."""
+        size = self._data_sets.size
+        status = target if isinstance(target, Status) else await self._commit_now(target)
+        if status is not None:
+            self.pending.put(_Completed(operation, target, status, size))
+        elif not isinstance(target, Status):
+            await self.pending.add(self._complete(operation, target, size))
+
+    async def _commit_now(self, target: Sink) -> Status | None:
+        """Commit an instance if its sink does not have to wait for that."""
+        if not isinstance(target, DirectSink):
+            return None
+        try:
+            return target.commit_now()
+        except BaseException as error:  # noqa: BLE001  # see _begin
+            return await self._fail(target, as_exception(error))
+
+    async def _complete(self, operation: StoreOperation, target: Sink, size: int) -> _Completed:
         return _Completed(operation, target, await self._commit(target), size)
 
-    async def _commit(self, target: Sink | Status) -> Status:
-        if isinstance(target, Status):
-            return target
+    async def _commit(self, target: Sink) -> Status:
         try:
             return await target.commit()
         except BaseException as error:  # noqa: BLE001  # see _begin

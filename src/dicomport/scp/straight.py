@@ -23,6 +23,7 @@ which is measured here too.
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from collections import Counter
@@ -48,7 +49,6 @@ from dicomport.wire import (
     PDataTF,
     decode_command,
     find_value,
-    strip_traceback,
 )
 
 _HEADERS: Final = P_DATA_HEADERS.size
@@ -130,8 +130,7 @@ class StraightPath:
         self._quiet_since: float | None = None
         """When the last bytes had been served, on the monotonic clock; None if the general path got bytes since."""
         self._served_at = 0.0
-        self._is_closed = False
-        self._rest: Buffer = b""
+        self._rest = memoryview(b"")
         """The bytes that are received and not read."""
         self._responses: list[Buffer] = []
         """Responses that are not sent."""
@@ -157,11 +156,13 @@ class StraightPath:
         """Learn from the last request, which the general path has served."""
         command = self._core.last_command
         key = context.context_id, len(command)
-        if key in self._shapes or len(self._shapes) == _MAX_SHAPES or len(command) > _MAX_COMMAND_BYTES:
+        known = self._shapes.get(key)
+        if len(command) > _MAX_COMMAND_BYTES or (known is None and len(self._shapes) == _MAX_SHAPES):
             return
-        shape = self._shape_of(command, context, request)
-        if shape is not None and shape.message(command) == request:
-            self._shapes[key] = shape
+        if known is None or known.message(command) is None:
+            shape = self._shape_of(command, context, request)
+            if shape is not None and shape.message(command) == request:
+                self._shapes[key] = shape
 
     def _shape_of(self, command: bytes, context: AcceptedContext, request: CStoreRQ) -> _Shape | None:
         deviations: Counter[Deviation] = Counter()
@@ -186,39 +187,38 @@ class StraightPath:
 
     async def serve(self) -> Begun | None:
         """Serve messages as long as they are common; return the instance that was begun and is not served."""
-        maximum = self._core.enter() if self._shapes else None
-        if maximum is None:
+        if self._messages == _MAX_MESSAGES:
+            await asyncio.sleep(0)
+        entered = self._core.enter() if self._shapes else None
+        if entered is None:
             return None
-        self._max_pdu_bytes, self._messages = maximum, 0
-        self._rest = b""
+        self._rest, self._max_pdu_bytes = entered
         self._served_at = time.monotonic()
         self._responses = self._core.take_output()
-        lost: OSError | None = None
         try:
-            if self._send():
-                await self._connection.drive(self._take)
-        except OSError as error:
-            lost = strip_traceback(error)
+            unread = self._take(self._rest) if self._rest else b""
+            if unread is not None and self._send():
+                await self._connection.drive(self._take, unread)
+        except OSError:
+            pass  # The general path reads the end of the stream.
         except BaseException:
             if self._operation is not None:
                 await self._store.abandon(self._operation, self._sink or self._refusal, self._size)
             raise
-        return self._leave(lost)
+        return self._leave()
 
-    def _leave(self, lost: OSError | None) -> Begun | None:
+    def _leave(self) -> Begun | None:
         """Return to the general path."""
         self._quiet_since = self._served_at
         operation, is_inside = self._operation, self._operation is not None and not self._is_complete
         self._core.leave(
-            memoryview(self._rest),
+            self._rest,
             context_id=operation.context.context_id if operation is not None and is_inside else 0,
             fragment_left=self._left,
             is_last=self._is_last,
             unsent=self._responses,
         )
         self._responses = []
-        if lost is not None or self._is_closed:
-            self._core.transport_closed(lost)
         if operation is None:
             return None
         if is_inside:
@@ -243,12 +243,14 @@ class StraightPath:
                 self._rest = view
                 return None
         self._is_common, self._messages = True, 0
+        if not view:
+            return None  # The general path reads the end of the stream again.
         rest = view[self._read(view) :]
-        self._is_closed = not view
-        if self._is_closed or not self._is_common or not self._send():
+        if not self._is_common or not self._send():
             self._rest = rest
             return None
-        self._rest = unread = bytes(rest)
+        unread = bytes(rest)
+        self._rest = memoryview(unread)
         self._served_at = time.monotonic()
         return unread
 
@@ -292,8 +294,8 @@ class StraightPath:
 
     def _start_message(self, command: memoryview, context_id: int, size: int, control: int) -> int:
         """Begin with the command of an instance; return its length and that of its headers, 0 if bytes are missing."""
-        is_short = control == _LAST_COMMAND and size <= _MAX_COMMAND_BYTES
-        self._is_common = is_short and self._messages < _MAX_MESSAGES
+        is_known = control == _LAST_COMMAND and (context_id, size) in self._shapes
+        self._is_common = is_known and self._messages < _MAX_MESSAGES
         if not self._is_common or len(command) < size:
             return 0
         if not self._begin(context_id, bytes(command)):
@@ -356,7 +358,7 @@ class StraightPath:
             self._status = sink.commit_now()
         except BaseException as error:  # noqa: BLE001  # see _begin
             self._failure = for_future(error)
-        if self._failure is not None or self._status is not SUCCESS:
+        if self._failure is not None or self._status != SUCCESS:
             return False
         self._store.count(operation, sink, SUCCESS, self._size)
         self._responses.append(shape.respond(self._command))

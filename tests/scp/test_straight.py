@@ -1,0 +1,242 @@
+"""The straight path of a receiver: whatever a peer sends, it does what the general path does."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from hypothesis import HealthCheck, given, settings, strategies as st
+from tests.archive.sending import bytes_of, instance, rows
+from tests.scp.both_ways import WINDOW, Behaviour, Recorder, both
+
+from dicomport import Durability, FolderStorage, Limits
+from dicomport.archive import Archive, ArchiveOptions
+from dicomport.standard import VERIFICATION, sop_classes
+from dicomport.testing import encode_message
+from dicomport.wire import CEchoRQ, CStoreRQ, ReleaseRQ, encode_command
+
+CT: Final = sop_classes.CTImageStorage.uid
+MR: Final = sop_classes.MRImageStorage.uid
+STORE: Final = 3
+"""The context id of CT Image Storage."""
+RELEASE: Final = ReleaseRQ().encode()
+
+
+def store(number: int, size: int = 3000, maximum: int = 16384, **changes: Any) -> bytes:
+    """Encode a C-STORE message."""
+    command = CStoreRQ(
+        message_id=number % 65536, affected_sop_class_uid=CT, affected_sop_instance_uid=f"1.2.3.{number}"
+    )
+    data = bytes(number & 0xFF for _ in range(size & ~1))
+    return encode_message(STORE, dataclasses.replace(command, **changes), data, maximum_length=maximum)
+
+
+def cut(stream: bytes, places: Sequence[int]) -> list[bytes]:
+    """Cut a stream at places."""
+    at = sorted({place % (len(stream) or 1) for place in places})
+    return [stream[start:stop] for start, stop in zip([0, *at], [*at, len(stream)], strict=True) if start < stop]
+
+
+def recorded(pieces: Sequence[bytes], behaviour: Behaviour | None = None, **options: Any) -> tuple[int, int]:
+    """Compare both ways; return the numbers of instances on the straight path, and of all responses of success."""
+    one, _ = both(lambda: Recorder(behaviour or Behaviour()), lambda recorder: recorder.calls, pieces, **options)
+    return one.straight, len(one.played.reports)
+
+
+# What takes the straight path.
+
+
+@pytest.mark.parametrize("window", [None, WINDOW])
+@pytest.mark.parametrize("maximum", [4096, 16384, 131072])
+@pytest.mark.parametrize("size", [2, 3000, 70_000])
+def test_all_but_the_first_of_equal_messages_take_the_straight_path(
+    size: int, maximum: int, window: int | None
+) -> None:
+    messages = [store(number, size, maximum) for number in range(10, 40)]
+    assert recorded([*messages, RELEASE], window=window) == (29, 30)
+
+
+def test_another_length_of_the_uid_and_another_priority_are_learned() -> None:
+    messages = [store(number, priority=number // 20 % 2) for number in range(90, 130)]
+    straight, stored = recorded([*messages, RELEASE])
+    assert stored == 40
+    assert straight >= 35
+
+
+def test_a_header_cut_anywhere_takes_the_straight_path() -> None:
+    message = store(12)
+    for place in (*range(1, 14), 100, 130, *range(len(message) - 3012, len(message) - 2990)):
+        assert recorded([store(11), message[:place], message[place:], RELEASE]) == (1, 2)
+
+
+# What belongs to the general path, alone and between messages that do not.
+
+_COMMAND: Final = CStoreRQ(message_id=7, affected_sop_class_uid=CT, affected_sop_instance_uid="1.2.3.77")
+
+
+def _pdus(*parts: tuple[int, bytes]) -> bytes:
+    """Encode PDVs with their control bytes, all in one P-DATA-TF."""
+    body = b"".join((len(data) + 2).to_bytes(4, "big") + bytes((STORE, control)) + data for control, data in parts)
+    return b"\x04\0" + len(body).to_bytes(4, "big") + body
+
+
+UNCOMMON: Final = {
+    "another command": encode_message(1, CEchoRQ(message_id=7, affected_sop_class_uid=VERIFICATION)),
+    "release": RELEASE,
+    "abort": b"\x07\0\0\0\0\x04\0\0\0\0",
+    "unknown PDU": b"\x09\0\0\0\0\x04\0\0\0\0",
+    "association request": b"\x01\0\0\0\0\x04\0\0\0\0",
+    "command and data in one PDU": _pdus((3, encode_command(_COMMAND)), (2, bytes(2000))),
+    "command in two fragments": _pdus((1, encode_command(_COMMAND)[:40]), (3, encode_command(_COMMAND)[40:]))
+    + _pdus((2, bytes(2000))),
+    "odd fragment": _pdus((3, encode_command(_COMMAND))) + _pdus((0, bytes(1501))) + _pdus((2, bytes(499))),
+    "empty fragment": _pdus((3, encode_command(_COMMAND))) + _pdus((0, b"")) + _pdus((2, bytes(499))),
+    "empty last fragment": _pdus((3, encode_command(_COMMAND))) + _pdus((0, bytes(2000))) + _pdus((2, b"")),
+    "empty PDU": b"\x04\0\0\0\0\0",
+    "short fragments": _pdus((3, encode_command(_COMMAND))) + _pdus((0, b"ab")) * 20 + _pdus((2, b"cd")),
+    "reserved bits of the control byte": _pdus((7, encode_command(_COMMAND))) + _pdus((10, bytes(2000))),
+    "command inside a data set": _pdus((3, encode_command(_COMMAND))) + _pdus((3, encode_command(_COMMAND))),
+    "data set without a command": _pdus((2, bytes(2000))),
+    "data set on another context": _pdus((3, encode_command(_COMMAND)))
+    + _pdus((2, bytes(2000))).replace(b"\x03\x02", b"\x01\x02", 1),
+    "context that was not accepted": _pdus((3, encode_command(_COMMAND))).replace(b"\x03\x03", b"\x09\x03", 1),
+    "PDU longer than announced": encode_message(STORE, _COMMAND, bytes(300_000), maximum_length=300_000),
+    "PDV longer than its PDU": _pdus((3, encode_command(_COMMAND))).replace(b"\0\0\0", b"\0\0\1", 1),
+    "no data set": encode_message(STORE, dataclasses.replace(_COMMAND, has_data_set=False)),
+    "another SOP Class": store(7, affected_sop_class_uid=MR),
+    "move originator": store(7, move_originator_ae_title="MOVER", move_originator_message_id=3),
+    "UID of letters": store(7, affected_sop_instance_uid="1.2.3.x"),
+    "UID too long": store(7, affected_sop_instance_uid="1." * 32 + "1"),
+    "UID padded by a space": _pdus((3, encode_command(_COMMAND).replace(b"1.2.3.77", b"1.2.3.7 "))) + _pdus((2, b"ab")),
+    "UID padded by two NULs": _pdus((3, encode_command(_COMMAND).replace(b"1.2.3.77", b"1.2.3.\0\0")))
+    + _pdus((2, b"ab")),
+    "wrong group length": _pdus((3, b"\0\0\0\0\4\0\0\0\1\0\0\0" + encode_command(_COMMAND)[12:])) + _pdus((2, b"ab")),
+    "long command": encode_message(STORE, dataclasses.replace(_COMMAND, affected_sop_instance_uid="1" * 3000), b"ab"),
+    "data set too long": store(7, 9000),
+}
+
+
+@pytest.mark.parametrize("window", [None, WINDOW])
+@pytest.mark.parametrize("what", UNCOMMON)
+def test_what_is_uncommon_has_the_result_of_the_general_path(what: str, window: int | None) -> None:
+    before, after = [store(number) for number in range(11, 14)], [store(number) for number in range(14, 17)]
+    limits = Limits(instance_bytes=5000) if what == "data set too long" else None
+    straight, _ = recorded([*before, UNCOMMON[what], *after, RELEASE], window=window, limits=limits)
+    assert straight >= 2
+    recorded([b"".join((*before, UNCOMMON[what], *after, RELEASE))], window=window, limits=limits)
+
+
+@pytest.mark.parametrize("what", ["", *UNCOMMON])
+def test_a_stream_that_ends_anywhere_has_the_result_of_the_general_path(what: str) -> None:
+    stream = store(12, 2000) + UNCOMMON.get(what, b"")
+    for end in sorted({*range(0, 170, 9), *range(len(stream) - 200, len(stream), 23)}):
+        recorded([store(11), store(10), stream[:end]])
+
+
+# The storage.
+
+_SOME: Final = frozenset((1, 2, 5))
+
+
+@pytest.mark.parametrize("size", [2000, 40_000])
+@pytest.mark.parametrize("window", [None, WINDOW])
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Behaviour) if field.name != "error"])
+@pytest.mark.parametrize("error", [OSError(28, "full"), ValueError("text"), SystemExit(3), KeyboardInterrupt()])
+def test_a_storage_that_waits_refuses_or_fails_has_the_same_result(
+    name: str, error: BaseException, window: int | None, size: int
+) -> None:
+    messages = [store(number, size) for number in range(10, 20)]
+    straight, reported = recorded([*messages, RELEASE], Behaviour(**{name: _SOME}, error=error), window=window)
+    assert reported == 10
+    assert straight >= 3
+
+
+def test_folder_and_archive_get_the_same_files(tmp_path: Path) -> None:
+    messages = []
+    for number in range(30):
+        uid = f"1.2.3.{number % 7}"
+        command = CStoreRQ(message_id=number, affected_sop_class_uid=CT, affected_sop_instance_uid=uid)
+        data = bytes_of(instance(uid, pixels=bytes((number % 2, 0)) * 2000))
+        messages.append(encode_message(STORE, command, data))
+    folders = iter(range(100))
+
+    def folder() -> FolderStorage:
+        return FolderStorage(tmp_path / f"folder{next(folders)}", Durability.FLUSH)
+
+    one, _ = both(folder, lambda storage: _files(storage._folder), [*messages, RELEASE])
+    assert one.straight >= 25
+
+    def archive() -> Archive:
+        options = ArchiveOptions(durability=Durability.FLUSH, min_free_bytes=0)
+        return Archive(tmp_path / f"archive{next(folders)}", options)
+
+    def content(archive: Archive) -> tuple[list[dict[str, object]], dict[str, bytes]]:
+        archive.close()
+        index = [
+            {name: row[name] for name in ("path", "sop_instance_uid", "digest", "size")}
+            for row in rows(archive.paths.root)
+        ]
+        return sorted(index, key=str), _files(archive.paths.root)
+
+    one, _ = both(archive, content, [*messages, RELEASE])
+    assert one.straight >= 6  # Threads compare duplicates.
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and ".dicomport" not in path.parts
+    }
+
+
+# Any bytes, in any pieces.
+
+_numbers = st.integers(10, 99)
+_valid = st.builds(store, _numbers, st.sampled_from([2, 200, 1200, 5000]), st.sampled_from([2048, 4096, 16384]))
+_messages = st.lists(st.one_of(_valid, _valid, _valid, st.sampled_from(sorted(UNCOMMON.values()))), max_size=8)
+_places = st.lists(st.integers(0, 50_000), max_size=12)
+_few = st.frozensets(st.integers(0, 8), max_size=2)
+_behaviours = st.builds(
+    Behaviour,
+    **{
+        field.name: st.one_of(st.just(frozenset()), _few)
+        for field in dataclasses.fields(Behaviour)
+        if field.name != "error"
+    },
+)
+
+COMMON: Final = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+
+
+@COMMON
+@given(_messages, _places, _behaviours, st.sampled_from([None, WINDOW]))
+def test_any_messages_in_any_pieces(
+    messages: list[bytes], places: list[int], behaviour: Behaviour, window: int | None
+) -> None:
+    recorded(cut(b"".join((*messages, RELEASE)), places), behaviour, window=window)
+
+
+@COMMON
+@given(_messages, _places, st.lists(st.tuples(st.integers(0, 50_000), st.integers(0, 255)), max_size=3), st.data())
+def test_any_bytes_in_any_pieces(
+    messages: list[bytes], places: list[int], changes: list[tuple[int, int]], data: st.DataObject
+) -> None:
+    stream = bytearray(b"".join((store(10), *messages)))
+    for place, value in changes:
+        stream[place % len(stream)] = value
+    end = data.draw(st.integers(0, len(stream)))
+    recorded(cut(bytes(stream[:end]), places))
+
+
+@COMMON
+@given(st.lists(_valid, min_size=20, max_size=40), _places)
+def test_at_least_nine_of_ten_instances_of_valid_streams_take_the_straight_path(
+    messages: list[bytes], places: list[int]
+) -> None:
+    straight, stored = recorded([store(10, 2), *(cut(b"".join(messages), places)), RELEASE])
+    assert stored == len(messages) + 1
+    assert straight >= 0.9 * len(messages)
