@@ -186,7 +186,9 @@ class ArchiveSink:
         return self._committer.commit(
             PendingInstance(
                 file=file,
-                attributes=with_request_uids(self._scan.attributes, operation.sop_class_uid, operation.sop_instance_uid),
+                attributes=with_request_uids(
+                    self._scan.attributes, operation.sop_class_uid, operation.sop_instance_uid
+                ),
                 digest=self._digest.hexdigest(),
                 size=self._size,
                 transfer_syntax_uid=operation.transfer_syntax_uid,
