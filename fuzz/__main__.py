@@ -37,6 +37,7 @@ SHORT: Final = {
     "name": 15_000,
     "association": 3_000,
     "index": 300,
+    "ways": 300,
     "conversion": 8_000,
     "labels": 8_000,
     "tar": 5_000,

@@ -41,6 +41,7 @@ from tests.core.messages import (
     store_elements,
 )
 from tests.encoding.encode import BIG, Element, Items, encode as encode_data_set
+from tests.scp.streams import UNCOMMON, store
 from tests.scu.data import DEVIATING
 from tests.wire.command_goldens import COMMANDS
 from tests.wire.pdu_goldens import ITEMS as ITEM_GOLDENS, PDUS
@@ -50,6 +51,7 @@ from dicomport.wire import FileMeta, encode, encode_command, encode_file_meta
 from fuzz.archive import SYNTAXES
 from fuzz.association import CANNED, CONVERSATION, STARTS, Program, data_of
 from fuzz.index import DAMAGES
+from fuzz.receiver import BEHAVIOURS
 from fuzz.sender import SOURCES
 from fuzz.targets import TARGETS
 from fuzz.wire import COMMITMENTS, ITEMS
@@ -57,6 +59,9 @@ from fuzz.wire import COMMITMENTS, ITEMS
 __all__ = ["CORPUS", "seeds"]
 
 CORPUS: Final = Path(__file__).with_name("corpus")
+
+_MAX_SEED_BYTES: Final = 9000
+"""Longer seeds make the target slow."""
 
 _DATA_SET: Final = bytes.fromhex("08 00 18 00 55 49 08 00") + b"1.2.3.4\0"
 
@@ -270,6 +275,18 @@ def _tars() -> Iterator[tuple[str, bytes]]:
         yield f"{name}, in gzip", b"\1" + bytes.fromhex("1f8b0800000000000003") + _stored(tar)
 
 
+def _streams() -> Iterator[tuple[str, bytes]]:
+    for name, message in {"two messages": b"", **UNCOMMON}.items():
+        stream = b"".join((store(11, 2000), message, store(12, 2000)))
+        if len(stream) < _MAX_SEED_BYTES:
+            yield name, bytes((0, 3, 40, 130, 200)) + stream
+    for kind, name in enumerate(BEHAVIOURS):
+        yield (
+            f"storage {name}",
+            bytes((kind | 0x80 * (kind % 2), 0)) + b"".join(store(at, 1200) for at in (11, 12, 13)),
+        )
+
+
 def _stored(data: bytes) -> bytes:
     """Write the rest of a gzip file, in blocks that are not compressed (RFC 1951 3.2.4, RFC 1952 2.3)."""
     blocks = struct.pack("<BHH", 1, len(data), len(data) ^ 0xFFFF) + data
@@ -290,6 +307,7 @@ _MADE: Final = {
     "conversion": _conversions,
     "tar": _tars,
     "labels": _files,
+    "ways": _streams,
 }
 
 

@@ -1,0 +1,19 @@
+"""In CI, each test of the receiver runs over both ways of an association: the straight path and the general one."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from tests.scp.both_ways import general
+
+WAYS = ("straight", "general") if os.environ.get("CI") else ("straight",)
+
+
+@pytest.fixture(scope="module", params=WAYS, autouse=True)
+def way(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Return the name of the way that associations in this process take."""
+    if request.param == "straight":
+        yield request.param
+    else:
+        with general():
+            yield request.param
