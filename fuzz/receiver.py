@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from tests.scp.both_ways import WINDOW, Behaviour, Recorder, both
 from tests.scp.streams import RELEASE, cut, store
@@ -22,10 +22,10 @@ def ways(data: bytes) -> None:
     kind, number = data[0] if data else 0, data[1] % 8 if len(data) > 1 else 0
     places, stream = data[2 : 2 + number], data[2 + number :]
     name = BEHAVIOURS[kind % len(BEHAVIOURS)]
-    behaviour = Behaviour(**{name: frozenset((1, 3))}) if name else Behaviour()
+    changed: dict[str, Any] = {name: frozenset((1, 3))} if name else {}
     pieces = cut(stream, [place * (len(stream) // 256 + 1) for place in places])
     both(
-        lambda: Recorder(behaviour),
+        lambda: Recorder(Behaviour(**changed)),
         lambda recorder: recorder.calls,
         [store(10), *pieces, RELEASE],
         window=WINDOW if kind & 0x80 else None,
