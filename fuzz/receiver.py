@@ -10,14 +10,14 @@ from tests.scp.streams import RELEASE, cut, store
 __all__ = ["BEHAVIOURS", "ways"]
 
 BEHAVIOURS: Final = ("", "waits", "slow", "refused", "warned", "begin_fails", "write_fails", "commit_fails")
-"""What the storage does with the instances 1 and 3, by the first byte of the target's data."""
+"""Behaviours of the storage with the instances 1 and 3; the first byte of the target's data selects one."""
 
 
 def ways(data: bytes) -> None:
     """Send a message that both ways know, and then any bytes in any pieces.
 
     The first two bytes are the behaviour of the storage and the number of pieces, the next ones their places. Both
-    ways give the same responses, calls of the storage, reports, counters and lines of the log.
+    ways have the same responses, calls of the storage, reports, counters and lines of the log.
     """
     kind, number = data[0] if data else 0, data[1] % 8 if len(data) > 1 else 0
     places, stream = data[2 : 2 + number], data[2 + number :]

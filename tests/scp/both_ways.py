@@ -24,7 +24,7 @@ TURNS: Final = 4
 
 @dataclass
 class Behaviour:
-    """What a storage does with its instances, by their numbers; all others are stored at once."""
+    """The behaviour of a storage with some instances, by their numbers; all others are stored at once."""
 
     waits: frozenset[int] = frozenset()
     """`begin` has to wait, and then `commit`."""

@@ -1,4 +1,4 @@
-"""The straight path of a receiver: whatever a peer sends, it does what the general path does."""
+"""The straight path of a receiver: any bytes of a peer have the same results as on the general path."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def recorded(pieces: Sequence[bytes], behaviour: Behaviour | None = None, **opti
     return one.straight, len(one.played.reports)
 
 
-# What takes the straight path.
+# Common messages.
 
 
 @pytest.mark.parametrize("window", [None, WINDOW])
@@ -51,12 +51,12 @@ def test_a_header_cut_anywhere_takes_the_straight_path() -> None:
         assert recorded([store(11), message[:place], message[place:], RELEASE]) == (1, 2)
 
 
-# What belongs to the general path, alone and between messages that do not.
+# Messages for the general path, between common ones.
 
 
 @pytest.mark.parametrize("window", [None, WINDOW])
 @pytest.mark.parametrize("what", UNCOMMON)
-def test_what_is_uncommon_has_the_result_of_the_general_path(what: str, window: int | None) -> None:
+def test_uncommon_messages_have_the_result_of_the_general_path(what: str, window: int | None) -> None:
     before, after = [store(number) for number in range(11, 14)], [store(number) for number in range(14, 17)]
     limits = Limits(instance_bytes=5000) if what == "data set too long" else None
     straight, _ = recorded([*before, UNCOMMON[what], *after, RELEASE], window=window, limits=limits)
@@ -169,9 +169,7 @@ def test_any_bytes_in_any_pieces(
 
 @COMMON
 @given(st.lists(_valid, min_size=20, max_size=40), _places)
-def test_at_least_nine_of_ten_instances_of_valid_streams_take_the_straight_path(
-    messages: list[bytes], places: list[int]
-) -> None:
+def test_nine_of_ten_valid_instances_take_the_straight_path(messages: list[bytes], places: list[int]) -> None:
     straight, stored = recorded([store(10, 2), *(cut(b"".join(messages), places)), RELEASE])
     assert stored == len(messages) + 1
     assert straight >= 0.9 * len(messages)

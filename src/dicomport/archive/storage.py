@@ -112,7 +112,7 @@ class Archive:
         return self._begin(operation)
 
     def begin_now(self, operation: Operation) -> ArchiveSink | Status | None:
-        """Do what `begin` does; return None if the free space has to be measured first."""
+        """Return the result of `begin`; None if the free space has to be measured first."""
         return None if self._free_space.is_due else self._begin(operation)
 
     def _begin(self, operation: Operation) -> ArchiveSink | Status:

@@ -172,7 +172,7 @@ class Association:
                 self._machine.step(Event.EVT19, reason=error.reason, detail=str(error))
         return indications.popleft()
 
-    # Whole messages that the driver reads by itself (dicomport.scp.straight).
+    # A driver that reads whole messages itself (dicomport.scp.straight).
 
     @property
     def last_command(self) -> bytes:
@@ -185,10 +185,10 @@ class Association:
         return b"".join(split_into_pdus(context_id, data, is_command=True, last=True, maximum_length=self._max_sent))
 
     def enter(self) -> tuple[memoryview, int] | None:
-        """Let the driver read the peer's next messages itself, until it calls `leave`. None inside of a message.
+        """Leave the next messages to the driver, which reads them itself until it calls `leave`.
 
-        Return the lent bytes that are not read yet, and the maximum length in bytes of a P-DATA-TF's body that is no
-        deviation.
+        Return the lent bytes that are not read yet, and the maximum length in bytes of a P-DATA-TF's body without a
+        deviation. None inside of a message.
         """
         machine = self._machine
         if machine.state is not _ESTABLISHED or machine.indications or machine.closing:

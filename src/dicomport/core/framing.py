@@ -111,10 +111,10 @@ class Framer:
         self._end = len(data)
 
     def enter(self) -> tuple[memoryview, int] | None:
-        """Let the caller read the next PDUs itself, until it calls `leave`. None if the framer is inside a PDU.
+        """Leave the next PDUs to the caller, which reads them itself until it calls `leave`.
 
-        Return the lent bytes that are not read yet, and the maximum length in bytes of a P-DATA-TF's body that is no
-        deviation.
+        Return the lent bytes that are not read yet, and the maximum length in bytes of a P-DATA-TF's body without a
+        deviation. None inside of a PDU.
         """
         if self._partial or self._fragment_left or self._pdu_left or self._skipping or self._broken:
             return None

@@ -103,9 +103,9 @@ class Stream:
     async def drive(self, take: Callable[[memoryview], bytes | None], silence: Timer, unread: bytes) -> None:
         """Pass the next bytes to `take`, in the event loop's read callback, until it returns None.
 
-        `take` returns the bytes that it has not read, few or none: they come again, before the next ones. `unread` are
-        those of an earlier call. At the end of the stream it gets an empty view, and the call returns. A view is valid
-        until `take` returns; the last one until the next call of the stream. Raises what `take` raises, `OSError`, and
+        `take` returns the bytes that it has not read, few or none: the next view begins with them. `unread` are those
+        of an earlier call. At the end of the stream it gets an empty view, and the call returns. A view is valid until
+        `take` returns; the last one until the next call of the stream. Raises what `take` raises, `OSError`, and
         `TimerExpiredError` after `silence` without bytes.
         """
         self._give_back()

@@ -265,7 +265,7 @@ class AcceptorAssociation:
                     raise
 
     def _quiet_since(self) -> float | None:
-        """Return when the straight path got the last bytes, None if other bytes came after them."""
+        """Return the time of the straight path's last bytes, None if other bytes followed."""
         return None if self._straight is None else self._straight.take_quiet_since()
 
     async def _next(self, timer: Deadline) -> CoreEvent:

@@ -6,19 +6,19 @@ A peer that sends a thousand instances sends the same message a thousand times: 
 in its Message ID and its SOP Instance UID only, then a data set in P-DATA-TFs of one fragment each. The general path
 (framer, assembler, decoder, task) costs the same for each of them. The straight path does the common case alone:
 
-1. `learn` looks at a request that the general path has served. If nothing about it is unusual, its bytes before and
+1. `learn` reads a request that the general path has served. If nothing about it is unusual, its bytes before and
    behind the Message ID become a shape, together with the bytes of a response of success.
 2. `serve` runs between two messages, in the task that owns the association. The event loop's read callback passes
    the bytes that arrive to `_take`: it compares each command with its shape, passes the fragments of the data set to
    the sink, commits, and sends the responses when all bytes are read. The sink's methods do not wait (`DirectSink`).
-3. At anything else `serve` returns, with nothing of it consumed: another PDU, an odd or short fragment, a command
-   without a shape, a sink that has to wait, a refusal, a full socket, a wake-up, a moment of silence. `leave` of the
-   core gets the position in PDU and data set, `Begun` the instance, and the general path goes on from there.
+3. `serve` returns before anything else, and consumes none of its bytes: another PDU, an odd or short fragment, a
+   command without a shape, a sink that has to wait, a refusal, a full socket, a wake-up, a moment of silence. `leave`
+   of the core gets the position in PDU and data set, `Begun` has the instance, and the general path continues there.
 
-So the rules of the protocol stand in the general path only, and so does every error. What the straight path accepts,
-the general path accepts with the same result; a property test compares both for any bytes in any pieces. The timers of
-single waits belong to the general path as well: within a moment of silence none can expire, except the minimum rate,
-which is measured here too.
+So the rules of the protocol stand in the general path only, and so does every error. The general path accepts the same
+messages with the same results; a property test compares both for any bytes in any pieces. The timers of single waits
+belong to the general path as well: none can expire within a moment of silence, except the minimum rate, which is
+measured here too.
 """
 
 from __future__ import annotations
@@ -125,10 +125,10 @@ class StraightPath:
         self._begin_now = storage.begin_now
         self._max_bytes = max_bytes
         self._shapes: dict[tuple[int, int], _Shape] = {}
-        """By context id and length of the command."""
+        """The shapes, by context id and length of the command."""
         self._max_pdu_bytes = 0
         self._quiet_since: float | None = None
-        """When the last bytes had been served, on the monotonic clock; None if the general path got bytes since."""
+        """The time of the last bytes on the monotonic clock; None if the general path got bytes since."""
         self._served_at = 0.0
         self._rest = memoryview(b"")
         """The bytes that are received and not read."""
@@ -278,7 +278,7 @@ class StraightPath:
             self._is_common = view[at] == _P_DATA
             return 0
         kind, length, size, context_id, control = _unpack(view, at)
-        # What the general path counts as a deviation is not common.
+        # A deviation is not common: the general path counts it.
         if kind != _P_DATA or length > self._max_pdu_bytes or size != length - 4 or size < 4 or size & 1:
             self._is_common = False
             return 0

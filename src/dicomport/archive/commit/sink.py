@@ -135,7 +135,7 @@ class ArchiveSink:
         await self._writer.write(data, self._append)
 
     def commit_now(self) -> Status | None:
-        """Do what `commit` does as far as that does not block; return None if `commit` has to wait for the rest."""
+        """Check and commit the data set as `commit` does; return None if the rest of that has to wait."""
         if self._committed is None and self._check().accepted and self._is_written:
             self._committed = self._commit(self._finished())
         return self._answer(self._committed) if self._committed is not None and self._committed.done() else None
