@@ -40,6 +40,7 @@ class Connection:
         """The rate of the peer's bytes, measured in every wait."""
         self.expired: TimerExpiredError | None = None
         """The error of the last timer that expired, ARTIM included, which the core handles."""
+        self._quiet_since: float | None = None
         self._is_requestor = core.role is Role.REQUESTOR
         self._events = 0
         self._partial_write = False
@@ -109,19 +110,35 @@ class Connection:
     async def drive(self, take: Callable[[memoryview], bytes | None], unread: bytes) -> None:
         """Pass the peer's bytes to `take`, as `Stream.drive` does, until they stop for a moment or it is interrupted.
 
-        Raises what `take` raises, and `OSError`.
+        The minimum rate is measured here, too; the next wait raises its expiry. Raises what `take` raises, and
+        `OSError`.
         """
+        served_at = time.monotonic()
+
+        def take_in_time(view: memoryview) -> bytes | None:
+            nonlocal served_at
+            self.progress.record_wait(time.monotonic() - served_at, len(view))
+            left = take(view)
+            served_at = time.monotonic()
+            return left if self.progress.left > 0 else None
+
         self._receiving = self.is_interruptible = True
         try:
-            await self.stream.drive(take, self._silence, unread)
+            await self.stream.drive(take_in_time, self._silence, unread)
         except TimerExpiredError:
-            pass
+            self.progress.record_wait(time.monotonic() - served_at, 0)
         except Exception as error:
             if error is not self.interruption:
                 raise
         finally:
             self._receiving = self.is_interruptible = False
             self.interruption = None
+            self._quiet_since = served_at
+
+    def take_quiet_since(self) -> float | None:
+        """Return, once, the time of the last bytes of `drive` on the monotonic clock; None if other bytes followed."""
+        since, self._quiet_since = self._quiet_since, None
+        return since
 
     def interruptible(self) -> _Interruptible:
         """Return a context in which `interrupt` ends waits for the peer's bytes; outside it does nothing."""
@@ -168,6 +185,7 @@ class Connection:
         finally:
             self._receiving = False
         self.progress.record_wait(time.monotonic() - began, len(data))
+        self._quiet_since = None
         if data:
             self.core.receive(data)
         else:

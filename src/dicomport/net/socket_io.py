@@ -46,6 +46,14 @@ class GatherList:
         return self._first < len(self._views)
 
 
+def send_now(sock: socket.socket, data: Buffer) -> int:
+    """Send as much as the system accepts at once; return the number of bytes. After an error, the next call raises it."""
+    try:
+        return sock.send(data)
+    except OSError:
+        return 0
+
+
 def receive_into(sock: socket.socket, buffer: memoryview) -> int:
     """Receive into the buffer; return the number of bytes, 0 at the end. Raises the socket's `OSError`.
 

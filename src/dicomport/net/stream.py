@@ -25,7 +25,7 @@ from typing import Final
 from dicomport.net.buffers import Buffers
 from dicomport.net.errors import TimerExpiredError
 from dicomport.net.send_queue import SendQueue
-from dicomport.net.socket_io import GatherList, prepare, receive_into
+from dicomport.net.socket_io import GatherList, prepare, receive_into, send_now
 from dicomport.net.timers import Deadline, Timer
 from dicomport.net.tls.expiry import warn_of_expiry
 from dicomport.net.tls.handshake import Handshake
@@ -124,12 +124,9 @@ class Stream:
         await self._when_ready(read, silence, try_first=False)
 
     def send_now(self, data: Buffer) -> int:
-        """Send as much as the system accepts at once; return the number of bytes, also after an error."""
+        """Send as much as the system accepts at once; return the number of bytes. After an error, `send` raises it."""
         self._reads_left = 0
-        try:
-            return self._sock.send(data)
-        except OSError:
-            return 0  # The next call of `send` raises it again.
+        return send_now(self._sock, data)
 
     async def send(self, buffers: Sequence[Buffer], timer: Deadline) -> None:
         """Send all buffers, in order, without copying. `timer` bounds each time without progress.

@@ -256,17 +256,13 @@ class AcceptorAssociation:
                 continue
             try:
                 with self._connection.interruptible():
-                    return await self._next(self._idle.started(self._quiet_since()))
+                    return await self._next(self._idle.started(self._connection.take_quiet_since()))
             except (_WakeUp, _Stopping):
                 continue
             except TimerExpiredError:
                 # A peer that awaits a response or a notification has no reason to send anything.
                 if not (store.pending or self._notifications.expected):
                     raise
-
-    def _quiet_since(self) -> float | None:
-        """Return the time of the straight path's last bytes, None if other bytes followed."""
-        return None if self._straight is None else self._straight.take_quiet_since()
 
     async def _next(self, timer: Deadline) -> CoreEvent:
         """Send the core's output and wait for its next event. Raises `AssociationEnded` and `TimerExpiredError`.

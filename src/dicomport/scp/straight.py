@@ -24,8 +24,6 @@ measured here too.
 from __future__ import annotations
 
 import asyncio
-import re
-import time
 from collections import Counter
 from dataclasses import dataclass
 from typing import Final
@@ -37,7 +35,7 @@ from dicomport.net import Connection
 from dicomport.scp.requests import StoreOperation
 from dicomport.scp.sinks import DirectSink, DirectStorage
 from dicomport.scp.store import Begun, StoreService
-from dicomport.standard import PROCESSING_FAILURE, SUCCESS, Status
+from dicomport.standard import MAX_UID_LENGTH, PROCESSING_FAILURE, SUCCESS, Status
 from dicomport.wire import (
     COMMAND,
     LAST,
@@ -69,9 +67,6 @@ _MAX_MESSAGES: Final = 128
 _MAX_SHAPES: Final = 64
 """Limit of shapes of an association."""
 
-_find_plain_uid: Final = re.compile(rb"[0-9.]{1,64}\0?").fullmatch
-"""Matches a UID that is decoded without a deviation, if its length is even (PS3.5 9.1)."""
-
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
@@ -94,7 +89,7 @@ class _Shape:
         if (
             command[:start] != self.before_id
             or command[start + _MESSAGE_ID_BYTES : uid_start] != self.after_id
-            or _find_plain_uid(uid) is None
+            or not _is_plain(uid)
         ):
             return None
         return CStoreRQ(
@@ -127,9 +122,6 @@ class StraightPath:
         self._shapes: dict[tuple[int, int], _Shape] = {}
         """The shapes, by context id and length of the command."""
         self._max_pdu_bytes = 0
-        self._quiet_since: float | None = None
-        """The time of the last bytes on the monotonic clock; None if the general path got bytes since."""
-        self._served_at = 0.0
         self._rest = memoryview(b"")
         """The bytes that are received and not read."""
         self._responses: list[Buffer] = []
@@ -180,11 +172,6 @@ class StraightPath:
             context, request.affected_sop_class_uid, request.priority, *asked, (headers + before_id, after_id)
         )
 
-    def take_quiet_since(self) -> float | None:
-        """Return when the straight path last got bytes (monotonic clock); None if the general path got some since."""
-        since, self._quiet_since = self._quiet_since, None
-        return since
-
     async def serve(self) -> Begun | None:
         """Serve messages as long as they are common; return the instance that was begun and is not served."""
         if self._messages == _MAX_MESSAGES:
@@ -193,7 +180,6 @@ class StraightPath:
         if entered is None:
             return None
         self._rest, self._max_pdu_bytes = entered
-        self._served_at = time.monotonic()
         self._responses = self._core.take_output()
         try:
             unread = self._take(self._rest) if self._rest else b""
@@ -209,7 +195,6 @@ class StraightPath:
 
     def _leave(self) -> Begun | None:
         """Return to the general path."""
-        self._quiet_since = self._served_at
         operation, is_inside = self._operation, self._operation is not None and not self._is_complete
         self._core.leave(
             self._rest,
@@ -221,8 +206,6 @@ class StraightPath:
         self._responses = []
         if operation is None:
             return None
-        if is_inside:
-            self._connection.progress.record_wait(time.monotonic() - self._served_at, 0)
         begun = Begun(
             operation, self._sink or self._refusal, self._size, self._is_complete, self._failure, self._status
         )
@@ -236,12 +219,6 @@ class StraightPath:
 
     def _take(self, view: memoryview) -> bytes | None:
         """Serve the messages in received bytes; return the bytes of a header cut short, None at anything uncommon."""
-        if self._operation is not None:
-            progress = self._connection.progress
-            progress.record_wait(time.monotonic() - self._served_at, len(view))
-            if progress.left <= 0:
-                self._rest = view
-                return None
         self._is_common, self._messages = True, 0
         if not view:
             return None  # The general path reads the end of the stream again.
@@ -251,7 +228,6 @@ class StraightPath:
             return None
         unread = bytes(rest)
         self._rest = memoryview(unread)
-        self._served_at = time.monotonic()
         return unread
 
     def _send(self) -> bool:
@@ -366,6 +342,12 @@ class StraightPath:
         self._messages += 1
         self._forget()
         return True
+
+
+def _is_plain(uid: bytes) -> bool:
+    """Return whether a UID is decoded without a deviation, if its length is even (PS3.5 9.1)."""
+    digits = uid.removesuffix(b"\0")
+    return 0 < len(digits) <= MAX_UID_LENGTH and not digits.strip(b"0123456789.")
 
 
 def _split(command: bytes, message_id: Element) -> tuple[bytes, bytes] | None:
