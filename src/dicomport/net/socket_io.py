@@ -47,7 +47,7 @@ class GatherList:
 
 
 def send_now(sock: socket.socket, data: Buffer) -> int:
-    """Send as much as the system accepts at once; return the number of bytes. After an error, the next call raises it."""
+    """Send as much as the system accepts; return the number of bytes. After an error, the next call raises it."""
     try:
         return sock.send(data)
     except OSError:
