@@ -31,7 +31,15 @@ from dicomport.archive import (
 )
 from dicomport.cli.commitments import commitments
 from dicomport.cli.console import print_message, shows_progress
-from dicomport.cli.options.common import SIZE, ExitCode, archive_option, json_option, log_format_option, no_archive
+from dicomport.cli.options.common import (
+    SIZE,
+    ExitCode,
+    PathType,
+    archive_option,
+    json_option,
+    log_format_option,
+    no_archive,
+)
 from dicomport.cli.system_errors import failure, reason_and_remedy
 from dicomport.cli.text import amount, count, print_json, print_line, print_table
 from dicomport.logs import printable
@@ -221,7 +229,7 @@ def verify(*, root: Path, rate: int | None, as_json: bool) -> int:
 
 
 @archive.command(short_help="Rebuild the index from the files.")
-@click.argument("folder", type=click.Path(path_type=Path, file_okay=False), required=False)
+@click.argument("folder", type=PathType(file_okay=False), required=False)
 @_archive_option
 @log_format_option
 @json_option
@@ -248,7 +256,7 @@ def reindex(*, folder: Path | None, root: Path, as_json: bool) -> int:
 
 @archive.command(short_help="Copy a study into a new folder or a zip file.")
 @click.argument("study")
-@click.argument("destination", type=click.Path(path_type=Path))
+@click.argument("destination", type=PathType())
 @_archive_option
 @log_format_option
 def export(*, study: str, destination: Path, root: Path) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from dicomport.cli.options.common import ExitCode, log_format_option
+from dicomport.cli.options.common import ExitCode, PathType, log_format_option
 from dicomport.cli.text import amount, count, print_line, print_table
 from dicomport.scp import StorageSCP, StoreRequest
 from dicomport.scu import InstanceResult, instance_from_path, send
@@ -21,7 +21,7 @@ from dicomport.standard import describe
 @log_format_option
 @click.option(
     "--keep",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=PathType(file_okay=False),
     help="Folder for the received files; by default they are deleted.",
 )
 def demo(keep: Path | None) -> int:

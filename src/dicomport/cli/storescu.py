@@ -13,6 +13,7 @@ import click
 from dicomport.cli.console import print_message, shows_progress
 from dicomport.cli.options.common import (
     ExitCode,
+    PathType,
     ae_title_option,
     called_ae_title_option,
     configure_logging,
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("host")
 @click.argument("port", type=whole_number(1, 65535))
-@click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(path_type=Path, allow_dash=True))
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=PathType(allow_dash=True))
 @ae_title_option
 @called_ae_title_option
 @sending_options

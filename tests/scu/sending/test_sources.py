@@ -145,3 +145,20 @@ def test_an_association_refuses_another_object(port: int, source: Callable[[], A
 def test_a_path_is_a_path(tmp_path: Path) -> None:
     assert isinstance(instance_from_path(OnlyAPath()), Instance)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("sources", ["", [""], (CT_FILE, ""), {CT_FILE, ""}], ids=["alone", "list", "tuple", "set"])
+def test_an_empty_path_is_refused_before_anything_is_sent(port: int, received: list[bytes], sources: Any) -> None:
+    with pytest.raises(ValueError, match="empty path"):
+        blocking.send(sources, "localhost", port)
+    with pytest.raises(ValueError, match="empty path"):
+        dicomport.send(sources, "localhost", port)
+    assert received == []
+
+
+def test_an_empty_path_of_an_iterator_has_a_result(port: int, received: list[bytes]) -> None:
+    report = blocking.send(iter([CT_FILE, "", CT_FILE]), "localhost", port)
+
+    assert len(report.accepted) == len(received) == 2
+    [result] = report.failed
+    assert "empty path" in result.reason

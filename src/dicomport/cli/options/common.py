@@ -41,6 +41,32 @@ class ExitCode(enum.IntEnum):
     """The user pressed Ctrl-C."""
 
 
+class PathType(click.Path):
+    """A path as a `Path`. An empty text, such as that of a shell's unset variable, is not the working directory."""
+
+    def __init__(self, **checks: bool) -> None:
+        super().__init__(path_type=Path, **checks)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path. Raises `click.BadParameter`."""
+        if value == "":
+            self.fail("the path is empty; expected a file or a folder", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class TextFile(click.File):
+    """A text file that is open for reading; - is stdin."""
+
+    def __init__(self) -> None:
+        super().__init__(encoding="utf-8")
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the open file. Raises `click.BadParameter`."""
+        if value == "":
+            self.fail("the path is empty; expected a file", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 class _AETitle(click.ParamType[str]):
     name = "title"
 
@@ -149,7 +175,7 @@ def archive_option(help_text: str) -> Callable[[Command], Command]:
         "--output-directory",
         "--archive",
         "root",
-        type=click.Path(path_type=Path, file_okay=False),
+        type=PathType(file_okay=False),
         default=Path("archive"),
         show_default=True,
         help=help_text,

@@ -8,7 +8,7 @@ from typing import Any, Final, TextIO, TypedDict
 
 import click
 
-from dicomport.cli.options.common import with_options
+from dicomport.cli.options.common import TextFile, with_options
 from dicomport.wire import UserIdentityRQ
 
 
@@ -22,7 +22,7 @@ _OPTIONS: Final = (
     click.option("-usr", "--user", metavar="NAME", help="User name to send to the peer."),
     click.option(
         "--password-file",
-        type=click.File(encoding="utf-8"),
+        type=TextFile(),
         help="File with the user's password in the first line; - is stdin. It is sent unencrypted without TLS.",
     ),
 )

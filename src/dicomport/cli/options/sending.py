@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 import click
 
-from dicomport.cli.options.common import decimal_number, whole_number, with_options
+from dicomport.cli.options.common import PathType, decimal_number, whole_number, with_options
 from dicomport.scu import RetryPolicy, Transform
 from dicomport.wire import Priority
 
@@ -61,12 +60,12 @@ _OPTIONS = (
     ),
     click.option(
         "--journal",
-        type=click.Path(path_type=Path, dir_okay=False),
+        type=PathType(dir_okay=False),
         help="File that records accepted instances: the same command, run again, sends only the missing ones.",
     ),
     click.option(
         "--report",
-        type=click.Path(path_type=Path, dir_okay=False),
+        type=PathType(dir_okay=False),
         help="File for the result of each instance, as JSON lines.",
     ),
     click.option(

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 import click
 
-from dicomport.cli.options.common import with_options
+from dicomport.cli.options.common import PathType, with_options
 from dicomport.cli.options.timeout import Side
 from dicomport.net import TLSFiles, TLSProfile, client_context, server_context
 
@@ -92,7 +92,7 @@ class TLSOptions(NamedTuple):
             raise ValueError(f"cannot read --tls-passphrase-file {self.passphrase_file}: {error}") from None
 
 
-_FILE: Final = click.Path(dir_okay=False, path_type=Path)
+_FILE: Final = PathType(dir_okay=False)
 
 _OPTIONS: Final = (
     click.option("--tls", "tls_wanted", is_flag=True, help="Use TLS; implied by the other TLS options."),
@@ -110,14 +110,14 @@ _OPTIONS: Final = (
         "--add-cert-file",
         "--add-cert-dir",
         "tls_ca",
-        type=click.Path(path_type=Path),
+        type=PathType(),
         help="Trusted certificates, of authorities or of peers: a file, or a folder of files.",
     ),
     click.option(
         "--tls-crl",
         "--add-crl-file",
         "tls_crl",
-        type=click.Path(path_type=Path),
+        type=PathType(),
         help="Certificate revocation lists, one of each authority: a file, or a folder of files, PEM or DER.",
     ),
     click.option(

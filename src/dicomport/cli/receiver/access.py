@@ -11,7 +11,7 @@ from typing import Any, Final
 import click
 
 from dicomport.cli.console import print_message
-from dicomport.cli.options.common import with_options
+from dicomport.cli.options.common import PathType, with_options
 from dicomport.cli.receiver.config import config_option
 from dicomport.cli.receiver.peer_tables import PeerSettings
 from dicomport.scp import Passwords, PeerRule, UserIdentityCheck, is_loopback
@@ -73,7 +73,7 @@ _OPTIONS: Final = (
     ),
     click.option(
         "--passwords",
-        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        type=PathType(exists=True, dir_okay=False),
         help="File of users and password hashes, as written by `dicomport password`; every peer must then identify "
         "as one of these users.",
     ),

@@ -11,6 +11,7 @@ from typing import Final
 import click
 
 from dicomport.cli.console import LOG_FORMAT, set_log_format_of
+from dicomport.cli.options.common import PathType
 from dicomport.cli.receiver.peer_tables import PeerSettings, check_peer_names, peers_of
 from dicomport.cli.receiver.setting_errors import SettingError, array, flag, unknown, wrong
 from dicomport.cli.receiver.verification import VERIFY, set_quiet_hours
@@ -26,7 +27,7 @@ def config_option(command: Callable[..., int]) -> Callable[..., int]:
     return click.option(
         "--config",
         _NAME,
-        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        type=PathType(exists=True, dir_okay=False),
         # Evaluated first: the file sets the defaults of the other options.
         is_eager=True,
         callback=_load,
@@ -109,5 +110,7 @@ def _default(parameter: click.Parameter, key: str, value: object, folder: Path) 
     for one in several:
         if isinstance(one, bool) or not isinstance(one, str | int | float):
             raise wrong("", key, one, "expected text in quotes, or a number")
+        if one == "" and isinstance(parameter.type, click.Path):
+            raise wrong("", key, one, "the path is empty")
     texts = [str(folder / str(one)) if isinstance(parameter.type, click.Path) else str(one) for one in several]
     return texts if parameter.multiple else texts[0]

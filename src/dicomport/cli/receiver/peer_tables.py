@@ -54,7 +54,7 @@ def _peer(where: str, table: Mapping[str, object], folder: Path) -> PeerSettings
     archive: Path | None = None
     for key, value in table.items():
         if key == _ARCHIVE:
-            archive = folder / _text(where, key, value, str)
+            archive = folder / _text(where, key, value, _path)
         else:
             name, read = _FIELDS[key]
             fields[name] = read(where, key, value)
@@ -108,6 +108,12 @@ def _size(where: str, key: str, value: object) -> int:
 
 def _ae_title(text: str) -> str | None:
     return None if text == "*" else check_ae_title(text)
+
+
+def _path(text: str) -> str:
+    if not text:
+        raise ValueError("the path is empty")
+    return text
 
 
 def _name(text: str) -> str:

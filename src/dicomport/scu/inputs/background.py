@@ -9,7 +9,7 @@ from typing import Final, TypeAlias, TypeVar
 
 from dicomport.scu.inputs.discovery import Source, find_batches, is_source
 from dicomport.scu.inputs.found import Found
-from dicomport.scu.inputs.instance import expected_source
+from dicomport.scu.inputs.instance import EMPTY_PATH, expected_source
 
 T = TypeVar("T")
 
@@ -23,9 +23,11 @@ _AHEAD: Final = 16
 def each_source(sources: Sources) -> Iterable[Source] | AsyncIterable[Source]:
     """Return the sources as an iterable. Raise `TypeError` for an object that holds none, such as an open file.
 
-    Iterators are not consumed: for an object of another type among theirs, `feed` yields a result with the reason.
+    Raise `ValueError` for an empty path. Iterators are not consumed: for an object of another type and an empty path
+    among theirs, `feed` yields a result with the reason.
     """
     if is_source(sources):
+        _check_path(sources)
         return (sources,)
     # Iterating over bytes or a file would yield numbers or lines.
     is_content = isinstance(sources, bytes | bytearray | memoryview) or hasattr(sources, "read")
@@ -34,11 +36,17 @@ def each_source(sources: Sources) -> Iterable[Source] | AsyncIterable[Source]:
     for item in sources if isinstance(sources, list | tuple | set | frozenset) else ():
         if not is_source(item):
             raise TypeError(expected_source(item))
+        _check_path(item)
     return sources
 
 
+def _check_path(source: Source) -> None:
+    if source == "":
+        raise ValueError(EMPTY_PATH)
+
+
 async def feed(sources: Sources) -> AsyncIterator[Sequence[Found]]:
-    """Yield the instances in batches as they are found. Raises `TypeError` as `each_source` does."""
+    """Yield the instances in batches as they are found. Raises `TypeError` and `ValueError` as `each_source` does."""
     each = each_source(sources)
     if isinstance(each, AsyncIterable):
         async for one in each:

@@ -118,6 +118,9 @@ def instance_of(source: Instance | str | os.PathLike[str] | pydicom.Dataset) -> 
     raise TypeError(expected_source(source))
 
 
+EMPTY_PATH: Final = "empty path: expected a file or a folder"
+
+
 def expected_source(source: object) -> str:
     """Return the message for an object that is not the source of an instance."""
     return f"expected a path, a pydicom data set or an Instance, not {type(source).__name__}"
@@ -130,6 +133,8 @@ def instance_from_path(path: str | os.PathLike[str]) -> Instance:
 
 def read_instance(path: str) -> Instance:
     """Return the instance in a file, as `instance_from_path` does."""
+    if not path:
+        raise NotSendableError(EMPTY_PATH)
     try:
         descriptor, status = open_regular(path)
         try:

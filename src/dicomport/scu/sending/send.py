@@ -161,7 +161,7 @@ def send(
     failure. `negotiation` holds further items of the association request.
 
     Failures of files, associations and instances are not raised but reported. Raises `ValueError` for arguments that
-    make no valid request, and `TypeError` for bytes, open files and other objects.
+    make no valid request and for an empty path, and `TypeError` for bytes, open files and other objects.
     """
     if associations < 1 or window < 1:
         raise ValueError(f"associations and window must be at least 1, not {associations} and {window}")
