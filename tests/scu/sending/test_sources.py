@@ -157,7 +157,8 @@ def test_an_empty_path_is_refused_before_anything_is_sent(port: int, received: l
 
 
 def test_an_empty_path_of_an_iterator_has_a_result(port: int, received: list[bytes]) -> None:
-    report = blocking.send(iter([CT_FILE, "", CT_FILE]), "localhost", port)
+    sources: list[str | Path] = [CT_FILE, "", CT_FILE]
+    report = blocking.send(iter(sources), "localhost", port)
 
     assert len(report.accepted) == len(received) == 2
     [result] = report.failed
