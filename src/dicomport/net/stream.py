@@ -112,14 +112,19 @@ class Stream:
 
         def read() -> int:
             nonlocal unread
-            count = self._read(unread)
-            left = take(self._borrowed[: len(unread) + count] if count else _NOTHING)
-            if left is None or not count:
-                return count
-            unread = left
-            self._give_back()
-            self._expiry.extend(silence.seconds)
-            return _UNFINISHED
+            self._reads_left = _READS_IN_A_TURN
+            while True:
+                count = self._read(unread)
+                left = take(self._borrowed[: len(unread) + count] if count else _NOTHING)
+                if left is None or not count:
+                    return count
+                self._give_back()
+                unread = left
+                self._expiry.extend(silence.seconds)
+                self._reads_left -= 1
+                # After a response, the peer must receive that before it sends more.
+                if self._reads_left <= 0:
+                    return _UNFINISHED
 
         await self._when_ready(read, silence, try_first=False)
 

@@ -110,6 +110,12 @@ class _Shape:
 class StraightPath:
     """Serves the C-STORE messages of one association that look like earlier ones."""
 
+    __slots__ = (
+        *("_begin_now", "_command", "_connection", "_core", "_failure", "_is_common", "_is_complete", "_is_last"),
+        *("_left", "_max_bytes", "_max_pdu_bytes", "_messages", "_operation", "_refusal", "_responses", "_rest"),
+        *("_shape", "_shapes", "_sink", "_size", "_status", "_store", "instances"),
+    )
+
     def __init__(self, connection: Connection, store: StoreService, storage: DirectStorage, max_bytes: int) -> None:
         """Serve data sets of up to `max_bytes`."""
         self.instances = 0
