@@ -40,6 +40,7 @@ BusyIndexError: IndexDatabaseError
 DamagedIndexError: IndexDatabaseError
 SchemaError: IndexDatabaseError
 LaterSchemaError: SchemaError
+UnreadableFolderError: DicomportError
 ExportError: DicomportError
 ProtocolError: DicomportError
 LimitExceededError: ProtocolError

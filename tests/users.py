@@ -6,12 +6,20 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-__all__ = ["as_member", "give_to_group", "shared_folder", "without_coverage"]
+__all__ = [
+    "as_member",
+    "as_owner",
+    "give_to_group",
+    "give_to_owner",
+    "shared_folder",
+    "start_as_owner",
+    "without_coverage",
+]
 
 _OWNER: Final = 64001
 _MEMBER: Final = 64002
@@ -39,10 +47,16 @@ def give_to_group(root: Path) -> None:
             path.chmod(path.stat().st_mode & 0o7555)
 
 
-_AS_MEMBER: Final = """
+def give_to_owner(root: Path) -> None:
+    """Set the owner of a folder and its content to the user of `as_owner`; without root, that is the present user."""
+    if os.geteuid() == 0:
+        give_to_group(root)
+
+
+_AS_OTHER: Final = """
 import os, sys
-import json, rich.console, rich.table, rich.text, sqlalchemy.dialects.sqlite, zipfile
-import dicomport.cli.archive
+import encodings.idna, json, rich.console, rich.table, rich.text, resource, sqlalchemy.dialects.sqlite, zipfile
+import dicomport.cli.archive, dicomport.cli.storescp
 from dicomport.cli.main import main
 
 user, group = map(int, sys.argv[1:3])
@@ -67,15 +81,43 @@ def as_member(*arguments: str | Path, member: bool = True, **variables: str) -> 
 
     `variables` are added to its environment.
     """
-    ids = (_MEMBER, _GROUP if member else _MEMBER) if os.geteuid() == 0 else (0, 0)
+    return _run(_MEMBER, _GROUP if member else _MEMBER, arguments, variables)
+
+
+def as_owner(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run dicomport as the owner of a folder after `give_to_owner`; the command never runs as root."""
+    return _run(_OWNER, _GROUP, arguments, {})
+
+
+@contextmanager
+def start_as_owner(*arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
+    """Start dicomport as `as_owner` runs it, and kill it at the end."""
+    process = subprocess.Popen(
+        _command(_OWNER, _GROUP, arguments), stderr=subprocess.PIPE, text=True, cwd="/", env=without_coverage()
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def _command(user: int, group: int, arguments: Sequence[str | Path]) -> list[str]:
+    ids = (user, group) if os.geteuid() == 0 else (0, 0)
+    return [sys.executable, "-c", _AS_OTHER, *map(str, (*ids, *arguments))]
+
+
+def _run(
+    user: int, group: int, arguments: Sequence[str | Path], variables: Mapping[str, str]
+) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
-        [sys.executable, "-c", _AS_MEMBER, *map(str, (*ids, *arguments))],
+        _command(user, group, arguments),
         check=False,
         capture_output=True,
         text=True,
         timeout=_PATIENCE,
         cwd="/",
-        env=without_coverage() | variables,
+        env=without_coverage() | dict(variables),
     )
     assert "runs as root" not in done.stderr
     return done

@@ -26,6 +26,7 @@ class DicomportError(Exception):
             DamagedIndexError             it is damaged or missing
             SchemaError                   another version of dicomport created it
               LaterSchemaError              a later version did
+          UnreadableFolderError         the index was not recreated: a folder cannot be read
           ExportError                   a file of the study cannot be exported
           ProtocolError                 the peer's bytes break the protocol
             LimitExceededError            they exceed one of our limits

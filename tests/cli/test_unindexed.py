@@ -65,7 +65,7 @@ def test_each_command_names_the_instances_of_a_stopped_receiver(tmp_path: Path) 
 
 def start(root: Path) -> None:
     with receiver(root, "--min-free", "0") as running:
-        assert "1 instance of a killed receiver added to the index" in running.greeting
+        assert "1 instance of a receiver that has ended added to the index" in running.greeting
         assert running.stop()[0] == 0
 
 

@@ -2,7 +2,7 @@
 
 from dicomport.archive.checks import Check as Check, Checks as Checks, Policy as Policy
 from dicomport.archive.commit.duplicates import Duplicates as Duplicates
-from dicomport.archive.commit.recovery import recover as recover
+from dicomport.archive.commit.recovery import Recovery as Recovery, recover as recover
 from dicomport.archive.commit.sink import ArchiveOptions as ArchiveOptions
 from dicomport.archive.database.queries import Filters as Filters
 from dicomport.archive.database.reading import IndexReader as IndexReader
@@ -30,7 +30,7 @@ from dicomport.archive.quarantine import (
     quarantined as quarantined,
 )
 from dicomport.archive.records import Record as Record
-from dicomport.archive.reindexing import reindex as reindex
+from dicomport.archive.reindexing import UnreadableFolderError as UnreadableFolderError, reindex as reindex
 from dicomport.archive.scan.attributes import InstanceAttributes as InstanceAttributes
 from dicomport.archive.storage import Archive as Archive
 from dicomport.archive.verification.background import (

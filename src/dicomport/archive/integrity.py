@@ -17,7 +17,7 @@ from dicomport.archive.database.queries import batched
 from dicomport.archive.digests import has_digest
 from dicomport.archive.index import Index
 from dicomport.archive.paths import Paths
-from dicomport.archive.records import status_of_file
+from dicomport.archive.records import Record, has_inode
 from dicomport.files import sync
 from dicomport.logs import get_logger, reason_of
 from dicomport.standard import (
@@ -109,7 +109,7 @@ class Integrity:
         # The journals first: records that leave them meanwhile are in the index.
         for record, _ in unindexed(self._paths.sessions):
             attributes = record.attributes
-            if attributes.sop_instance_uid in uids and status_of_file(self._paths.root, record) is not None:
+            if attributes.sop_instance_uid in uids and _may_exist(self._paths.root, record):
                 by_path = stored.setdefault(attributes.sop_instance_uid, {})
                 by_path[record.path] = _Stored(attributes.sop_class_uid, record.digest)
         for row in self._index.find(*uids):
@@ -155,3 +155,11 @@ class Integrity:
                 synced.add(folder)
             if folder == root:
                 return
+
+
+def _may_exist(root: Path, record: Record) -> bool:
+    """Return whether a record's file exists or cannot be examined; reading it fails then."""
+    try:
+        return has_inode(root, record)
+    except OSError:
+        return True

@@ -12,10 +12,10 @@ from dicomport.archive.commit.sessions import abandoned_sessions, has_abandoned,
 from dicomport.archive.database.queries import Queries, batched
 from dicomport.archive.database.reading import IndexReader
 from dicomport.archive.database.sqlite import IndexDatabaseError
-from dicomport.archive.entries import has_instances
+from dicomport.archive.entries import may_have_instances
 from dicomport.archive.index import Index
 from dicomport.archive.paths import Paths
-from dicomport.archive.records import is_visible
+from dicomport.archive.records import may_be_visible
 
 
 @contextlib.contextmanager
@@ -24,8 +24,9 @@ def open_archive(
 ) -> Iterator[tuple[Paths, IndexReader]]:
     """Open the index of an archive for reading. No write permission is needed.
 
-    The sessions of processes that died are recovered first. Without permission or space, `on_recovery_failure` is
-    called with the `OSError` or `IndexDatabaseError`, and the index lacks their last instances (see `count_unindexed`).
+    The sessions of processes that died are recovered first. Without permission or space, or if a file of a session
+    cannot be examined, `on_recovery_failure` is called with the `OSError` or `IndexDatabaseError`, and the index lacks
+    their last instances (see `count_unindexed`).
 
     Raises `FileNotFoundError` if the folder is not an archive; `DamagedIndexError` if the index is damaged or missing;
     `SchemaError` if another version of dicomport created it; `IndexDatabaseError` if it cannot be used now; `OSError`.
@@ -34,8 +35,9 @@ def open_archive(
     paths.sessions.stat()
     try:
         if has_abandoned(paths.sessions):
-            with contextlib.closing(Index(paths.index, creates=lambda: not has_instances(paths))) as index:
-                recover(paths, index)
+            with contextlib.closing(Index(paths.index, creates=lambda: not may_have_instances(paths))) as index:
+                for failure in recover(paths, index).failures.values():
+                    on_recovery_failure(failure)
     except (OSError, IndexDatabaseError) as error:
         on_recovery_failure(error)
     yield paths, IndexReader(paths.index)
@@ -52,11 +54,14 @@ class Unindexed:
 
 
 def count_unindexed(paths: Paths, index: Queries) -> Unindexed:
-    """Count the stored instances that the index lacks. Raises `OSError` and `IndexDatabaseError`."""
+    """Count the stored instances that the index lacks, also if their files cannot be examined.
+
+    Raises `OSError` and `IndexDatabaseError`.
+    """
     ended = abandoned_sessions(paths.sessions)
     of_running = of_stopped = 0
     for batch in batched(unindexed(paths.sessions)):
-        visible = [one for one in batch if is_visible(paths.root, one.record)]
+        visible = [one for one in batch if may_be_visible(paths.root, one.record)]
         rows = index.at([one.record.path for one in visible])
         missing = [one for one in visible if rows.get(one.record.path, {}).get("received") != one.record.received]
         number = sum(one.session in ended for one in missing)

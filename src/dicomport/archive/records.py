@@ -131,19 +131,26 @@ def received_at(entry: os.stat_result) -> str:
     return iso_time(entry.st_mtime_ns // 1000)
 
 
-def status_of_file(root: Path, record: Record) -> os.stat_result | None:
-    """Return the status of a record's file, or None if the file is not visible or another file has its name."""
+def is_absence(error: OSError) -> bool:
+    """Return whether an error states that a file does not exist. Any other error, such as of permissions, does not."""
+    return isinstance(error, FileNotFoundError | NotADirectoryError)
+
+
+def has_inode(root: Path, record: Record) -> bool:
+    """Return whether the file at a record's path exists and has its inode number. Raises `OSError` if unknown."""
     try:
-        status = (root / record.path).stat(follow_symlinks=False)
-    except OSError:
-        return None
-    return status if status.st_ino == record.inode else None
+        return (root / record.path).stat(follow_symlinks=False).st_ino == record.inode
+    except OSError as error:
+        if is_absence(error):
+            return False
+        raise
 
 
 def is_visible(root: Path, record: Record) -> bool:
     """Return whether a record's file is visible; a later file may have the same inode number, but not the same time.
 
-    Some network file systems change inode numbers: then the digest identifies the file.
+    Some network file systems change inode numbers: then the digest identifies the file. Raises `OSError` if the file
+    cannot be examined: it may be visible, and acknowledged.
     """
     path = root / record.path
     try:
@@ -151,5 +158,15 @@ def is_visible(root: Path, record: Record) -> bool:
         if not stat.S_ISREG(status.st_mode) or received_at(status) != record.received:
             return False
         return status.st_ino == record.inode or has_digest(path, record.digest)
+    except OSError as error:
+        if is_absence(error):
+            return False
+        raise
+
+
+def may_be_visible(root: Path, record: Record) -> bool:
+    """Return whether a record's file is visible, or cannot be examined."""
+    try:
+        return is_visible(root, record)
     except OSError:
-        return False
+        return True

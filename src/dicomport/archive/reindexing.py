@@ -18,13 +18,15 @@ skipped. If `reindex` is killed before the rename, the current generation is the
 it is killed after that, it is the new one. Either is complete, since a rename is atomic. If the earlier generation is
 damaged, transactions fail, and all records since then are in the journals.
 
+If a folder cannot be read, the new generation would lack the instances in it: then it is discarded, and the current one
+stays.
+
 Last, the sessions of processes that died are recovered into the new generation.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
 from typing import Final
 
@@ -32,25 +34,32 @@ from dicomport.archive.commit.recovery import recover
 from dicomport.archive.database.generations import Build, Generations
 from dicomport.archive.database.queries import batched
 from dicomport.archive.database.sqlite import Database, IndexDatabaseError, LaterSchemaError
-from dicomport.archive.entries import files_of
+from dicomport.archive.entries import Entry, entries_of, path_of
 from dicomport.archive.file_record import Progress, record_of
 from dicomport.archive.index import Index
 from dicomport.archive.paths import Paths
-from dicomport.archive.records import is_visible, received_at
+from dicomport.archive.records import is_absence, is_visible, received_at
 from dicomport.archive.verification.comparison import Discrepancy, DiscrepancyKind
+from dicomport.errors import DicomportError
 from dicomport.files import Durability, make_own_folder, sync
+from dicomport.logs import reason_of
 from dicomport.wire import FileMetaError
 
 _ROUNDS: Final = 3
 """Rounds in which records of other processes are added without the lock, so that the last one is short."""
 
 
+class UnreadableFolderError(DicomportError):
+    """The index was not recreated, because the instances in a folder that cannot be read would be missing in it."""
+
+
 def reindex(paths: Paths, progress: Progress) -> Iterator[Discrepancy]:
-    """Recreate the index from the files; yield the files that cannot be read.
+    """Recreate the index from the files; yield the files and folders that cannot be read.
 
     The sender is read from the File Meta Information, the time of receipt from the file's modification time. The new
     index is used when the iterator is exhausted.
 
+    Raises `UnreadableFolderError` after all folders that cannot be read were yielded: the earlier index stays in use.
     Raises `LaterSchemaError` if a later version of dicomport created the index, `IndexDatabaseError`, and `OSError`.
     """
     make_own_folder(paths.sessions, Durability.FSYNC)
@@ -58,7 +67,13 @@ def reindex(paths: Paths, progress: Progress) -> Iterator[Discrepancy]:
     _check_version(generations)
     with contextlib.closing(Build(generations)) as build:
         with contextlib.closing(Database(build.database, creates=True)) as database:
-            yield from _add_files(paths, database, progress)
+            unreadable: list[Entry] = []
+            yield from _add_files(paths, database, progress, unreadable)
+            if unreadable:
+                raise UnreadableFolderError(
+                    "the index was not rebuilt, and an earlier one is unchanged: check the owner and the mode of the "
+                    "folders that cannot be read"
+                )
             for _ in range(_ROUNDS):
                 _add_meanwhile(paths, database, build)
         sync(build.database)
@@ -67,6 +82,7 @@ def reindex(paths: Paths, progress: Progress) -> Iterator[Discrepancy]:
                 _add_meanwhile(paths, database, build)
             build.publish(syncs=True)
     with contextlib.closing(Index(paths.index, creates=lambda: False)) as index:
+        # A session that stays is reported with the instances that are not in the index (see `count_unindexed`).
         recover(paths, index)
 
 
@@ -83,29 +99,37 @@ def _check_version(generations: Generations) -> None:
         pass  # It is replaced.
 
 
-def _add_files(paths: Paths, database: Database, progress: Progress) -> Iterator[Discrepancy]:
-    """Add the files in the order of their receipt, so that the same instance of a conflict is the first."""
-    for batch in batched(sorted(_received(paths))):
+def _add_files(paths: Paths, database: Database, progress: Progress, unreadable: list[Entry]) -> Iterator[Discrepancy]:
+    """Add the files in the order of their receipt, so that the same instance of a conflict is the first.
+
+    Yield the files and folders that cannot be read; add these folders to `unreadable`.
+    """
+    received = sorted(_received(paths, unreadable))
+    yield from (Discrepancy(entry.path, DiscrepancyKind.FOLDER_UNREADABLE, entry.problem) for entry in unreadable)
+    for batch in batched(received):
         records = []
         for _, name in batch:
             try:
-                record = record_of(paths, paths.root / name, progress)
-            except (OSError, FileMetaError) as error:
-                if not os.path.lexists(paths.root / name):
-                    continue  # It was removed after it was listed.
+                records.append(record_of(paths, paths.root / name, progress))
+            except OSError as error:
+                if not is_absence(error):  # It was removed after it was listed.
+                    yield Discrepancy(name, DiscrepancyKind.FILE_UNREADABLE, reason_of(error))
+            except FileMetaError as error:
                 yield Discrepancy(name, DiscrepancyKind.FILE_UNREADABLE, str(error))
-                continue
-            records.append(record)
         database.add(records)
 
 
-def _received(paths: Paths) -> Iterator[tuple[str, str]]:
-    """Yield the time of receipt and the relative path of each file."""
-    for path in files_of(paths):
+def _received(paths: Paths, unreadable: list[Entry]) -> Iterator[tuple[str, str]]:
+    """Yield the time of receipt and the relative path of each file; add folders that cannot be read to `unreadable`."""
+    for entry in entries_of(paths):
+        if entry.problem:
+            unreadable.append(entry)
+        if (path := path_of(paths, entry)) is None:
+            continue
         received = ""
         with contextlib.suppress(OSError):  # Reading it will fail, too.
             received = received_at(path.stat())
-        yield received, path.relative_to(paths.root).as_posix()
+        yield received, entry.path
 
 
 def _add_meanwhile(paths: Paths, database: Database, build: Build) -> None:

@@ -16,7 +16,7 @@ from dicomport.archive.commit.recovery import recover
 from dicomport.archive.commit.sessions import Session, try_file_system
 from dicomport.archive.commit.sink import ArchiveOptions, ArchiveSink, Operation
 from dicomport.archive.database.sqlite import IndexDatabaseError
-from dicomport.archive.entries import has_instances
+from dicomport.archive.entries import may_have_instances
 from dicomport.archive.index import Index
 from dicomport.archive.integrity import Integrity, Reference
 from dicomport.archive.notifications import Hooks
@@ -24,7 +24,7 @@ from dicomport.archive.paths import Paths
 from dicomport.archive.quarantine import Quarantine
 from dicomport.encoding.templates import SeriesTemplates
 from dicomport.files import Disk, Durability, free_bytes, give_own_folder
-from dicomport.logs import get_logger
+from dicomport.logs import get_logger, reason_of
 from dicomport.standard import OUT_OF_RESOURCES, Status
 
 log = get_logger("archive")
@@ -57,9 +57,9 @@ class Archive:
         if file_system.missing:
             log.warning("file_system_limited", path=str(self.paths.root), calls=list(file_system.missing))
         syncs = durability is Durability.FSYNC
-        self.index = Index(self.paths.index, creates=lambda: not has_instances(self.paths), syncs=syncs)
+        self.index = Index(self.paths.index, creates=lambda: not may_have_instances(self.paths), syncs=syncs)
         self.recovered = self._recover(syncs=syncs)
-        """Number of instances that were not in the index yet."""
+        """Number of instances of processes that died that were not in the index yet."""
         self.quarantine = Quarantine(
             self.paths.quarantine,
             durability,
@@ -97,10 +97,13 @@ class Archive:
 
     def _recover(self, *, syncs: bool) -> int:
         try:
-            return recover(self.paths, self.index, syncs=syncs)
+            recovery = recover(self.paths, self.index, syncs=syncs)
         except BaseException:
             self.index.close()
             raise
+        for folder, error in recovery.failures.items():
+            log.error("recovery_failed", path=str(folder), reason=reason_of(error))
+        return recovery.added
 
     async def begin(self, operation: Operation) -> ArchiveSink | Status:
         """Return a sink for an instance, or the failure status if the archive cannot store it now.

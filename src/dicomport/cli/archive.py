@@ -19,6 +19,7 @@ from dicomport.archive import (
     Paths,
     RateLimit,
     Unindexed,
+    UnreadableFolderError,
     count_unindexed,
     export as export_study,
     files_of,
@@ -237,7 +238,8 @@ def reindex(*, folder: Path | None, root: Path, as_json: bool) -> int:
     """Rebuild the index of the archive FOLDER (default: --archive) from the files, also if it is damaged.
 
     The index then matches the files as they are: run `verify` first if the index is readable, because it cannot detect
-    earlier damage afterwards. Receivers of this archive may run. Exit code 1 if a file cannot be read.
+    earlier damage afterwards. Receivers of this archive may run. Exit code 1 if a file cannot be read, or if a folder
+    cannot be read: then the earlier index stays in use.
     """
     root = folder or root
     paths = Paths(root.resolve())
@@ -246,12 +248,15 @@ def reindex(*, folder: Path | None, root: Path, as_json: bool) -> int:
         raise no_archive(root)
     with _using(f'cannot rebuild the index of "{root}"'):
         with _progress(paths) as progress:
-            discrepancies = _print_discrepancies(reindex_archive(paths, progress), as_json=as_json)
-        with open_archive(root) as (_, index):
+            try:
+                discrepancies = _print_discrepancies(reindex_archive(paths, progress), as_json=as_json)
+            except UnreadableFolderError as error:
+                raise click.ClickException(str(error)) from None
+        with _opened(root) as (_, index, unindexed):
             number = index.count()
     if not as_json:
         print_message(f"{count(number, 'instance')} in the index")
-    return ExitCode.FAILED if discrepancies else ExitCode.OK
+    return ExitCode.FAILED if discrepancies or unindexed.of_stopped else ExitCode.OK
 
 
 @archive.command(short_help="Copy a study into a new folder or a zip file.")

@@ -231,7 +231,9 @@ class _Services:
 
     def _print_start(self, address: str) -> None:
         if self.archives.recovered:
-            print_message(f"{count(self.archives.recovered, 'instance')} of a killed receiver added to the index")
+            print_message(
+                f"{count(self.archives.recovered, 'instance')} of a receiver that has ended added to the index"
+            )
         root = self.archives.default.paths.root
         print_message(f"listening on {address}:{self.scp.port}, storing in {root}; stop with Ctrl-C")
 

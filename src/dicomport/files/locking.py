@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -64,8 +64,11 @@ class ProcessFolder:
         _remove(self.path, self._lock)
 
 
-def abandoned_folders(parent: Path, prefix: str) -> Iterator[Path]:
-    """Yield the folders of processes that died, in the order of their names; remove each after its turn."""
+def abandoned_folders(parent: Path, prefix: str, kept: Container[Path] = ()) -> Iterator[Path]:
+    """Yield the folders of processes that died, in the order of their names; remove each after its turn.
+
+    A folder that is in `kept` after its turn stays.
+    """
     with locked(parent):
         for folder in sorted(parent.glob(f"{prefix}*")):
             try:
@@ -77,7 +80,10 @@ def abandoned_folders(parent: Path, prefix: str) -> Iterator[Path]:
             except BaseException:
                 system.close(lock)
                 raise
-            _remove(folder, lock)
+            if folder in kept:
+                system.close(lock)
+            else:
+                _remove(folder, lock)
 
 
 def _remove(folder: Path, lock: int) -> None:

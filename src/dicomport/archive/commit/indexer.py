@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -171,9 +171,24 @@ class Indexer:
         return self._retry(lambda: self._index.add(records))
 
     def _add_from_journal(self) -> bool:
-        """Add the records of this session's journal whose files are visible; those of other files are queued later."""
-        records = (record for record in self._session.records() if is_visible(self._root, record))
-        return all(not self._closing.is_set() and self._add(batch) for batch in batched(records))
+        """Add the records of this session's journal whose files are visible; those of other files are queued later.
+
+        Return whether all are added. If a file cannot be examined, a later recovery decides about its record.
+        """
+        failures: list[OSError] = []
+        records = self._visible_records(failures)
+        is_complete = all(not self._closing.is_set() and self._add(batch) for batch in batched(records))
+        if failures:
+            log.warning("index_incomplete", instances=len(failures), reason=reason_of(failures[0]))
+        return is_complete and not failures
+
+    def _visible_records(self, failures: list[OSError]) -> Iterator[Record]:
+        for record in self._session.records():
+            try:
+                if is_visible(self._root, record):
+                    yield record
+            except OSError as error:
+                failures.append(error)
 
     def _sync(self, written: int) -> bool:
         """Write the index to stable storage, so that the session may remove the journal of as many records."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -201,10 +201,13 @@ def _abandoned(sessions: Path) -> set[Path]:
         return set(filter(is_abandoned, sessions.glob(f"{_PREFIX}*")))
 
 
-def abandoned(sessions: Path) -> Iterator[list[Record]]:
-    """Yield the records of each process that died; remove its folder after its turn."""
-    for folder in abandoned_folders(sessions, _PREFIX):
-        yield [record for journal in sorted(folder.glob("journal-*.jsonl")) for record in _records(journal)]
+def abandoned(sessions: Path, kept: Container[Path] = ()) -> Iterator[tuple[Path, list[Record]]]:
+    """Yield the folder and the records of each process that died; remove the folder after its turn.
+
+    A folder that is in `kept` after its turn stays.
+    """
+    for folder in abandoned_folders(sessions, _PREFIX, kept):
+        yield folder, [record for journal in sorted(folder.glob("journal-*.jsonl")) for record in _records(journal)]
 
 
 class JournalRecord(NamedTuple):

@@ -79,7 +79,8 @@ class Generations:
         last = max(self._numbers(names), default=0)
         for name in names:
             match = self._pattern.fullmatch(_without_companion(name))
-            if match is not None and int(match[1] or 0) < last:
+            # A folder with such a name is not ours, and does no harm.
+            if match is not None and int(match[1] or 0) < last and not (self.folder / name).is_dir():
                 system.unlink(self.folder / name)
 
     def _names(self) -> list[str]:

@@ -14,6 +14,7 @@ the file and the row are the same as before, and no journal has a record of this
 from __future__ import annotations
 
 import enum
+import stat
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -26,12 +27,15 @@ from dicomport.archive.database.schema import columns_of
 from dicomport.archive.entries import Entry, entries_of
 from dicomport.archive.file_record import Progress, record_of
 from dicomport.archive.paths import Paths
-from dicomport.archive.records import Record, State, iso_time
+from dicomport.archive.records import Record, State, is_absence, iso_time
 from dicomport.logs import reason_of
 from dicomport.wire import FileMetaError
 
 _MAX_COMPARISONS: Final = 10
 """Comparisons of a file that is replaced again and again; the next run checks it."""
+
+_UNKNOWN: Final = (-1, -1, -1)
+"""Stands for inode number, modification time and size of a file whose status cannot be read."""
 
 _PENDING_SECONDS: Final = 60.0
 """Time for a receiver to add the records of its journal to the index; usually a fraction of a second."""
@@ -42,6 +46,7 @@ class DiscrepancyKind(enum.StrEnum):
 
     FILE_MISSING = "in the index, but the file does not exist"
     FILE_UNREADABLE = "the file cannot be read"
+    FOLDER_UNREADABLE = "the folder cannot be read"
     FILE_CHANGED = "the data set differs from the received data set"
     HEADER_CHANGED = "the preamble or file meta differs from that of the stored file"
     ROW_MISSING = "the file exists, but it is not in the index"
@@ -76,7 +81,7 @@ class _Comparison(NamedTuple):
     discrepancies: tuple[Discrepancy, ...]
     row: Mapping[str, Any] | None
     pending: Record | None
-    status: tuple[int, ...] | None
+    status: tuple[int, int, int] | None
 
 
 class Verifier:
@@ -94,7 +99,7 @@ class Verifier:
             if entry.is_link:
                 yield Discrepancy(entry.path, DiscrepancyKind.LINK)
             elif entry.problem:
-                yield Discrepancy(entry.path, DiscrepancyKind.FILE_UNREADABLE, entry.problem)
+                yield Discrepancy(entry.path, DiscrepancyKind.FOLDER_UNREADABLE, entry.problem)
             else:
                 names.append(entry.path)
         rows = self._index.at(names)
@@ -122,13 +127,13 @@ class Verifier:
             last = page[-1]
             invalid = {path for path in page if not _is_valid(path)}
             yield from (Discrepancy(path, DiscrepancyKind.ROW_WRONG, "path") for path in page if path in invalid)
-            missing = [path for path in page if path not in invalid and _is_missing(self._paths.root / path)]
+            missing = [path for path in page if path not in invalid and _absence(self._paths.root / path) is not None]
             rows = self._index.at(missing) if missing else {}
             for path in missing:
                 # A receiver replaces a file in one step, and removes none.
-                if path in rows and _is_missing(self._paths.root / path):
+                if path in rows and (detail := _absence(self._paths.root / path)) is not None:
                     uid = str(rows[path]["sop_instance_uid"])
-                    yield Discrepancy(path, DiscrepancyKind.FILE_MISSING, sop_instance_uid=uid)
+                    yield Discrepancy(path, DiscrepancyKind.FILE_MISSING, detail, uid)
 
     def patient_conflicts(self) -> Iterator[Discrepancy]:
         """Find the studies whose instances have several Patient IDs."""
@@ -191,7 +196,9 @@ def _differences(
         yield DiscrepancyKind.ROW_WRONG, ", ".join(wrong)
 
 
-def _pending(records: Iterable[Record], row: Mapping[str, Any] | None, status: tuple[int, ...] | None) -> Record | None:
+def _pending(
+    records: Iterable[Record], row: Mapping[str, Any] | None, status: tuple[int, int, int] | None
+) -> Record | None:
     """Return the record of a file if the index does not have it yet."""
     if status is None:
         return None
@@ -204,23 +211,23 @@ def _pending(records: Iterable[Record], row: Mapping[str, Any] | None, status: t
     return None
 
 
-def _status(path: Path) -> tuple[int, ...] | None:
+def _status(path: Path) -> tuple[int, int, int] | None:
     """Return inode number, modification time and size of a file, or None if it does not exist."""
     try:
         status = path.lstat()
-    except OSError:
-        return None
+    except OSError as error:
+        # Otherwise reading the file fails, too, and that is reported.
+        return None if is_absence(error) else _UNKNOWN
     return status.st_ino, status.st_mtime_ns, status.st_size
 
 
-def _is_missing(path: Path) -> bool:
+def _absence(path: Path) -> str | None:
+    """Return why a path of the index is not that of a file, empty if nothing has this name; None if it may be one."""
     try:
-        path.lstat()
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    except OSError:
-        pass  # A folder that cannot be read was reported.
-    return False
+        return "a folder has its name" if stat.S_ISDIR(path.lstat().st_mode) else None
+    except OSError as error:
+        # A folder that cannot be read was reported.
+        return "" if is_absence(error) else None
 
 
 def _is_valid(path: str) -> bool:
