@@ -9,7 +9,7 @@ import pytest
 from tests.cli.commands import FILES, dicomport
 from tests.ports import unused_port
 
-from dicomport.cli.main import dicomport as group
+from dicomport.cli.program import dicomport as group
 
 CASES = [
     (("storescu", "127.0.0.1", "{port}", ""), "PATH"),

@@ -119,3 +119,17 @@ def test_a_full_disk_keeps_the_healthy_workers(tmp_path: Path) -> None:
         ballast.unlink()
         wait_until(lambda: len(workers_of(found.process.pid)) == 2)
         assert found.stop()[0] == 0
+
+
+def test_one_that_does_not_stop_in_time_is_killed(tmp_path: Path) -> None:
+    with receiver(tmp_path / "archive", "--workers", "2", "--shutdown-timeout", "1") as found:
+        wait_until(lambda: len(workers_of(found.process.pid)) == 2)
+        stopped, _ = workers_of(found.process.pid)
+        os.kill(stopped, signal.SIGSTOP)
+        try:
+            code, _, err = found.stop()
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(stopped, signal.SIGKILL)
+    [line] = [line for line in err.splitlines() if "worker_killed" in line]
+    assert (code, f"process={stopped}" in line) == (1, True)

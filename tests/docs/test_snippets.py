@@ -20,7 +20,7 @@ from tests.cli.commands import dicomport as run_command
 
 import dicomport
 from dicomport.archive import Archive
-from dicomport.cli.main import dicomport as command
+from dicomport.cli.program import dicomport as command
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])

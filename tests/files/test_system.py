@@ -33,9 +33,9 @@ ALLOWED: Final = {
     ("net/tls/revocation.py", "tempfile.TemporaryDirectory"),
     ("net/tls/revocation.py", "write_bytes()"),
     # Standard streams that are missing, or whose reader has ended.
-    ("cli/main.py", "open()"),
-    ("cli/main.py", "os.open"),
-    ("cli/main.py", "os.close"),
+    ("cli/program.py", "open()"),
+    ("cli/program.py", "os.open"),
+    ("cli/program.py", "os.close"),
     ("cli/system_errors.py", "open()"),
 }
 

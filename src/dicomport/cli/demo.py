@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -30,8 +31,13 @@ def demo(keep: Path | None) -> int:
     The instances are pydicom's test files, in many SOP Classes and transfer syntaxes. Some of these files are damaged
     and cannot be sent. The demo needs no network. Exit code: 0 if all sent instances were received unchanged.
     """
+    # As on Ctrl-C, the folder is deleted.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory() as scratch:
-        rows = asyncio.run(_send_to_ourselves(keep or Path(scratch)))
+        try:
+            rows = asyncio.run(_send_to_ourselves(keep or Path(scratch)))
+        except asyncio.CancelledError:
+            raise click.Abort from None
     _show(sorted(rows, key=lambda row: row.result.path or Path()))
     sent = [row for row in rows if row.result.accepted]
     same = [row for row in sent if row.same]
@@ -53,6 +59,8 @@ class _Row:
 
 
 async def _send_to_ourselves(folder: Path) -> list[_Row]:
+    if (task := asyncio.current_task()) is not None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     rows: list[_Row] = []
     latest: list[Path] = []
 

@@ -187,7 +187,8 @@ def storescp(
         )
     if workers == 1:
         return receive(None)
-    return run_workers(workers, _listen(bind_address, port), receive, Handover(reader, reloader), signals.take)
+    sockets, handover = _listen(bind_address, port), Handover(reader, reloader)
+    return run_workers(workers, sockets, receive, handover, signals.take, shutdown=timeouts.shutdown)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -4,12 +4,12 @@ Theory of operation
 -------------------
 The parent opens the listening sockets and forks the workers, so that connections waiting for acceptance survive a
 worker's death. The parent then only waits for signals, all of which are blocked: it starts a new worker for one that
-died, passes on SIGTERM and SIGINT, reloads on SIGHUP (`dicomport.cli.receiver.handover`), and ends with its last
-worker. It has neither threads nor an event loop, hence may fork at any time. If a worker cannot start, as on a
-full disk, the others stay, and the parent tries again with growing delays. Only if the very first start of a worker
-fails, the parent ends all: the command line is wrong, or the archive cannot be used. Each worker holds the read end
-of a pipe whose write end only the parent has: the pipe ends with the parent, and the workers then stop as on SIGTERM.
-Association counts are shared in memory (`SharedCounts`).
+died, passes on SIGTERM and SIGINT, kills workers that do not stop in time, reloads on SIGHUP
+(`dicomport.cli.receiver.handover`), and ends with its last worker. It has neither threads nor an event loop, hence may
+fork at any time. If a worker cannot start, as on a full disk, the others stay, and the parent tries again with growing
+delays. Only if the very first start of a worker fails, the parent ends all: the command line is wrong, or the archive
+cannot be used. Each worker holds the read end of a pipe whose write end only the parent has: the pipe ends with the
+parent, and the workers then stop as on SIGTERM. Association counts are shared in memory (`SharedCounts`).
 """
 
 from __future__ import annotations
@@ -38,6 +38,9 @@ _FIRST_DELAY: Final = 1.0
 _MAX_DELAY: Final = 60.0
 """Seconds: the longest delay, so that a disk with free space again is soon used by all workers."""
 
+_ENDING_SECONDS: Final = 15.0
+"""Time for a worker to abort associations and to write its index after the shutdown timeout."""
+
 log = get_logger("workers")
 
 
@@ -63,11 +66,14 @@ def run_workers(
     work: Callable[[WorkerContext], int],
     reload: Handover,
     is_reload_due: Callable[[], bool],
+    *,
+    shutdown: float,
 ) -> int:
     """Run `work` in `count` processes until a signal ends them; return the exit code.
 
     `work` must return on SIGTERM and at the end of the parent's pipe. All workers share `sockets`, which listen.
     `reload` hands over settings on SIGHUP; `is_reload_due` returns whether there was a SIGHUP before this call.
+    A worker that does not end within `shutdown` seconds, and the time that it needs itself, is killed.
     """
     counts = SharedCounts(count)
 
@@ -75,7 +81,7 @@ def run_workers(
         counts.use_row(number)
         return work(WorkerContext(number, sockets, counts, parent, settings))
 
-    return Supervisor(count, run_worker, reload, is_reload_due).run()
+    return Supervisor(count, run_worker, reload, is_reload_due, stop_within=shutdown + _ENDING_SECONDS).run()
 
 
 @dataclass(slots=True)
@@ -103,12 +109,17 @@ class Supervisor:
         work: Callable[[int, int, socket.socket], int],
         reload: Handover,
         is_reload_due: Callable[[], bool],
+        *,
+        stop_within: float,
     ) -> None:
         self._work = work
         self._reload = reload
         self._is_reload_due = is_reload_due
         self._workers = [_Worker(number) for number in range(count)]
         self._stopping = False
+        self._stop_within = stop_within
+        self._kill_at: float | None = None
+        """Time when workers that still run are killed; None before the stop and after that."""
         self._code: int = ExitCode.OK
         self._alive, self._held = os.pipe()
 
@@ -124,6 +135,7 @@ class Supervisor:
                 self._handle(self._next_signal())
                 self._reap()
                 self._reload.check_deadline()
+                self._kill_late_workers()
                 for worker in self._startable():
                     if time.monotonic() >= worker.due:
                         self._start(worker, blocked)
@@ -145,6 +157,8 @@ class Supervisor:
         due = [worker.due for worker in self._startable()]
         if self._reload.process:
             due.append(self._reload.deadline)
+        if self._kill_at is not None:
+            due.append(self._kill_at)
         if not due:
             return signal.sigwaitinfo(_SIGNALS).si_signo
         found = signal.sigtimedwait(_SIGNALS, max(0.0, min(due) - time.monotonic()))
@@ -231,10 +245,21 @@ class Supervisor:
         worker.has_started = True
 
     def _stop(self) -> None:
+        if not self._stopping:
+            self._kill_at = time.monotonic() + self._stop_within
         self._stopping = True
         self._reload.kill("the receiver stops")
         for worker in self._running():
             os.kill(worker.process, signal.SIGTERM)
+
+    def _kill_late_workers(self) -> None:
+        """Kill the workers that did not stop in time, such as one that a debugger holds."""
+        if self._kill_at is None or time.monotonic() < self._kill_at:
+            return
+        self._kill_at = None
+        for worker in self._running():
+            log.error("worker_killed", worker=worker.number, process=worker.process)
+            os.kill(worker.process, signal.SIGKILL)
 
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
