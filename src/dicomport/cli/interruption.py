@@ -8,7 +8,7 @@ import signal
 from collections.abc import Iterator
 
 _INTERRUPTED = 130
-"""`ExitCode.INTERRUPTED`; its module is among those that are imported."""
+"""The value of `ExitCode.INTERRUPTED`, whose module is not imported yet."""
 
 
 @contextlib.contextmanager
