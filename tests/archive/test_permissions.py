@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import stat
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from typing import Final
 
 import pytest
 from tests.cli.commands import FILES, dicomport, receiver
-from tests.users import give_to_group
+from tests.users import give_to_group, give_to_owner, shared_folder, start_as_owner
 
 from dicomport.archive.database.generations import Build, Generations
 from dicomport.archive.paths import Paths
@@ -120,3 +121,40 @@ def test_files_of_a_receiver_of_root_belong_to_the_owner(
         assert owners(foreign) == owner
         assert running.stop()[0] == 0
     assert owners(foreign) == owner
+
+
+@pytest.mark.parametrize("durability", ["fsync", "flush"])
+def test_studies_of_a_receiver_of_root_belong_to_the_owner(foreign: Path, durability: str) -> None:
+    """A new study, and a new series in it; the owner's receiver stores later instances there."""
+    owner = owners(foreign)
+    layout = ("--layout", "{modality}/{study}/{series}/{instance}")
+    with receiver(foreign, "--durability", durability, *layout) as running:
+        assert dicomport("storescu", "localhost", running.port, FILES / "MR_small.dcm").returncode == 0
+        assert list(foreign.glob("[!.]*/*/*/*.dcm"))
+        assert owners(foreign) == owner
+        assert running.stop()[0] == 0
+    assert owners(foreign) == owner
+    assert modes(foreign) == set()
+
+
+def test_a_folder_without_permission_is_logged_with_its_remedy() -> None:
+    """The log names the kind of the folder, and not its path, which has attribute values in some layouts."""
+    with shared_folder() as folder:
+        root = folder / "archive"
+        with receiver(root, "--layout", "P-{patient_id}/{instance}") as running:
+            assert dicomport("storescu", "localhost", running.port, FILES / "CT_small.dcm").returncode == 0
+        give_to_owner(root)
+        [patient] = root.glob("P-*")
+        patient.chmod(0o550)
+        for instance in patient.iterdir():
+            instance.unlink()
+        with start_as_owner("storescp", "0", "--archive", root, "--layout", "P-{patient_id}/{instance}") as process:
+            assert process.stderr is not None
+            port = next(found[1] for line in process.stderr if (found := re.search(r":(\d+), storing in", line)))
+            assert dicomport("storescu", "localhost", port, FILES / "CT_small.dcm").returncode == 1
+            process.terminate()
+            log = process.stderr.read()
+        patient.chmod(0o750)
+    [line] = [line for line in log.splitlines() if "storage_failed" in line]
+    assert 'reason="Permission denied in the folder of a study or series: check the owner and the mode of ' in line
+    assert patient.name not in line

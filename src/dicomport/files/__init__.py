@@ -17,11 +17,13 @@ from dicomport.files.names import (
 )
 from dicomport.files.permissions import (
     FILE_MODE as FILE_MODE,
+    Owner as Owner,
     create_folder as create_folder,
     give_own_folder as give_own_folder,
     give_to_owner_of as give_to_owner_of,
     open_as_owner as open_as_owner,
     open_file as open_file,
+    other_owner_of as other_owner_of,
 )
 from dicomport.files.probing import (
     FileSystem as FileSystem,

@@ -6,7 +6,7 @@ import contextlib
 import os
 import stat
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from dicomport.files import system
 
@@ -50,6 +50,24 @@ def give_to_owner_of(folder: Path, path: Path) -> None:
         owner = folder.stat()
         if os.lstat(path).st_uid != owner.st_uid and os.geteuid() == 0:
             system.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
+
+
+class Owner(NamedTuple):
+    """The owner of files and folders that root creates for another user."""
+
+    uid: int
+    gid: int
+
+    def give(self, path: str | Path) -> None:
+        """Set the owner of a file or folder, if the file system can."""
+        with contextlib.suppress(OSError):  # See above.
+            system.chown(path, self.uid, self.gid, follow_symlinks=False)
+
+
+def other_owner_of(folder: Path) -> Owner | None:
+    """Return the owner of a folder if that is another user, and root runs this process. Raises `OSError`."""
+    status = folder.stat()
+    return Owner(status.st_uid, status.st_gid) if status.st_uid != 0 and os.geteuid() == 0 else None
 
 
 def give_own_folder(folder: Path) -> None:

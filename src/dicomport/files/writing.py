@@ -24,7 +24,7 @@ from typing import Final
 
 from dicomport.files import system
 from dicomport.files.names import MAX_COPIES, file_name, numbered_name
-from dicomport.files.permissions import FILE_MODE, create_folder, give_own_folder, open_file
+from dicomport.files.permissions import FILE_MODE, Owner, create_folder, give_own_folder, open_file
 from dicomport.files.reading import read_part10
 from dicomport.files.small import write_all
 from dicomport.wire import Buffer, FileMeta, FileMetaError, encode_file_meta
@@ -78,6 +78,10 @@ class TemporaryFile:
         """Set the modification time, in microseconds since 1970, if the file system can."""
         with contextlib.suppress(OSError):
             system.utime(self._descriptor, ns=(microseconds * 1000, microseconds * 1000))
+
+    def give_to(self, owner: Owner) -> None:
+        """Set the owner of the file, if the file system can."""
+        owner.give(self._path)
 
     def status(self) -> os.stat_result:
         """Return the status of the file."""
@@ -236,15 +240,18 @@ def _reserved(path: str | Path) -> Iterator[None]:
         system.close(descriptor)
 
 
-def make_folder(folder: Path, durability: Durability) -> None:
-    """Create a folder and its missing parents, and sync the parent of each new folder. Raises `OSError`."""
+def make_folder(folder: Path, durability: Durability, owner: Owner | None = None) -> None:
+    """Create a folder and its missing parents, and sync the parent of each new folder. Raises `OSError`.
+
+    The new folders belong to `owner`, by default to the user of the process.
+    """
     if not folder.is_dir():
-        with created_folder(folder, durability):
+        with created_folder(folder, durability, owner):
             pass
 
 
 @contextlib.contextmanager
-def created_folder(folder: Path, durability: Durability) -> Iterator[None]:
+def created_folder(folder: Path, durability: Durability, owner: Owner | None = None) -> Iterator[None]:
     """Create a folder and its missing parents; after the block, sync the parent of each new folder.
 
     If one of these steps or the block raises `OSError`, the new folders are removed: an existing folder counts as
@@ -255,6 +262,8 @@ def created_folder(folder: Path, durability: Durability) -> Iterator[None]:
         for path in reversed(missing):
             with contextlib.suppress(FileExistsError):
                 create_folder(path)
+                if owner is not None:
+                    owner.give(path)
         if not folder.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
         yield

@@ -7,7 +7,7 @@ queues the instance and returns a future. The committer's thread takes up to 64 
 batch, in this order:
 
 1. for each instance: choose its path, set its modification time to the time of receipt, fsync its file, create missing
-   folders and fsync their parents;
+   folders and fsync their parents; if root runs the receiver, file and folders get the owner of the archive's folder;
 2. append the records of all instances to the session's journal, with one fdatasync;
 3. link each temporary file to its path (or rename it, to replace a duplicate): the instance is visible now;
 4. fsync each folder once;
@@ -54,6 +54,7 @@ from dicomport.files import (
     is_reserved,
     make_folder,
     numbered_name,
+    other_owner_of,
     sync,
 )
 from dicomport.standard import SUCCESS, Status
@@ -100,6 +101,7 @@ class Committer:
         their paths.
         """
         self._root = str(root)
+        self._owner = other_owner_of(root)
         self._session = session
         self._layout = layout
         self._durability = durability
@@ -165,7 +167,7 @@ class Committer:
             try:
                 self._place(queued, placed)
             except Exception as error:  # noqa: BLE001  # the sink that awaits the result raises it
-                queued.resolve(error)
+                queued.resolve(_with_remedy(error))
         try:
             self._session.append([one.record for one in placed.values()])
         except Exception as error:  # noqa: BLE001  # see above
@@ -201,12 +203,14 @@ class Committer:
             return
         # In whole microseconds, because `reindex` reads the time of receipt from the modification time.
         instance.file.set_mtime(time.time_ns() // 1000)
+        if self._owner is not None:
+            instance.file.give_to(self._owner)
         if self._syncs:
             instance.file.sync()
         # A file system may round the time, or set its own.
         status = instance.file.status()
         if not folder_exists:
-            make_folder(Path(folder), self._durability)
+            make_folder(Path(folder), self._durability, self._owner)
             self._folder_exists(place)
         record = Record(
             path=relative,
@@ -258,9 +262,17 @@ class Committer:
             self._queue.put(queued)
             return False
         except OSError as error:
-            queued.resolve(error)
+            queued.resolve(_with_remedy(error))
             return False
         return True
+
+
+def _with_remedy(error: Exception) -> Exception:
+    """Name the place and the remedy if permission is missing, without the path: some layouts identify a patient."""
+    if not isinstance(error, PermissionError) or error.errno is None:
+        return error
+    reason = f"{os.strerror(error.errno)} in the folder of a study or series"
+    return PermissionError(error.errno, f"{reason}: check the owner and the mode of the archive's folders")
 
 
 @functools.lru_cache(maxsize=64)
