@@ -136,6 +136,31 @@ def test_a4_instances_are_stored_with_the_journal_alone_and_indexed_later(
     assert list(tmp_path.glob(".dicomport/sessions/session-*")) == []
 
 
+@pytest.mark.usefixtures("quick")
+def test_files_that_cannot_be_examined_stay_in_the_journal(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The folder of their study leads to itself; the instances of other studies are indexed."""
+    study, elsewhere = tmp_path / "1.2.3", tmp_path / ".elsewhere"
+    with receiver(tmp_path, ArchiveOptions(durability=Durability.FLUSH)) as received:
+        with locked(tmp_path):
+            others = [instance(f"1.2.4.{number}", study="1.2.4", series="1.2.4.1") for number in range(30)]
+            assert received.send(*others[:5]) == [0] * 5
+            failed(caplog)
+            assert received.send(*others[5:], *numbered(0, 20)) == [0] * 45
+            study.rename(elsewhere)
+            study.symlink_to(study)
+        complete(received, 30)
+        received.close()
+    [event] = events(caplog, "index_incomplete")
+    assert event["instances"] == 20
+    assert len(list(tmp_path.glob(".dicomport/sessions/session-*"))) == 1
+    study.unlink()
+    elsewhere.rename(study)
+    with receiver(tmp_path) as received:
+        assert received.archive.recovered == 20
+    assert len(rows(tmp_path)) == 50
+    assert findings(tmp_path) == []
+
+
 @every_problem
 @pytest.mark.usefixtures("quick")
 def test_a4_above_the_limit_instances_are_refused_and_the_receiver_ends(

@@ -63,6 +63,20 @@ def test_it_is_there_while_the_index_does_not_know_it(received: Receiver) -> Non
         assert look_up(received.archive, reference(), reference(sop_class=MR)) == [0x0000, 0x0119]
 
 
+def test_an_unreadable_file_of_a_journal_is_no_missing_instance(received: Receiver) -> None:
+    """The folder leads to itself: root cannot examine the file either."""
+    with index_locked(received.archive):
+        received.send(instance())
+        study = received.root / "1.2.3"
+        study.rename(received.root / ".elsewhere")
+        study.symlink_to(study)
+        assert look_up(received.archive, reference()) == [0x0110]
+        study.unlink()
+        assert look_up(received.archive, reference()) == [0x0112]
+        (received.root / ".elsewhere").rename(study)
+        assert look_up(received.archive, reference()) == [0x0000]
+
+
 def test_an_instance_stored_by_another_process_is_found(received: Receiver) -> None:
     other = Archive(received.archive.paths.root)
     with contextlib.closing(other), index_locked(other):

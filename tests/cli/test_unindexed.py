@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from tests.cli.commands import FILES, dicomport, receiver
+from tests.archive.sending import rows
+from tests.cli.commands import FILES, dicomport, receiver, wait_until
 from tests.small_disk import fill, small_disk
 from tests.users import as_member, give_to_group, shared_folder
 
@@ -89,6 +90,21 @@ def test_a_start_and_a_reindex_add_them_once_there_is_space(tmp_path: Path, repa
         repair(root)
         assert listed(root) == 2
         assert dicomport("archive", "verify", "--archive", root).stderr == "no discrepancies\n"
+
+
+def test_a_start_counts_the_instances_that_the_index_lacked(tmp_path: Path) -> None:
+    """The journal of the stopped receiver also has the record of an instance that is in the index."""
+    root = tmp_path / "archive"
+    with receiver(root) as running:
+        assert dicomport("storescu", "localhost", running.port, CT).returncode == 0
+        wait_until(lambda: len(rows(root)) == 1)
+        with not_indexing(root):
+            assert dicomport("storescu", "localhost", running.port, MR).returncode == 0
+            assert running.stop()[0] == 0
+    [journal] = root.glob(".dicomport/sessions/*/journal-*.jsonl")
+    assert len(journal.read_text().splitlines()) == 2
+    start(root)
+    assert listed(root) == 2
 
 
 def test_a_start_with_little_space_names_the_free_and_the_required_space(tmp_path: Path) -> None:
