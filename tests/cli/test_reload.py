@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
+import re
 import signal
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -12,7 +13,7 @@ from typing import Final
 
 import pytest
 from tests.certificates import Files, Identity
-from tests.cli.commands import Receiver, receiver, wait_until
+from tests.cli.commands import Receiver, receiver, start, wait_until
 from tests.commitment.asking import SCU, expect_report
 from tests.slow_file import slow_file
 
@@ -56,7 +57,7 @@ class Reloading:
 
     def wait_reloaded(self) -> None:
         """Wait until the parent and each worker use new settings."""
-        self.lines_until("settings_reloaded", 1 if self.processes == 1 else 1 + self.processes)
+        self.lines_until("settings_reloaded", self.processes)
 
     def reloaded(self, text: str) -> None:
         """Reload valid settings."""
@@ -390,3 +391,38 @@ def test_reports_use_the_reloaded_certificate(tmp_path: Path) -> None:
                 assert scu.ask("1.2.3", "1.2.4") == 0x0000
                 scu.send(Abort(AbortReason.SERVICE_USER))
             assert reports.get(timeout=60) == "1.2.3"
+
+
+def test_a_reload_is_logged_once_by_each_process(running: Reloading, tmp_path: Path) -> None:
+    (tmp_path / "users").write_text(hash_password("user", "new") + "\n")
+    running.reloaded(PASSWORDS)
+    code, _, err = running.found.stop()
+    assert (code, "settings_reloaded" in err) == (0, False)
+
+
+def test_a_reload_has_no_line_outside_the_log(running: Reloading, tmp_path: Path) -> None:
+    (tmp_path / "users").write_text(hash_password("user", "new") + "\n")
+    running.settings.write_text(f"verbose = true\n{PASSWORDS}")
+    running.signal()
+    lines = running.lines_until("settings_reloaded", running.processes)
+    [_] = [line for line in lines if "passwords_unencrypted" in line]
+    assert all(re.match(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T", line) for line in lines)
+    workers = {match[1] for line in lines if (match := re.search(r"settings_reloaded.* worker=([0-9])", line))}
+    assert workers == (set() if running.processes == 1 else {"0", "1"})
+
+
+@pytest.mark.parametrize("key", ["archive", "output-directory"])
+def test_a_setting_with_two_names_is_named_as_in_the_file(key: str, tmp_path: Path) -> None:
+    settings = tmp_path / "receiver.toml"
+    settings.write_text(f"{key} = 'one'\n")
+    process = start("storescp", "0", "--config", settings)
+    try:
+        assert process.stderr is not None
+        assert any("storing in" in line for line in process.stderr)
+        settings.write_text(f"{key} = 'other'\n")
+        process.send_signal(signal.SIGHUP)
+        failed = next(line for line in process.stderr if "reload_failed" in line)
+        assert f"cannot change --{key} in a running receiver" in failed
+    finally:
+        process.kill()
+        process.communicate()

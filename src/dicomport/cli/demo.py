@@ -48,6 +48,9 @@ def demo(keep: Path | None) -> int:
         f"received unchanged, byte for byte: {amount(sum(row.result.size for row in same))}."
     )
     print_line(f"{count(len(rows) - len(sent), 'file')} could not be sent; see the table for the reasons.")
+    print_line(
+        "The demo's receiver checks no content: `storescp` refuses some of these instances, see its option --check."
+    )
     return ExitCode.OK if sent and len(same) == len(sent) else ExitCode.FAILED
 
 

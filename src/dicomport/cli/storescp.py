@@ -133,6 +133,7 @@ def storescp(
         log_level=log_level,
     ).prepare()
     access.check(bind_address, tls=tls is not None)
+    access.warn(tls=tls is not None, is_reload=is_reload(context))
     if is_reload(context):
         return_settings(context, settings)
         return ExitCode.OK
@@ -249,7 +250,7 @@ class _Services:
         )
         self.commitments.reload(tls=prepared.reporting)
         verification.reload(prepared.settings.quiet_hours)
-        log_reloaded(prepared.settings)
+        log_reloaded(prepared.settings, None if self.worker is None else self.worker.number)
 
 
 def _is_first(worker: WorkerContext | None) -> bool:

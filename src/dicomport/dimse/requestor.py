@@ -16,7 +16,6 @@ aborted, because a late response could then be mistaken for the next one.
 from __future__ import annotations
 
 import ssl
-import time
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -81,8 +80,6 @@ class Requestor:
         self.exchange = Exchange(self.core)
         self.outcome: NegotiationResult | None = None
         """Result of the negotiation, once `establish` is done."""
-        self.round_trip = 0.0
-        """Time until the peer answered the association request, seconds."""
         self._proposed_window = request.user_information.operations_window
         self._timeouts = timeouts
         self._on_event_report = on_event_report
@@ -99,9 +96,7 @@ class Requestor:
     def establish(self) -> Steps[NegotiationResult]:
         """Request the association over an open transport connection. Raises `AssociationError`."""
         self.core.transport_opened()
-        started = time.perf_counter()
         event = yield from self._next(self._timeouts.timer("acse").started())
-        self.round_trip = time.perf_counter() - started
         if isinstance(event, AssociationRejected):
             raise RejectedError(event.rejection)
         if not isinstance(event, AssociationAccepted):

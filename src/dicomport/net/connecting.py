@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
+import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -77,8 +78,9 @@ async def reach(address: Address, endpoints: Sequence[Endpoint], timer: Timer, f
             sock = socket.socket(endpoint.family, socket.SOCK_STREAM)
             sock.setblocking(False)
             try:
+                started = time.perf_counter()
                 await loop.sock_connect(sock, endpoint.sockaddr)
-                return Stream(sock)
+                return Stream(sock, round_trip=time.perf_counter() - started)
             except OSError as error:
                 sock.close()
                 failed.append(FailedAttempt(endpoint, error))

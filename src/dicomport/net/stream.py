@@ -43,7 +43,7 @@ _UNFINISHED: Final = -1
 class Stream:
     """One transport connection, used by one task; callbacks of the same event loop may call `interrupt`."""
 
-    def __init__(self, sock: socket.socket, buffers: Buffers | None = None) -> None:
+    def __init__(self, sock: socket.socket, buffers: Buffers | None = None, round_trip: float = 0.0) -> None:
         """Own a connected socket; read into buffers of a pool, by default a pool of one small buffer."""
         self._sock = sock
         self._loop = asyncio.get_running_loop()
@@ -55,6 +55,8 @@ class Stream:
         self._buffers = Buffers.for_one() if buffers is None else buffers
         self._borrowed = _NOTHING
         self._expiry = _Expiry(self._loop)
+        self.round_trip = round_trip
+        """Time of connecting, seconds: the peer's operating system answers, not its program. 0 if accepted."""
         self.send_queue = SendQueue(sock)
         """The bytes sent that the peer has not acknowledged."""
         sock.setblocking(False)

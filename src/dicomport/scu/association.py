@@ -59,8 +59,8 @@ class ClientAssociation:
 
     @property
     def round_trip(self) -> float:
-        """Time until the peer answered the association request, seconds."""
-        return self._requestor.round_trip
+        """Time of the TCP connection, seconds: the round trip of the network, without the work of the peer."""
+        return self._connection.stream.round_trip
 
     def context_for(self, sop_class_uid: str, transfer_syntax_uid: str) -> AcceptedContext | None:
         """Return the accepted presentation context for a SOP Class in a transfer syntax, if there is one."""

@@ -14,7 +14,10 @@ from dicomport.cli.console import print_message
 from dicomport.cli.options.common import PathType, with_options
 from dicomport.cli.receiver.config import config_option
 from dicomport.cli.receiver.peer_tables import PeerSettings
+from dicomport.logs import get_logger
 from dicomport.scp import Passwords, PeerRule, UserIdentityCheck, is_loopback
+
+log = get_logger("cli")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +45,14 @@ class Access:
                     f"[{settings.peer.rule}] requires a certificate, which needs TLS: name the receiver's "
                     "own certificate with --tls-cert"
                 )
-        if self.user_identity is not None and not tls:
+
+    def warn(self, *, tls: bool, is_reload: bool) -> None:
+        """Warn of passwords without TLS: the user at the start, the log at a reload."""
+        if self.user_identity is None or tls:
+            return
+        if is_reload:
+            log.warning("passwords_unencrypted")
+        else:
             print_message("passwords are sent unencrypted: use TLS, see --tls-cert")
 
 

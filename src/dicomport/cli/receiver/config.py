@@ -22,6 +22,10 @@ CONFIG_FILE: Final = "dicomport.config"
 """The key of the configuration file's path in a context's `meta`."""
 
 
+CONFIG_NAMES: Final = "dicomport.config_names"
+"""The key of the settings in the file, as the options that they stand for, in a context's `meta`."""
+
+
 def config_option(command: Callable[..., int]) -> Callable[..., int]:
     """Add --config; the parameter `configured` has the peers, and other settings become the options' defaults."""
     return click.option(
@@ -44,6 +48,7 @@ def _load(context: click.Context, _option: click.Parameter, path: Path | None) -
         settings = tomllib.loads(path.read_text(encoding="utf-8"))
         set_log_format_of((f"{LOG_FORMAT}={settings.get(LOG_FORMAT.removeprefix('--'))}", *sys.argv[1:]))
         _check_names(context.command, settings)
+        context.meta[CONFIG_NAMES] = tuple(f"--{key}" for key in settings)
         if VERIFY in settings:
             set_quiet_hours(context, settings.pop(VERIFY))
         peers = peers_of(settings.pop(_PEERS, {}), path.parent)

@@ -28,7 +28,7 @@ from typing import Final, TypeAlias
 
 import click
 
-from dicomport.cli.options.common import ExitCode
+from dicomport.cli.options.common import ExitCode, configure_logging
 from dicomport.cli.receiver.reloading import (
     MAX_READING_SECONDS,
     TOO_SLOW,
@@ -37,7 +37,6 @@ from dicomport.cli.receiver.reloading import (
     Reloader,
     SettingsReader,
     log_failure,
-    log_reloaded,
 )
 from dicomport.files import system, write_all
 from dicomport.logs import get_logger
@@ -116,7 +115,8 @@ class Handover:
             with contextlib.suppress(OSError):
                 sock.send(b"%d %s" % (self._reload, _USE))
         self._reloader.present = prepared
-        log_reloaded(prepared.settings)
+        # Each worker logs that it uses the settings.
+        configure_logging(prepared.settings.log_level)
 
     def check_deadline(self) -> None:
         """End a reading process that is too slow."""

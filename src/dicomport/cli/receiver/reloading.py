@@ -28,7 +28,7 @@ from dicomport.cli.console import frozen_log_format
 from dicomport.cli.options.common import configure_logging, requested_log_format
 from dicomport.cli.options.tls import TLSSettings
 from dicomport.cli.receiver.access import Access
-from dicomport.cli.receiver.config import CONFIG_FILE
+from dicomport.cli.receiver.config import CONFIG_FILE, CONFIG_NAMES
 from dicomport.logs import get_logger
 
 MAX_READING_SECONDS: Final = 60.0
@@ -135,7 +135,7 @@ class SettingsReader:
         old, new = _fixed(self._context), _fixed(context)
         changed = [name for name, value in new.items() if value != old.get(name)]
         if changed:
-            names = ", ".join(_name(context.command, name) for name in changed)
+            names = ", ".join(_name(name, context, self._context) for name in changed)
             raise click.UsageError(f"cannot change {names} in a running receiver: restart it to use the new value")
 
 
@@ -214,10 +214,13 @@ def log_failure(reason: str) -> None:
     log.error("reload_failed", reason=reason)
 
 
-def log_reloaded(settings: ReloadableSettings) -> None:
-    """Use the new log level, and log that new settings are in use."""
+def log_reloaded(settings: ReloadableSettings, worker: int | None) -> None:
+    """Use the new log level, and log that new settings are in use; `worker` is the number of one of several."""
     configure_logging(settings.log_level)
-    log.info("settings_reloaded")
+    if worker is None:
+        log.info("settings_reloaded")
+    else:
+        log.info("settings_reloaded", worker=worker)
 
 
 def _fixed(context: click.Context) -> dict[str, Any]:
@@ -226,11 +229,13 @@ def _fixed(context: click.Context) -> dict[str, Any]:
     return fixed | {"log_format": requested_log_format(context)}
 
 
-def _name(command: click.Command, name: str) -> str:
-    """Return a setting's name as the user writes it."""
-    for parameter in command.params:
+def _name(name: str, *contexts: click.Context) -> str:
+    """Return a setting's name as the user has written it in the file, or on the command line of one of the contexts."""
+    written = {word for context in contexts for word in context.meta.get(CONFIG_NAMES, ())}
+    written |= {word.partition("=")[0] for context in contexts for word in context.meta[_ARGUMENTS]}
+    for parameter in contexts[0].command.params:
         if parameter.name == name:
-            return max(parameter.opts, key=len)
+            return max(written.intersection(parameter.opts) or parameter.opts, key=len)
     return f"--{name.replace('_', '-')}"
 
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from dicomport.scu.results import InstanceResult, Timing
+
+_MIN_LATENCY: Final = 0.001
+"""Seconds: shorter round trips, as on the same machine, are not the bottleneck."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +27,7 @@ class SendReport:
     seconds: float
     """Time from the first connection to the end of the last association."""
     round_trip: float = 0.0
-    """Time of the fastest response to an association request, seconds; 0 without an association."""
+    """Time of the fastest TCP connection, seconds; 0 without an association."""
     timing: Timing
     """Time that the associations spent on each step."""
 
@@ -58,5 +62,6 @@ class SendReport:
             return "disk"
         if timing.sending >= timing.waiting:
             return "network"
-        # A peer that responds to instances nearly as fast as to association requests is not the bottleneck.
-        return "latency" if timing.waiting < 2 * self.round_trip * responses else "peer"
+        # A peer that responds to instances nearly as fast as its system to connections is not the bottleneck.
+        is_remote = self.round_trip >= _MIN_LATENCY
+        return "latency" if is_remote and timing.waiting < 2 * self.round_trip * responses else "peer"
