@@ -122,6 +122,12 @@ def test_the_folder_of_recovered_files_is_no_part_of_an_archive(root: Path) -> N
     assert as_owner("archive", "reindex", "--archive", root).stderr == "4 instances in the index\n"
 
 
+def test_no_layout_stores_into_the_folder_of_recovered_files(root: Path) -> None:
+    done = dicomport("storescp", "0", "--archive", root, "--layout", "lost+found/{instance}")
+    assert done.returncode == 2
+    assert "invalid part 'lost+found' of a layout" in done.stderr
+
+
 def test_a_folder_of_that_name_further_below_is_one_of_the_archive(root: Path) -> None:
     below = root / "1.2.3" / "lost+found"
     below.mkdir()

@@ -15,7 +15,7 @@ from dicomport.logs import reason_of
 _LAST: Final = chr(0x10FFFF)
 """Greater than any name."""
 
-_RECOVERED: Final = "lost+found"
+LOST_AND_FOUND: Final = "lost+found"
 """Folder in the root of a file system, for files that its repair finds. It is not part of an archive there."""
 
 
@@ -55,8 +55,8 @@ def entries_of(paths: Paths, after: str = "") -> Iterator[Entry]:
             if name.endswith(".dcm") and not name.startswith(".") and name > first_name:
                 yield Entry(prefix + name, is_link=_is_link(f"{folder}/{name}"))
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name >= first_folder)
-        if not parts and _RECOVERED in folders:
-            folders.remove(_RECOVERED)
+        if not parts and LOST_AND_FOUND in folders:
+            folders.remove(LOST_AND_FOUND)
         links = {name for name in folders if _is_link(f"{folder}/{name}")}
         if not below:
             yield from (Entry(prefix + name, is_link=True) for name in folders if name in links)

@@ -7,6 +7,7 @@ import string
 from collections.abc import Mapping
 from typing import Final
 
+from dicomport.archive.entries import LOST_AND_FOUND
 from dicomport.archive.scan.attributes import InstanceAttributes
 from dicomport.files import file_name, shortened
 
@@ -52,6 +53,8 @@ class Layout:
                 )
             if not part or part.startswith(".") or "\\" in part:
                 raise ValueError(f"invalid part {part!r} of a layout: it is empty, hidden or not portable")
+        if parts[0] == LOST_AND_FOUND:
+            raise ValueError(f"invalid part {parts[0]!r} of a layout: this folder belongs to the file system")
         if "{instance}" not in parts[-1]:
             raise ValueError("the last part of a layout needs {instance}: without it, files could overwrite each other")
         self._folder = "/".join(parts[:-1])
