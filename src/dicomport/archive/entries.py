@@ -10,13 +10,11 @@ from typing import Final, NamedTuple
 
 from dicomport.archive.paths import Paths
 from dicomport.archive.records import is_absence
+from dicomport.files import LOST_AND_FOUND
 from dicomport.logs import reason_of
 
 _LAST: Final = chr(0x10FFFF)
 """Greater than any name."""
-
-LOST_AND_FOUND: Final = "lost+found"
-"""Folder in the root of a file system, for files that its repair finds. It is not part of an archive there."""
 
 
 class Entry(NamedTuple):

@@ -7,9 +7,8 @@ import string
 from collections.abc import Mapping
 from typing import Final
 
-from dicomport.archive.entries import LOST_AND_FOUND
 from dicomport.archive.scan.attributes import InstanceAttributes
-from dicomport.files import file_name, shortened
+from dicomport.files import LOST_AND_FOUND, file_name, shortened
 
 DEFAULT_LAYOUT: Final = "{study}/{series}/{instance}"
 

@@ -10,6 +10,7 @@ from dicomport.files.blocks import (
     in_thread as in_thread,
 )
 from dicomport.files.names import (
+    LOST_AND_FOUND as LOST_AND_FOUND,
     MAX_COPIES as MAX_COPIES,
     file_name as file_name,
     numbered_name as numbered_name,

@@ -12,6 +12,9 @@ _VALID_NAME: Final = re.compile(r"[0-9](?:[0-9.]*[0-9])?")
 _MAX_BYTES: Final = 120
 """Size limit of a name: with a suffix and a counter it stays below the 255 bytes of common file systems."""
 
+LOST_AND_FOUND: Final = "lost+found"
+"""Folder in the root of a file system, for files that its repair finds; not part of an archive there."""
+
 MAX_COPIES: Final = 100
 """Limit of files with one SOP Instance UID: each of them is compared with the next duplicate."""
 
