@@ -39,6 +39,9 @@ class Handshake:
             self._tls.do_handshake()
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             raise
+        except ssl.SSLZeroReturnError as error:
+            # Python 3.11.2 raises this if the peer closes in the middle of the handshake.
+            raise _closed() from error
         except ssl.SSLError as error:
             if self._first:
                 protocol = guess_protocol(self._first)
@@ -59,6 +62,12 @@ class Handshake:
             return socket.socket.recv(self._tls, UNRECOGNIZED_BYTES, socket.MSG_PEEK)
         except (BlockingIOError, InterruptedError):
             return b""
+
+
+def _closed() -> ssl.SSLEOFError:
+    error = ssl.SSLEOFError(ssl.SSL_ERROR_EOF, "the connection was closed in the handshake")
+    error.reason = "UNEXPECTED_EOF_WHILE_READING"
+    return error
 
 
 def tls_error_name(error: ssl.SSLError) -> str:
