@@ -13,6 +13,7 @@ from typing import Final
 
 import pytest
 from tests.cli.commands import FILES, dicomport, receiver, start
+from tests.users import as_owner, give_to_owner, shared_folder
 
 from dicomport import blocking
 from dicomport.archive.database.generations import Generations
@@ -45,6 +46,10 @@ def root(filled: Path, tmp_path: Path) -> Path:
     copy = tmp_path / "archive"
     shutil.copytree(filled, copy)
     return copy
+
+
+def study(root: Path) -> Path:
+    return next(root.glob("[!.]*"))
 
 
 def own(root: Path, name: str = "index.sqlite") -> Path:
@@ -123,6 +128,18 @@ def killed(root: Path) -> None:
         found.stop(signal.SIGKILL)
 
 
+def closed(root: Path) -> None:
+    study(root).chmod(0)
+
+
+def killed_and_closed(root: Path) -> None:
+    with receiver(root) as found, Generations(Paths(root).index).locked(wait=True):
+        assert dicomport("storescu", "localhost", found.port, FILES / "waveform_ecg.dcm").returncode == 0
+        found.stop(signal.SIGKILL)
+    for path in root.glob("[!.]*"):
+        path.chmod(0)
+
+
 def mixed(root: Path) -> None:
     import pydicom
 
@@ -156,6 +173,9 @@ SIGHTS: Final[dict[str, Callable[[Path], None]]] = {
     "the data set differs from the received data set": changed,
     "the preamble or file meta differs": changed_header,
     "the file cannot be read": unreadable,
+    "the folder cannot be read": closed,
+    "`storage_failed` with `Permission denied": nothing,
+    "`recovery_failed` in the log": killed_and_closed,
     "the index differs from the file": changed_row,
     "a symbolic link": linked,
     "`discrepancy_found` in the log": changed,
@@ -309,6 +329,32 @@ def test_the_command_shows_the_cause(root: Path, sight: str, expected: str) -> N
     code, output = run(command, root)
     assert code == 0
     assert expected in output
+
+
+@pytest.mark.parametrize("sight", ["the folder cannot be read", "`recovery_failed` in the log"])
+def test_an_owner_corrects_the_permissions(root: Path, sight: str) -> None:
+    """tests/archive/test_unreadable.py has the receiver's log."""
+    seen, [command] = row_of(sight)
+    with shared_folder() as folder:
+        archive = folder / "archive"
+        shutil.copytree(root, archive)
+        SIGHTS[sight](archive)
+        give_to_owner(archive)
+        words = [str(archive) if word == "DIR" else word for word in shlex.split(command)[1:]]
+        found = as_owner(*words)
+        assert (found.returncode, "the folder cannot be read" in found.stderr) == (1, True)
+        for path in archive.glob("[!.]*"):
+            path.chmod(0o750)
+        corrected = as_owner(*words)
+        assert (corrected.returncode, corrected.stderr) == (0, "no discrepancies\n"), seen
+
+
+def test_the_owner_of_a_folder_is_corrected_by_the_system() -> None:
+    """Check the row; tests/archive/test_permissions.py has the receiver."""
+    seen, commands = row_of("`storage_failed` with `Permission denied")
+    assert "0x0110" in seen
+    assert "`chown -R --reference=DIR DIR`" in ROWS[seen]
+    assert commands == []
 
 
 @pytest.mark.parametrize("sight", ["another process has locked the index", "database or disk is full"])
