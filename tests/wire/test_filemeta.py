@@ -268,8 +268,9 @@ def test_file_meta_in_implicit_vr_is_read() -> None:
     found = noted(octets + DATA_SET)
     assert found == (value, len(octets), [Deviation.FILE_META_IN_IMPLICIT_VR])
     # Only the group length has a VR.
-    mixed = octets[:GROUP] + GOLDEN.data[GROUP : GROUP + 12] + octets[GROUP + 12 :]
-    assert noted(mixed + DATA_SET)[:2] == (value, len(octets))
+    mixed = octets[:GROUP] + GOLDEN.data[GROUP : GROUP + 8] + octets[GROUP + 8 :]
+    for _ in range(2):
+        assert noted(mixed + DATA_SET) == (value, len(octets), [Deviation.FILE_META_IN_IMPLICIT_VR])
 
 
 @pytest.mark.parametrize("counted", [0, 16])

@@ -150,10 +150,11 @@ def _read(data: bytes, start: int, notes: list[Deviation] | None) -> tuple[FileM
         in_implicit_vr |= not explicit
         at = end
     right_length = int.from_bytes(values.get(0, b""), "little") == at - first_end
+    deviations = list(_deviations(start, in_implicit_vr=in_implicit_vr, right_length=right_length))
     if notes is not None:
-        notes.extend(_deviations(start, in_implicit_vr=in_implicit_vr, right_length=right_length))
+        notes += deviations
     group_length = data[start:first_end]
-    if start and len(values) == len(elements) > 1 and group_length == _group_length(at - first_end):
+    if not deviations and len(values) == len(elements) > 1 and group_length == _group_length(at - first_end):
         _templates.add(group_length, elements[1:])
     return _file_meta(values), at
 
