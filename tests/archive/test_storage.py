@@ -41,6 +41,7 @@ from tests.scp.messages import context, in_fragments, request, store_elements
 
 from dicomport import NotSendableError, blocking, sop_classes
 from dicomport.archive import (
+    Archive,
     ArchiveOptions,
     Check,
     Checks,
@@ -662,3 +663,14 @@ def test_a_process_killed_while_it_tries_calls_leaves_nothing(tmp_path: Path) ->
     with receiver(tmp_path):
         assert not left.exists()
     assert files(tmp_path) == [NAME]
+
+
+def test_a_closed_archive_has_no_threads(tmp_path: Path) -> None:
+    before = set(threading.enumerate())
+    archive = Archive(tmp_path)
+    assert {thread.name for thread in set(threading.enumerate()) - before} >= {
+        "dicomport-committer",
+        "dicomport-indexer",
+    }
+    archive.close()
+    assert set(threading.enumerate()) <= before

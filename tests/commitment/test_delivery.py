@@ -1,0 +1,67 @@
+"""Reports that cannot be built reach their senders as errors, and finished transactions take no memory."""
+
+import asyncio
+import contextlib
+import gc
+import tracemalloc
+from pathlib import Path
+
+import pytest
+from tests.commitment.test_scp import Listener
+
+from dicomport import Status
+from dicomport.commitment.data_sets import CommitmentResult
+from dicomport.commitment.delivery import ReportDelivery
+from dicomport.commitment.limits import CommitmentLimits
+from dicomport.commitment.pending import PeerKey, Pending, PendingCommitments
+from dicomport.net import Address, Timeouts
+from dicomport.testing import ScriptedSCP
+
+
+def test_the_error_of_a_report_that_cannot_be_built_reaches_its_sender() -> None:
+    """The next report is sent on the same association."""
+
+    async def broken() -> CommitmentResult:
+        raise LookupError("no such transaction")
+
+    async def whole() -> CommitmentResult:
+        return CommitmentResult("1.2.3", (), ())
+
+    async def scenario(port: int) -> Status:
+        delivery = ReportDelivery(
+            Address("127.0.0.1", port), ae_title="US", called_ae_title="PEER", timeouts=Timeouts()
+        )
+        async with asyncio.timeout(60):
+            running = asyncio.create_task(delivery.run())
+            both = await asyncio.gather(delivery.deliver(broken), delivery.deliver(whole), return_exceptions=True)
+            delivery.stop()
+            with contextlib.suppress(asyncio.CancelledError):
+                await running
+        assert isinstance(both[0], LookupError)
+        assert isinstance(both[1], Status)
+        return both[1]
+
+    with ScriptedSCP(Listener()) as peer:
+        assert asyncio.run(scenario(peer.port)).code == 0
+
+
+@pytest.mark.parametrize("number", [20_000])
+def test_transactions_that_are_done_take_no_memory(number: int) -> None:
+    commitments = PendingCommitments(CommitmentLimits())
+
+    def add_and_remove(first: int) -> None:
+        for at in range(first, first + number):
+            pending = Pending(Path(str(at)), f"1.2.{at}", PeerKey(f"AE{at}", "192.0.2.7", ""), 1, 0.0, False)
+            commitments.add(pending)
+            assert commitments.find(pending.uid, pending.peer) is pending
+            commitments.remove(pending)
+            assert commitments.find(pending.uid, pending.peer) is None
+
+    add_and_remove(0)
+    tracemalloc.start()
+    try:
+        add_and_remove(number)
+        gc.collect()
+        assert tracemalloc.get_traced_memory()[0] < 20 * number
+    finally:
+        tracemalloc.stop()
