@@ -82,7 +82,7 @@ class _Shape:
     """The same parts of the response of success, from its first PDU header."""
 
     def message(self, command: bytes) -> CStoreRQ | None:
-        """Return the request, or None if it differs in more."""
+        """Return the request that a command has, or None if the command has another shape."""
         start = len(self.before_id)
         uid_start = start + _MESSAGE_ID_BYTES + len(self.after_id)
         uid = command[uid_start:]
