@@ -258,7 +258,7 @@ class StreamWalker(ElementWalker):
         # A single byte may be the first one of a tag; padding makes the length even.
         is_tag = len(rest) == 1 and self._base & 1
         if octet == SPACE:
-            # Three bytes may begin a tag of a group such as 0020; there is no tag (2020,2020).
+            # Three bytes may begin a tag of a group such as 0020; no element has the tag (2020,2020).
             is_tag = is_tag or (len(rest) < _TAG_BYTES and self._last < _AFTER_SPACES)
             may_end = not self._stack
         else:

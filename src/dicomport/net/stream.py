@@ -218,11 +218,13 @@ class Stream:
         except (BlockingIOError, InterruptedError, ssl.SSLWantReadError):
             return
         except BaseException as error:  # noqa: BLE001  # the task that waits raises it
-            waiter.set_exception(error)
+            if not waiter.done():
+                waiter.set_exception(error)
             # The error's traceback refers to this frame; with the waiter in the frame, that would be a reference cycle.
             del waiter
         else:
-            if count != _UNFINISHED:
+            # The attempt itself may have interrupted the wait.
+            if count != _UNFINISHED and not waiter.done():
                 self._reads_left = _READS_IN_A_TURN
                 waiter.set_result(count)
 
