@@ -650,7 +650,9 @@ def test_unanswered_requests_of_one_peer_shut_out_nobody(tmp_path: Path, log: Lo
     [
         CommitmentLimits(pending_commitments_per_address=2),
         CommitmentLimits(pending_commitments_per_ae_title=2),
+        CommitmentLimits(pending_references_per_address=4),
         CommitmentLimits(pending_references_per_address=5),
+        CommitmentLimits(pending_references_per_ae_title=4),
         CommitmentLimits(pending_references_per_ae_title=5),
     ],
 )

@@ -193,3 +193,12 @@ def test_the_walker_goes_no_deeper_than_its_bound(encoding: Encoding) -> None:
 
 def test_a_data_set_begins_after_the_file_meta() -> None:
     assert AFTER_FILE_META >> 16 == 3
+
+
+def test_a_sequence_of_eight_bytes_may_be_too_short_for_its_item() -> None:
+    sequence = IMPLICIT_LITTLE.header(0x00081115, b"SQ", 8) + IMPLICIT_LITTLE.item(ITEM, 4) + b"1234"
+    walker = StreamWalker(IMPLICIT_LITTLE, {0x00100010}, ScanLimits())
+    walker.feed(sequence + IMPLICIT_LITTLE.header(0x00100010, b"PN", 4) + b"A^B ")
+    walker.end()
+    assert walker.flags == {ScanFlag.UNDERCOUNTED_SEQUENCE}
+    assert walker.values == {0x00100010: (b"", b"A^B ")}

@@ -16,7 +16,9 @@ from tests.core.messages import p_data, pdv
 from tests.scp.storages import Recorder
 
 from dicomport import Limits, Sink, Status, StorageSCP, StoreOperation
+from dicomport.files import MemoryBudget
 from dicomport.scp import NormalizedOperation
+from dicomport.scp.dimse_n import SHORT_BYTES, DataSetMemory
 from dicomport.testing import ScriptedSCU, association_request, encode_message
 from dicomport.wire import (
     Abort,
@@ -191,6 +193,17 @@ def test_a_data_set_that_is_too_long_is_refused_and_not_kept(service: Service) -
         assert peer.expect(NActionRSP).command.status == 0x0000
     assert len(service.operations.get_nowait().data) == 100_000
     assert service.operations.empty()
+
+
+@pytest.mark.parametrize(("size", "held"), [(SHORT_BYTES, 0), (SHORT_BYTES + 1, 4 * (SHORT_BYTES + 1))])
+def test_the_memory_for_a_long_data_set_is_counted_while_it_is_held(size: int, held: int) -> None:
+    async def hold() -> tuple[int, int]:
+        budget = MemoryBudget()
+        async with DataSetMemory(budget, 1 << 20).held("127.0.0.1", size):
+            inside = budget.held
+        return inside, budget.held
+
+    assert asyncio.run(hold()) == (held, 0)
 
 
 def test_an_endless_data_set_is_aborted(service: Service) -> None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import concurrent.futures
 import dataclasses
+import itertools
 import os
 import queue
 import random
@@ -23,10 +24,11 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+import grimp
 from tools.mutants import covering
 from tools.mutants.mutations import Mutation, mutations
 
@@ -66,6 +68,8 @@ class Result:
 def main() -> int:
     """Try the sample and print each mutant, then the survivors."""
     options = _options()
+    # Another tree may be installed.
+    sys.path.insert(0, str(ROOT / "src"))
     if options.measure or not (FOLDER / "seconds.json").exists():
         covering.measure(ROOT, FOLDER)
     sample = _sample(_sources(options.sources, options.since), options.seed, options.count)
@@ -127,16 +131,38 @@ def _try_all(sample: Sequence[Mutant], jobs: int) -> Iterator[Result]:
 
 
 def _tests_of(tests: covering.Covering, mutant: Mutant) -> list[str]:
-    """Return the tests that execute the line or, if none does since it runs on import, those of its room."""
+    """Return the tests that execute the line, as far as there is time for them.
+
+    What runs on import only has its effect elsewhere: there, the tests of the room, and those that execute the modules
+    that import this one.
+    """
+    executing = tests.tests_of(ROOT / mutant.source, mutant.mutation.line)
+    if executing and not mutant.mutation.runs_on_import:
+        return _in_time(tests, executing)
+    module = ".".join(mutant.source.relative_to("src").with_suffix("").parts).removesuffix(".__init__")
+    importers = grimp.build_graph("dicomport", cache_dir=None).find_modules_that_directly_import(module)
+    files = [ROOT / mutant.source, *(_file_of(importer) for importer in sorted(importers))]
+    found = itertools.zip_longest(*(tests.tests_of_file(file) for file in files))
+    ids = dict.fromkeys(test for row in found for test in row if test)
+    room = Path("tests") / mutant.source.parent.relative_to("src/dicomport")
+    return [*_in_time(tests, ids), *([str(room)] if (ROOT / room).is_dir() else [])]
+
+
+def _file_of(module: str) -> Path:
+    path = ROOT.joinpath("src", *module.split("."))
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+def _in_time(tests: covering.Covering, ids: Iterable[str]) -> list[str]:
+    """Return the first tests, of which all but the last take less than `_SECONDS` together."""
     chosen: list[str] = []
     seconds = 0.0
-    for test in tests.tests_of(ROOT / mutant.source, mutant.mutation.line):
+    for test in ids:
         seconds += tests.cost(test)
         if seconds > _SECONDS and chosen:
             break
         chosen.append(test)
-    room = mutant.source.parent.relative_to("src/dicomport")
-    return chosen or [str(Path("tests") / room)]
+    return chosen
 
 
 def _try(tree: Path, mutant: Mutant, ids: list[str]) -> Result:

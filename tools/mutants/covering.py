@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from coverage import CoverageData
@@ -22,11 +23,15 @@ class Covering:
     """The duration of each test."""
 
     def tests_of(self, source: Path, line: int) -> list[str]:
-        """Return the ids of the tests that execute a line, the fastest first.
+        """Return the ids of the tests that execute a line, the fastest first."""
+        return self._fastest_first(self.data.contexts_by_lineno(str(source)).get(line, []))
 
-        The list is empty for a line that runs only while its module is imported.
-        """
-        contexts = self.data.contexts_by_lineno(str(source)).get(line, [])
+    def tests_of_file(self, source: Path) -> list[str]:
+        """Return the ids of the tests that execute any line of a file, the fastest first."""
+        by_line = self.data.contexts_by_lineno(str(source))
+        return self._fastest_first(itertools.chain.from_iterable(by_line.values()))
+
+    def _fastest_first(self, contexts: Iterable[str]) -> list[str]:
         return sorted({context for context in contexts if context}, key=lambda test: (self.cost(test), test))
 
     def cost(self, test: str) -> float:

@@ -22,6 +22,8 @@ class Mutation:
     stop: int
     replacement: str
     kind: str
+    runs_on_import: bool
+    """Whether the segment is outside functions."""
 
     def apply(self, text: str) -> str:
         """Return the text with this defect."""
@@ -114,10 +116,10 @@ class _Finder:
         gap = self._text[self._stop(left) : self._start(right)]
         opening, closing = len(gap) - len(gap.lstrip(") \n")), len(gap.rstrip("( \n"))
         start = self._stop(left) + opening
-        return Mutation(left.lineno, start, self._stop(left) + closing, operator, kind)
+        return Mutation(left.lineno, start, self._stop(left) + closing, operator, kind, not self._depth)
 
     def _replace(self, node: ast.expr | ast.stmt, replacement: str, kind: str) -> Mutation:
-        return Mutation(node.lineno, self._start(node), self._stop(node), replacement, kind)
+        return Mutation(node.lineno, self._start(node), self._stop(node), replacement, kind, not self._depth)
 
     def _start(self, node: ast.expr | ast.stmt) -> int:
         return self._offset(node.lineno, node.col_offset)
