@@ -76,7 +76,7 @@ class Benchmark:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=self._places[run.place])))
             command = run.server.command(port, folder)
             pid = stack.enter_context(serving(command, run.server.environment, scratch / "server", port))
-            return measure(run.work, Server(pid, port, folder, scratch), self._stock)
+            return measure(run.work, Server(pid, port, folder, scratch, run.server.stores), self._stock)
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""The instances to send: derived from pydicom's CT image, once, in files on tmpfs."""
+"""The instances to send: derived from images of pydicom's, once, in files on tmpfs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,21 @@ from typing import Final
 import pydicom
 from pydicom.uid import UID
 
-__all__ = ["CT", "FAR", "FIVES", "LARGE", "SINGLES", "SMALL", "STREAM", "Data", "Stock"]
+__all__ = [
+    "CT",
+    "CT_TENTH",
+    "FAR",
+    "FIVES",
+    "LARGE",
+    "MR",
+    "ONE",
+    "SINGLES",
+    "SMALL",
+    "SMALL_TENTH",
+    "STREAM",
+    "Data",
+    "Stock",
+]
 
 _UID: Final = "2.25.1{:019}"
 _PLACE_OF_UID: Final = _UID.format(0).encode()
@@ -30,6 +44,8 @@ class Data:
     columns: int
     number: int
     """Makes its UIDs different from those of the others."""
+    image: str = "CT_small.dcm"
+    """The image of pydicom's, whose pixels are repeated or cut to the size."""
 
 
 CT: Final = Data("CT", 600, 512, 512, 1)
@@ -42,6 +58,13 @@ SINGLES: Final = Data("singles", 1000, 32, 64, 6)
 """Sent over associations with one instance each."""
 FAR: Final = Data("far", 300, 224, 224, 7)
 """Sent over a link with a delay."""
+MR: Final = Data("MR", 2000, 64, 64, 8, "MR_small.dcm")
+"""As it is: 10 KB too, but with fewer elements for a sender that parses."""
+ONE: Final = Data("one", 1, 512, 512, 11)
+"""Sent to measure the start of a sender."""
+CT_TENTH: Final = Data("CT, a tenth", 60, 512, 512, 9)
+SMALL_TENTH: Final = Data("small, a tenth", 200, 32, 64, 10)
+"""For a sender that takes minutes."""
 
 
 class Stock:
@@ -61,8 +84,8 @@ class Stock:
         folder = self.root / data.name
         if not folder.exists():
             folder.mkdir()
-            rows = data.rows if data.instances > 1 else self.scaled(data.rows)
-            header, pixels = _template(rows, data.columns)
+            rows = self.scaled(data.rows) if data is LARGE else data.rows
+            header, pixels = _template(data.image, rows, data.columns)
             for index in range(self.scaled(data.instances)):
                 uid = _UID.format(data.number * 10**9 + index).encode()
                 with (folder / f"{index:05}.dcm").open("wb") as file:
@@ -90,13 +113,13 @@ class Stock:
         return len(files), sum(file.stat().st_size for file in files)
 
 
-def _template(rows: int, columns: int) -> tuple[bytes, bytes]:
-    """Encode a CT image of that size: the bytes before its pixels, and the pixels unless they become a hole."""
-    dataset = pydicom.dcmread(Path(pydicom.__file__).parent / "data" / "test_files" / "CT_small.dcm")
+def _template(image: str, rows: int, columns: int) -> tuple[bytes, bytes]:
+    """Encode an image of that size: the bytes before its pixels, and the pixels unless they become a hole."""
+    dataset = pydicom.dcmread(Path(pydicom.__file__).parent / "data" / "test_files" / image)
     picture = bytes(dataset.PixelData)
     dataset.Rows, dataset.Columns = rows, columns
     dataset.PixelData = b"\0\0"
-    del dataset[0xFFFC, 0xFFFC]  # Data Set Trailing Padding: without it the pixels are last.
+    dataset.pop((0xFFFC, 0xFFFC), None)  # Data Set Trailing Padding: without it the pixels are last.
     dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = UID(_UID.format(0))
     buffer = io.BytesIO()
     dataset.save_as(buffer, enforce_file_format=True)

@@ -8,6 +8,7 @@ import platform
 import re
 import shutil
 import subprocess
+import sysconfig
 from pathlib import Path
 from typing import Final
 
@@ -23,7 +24,7 @@ def describe_machine() -> dict[str, str]:
         "cores": str(os.cpu_count()),
         "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB",
         "system": f"{platform.system()} {re.split('[-+]', platform.release())[0]}",
-        "Python": platform.python_version(),
+        "Python": f"{platform.python_version()}, {_build()}",
         "dicomport": _distribution("dicomport"),
         **{name: _command(*command) for name, command in _COMMANDS.items()},
         "pynetdicom": _distribution("pynetdicom"),
@@ -33,6 +34,16 @@ def describe_machine() -> dict[str, str]:
 def _processor() -> str:
     found = re.search(r"model name\s*:\s*(.*)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
     return found[1] if found else platform.machine()
+
+
+def _build() -> str:
+    """Describe how this Python was built, as far as its configuration tells."""
+    arguments = str(sysconfig.get_config_var("CONFIG_ARGS"))
+    flags = {"PGO": "--enable-optimizations", "LTO": "--with-lto"}
+    named = [name for name, flag in flags.items() if flag in arguments]
+    return (
+        f"{platform.python_compiler()}, configured {'with ' + ' and '.join(named) if named else 'without PGO and LTO'}"
+    )
 
 
 def _distribution(name: str) -> str:

@@ -68,6 +68,8 @@ class Server:
     """The receiver's storage folder."""
     scratch: Path
     """Folder of the senders' output."""
+    stores: bool
+    """Whether it stores each instance in a file."""
 
 
 Do: TypeAlias = Callable[[Server, Stock], Figures]
@@ -170,7 +172,8 @@ def measure(work: Work, server: Server, stock: Stock) -> Figures:
     before = cpu_seconds(server.pid)
     figures = work.do(server, stock)
     after = _settled(server.pid)
-    _check(server.folder, figures)
+    if server.stores:
+        _check(server.folder, figures)
     return dataclasses.replace(figures, server_cpu=after - before, server_peak=memory_mib(server.pid, "VmHWM"))
 
 
