@@ -5,11 +5,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.event_loops import use_asyncio
 from tests.left_behind import nothing_left_behind
 from tests.log_fields import Audit
 
 OWNERS = {"files", "net", "scp", "scu", "commitment"}
 """The rooms whose objects own files, sockets, processes or threads."""
+
+
+use_asyncio()
 
 
 @pytest.fixture(scope="session", autouse=True)

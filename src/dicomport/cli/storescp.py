@@ -48,7 +48,7 @@ from dicomport.cli.receiver.reloading import (
 from dicomport.cli.receiver.verification import ReloadableVerification, quiet_hours
 from dicomport.cli.receiver.workers import WorkerContext, run_workers
 from dicomport.cli.text import count, json_line
-from dicomport.net import Address, Timeouts, allow_descriptors, listening_sockets
+from dicomport.net import Address, Timeouts, allow_descriptors, event_loop, listening_sockets
 from dicomport.scp import Limits, StorageSCP, StoreOperation
 from dicomport.standard import Status
 
@@ -179,7 +179,7 @@ def storescp(
                 associations=worker.associations if worker else None,
             )
             services = _Services(scp, archives, commitments, worker)
-            asyncio.run(services.serve(reloader, present, bind_address or "*", shows_messages=shows_messages))
+            event_loop.run(services.serve(reloader, present, bind_address or "*", shows_messages=shows_messages))
         return ExitCode.OK
 
     if workers > 1 and on_study is not None:

@@ -36,7 +36,7 @@ from dicomport.cli.sender.commitment import (
 )
 from dicomport.cli.sender.output import open_results
 from dicomport.cli.sender.summary import progress, summarize
-from dicomport.net import Address, Timeouts
+from dicomport.net import Address, Timeouts, event_loop
 from dicomport.scu import Plan, RetryPolicy, Sending, SendReport, Transform, find, send
 from dicomport.wire import Priority
 
@@ -126,7 +126,7 @@ def storescu(
             **identity,
         )
         with progress(sending, wanted=shows_messages and shows_progress()) as written.advance:
-            interrupted, outcome = asyncio.run(_run(sending))
+            interrupted, outcome = event_loop.run(_run(sending))
         if shows_messages or outcome.failed or outcome.journal_error:
             summarize(outcome)
         commitments: CommitmentsByInstance = {}

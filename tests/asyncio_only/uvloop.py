@@ -1,0 +1,3 @@
+"""Stands in the place of uvloop, as if it were not installed."""
+
+raise ImportError
