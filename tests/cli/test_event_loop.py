@@ -12,7 +12,7 @@ from tests.event_loops import use_uvloop
 from dicomport.testing import Peer, ScriptedSCP
 from dicomport.wire import AssociateRQ
 
-SENT = sorted(FILES.glob("CT_*.dcm")) + [FILES / "MR_small.dcm"]
+SENT = [*sorted(FILES.glob("CT_*.dcm")), FILES / "MR_small.dcm"]
 
 
 @pytest.fixture(params=["asyncio", "uvloop"])
