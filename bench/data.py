@@ -59,7 +59,7 @@ SINGLES: Final = Data("singles", 1000, 32, 64, 6)
 FAR: Final = Data("far", 300, 224, 224, 7)
 """Sent over a link with a delay."""
 MR: Final = Data("MR", 2000, 64, 64, 8, "MR_small.dcm")
-"""As it is: 10 KB too, but with fewer elements for a sender that parses."""
+"""The image unchanged: 10 KB too, but with fewer elements for a sender that parses."""
 ONE: Final = Data("one", 1, 512, 512, 11)
 """Sent to measure the start of a sender."""
 CT_TENTH: Final = Data("CT, a tenth", 60, 512, 512, 9)

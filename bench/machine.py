@@ -37,7 +37,7 @@ def _processor() -> str:
 
 
 def _build() -> str:
-    """Describe how this Python was built, as far as its configuration tells."""
+    """Describe how this Python was built, as far as its configuration shows it."""
     arguments = str(sysconfig.get_config_var("CONFIG_ARGS"))
     flags = {"PGO": "--enable-optimizations", "LTO": "--with-lto"}
     named = [name for name, flag in flags.items() if flag in arguments]

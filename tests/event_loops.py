@@ -9,11 +9,11 @@ _WITHOUT_UVLOOP = str(Path(__file__).parent / "asyncio_only")
 
 
 def use_asyncio() -> None:
-    """Let all commands run as if uvloop were not installed."""
+    """Run all commands as if uvloop were not installed."""
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (_WITHOUT_UVLOOP, os.environ.get("PYTHONPATH", ""))))
 
 
 def use_uvloop(patch: pytest.MonkeyPatch) -> None:
-    """Let the commands of a test use uvloop."""
+    """Run the commands of a test with uvloop."""
     paths = os.environ["PYTHONPATH"].split(os.pathsep)
     patch.setenv("PYTHONPATH", os.pathsep.join(path for path in paths if path != _WITHOUT_UVLOOP))

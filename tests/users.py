@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -14,6 +17,7 @@ from typing import Final
 __all__ = [
     "as_member",
     "as_owner",
+    "environment_of_others",
     "give_to_group",
     "give_to_owner",
     "shared_folder",
@@ -25,6 +29,8 @@ _OWNER: Final = 64001
 _MEMBER: Final = 64002
 _GROUP: Final = 64100
 _PATIENCE: Final = 60
+_COVERAGE: Final = "COVERAGE_PROCESS_CONFIG"
+"""The environment variable by which coverage configures a process that a test starts."""
 
 
 @contextmanager
@@ -72,8 +78,26 @@ main(sys.argv[3:])
 
 
 def without_coverage() -> dict[str, str]:
-    """Return the environment of a command that may not write the data of its coverage."""
-    return {name: value for name, value in os.environ.items() if name != "COVERAGE_PROCESS_CONFIG"}
+    """Return the environment of a command that cannot write a file."""
+    return {name: value for name, value in os.environ.items() if name != _COVERAGE}
+
+
+@contextmanager
+def environment_of_others() -> Iterator[dict[str, str]]:
+    """Yield the environment of a command of another user, whose coverage data are moved to the others at the end."""
+    settings = os.environ.get(_COVERAGE)
+    if settings is None:
+        yield dict(os.environ)
+        return
+    values = json.loads(base64.b64decode(settings))
+    file = Path(values["data_file"])
+    with tempfile.TemporaryDirectory(prefix="dicomport-coverage-") as name:
+        folder = Path(name)
+        folder.chmod(0o777)
+        values["data_file"] = str(folder / file.name)
+        yield os.environ | {_COVERAGE: base64.b64encode(json.dumps(values).encode()).decode()}
+        for path in folder.iterdir():
+            shutil.move(path, file.parent)
 
 
 def as_member(*arguments: str | Path, member: bool = True, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -92,14 +116,15 @@ def as_owner(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 @contextmanager
 def start_as_owner(*arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
     """Start dicomport as `as_owner` runs it, and kill it at the end."""
-    process = subprocess.Popen(
-        _command(_OWNER, _GROUP, arguments), stderr=subprocess.PIPE, text=True, cwd="/", env=without_coverage()
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
+    with environment_of_others() as environment:
+        process = subprocess.Popen(
+            _command(_OWNER, _GROUP, arguments), stderr=subprocess.PIPE, text=True, cwd="/", env=environment
+        )
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.communicate()
 
 
 def _command(user: int, group: int, arguments: Sequence[str | Path]) -> list[str]:
@@ -110,14 +135,15 @@ def _command(user: int, group: int, arguments: Sequence[str | Path]) -> list[str
 def _run(
     user: int, group: int, arguments: Sequence[str | Path], variables: Mapping[str, str]
 ) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        _command(user, group, arguments),
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=_PATIENCE,
-        cwd="/",
-        env=without_coverage() | dict(variables),
-    )
+    with environment_of_others() as environment:
+        done = subprocess.run(
+            _command(user, group, arguments),
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=_PATIENCE,
+            cwd="/",
+            env=environment | dict(variables),
+        )
     assert "runs as root" not in done.stderr
     return done

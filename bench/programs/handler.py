@@ -1,6 +1,6 @@
 """Receive with an asyncio handler, which decodes each data set or not: python -m bench.programs.handler PORT WHAT.
 
-WHAT is "nothing" or "decode".
+The work, WHAT, is "nothing" or "decode".
 """
 
 from __future__ import annotations

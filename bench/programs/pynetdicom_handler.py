@@ -1,6 +1,6 @@
 """Receive with a handler of pynetdicom's, which decodes each data set or not: ... pynetdicom_handler PORT WHAT.
 
-WHAT is "nothing" or "decode".
+The work, WHAT, is "nothing" or "decode".
 """
 
 from __future__ import annotations

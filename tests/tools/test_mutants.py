@@ -40,7 +40,7 @@ def test_each_mutant_is_a_program_that_differs() -> None:
         assert ast.dump(ast.parse(mutation.apply(text))) != tree
 
 
-def test_what_runs_on_import_is_known() -> None:
+def test_lines_that_run_on_import_are_known() -> None:
     text = "LIMIT = 4 << 10\n\ndef doubled(n: int) -> int:\n    return n * 2\n"
     assert {each.line: each.runs_on_import for each in mutations(text)} == {1: True, 4: False}
 

@@ -133,8 +133,8 @@ def _try_all(sample: Sequence[Mutant], jobs: int) -> Iterator[Result]:
 def _tests_of(tests: covering.Covering, mutant: Mutant) -> list[str]:
     """Return the tests that execute the line, as far as there is time for them.
 
-    What runs on import only has its effect elsewhere: there, the tests of the room, and those that execute the modules
-    that import this one.
+    A line that runs on import only has its effect elsewhere: for it, return the tests of the room, and those that
+    execute the modules that import this one.
     """
     executing = tests.tests_of(ROOT / mutant.source, mutant.mutation.line)
     if executing and not mutant.mutation.runs_on_import:

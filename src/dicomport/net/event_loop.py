@@ -1,4 +1,4 @@
-"""The event loop of the commands: uvloop's where it is installed (`pip install dicomport[fast]`), else asyncio's."""
+"""The event loop of the commands: uvloop's if it is installed (`pip install dicomport[fast]`), otherwise asyncio's."""
 
 from __future__ import annotations
 
