@@ -100,8 +100,8 @@ def test_acknowledged_instances_survive_a_kill(tmp_path: Path, kinds: str) -> No
 KILLED: Final = """
 import os, signal, sys
 from pathlib import Path
-from dicomport.files import Durability, PartialFile, TemporaryFile, system
-from dicomport.wire import FileMeta
+from dicomport.files import FileSystem, TemporaryFile, system
+from dicomport.wire import FileMeta, encode_file_meta
 
 def kill(*_):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -111,7 +111,8 @@ meta = FileMeta(
 )
 folder = Path(sys.argv[1])
 folder.mkdir(parents=True)
-file = TemporaryFile(folder, meta, hard_links=False)
+file = TemporaryFile(folder, encode_file_meta(meta), FileSystem(hard_links=False))
+file.write(b"")
 system.replace = kill
 file.link(folder / "1.2.3.4.dcm")
 """

@@ -31,6 +31,7 @@ class Disk:
     """The calls on the files under `root`.
 
     `calls` has one entry for each system call: its name and the file's name in `root`; `before` is called before it.
+    `writev` is a "write", as faults do not depend on which of them writes.
     """
 
     root: Path
@@ -41,8 +42,10 @@ class Disk:
     _left: int = 0
 
     def __post_init__(self) -> None:
-        for name, which in (("write", 0), ("fsync", 0), ("link", 1), ("replace", 1), ("open", 0), ("mkdir", 0)):
+        for name, which in (("write", 0), ("fsync", 0), ("link", 1), ("replace", 1), ("mkdir", 0)):
             self._watch(name, which)
+        self._watch("write", 0, "writev")
+        self._watch("open", 0, "open_descriptor")
 
     def fail(self, fault: Fault) -> None:
         self._fault, self._left = fault, fault.spared
@@ -54,8 +57,8 @@ class Disk:
         """List what is in the folder, temporary files too."""
         return sorted(str(path.relative_to(self.root)) for path in self.root.rglob("*"))
 
-    def _watch(self, name: str, which: int) -> None:
-        function = "open_descriptor" if name == "open" else name
+    def _watch(self, name: str, which: int, function: str = "") -> None:
+        function = function or name
         real: Callable[..., Any] = getattr(system, function)
 
         def watched(*arguments: Any, **options: Any) -> Any:

@@ -7,13 +7,14 @@ import subprocess
 import sys
 import textwrap
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 import pytest
 from tests.files.faults import Disk, Fault
 
-from dicomport.files import TEMPORARY_SUFFIX, Durability, PartialFile, system
+from dicomport.files import TEMPORARY_SUFFIX, Durability, PartialFile, probe, system
 from dicomport.wire import FileMeta, encode_file_meta
 
 META: Final = FileMeta(
@@ -36,7 +37,7 @@ def store(
     durability: Durability = Durability.FSYNC,
     step: int = 4,
 ) -> Path:
-    partial = PartialFile(folder, meta, durability)
+    partial = PartialFile(folder, encode_file_meta(meta), durability)
     try:
         for at in range(0, len(data), step):
             partial.write(data[at : at + step])
@@ -72,7 +73,7 @@ def test_the_file_is_header_and_bytes_and_can_be_read_by_owner_and_group(
 
 
 def test_until_it_is_committed_there_is_only_a_hidden_temporary_file(tmp_path: Path) -> None:
-    partial = PartialFile(tmp_path, META, Durability.FSYNC)
+    partial = PartialFile(tmp_path, HEADER, Durability.FSYNC)
     partial.write(b"0123")
     [temporary] = tmp_path.iterdir()
     assert temporary.name.startswith(".")
@@ -99,11 +100,58 @@ def test_the_order_is_bytes_then_file_then_name_then_folder(disk: Disk) -> None:
         ("write", "the temporary file"),
         ("write", "the temporary file"),
         ("write", "the temporary file"),
-        ("write", "the temporary file"),
         ("fsync", "the temporary file"),
         ("link", NAME),
         ("fsync", "."),
     ]
+
+
+def test_a_name_of_a_temporary_file_that_exists_is_no_failure(tmp_path: Path) -> None:
+    """Another user may guess the next name once one was visible; the names after that cannot be guessed."""
+    partial = PartialFile(tmp_path, HEADER, Durability.FLUSH)
+    [first] = tmp_path.iterdir()
+    prefix, number = first.stem.split("-")
+    guessed = [first.with_name(f"{prefix}-{int(number, 16) + more:x}{TEMPORARY_SUFFIX}") for more in (1, 2, 3)]
+    for path in guessed:
+        path.touch()
+    partial.discard()
+    assert store(tmp_path) == tmp_path / NAME
+    another = PartialFile(tmp_path, HEADER, Durability.FLUSH)
+    [name] = {path.name for path in tmp_path.iterdir()} - {NAME, *(path.name for path in guessed)}
+    another.discard()
+    assert not name.startswith(prefix)
+    assert len(prefix) == 1 + 2 * 12
+    assert [path.stat().st_size for path in guessed] == [0, 0, 0]
+
+
+def test_a_forked_process_has_other_names(tmp_path: Path) -> None:
+    PartialFile(tmp_path, HEADER, Durability.FLUSH).discard()
+    ours, theirs = os.pipe()
+    pid = os.fork()
+    if not pid:
+        PartialFile(tmp_path, HEADER, Durability.FLUSH)
+        os.write(theirs, next(tmp_path.iterdir()).name.encode())
+        os._exit(0)
+    os.waitpid(pid, 0)
+    child = os.read(ours, 100).decode()
+    os.close(ours)
+    os.close(theirs)
+    partial = PartialFile(tmp_path, HEADER, Durability.FLUSH)
+    [parent] = {path.name for path in tmp_path.iterdir()} - {child}
+    partial.discard()
+    assert parent.partition("-")[0] != child.partition("-")[0]
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o777, 0])
+def test_a_probed_folder_knows_whether_files_need_permissions(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        file_system = probe(tmp_path, Durability.FLUSH)
+        partial = PartialFile(tmp_path, HEADER, Durability.FLUSH, file_system)
+    finally:
+        os.umask(before)
+    assert file_system.creates_modes == (umask in {0o022, 0})
+    assert stat.S_IMODE(Path(partial.commit(UID)).stat().st_mode) == 0o640
 
 
 def test_flushing_waits_for_no_disk(disk: Disk) -> None:
@@ -129,10 +177,16 @@ def test_short_writes_are_carried_on(tmp_path: Path, monkeypatch: pytest.MonkeyP
     def short(descriptor: int, data: memoryview) -> int:
         return real(descriptor, data[:SMALL_WRITE])
 
-    with monkeypatch.context() as patch:
-        patch.setattr(system, "write", short)
-        path = store(tmp_path)
-    assert path.read_bytes() == HEADER + b"0123456789"
+    for first in (0, 1, len(HEADER) - 1, len(HEADER), len(HEADER) + 1, len(HEADER) + 4):
+
+        def short_list(descriptor: int, parts: Sequence[bytes], first: int = first) -> int:
+            return real(descriptor, b"".join(parts)[:first])
+
+        with monkeypatch.context() as patch:
+            patch.setattr(system, "write", short)
+            patch.setattr(system, "writev", short_list)
+            path = store(tmp_path, uid=f"1.2.{first}")
+        assert path.read_bytes() == HEADER + b"0123456789"
 
 
 FAULTS: Final = {
@@ -302,7 +356,7 @@ def test_many_at_once_never_share_or_tear_a_file(
     paths: list[Path] = []
 
     def run(content: bytes) -> None:
-        partial = PartialFile(tmp_path, META, Durability.FLUSH)
+        partial = PartialFile(tmp_path, HEADER, Durability.FLUSH)
         partial.write(content)
         barrier.wait()
         paths.append(Path(partial.commit(UID)))
@@ -327,14 +381,14 @@ LIMITED: Final = """
     import errno, os, resource, sys
     from pathlib import Path
     from dicomport.files import Durability, PartialFile
-    from dicomport.wire import FileMeta
+    from dicomport.wire import FileMeta, encode_file_meta
 
     folder = Path(sys.argv[1])
-    meta = FileMeta(transfer_syntax_uid="1.2.840.10008.1.2.1")
+    header = encode_file_meta(FileMeta(transfer_syntax_uid="1.2.840.10008.1.2.1"))
 
     def store(data):
         try:
-            partial = PartialFile(folder, meta, Durability.FSYNC)
+            partial = PartialFile(folder, header, Durability.FSYNC)
         except OSError as error:
             return errno.errorcode[error.errno]
         try:

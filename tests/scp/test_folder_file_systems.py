@@ -108,7 +108,7 @@ KILLED: Final = """
 import os, signal, sys
 from pathlib import Path
 from dicomport.files import Durability, PartialFile, system
-from dicomport.wire import FileMeta
+from dicomport.wire import FileMeta, encode_file_meta
 
 def kill(*_):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -116,7 +116,7 @@ def kill(*_):
 meta = FileMeta(
     media_storage_sop_class_uid="1.2.3", media_storage_sop_instance_uid="1.2.3.4", transfer_syntax_uid="1.2"
 )
-partial = PartialFile(Path(sys.argv[1]), meta, Durability.FLUSH)
+partial = PartialFile(Path(sys.argv[1]), encode_file_meta(meta), Durability.FLUSH)
 system.replace = kill
 partial.commit("1.2.3.4")
 """

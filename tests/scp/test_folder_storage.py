@@ -6,7 +6,7 @@ import stat
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pydicom
 import pytest
@@ -18,7 +18,7 @@ from tests.scp.messages import DATA_SET, STORE, in_fragments, request, store, st
 
 from dicomport import Durability, FolderStorage, StorageSCP, blocking, files
 from dicomport.core import IMPLEMENTATION
-from dicomport.files import TEMPORARY_SUFFIX, read_part10
+from dicomport.files import TEMPORARY_SUFFIX, read_part10, system
 from dicomport.testing import ScriptedSCU
 from dicomport.wire import CStoreRSP, FileMeta, encode_file_meta
 
@@ -256,12 +256,33 @@ def test_success_is_answered_only_after_file_name_and_folder_are_synced(
     steps = [(call, "temporary" if name.endswith(".part") else name) for call, name in disk.calls if call != "open"]
     assert [step for step in steps if step[0] != "mkdir"] == [
         ("write", "temporary"),
-        ("write", "temporary"),
         ("fsync", "temporary"),
         ("link", NAME),
         ("fsync", "."),
     ]
     assert answered_before == []
+
+
+def test_a_small_instance_takes_five_system_calls_on_files(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    with (
+        StorageSCP(FolderStorage(folder, Durability.FLUSH), port=0).in_thread() as scp,
+        ScriptedSCU("127.0.0.1", scp.port) as peer,
+    ):
+        peer.associate(request=request())
+        assert peer.store("1.2.3.1", DATA_SET).status == 0x0000
+        for name in sorted(set(system.__all__) | {"open_descriptor"}):
+            real = getattr(system, name)
+            if callable(real):
+
+                def record(*arguments: Any, name: str = name, real: Any = real, **options: Any) -> Any:
+                    calls.append(name)
+                    return real(*arguments, **options)
+
+                monkeypatch.setattr(system, name, record)
+        for uid in ("1.2.3.2", "1.2.3.3"):
+            assert peer.store(uid, DATA_SET).status == 0x0000
+    assert calls == 2 * ["open_descriptor", "writev", "link", "close", "unlink"]
 
 
 def test_success_waits_for_the_sync_of_the_folder(

@@ -13,12 +13,12 @@ import pytest
 from tests.core.messages import LAST_COMMAND, command_set, p_data, pdv
 from tests.scp.messages import DATA_SET, STORE, in_fragments, request, store_command, store_elements
 
-from dicomport import Durability, StorageSCP, StoreRequest
+from dicomport import AssociationInfo, Durability, StorageSCP, StoreOperation, StoreRequest
 from dicomport.core import IMPLEMENTATION, AcceptedContext, ImplementationInfo
-from dicomport.files import read_part10
+from dicomport.files import MemoryBudget, read_part10
 from dicomport.scp import HandlerStorage
 from dicomport.testing import ScriptedSCU
-from dicomport.wire import CStoreRQ, CStoreRSP, FileMeta, UserInformation
+from dicomport.wire import CStoreRQ, CStoreRSP, FileMeta, UserInformation, encode_file_meta
 
 T = TypeVar("T")
 
@@ -109,6 +109,22 @@ def test_the_request_describes_the_instance() -> None:
         move_originator_message_id=42,
     )
     assert (asked.sop_class_uid, asked.sop_instance_uid, asked.transfer_syntax_uid) == (CT, "1.2.3.4", EXPLICIT)
+
+
+@pytest.mark.parametrize("uid", ["1", "1.2.3.4", "1.2.3.44", "9" * 64, "not a UID"])
+def test_the_header_of_a_file_is_its_file_meta(uid: str) -> None:
+    association = AssociationInfo(
+        calling_ae_title="CALLING",
+        called_ae_title="CALLED",
+        address="[2001:db8::7]:49152",
+        tls_certificate=None,
+        implementation=ImplementationInfo("1.2.3", "V"),
+    )
+    command = CStoreRQ(message_id=1, affected_sop_class_uid=CT, affected_sop_instance_uid=uid)
+    operation = StoreOperation(association, AcceptedContext(1, CT, EXPLICIT), command, MemoryBudget())
+    assert operation.file_meta.media_storage_sop_instance_uid == uid
+    assert operation.file_meta.source_presentation_address == "dicom:[2001:db8::7]"
+    assert operation.file_header == encode_file_meta(operation.file_meta)
 
 
 def test_the_file_meta_says_what_it_is_and_who_brought_it() -> None:

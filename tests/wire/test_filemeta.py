@@ -1,5 +1,6 @@
 """File Meta Information against bytes typed from PS3.10 7.1, and against pydicom."""
 
+import dataclasses
 import warnings
 from io import BytesIO
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Final
 
 import pydicom
 import pytest
+from hypothesis import given, strategies as st
 from pydicom.dataset import FileMetaDataset
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import _read_file_meta_info, dcmread, read_preamble
@@ -23,6 +25,8 @@ from dicomport.wire import (
     TruncatedFileMetaError,
     decode_file_meta,
     encode_file_meta,
+    encode_uid,
+    file_meta_around_uid,
 )
 
 GOLDEN: Final = golden(
@@ -318,3 +322,14 @@ def test_a_value_out_of_range_is_an_encode_error() -> None:
         encode_file_meta(FileMeta(transfer_syntax_uid="1" * 65537))
     with pytest.raises(EncodeError, match="cannot contain"):
         encode_file_meta(FileMeta(source_ae_title="一"))
+
+
+@given(st.from_regex(r"[0-9.]{0,64}", fullmatch=True), st.sampled_from(["", "1.2", "1.2.840.10008.5.1.4.1.1.2"]))
+def test_files_that_differ_in_their_uid_have_the_same_bytes_around_it(uid: str, sop_class: str) -> None:
+    meta = FileMeta(
+        media_storage_sop_class_uid=sop_class, media_storage_sop_instance_uid=uid, transfer_syntax_uid="1.2.3"
+    )
+    encoded = encode_uid(uid)
+    other = dataclasses.replace(meta, media_storage_sop_instance_uid="9" * len(encoded))
+    before, after = file_meta_around_uid(other)
+    assert before + encoded + after == encode_file_meta(meta)

@@ -27,7 +27,6 @@ from dicomport.files.permissions import (
     other_owner_of as other_owner_of,
 )
 from dicomport.files.probing import (
-    FileSystem as FileSystem,
     free_bytes as free_bytes,
     prepare as prepare,
     probe as probe,
@@ -48,13 +47,17 @@ from dicomport.files.small import (
     write_all as write_all,
     write_text as write_text,
 )
-from dicomport.files.writing import (
+from dicomport.files.temporary import (
     TEMPORARY_SUFFIX as TEMPORARY_SUFFIX,
+    UNKNOWN_FILE_SYSTEM as UNKNOWN_FILE_SYSTEM,
+    FileSystem as FileSystem,
+    TemporaryFile as TemporaryFile,
+    is_reserved as is_reserved,
+)
+from dicomport.files.writing import (
     Durability as Durability,
     PartialFile as PartialFile,
-    TemporaryFile as TemporaryFile,
     created_folder as created_folder,
-    is_reserved as is_reserved,
     make_folder as make_folder,
     make_own_folder as make_own_folder,
     sync as sync,

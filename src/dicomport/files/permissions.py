@@ -19,7 +19,7 @@ FOLDER_MODE: Final = 0o750
 def open_file(path: str | Path, flags: int) -> int:
     """Open a file; if `flags` creates it, its permissions are `FILE_MODE`. Raises `OSError`."""
     descriptor = system.open_descriptor(path, flags, FILE_MODE)
-    if _permissions(system.fstat(descriptor)) != FILE_MODE:
+    if permissions_of(system.fstat(descriptor)) != FILE_MODE:
         # Some file systems have fixed permissions, and another user may own the file.
         with contextlib.suppress(OSError):
             system.fchmod(descriptor, FILE_MODE)
@@ -36,7 +36,7 @@ def open_as_owner(path: str | Path, flags: int) -> int:
 def create_folder(path: str | Path) -> None:
     """Create a folder with the permissions `FOLDER_MODE`. Raises `OSError`."""
     system.mkdir(path, FOLDER_MODE)
-    if _permissions(os.lstat(path)) != FOLDER_MODE:
+    if permissions_of(os.lstat(path)) != FOLDER_MODE:
         with contextlib.suppress(OSError):  # See below.
             system.chmod(path, FOLDER_MODE)
 
@@ -79,5 +79,6 @@ def give_own_folder(folder: Path) -> None:
         give_to_owner_of(path.parent, path)
 
 
-def _permissions(status: os.stat_result) -> int:
+def permissions_of(status: os.stat_result) -> int:
+    """Return the permissions of owner, group and others."""
     return stat.S_IMODE(status.st_mode) & 0o777

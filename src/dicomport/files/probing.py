@@ -14,37 +14,20 @@ import contextlib
 import errno
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
 from dicomport.files import system
-from dicomport.files.permissions import FILE_MODE
+from dicomport.files.permissions import FILE_MODE, permissions_of
 from dicomport.files.small import remove
-from dicomport.files.writing import TEMPORARY_SUFFIX, Durability, created_folder, sync
+from dicomport.files.temporary import TEMPORARY_SUFFIX, FileSystem
+from dicomport.files.writing import Durability, created_folder, sync
 
 T = TypeVar("T")
 
 _RANDOM_BYTES: Final = 12
 _OTHER: Final = "use another file system"
 _NO_SYNC: Final = f"{_OTHER}, or --durability flush (Durability.FLUSH), which promises no stable storage"
-
-
-@dataclass(frozen=True, slots=True)
-class FileSystem:
-    """The abilities of a file system beyond those that are required."""
-
-    hard_links: bool = True
-    modes: bool = True
-    """Whether permissions can be set."""
-    times: bool = True
-    """Whether modification times can be set."""
-
-    @property
-    def missing(self) -> tuple[str, ...]:
-        """Names of the missing calls."""
-        calls = {"link": self.hard_links, "chmod": self.modes, "utime": self.times}
-        return tuple(call for call, works in calls.items() if not works)
 
 
 def probe(folder: Path, durability: Durability) -> FileSystem:
@@ -57,6 +40,7 @@ def probe(folder: Path, durability: Durability) -> FileSystem:
     try:
         _required("write", folder, _OTHER, lambda: system.write(descriptor, b"probe"))
         _required("flock", folder, _OTHER, lambda: system.lock(descriptor, wait=False))
+        creates_modes = permissions_of(system.fstat(descriptor)) == FILE_MODE
         modes = _works(lambda: system.fchmod(descriptor, FILE_MODE))
         times = _works(lambda: system.utime(descriptor, ns=(0, 0)))
         if durability is Durability.FSYNC:
@@ -71,7 +55,7 @@ def probe(folder: Path, durability: Durability) -> FileSystem:
         for path in (first, second):
             with contextlib.suppress(OSError):
                 remove(path)
-    return FileSystem(hard_links, modes, times)
+    return FileSystem(hard_links, modes, times, creates_modes)
 
 
 def prepare(folder: Path, durability: Durability) -> FileSystem:

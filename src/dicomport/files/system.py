@@ -30,7 +30,7 @@ from os import (
 from typing import Final
 
 if sys.platform != "win32":
-    from os import chown, fchmod, pread, preadv, statvfs
+    from os import chown, fchmod, pread, preadv, statvfs, writev
 
 if sys.platform == "linux":
     from os import memfd_create
@@ -38,7 +38,7 @@ if sys.platform == "linux":
 __all__ = [
     "APPEND", "CREATE", "CREATE_NEW", "NOFOLLOW", "NONBLOCK", "READ", "UPDATE", "chmod", "chown", "close", "fchmod",
     "fdatasync", "fstat", "fsync", "ftruncate", "link", "lock", "memfd_create", "mkdir", "open_descriptor", "pread",
-    "preadv", "read", "replace", "rmdir", "scandir", "statvfs", "unlink", "utime", "write",
+    "preadv", "read", "replace", "rmdir", "scandir", "statvfs", "unlink", "utime", "write", "writev",
 ]  # fmt: skip
 
 _BINARY: Final[int] = getattr(os, "O_BINARY", 0)

@@ -16,26 +16,13 @@ import enum
 import errno
 import itertools
 import os
-import stat
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
 
 from dicomport.files import system
 from dicomport.files.names import MAX_COPIES, file_name, numbered_name
-from dicomport.files.permissions import FILE_MODE, Owner, create_folder, give_own_folder, open_file
-from dicomport.files.reading import read_part10
-from dicomport.files.small import write_all
-from dicomport.wire import Buffer, FileMeta, FileMetaError, encode_file_meta
-
-TEMPORARY_SUFFIX: Final = ".part"
-"""Suffix of a file that is being written; after a crash, such a file was never acknowledged."""
-
-_RANDOM_BYTES: Final = 12
-"""Random bytes in the name of a temporary file. If the name is taken nevertheless, creating the file fails."""
-
-_COMPARED_BYTES: Final = 1 << 20
+from dicomport.files.permissions import Owner, create_folder, give_own_folder
+from dicomport.files.temporary import UNKNOWN_FILE_SYSTEM, FileSystem, TemporaryFile
 
 
 class Durability(enum.Enum):
@@ -47,124 +34,20 @@ class Durability(enum.Enum):
     """The operating system has the instance: it survives the end of the process, but not a power failure."""
 
 
-class TemporaryFile:
-    """A Part 10 file with a random name, until it is linked to its final name or discarded. Methods raise `OSError`."""
-
-    def __init__(self, folder: Path, meta: FileMeta, *, hard_links: bool = True) -> None:
-        """Create the file in an existing folder, and write the File Meta Information.
-
-        If `hard_links` is false, the file system has none.
-        """
-        self._hard_links = hard_links
-        header = encode_file_meta(meta)
-        self._data_offset = len(header)
-        self.header_crc32 = zlib.crc32(header)
-        """CRC-32 of preamble and File Meta Information."""
-        self._path = f"{folder}/.{os.urandom(_RANDOM_BYTES).hex()}{TEMPORARY_SUFFIX}"
-        self._descriptor = system.open_descriptor(self._path, system.CREATE_NEW, FILE_MODE)
-        try:
-            with contextlib.suppress(OSError):  # Some file systems have fixed permissions.
-                system.fchmod(self._descriptor, FILE_MODE)
-            self.write(header)
-        except BaseException:
-            self.discard()
-            raise
-
-    def write(self, data: Buffer) -> None:
-        """Append bytes."""
-        write_all(self._descriptor, data)
-
-    def set_mtime(self, microseconds: int) -> None:
-        """Set the modification time, in microseconds since 1970, if the file system can."""
-        with contextlib.suppress(OSError):
-            system.utime(self._descriptor, ns=(microseconds * 1000, microseconds * 1000))
-
-    def give_to(self, owner: Owner) -> None:
-        """Set the owner of the file, if the file system can."""
-        owner.give(self._path)
-
-    def status(self) -> os.stat_result:
-        """Return the status of the file."""
-        return system.fstat(self._descriptor)
-
-    def sync(self) -> None:
-        """Write the bytes to stable storage."""
-        system.fsync(self._descriptor)
-
-    def link(self, path: str | Path) -> None:
-        """Link the file to a name, atomically. Raises `FileExistsError` if the name is taken."""
-        if self._hard_links:
-            try:
-                system.link(self._path, path)
-            except FileExistsError:
-                if not (is_reserved(os.lstat(path)) and self._lacks_hard_links()):
-                    raise
-            except OSError:
-                if not self._lacks_hard_links():
-                    raise
-            else:
-                return
-        with _reserved(path):
-            self.overwrite(path)
-
-    def _lacks_hard_links(self) -> bool:
-        """Return whether a link to a free name fails too: the errors of file systems without hard links differ."""
-        other = f"{self._path}{TEMPORARY_SUFFIX}"
-        try:
-            system.link(self._path, other)
-        except OSError:
-            return True
-        system.unlink(other)
-        return False
-
-    def overwrite(self, path: str | Path) -> None:
-        """Rename the file, and replace another file with that name."""
-        system.replace(self._path, path)
-
-    def discard(self) -> None:
-        """Close the file and remove the temporary name. Call this once, at the end."""
-        with contextlib.suppress(OSError):
-            system.close(self._descriptor)
-        with contextlib.suppress(FileNotFoundError):
-            system.unlink(self._path)
-
-    def has_data_set_of(self, path: str | Path) -> bool:
-        """Return whether another file has the same data set. The File Meta Information may differ."""
-        if os.path.islink(path):
-            return False
-        try:
-            other = read_part10(path)
-            if other.size != system.fstat(self._descriptor).st_size - self._data_offset:
-                return False
-            at = self._data_offset
-            for chunk in other.chunks(_COMPARED_BYTES):
-                if system.pread(self._descriptor, len(chunk), at) != chunk:
-                    return False
-                at += len(chunk)
-        except (OSError, FileMetaError):
-            return False
-        return True
-
-
-class PartialFile:
+class PartialFile(TemporaryFile):
     """A temporary file in the folder of its final name, which it gets by `commit`."""
 
-    def __init__(self, folder: Path, meta: FileMeta, durability: Durability, *, hard_links: bool = True) -> None:
-        """Create the file, and the folder if it is missing. Raises `OSError`.
-
-        If `hard_links` is false, the file system has none.
-        """
+    def __init__(
+        self, folder: Path, header: bytes, durability: Durability, file_system: FileSystem = UNKNOWN_FILE_SYSTEM
+    ) -> None:
+        """Create the file as `TemporaryFile` does, and the folder if it is missing. Raises `OSError`."""
         self._folder = folder
-        self._durability = durability
+        self._syncs = durability is Durability.FSYNC
         try:
-            self._file = TemporaryFile(folder, meta, hard_links=hard_links)
+            super().__init__(folder, header, file_system)
         except FileNotFoundError:
             make_folder(folder, durability)
-            self._file = TemporaryFile(folder, meta, hard_links=hard_links)
-
-    def write(self, data: Buffer) -> None:
-        """Append bytes. Raises `OSError`."""
-        self._file.write(data)
+            super().__init__(folder, header, file_system)
 
     def commit(self, sop_instance_uid: str) -> str:
         """Link the file to its name, which is made of the SOP Instance UID, and return its path.
@@ -175,69 +58,30 @@ class PartialFile:
         Raises `OSError` after removing the file, `FileExistsError` if no name is free. Only if the fsync of the folder
         failed, the file stays: it is complete, and may already be acknowledged to another sender of the same data set.
         """
-        syncs = self._durability is Durability.FSYNC
         try:
-            if syncs:
-                self._file.sync()
+            self.write(b"")  # The File Meta Information, if the data set is empty.
+            if self._syncs:
+                self.sync()
             path = self._named(file_name(sop_instance_uid))
-            if syncs:
+            if self._syncs:
                 sync(self._folder)
         finally:
-            self._file.discard()
+            self.discard()
         return path
-
-    def discard(self) -> None:
-        """Remove the temporary file. Call this once, unless `commit` was called."""
-        self._file.discard()
 
     def _named(self, stem: str) -> str:
         path = ""
         for number in range(1, MAX_COPIES + 1):
             path = f"{self._folder}/{numbered_name(stem, number)}"
             try:
-                self._file.link(path)
+                self.link(path)
             except FileExistsError:
-                if not self._file.has_data_set_of(path):
+                if not self.has_data_set_of(path):
                     continue
-                if self._durability is Durability.FSYNC:
+                if self._syncs:
                     sync(path)  # The process that wrote it may not have synced it yet.
             return path
         raise FileExistsError(errno.EEXIST, f"{MAX_COPIES} files with this SOP Instance UID exist", path)
-
-
-def is_reserved(status: os.stat_result) -> bool:
-    """Return whether a file only reserves a name: it is empty, and no file with File Meta Information is."""
-    return status.st_size == 0 and stat.S_ISREG(status.st_mode)
-
-
-@contextlib.contextmanager
-def _reserved(path: str | Path) -> Iterator[None]:
-    """Reserve a name by an empty file, so that only one of two writers gets it. Raises `FileExistsError`.
-
-    The writer holds the lock of the empty file until it has renamed its own file. If it was killed before that, the
-    lock is free, and the next writer gets the name.
-    """
-    try:
-        descriptor = open_file(path, system.CREATE_NEW)
-    except FileExistsError:
-        if not is_reserved(os.lstat(path)):
-            raise
-        descriptor = system.open_descriptor(path, system.UPDATE | system.NOFOLLOW)
-    try:
-        taken = FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
-        try:
-            system.lock(descriptor, wait=False)
-        except BlockingIOError:
-            raise taken from None
-        if not (is_reserved(os.lstat(path)) and os.path.samestat(os.lstat(path), system.fstat(descriptor))):
-            raise taken
-        try:
-            yield
-        except BaseException:
-            system.unlink(path)
-            raise
-    finally:
-        system.close(descriptor)
 
 
 def make_folder(folder: Path, durability: Durability, owner: Owner | None = None) -> None:

@@ -11,7 +11,7 @@ from dicomport.net.connecting import Address, explain
 from dicomport.net.errors import ConnectError, TimerExpiredError, check_deadline
 from dicomport.net.generators import Flush, Receive, Steps, T, Wait
 from dicomport.net.send_queue import SendQueue
-from dicomport.net.socket_io import GatherList, prepare, receive_into
+from dicomport.net.socket_io import GatherList, acknowledge, prepare, receive_into
 from dicomport.net.timers import ArtimTimer, Deadline, Timeouts, Timer
 from dicomport.net.tls.expiry import warn_of_expiry
 from dicomport.net.tls.handshake import Handshake
@@ -150,6 +150,7 @@ class BlockingConnection:
         self._sock.settimeout(_socket_timeout(timer))
         try:
             count = receive_into(self._sock, self._buffer)
+            acknowledge(self._sock)
         except TimeoutError:
             raise TimerExpiredError(timer) from None
         if count:

@@ -57,13 +57,19 @@ def send_now(sock: socket.socket, data: Buffer) -> int:
 def receive_into(sock: socket.socket, buffer: memoryview) -> int:
     """Receive into the buffer; return the number of bytes, 0 at the end. Raises the socket's `OSError`.
 
-    Acknowledges at once where the system can (the option is reset by the system, so it is set after each read): a peer
-    with Nagle's algorithm on waits for the acknowledgement, up to 40 ms per instance.
+    Call `acknowledge` afterwards, unless something is sent at once.
     """
-    count = sock.recv_into(buffer)
+    return sock.recv_into(buffer)
+
+
+def acknowledge(sock: socket.socket) -> None:
+    """Acknowledge the received bytes at once, where the system can.
+
+    A peer with Nagle's algorithm on waits for the acknowledgement, up to 40 ms per instance. The system resets the
+    option, so it is set after each read; but bytes that are sent after the read acknowledge it as well.
+    """
     if _QUICK_ACK is not None:
         sock.setsockopt(socket.IPPROTO_TCP, _QUICK_ACK, 1)
-    return count
 
 
 def prepare(sock: socket.socket) -> None:

@@ -25,7 +25,7 @@ from typing import Final
 from dicomport.net.buffers import Buffers
 from dicomport.net.errors import TimerExpiredError
 from dicomport.net.send_queue import SendQueue
-from dicomport.net.socket_io import GatherList, prepare, receive_into, send_now
+from dicomport.net.socket_io import GatherList, acknowledge, prepare, receive_into, send_now
 from dicomport.net.timers import Deadline, Timer
 from dicomport.net.tls.expiry import warn_of_expiry
 from dicomport.net.tls.handshake import Handshake
@@ -99,7 +99,7 @@ class Stream:
         # TLS may have decrypted more bytes than the last read returned; the event loop does not see those.
         pending = self.tls is not None and self.tls.pending() > 0
         self._reads_left -= 1
-        count = await self._when_ready(self._read, timer, try_first=pending or self._reads_left >= 0)
+        count = await self._when_ready(self._read_and_acknowledge, timer, try_first=pending or self._reads_left >= 0)
         return self._borrowed[:count]
 
     async def drive(self, take: Callable[[memoryview], bytes | None], silence: Timer, unread: bytes) -> None:
@@ -118,6 +118,8 @@ class Stream:
             while True:
                 count = self._read(unread)
                 left = take(self._borrowed[: len(unread) + count] if count else _NOTHING)
+                if self._reads_left > 0:
+                    acknowledge(self._sock)  # No response has done so.
                 if left is None or not count:
                     return count
                 self._give_back()
@@ -174,6 +176,11 @@ class Stream:
         except BaseException:
             self._give_back()
             raise
+
+    def _read_and_acknowledge(self) -> int:
+        count = self._read()
+        acknowledge(self._sock)
+        return count
 
     def _give_back(self) -> None:
         if self._borrowed:

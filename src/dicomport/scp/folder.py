@@ -67,12 +67,7 @@ class FolderSink:
 
     def _append(self, block: Buffer) -> None:
         if self._partial is None:
-            self._partial = PartialFile(
-                self._folder,
-                self._operation.file_meta,
-                self._durability,
-                hard_links=self._file_system.hard_links,
-            )
+            self._partial = PartialFile(self._folder, self._operation.file_header, self._durability, self._file_system)
         self._partial.write(block)
 
     def _finish(self) -> Status:

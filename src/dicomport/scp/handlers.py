@@ -22,7 +22,7 @@ from dicomport.standard import (
     UNDECODABLE_DATA_SET,
     Status,
 )
-from dicomport.wire import Buffer, encode_file_meta
+from dicomport.wire import Buffer
 
 if TYPE_CHECKING:
     import pydicom
@@ -53,7 +53,7 @@ class HandlerStorage:
 
     async def begin(self, operation: StoreOperation) -> Sink:
         """Accept any instance; the handler returns its status."""
-        header = encode_file_meta(operation.file_meta)
+        header = operation.file_header
         spool = SpooledDataSet(header, self._spool_bytes, self._spool_folder, operation.memory)
         return _HandlerSink(self._handler, operation, spool, self._in_thread)
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import functools
 import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dicomport.core import IMPLEMENTATION, AcceptedContext, ImplementationInfo
 from dicomport.files import Durability, MemoryBudget, PartialFile
 from dicomport.scp.decoding import decode
 from dicomport.scp.spool import SpooledDataSet
-from dicomport.wire import CStoreRQ, FileMeta
+from dicomport.wire import CStoreRQ, FileMeta, encode_uid, file_meta_around_uid
 
 if TYPE_CHECKING:
     import pydicom
@@ -69,17 +71,53 @@ class StoreOperation:
     @property
     def file_meta(self) -> FileMeta:
         """File Meta Information for the instance (PS3.10 7.1)."""
-        return FileMeta(
-            media_storage_sop_class_uid=self.sop_class_uid,
-            media_storage_sop_instance_uid=self.sop_instance_uid,
-            transfer_syntax_uid=self.transfer_syntax_uid,
-            implementation_class_uid=IMPLEMENTATION.class_uid,
-            implementation_version_name=IMPLEMENTATION.version_name,
-            source_ae_title=self.association.calling_ae_title,
-            sending_ae_title=self.association.calling_ae_title,
-            receiving_ae_title=self.association.called_ae_title,
-            source_presentation_address=f"dicom:{self.association.host}",
+        template = self._template(len(encode_uid(self.sop_instance_uid)))
+        return dataclasses.replace(template.meta, media_storage_sop_instance_uid=self.sop_instance_uid)
+
+    @property
+    def file_header(self) -> bytes:
+        """The bytes before the data set in the instance's file: preamble and File Meta Information (PS3.10 7.1)."""
+        uid = encode_uid(self.command.affected_sop_instance_uid)
+        template = self._template(len(uid))
+        return b"".join((template.before, uid, template.after))
+
+    def _template(self, uid_bytes: int) -> _MetaTemplate:
+        association = self.association
+        return _meta_template(
+            self.command.affected_sop_class_uid,
+            uid_bytes,
+            self.context.transfer_syntax,
+            association.calling_ae_title,
+            association.called_ae_title,
+            association.host,
         )
+
+
+class _MetaTemplate(NamedTuple):
+    """The File Meta Information of instances that differ in their SOP Instance UIDs, and its bytes around the UID."""
+
+    meta: FileMeta
+    before: bytes
+    after: bytes
+
+
+@functools.lru_cache(maxsize=256)
+def _meta_template(  # noqa: PLR0917  # the key of the cache: with names, a look-up takes twice as long
+    sop_class_uid: str, uid_bytes: int, transfer_syntax_uid: str, calling: str, called: str, host: str
+) -> _MetaTemplate:
+    """Return the template of instances whose encoded SOP Instance UIDs have `uid_bytes`."""
+    meta = FileMeta(
+        media_storage_sop_class_uid=sop_class_uid,
+        media_storage_sop_instance_uid="0" * uid_bytes,
+        transfer_syntax_uid=transfer_syntax_uid,
+        implementation_class_uid=IMPLEMENTATION.class_uid,
+        implementation_version_name=IMPLEMENTATION.version_name,
+        source_ae_title=calling,
+        sending_ae_title=calling,
+        receiving_ae_title=called,
+        source_presentation_address=f"dicom:{host}",
+    )
+    return _MetaTemplate(meta, *file_meta_around_uid(meta))
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +153,7 @@ class StoreRequest(StoreOperation):
         default, on stable storage. An existing file is never overwritten. Raises `OSError`: `FileExistsError` if 100
         files with this UID and other data sets exist.
         """
-        partial = PartialFile(Path(folder), self.file_meta, durability)
+        partial = PartialFile(Path(folder), self.file_header, durability)
         try:
             for chunk in self.chunks():
                 partial.write(chunk)

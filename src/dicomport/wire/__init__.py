@@ -8,6 +8,7 @@ from dicomport.wire.command_sets import (
     CommandError as CommandError,
     Element as Element,
     RawCommand as RawCommand,
+    encode_uid as encode_uid,
     find_value as find_value,
 )
 from dicomport.wire.commands import (
@@ -43,6 +44,7 @@ from dicomport.wire.filemeta import (
     TruncatedFileMetaError as TruncatedFileMetaError,
     decode_file_meta as decode_file_meta,
     encode_file_meta as encode_file_meta,
+    file_meta_around_uid as file_meta_around_uid,
 )
 from dicomport.wire.items import (
     APPLICATION_CONTEXT as APPLICATION_CONTEXT,

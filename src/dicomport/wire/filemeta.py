@@ -83,8 +83,19 @@ def encode_file_meta(meta: FileMeta) -> bytes:
 
     The preamble is zero, as files of other formats can hide in one. Raises `EncodeError` for a value that is too long.
     """
-    elements = b"".join((_VERSION, *map(_encode_text, _NUMBERS, _VRS, _texts_of(meta))))
-    return b"".join((_PREAMBLE, _PREFIX, _group_length(len(elements)), elements))
+    before, after = file_meta_around_uid(meta)
+    return b"".join((before, encode_uid(meta.media_storage_sop_instance_uid), after))
+
+
+def file_meta_around_uid(meta: FileMeta) -> tuple[bytes, bytes]:
+    """Return the bytes that `encode_file_meta` encodes before and behind the value of the SOP Instance UID.
+
+    Files whose File Meta Information differs in this UID only have the same, if its encoded length is the same.
+    """
+    sop_class, sop_instance, *others = map(_encode_text, _NUMBERS, _VRS, _texts_of(meta))
+    after = b"".join(others)
+    length = _group_length(len(_VERSION) + len(sop_class) + len(sop_instance) + len(after))
+    return b"".join((_PREAMBLE, _PREFIX, length, _VERSION, sop_class, sop_instance[:SHORT_HEADER])), after
 
 
 @functools.lru_cache(maxsize=256)

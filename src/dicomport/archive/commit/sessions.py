@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 from dicomport.archive.records import Record, records_in
 from dicomport.files import (
     TEMPORARY_SUFFIX,
+    UNKNOWN_FILE_SYSTEM,
     Durability,
     FileSystem,
     TemporaryFile,
@@ -32,7 +33,6 @@ from dicomport.files import (
 )
 from dicomport.files.locking import LOCK, ProcessFolder, abandoned_folders, is_abandoned, locked
 from dicomport.logs import get_logger
-from dicomport.wire import FileMeta
 
 log = get_logger("archive")
 
@@ -69,11 +69,12 @@ def try_file_system(sessions: Path, durability: Durability) -> FileSystem:
 class Session:
     """The session of this process. The journal contains each record before its file becomes visible."""
 
-    def __init__(self, sessions: Path, durability: Durability, file_system: FileSystem | None = None) -> None:
+    def __init__(self, sessions: Path, durability: Durability, file_system: FileSystem = UNKNOWN_FILE_SYSTEM) -> None:
         """Create the session's folder and lock it. Raises `OSError`."""
         self._sessions = sessions
         self._syncs = durability is Durability.FSYNC
-        self.hard_links = file_system is None or file_system.hard_links
+        self._file_system = file_system
+        self.hard_links = file_system.hard_links
         self._owned = ProcessFolder(sessions, _PREFIX)
         self.folder = self._owned.path
         self._changing = threading.Lock()
@@ -99,15 +100,15 @@ class Session:
                 self._next_segment()
             self._append(records)
 
-    def temporary_file(self, meta: FileMeta) -> TemporaryFile:
-        """Create a temporary file in the session's folder. Call this from any thread. Raises `OSError`."""
+    def temporary_file(self, header: bytes) -> TemporaryFile:
+        """Create a temporary file in the session's folder, as `TemporaryFile` does. Call this from any thread."""
         try:
-            return TemporaryFile(self.folder, meta, hard_links=self.hard_links)
+            return TemporaryFile(self.folder, header, self._file_system)
         except FileNotFoundError:
             with self._changing:
                 if not self.folder.is_dir():
                     self._recreate()
-            return TemporaryFile(self.folder, meta, hard_links=self.hard_links)
+            return TemporaryFile(self.folder, header, self._file_system)
 
     def _recreate(self) -> None:
         """Create the session's folder and journal again after they were removed. Raises `OSError`.

@@ -20,7 +20,7 @@ from dicomport.archive.scan.scanner import Scan, Scanner
 from dicomport.encoding.templates import SeriesTemplate
 from dicomport.files import BlockWriter, Disk, Durability, MemoryBudget, TemporaryFile, in_thread
 from dicomport.standard import SUCCESS, Status
-from dicomport.wire import Buffer, FileMeta
+from dicomport.wire import Buffer
 
 
 class RequestingPeer(Protocol):
@@ -57,8 +57,8 @@ class Operation(Protocol):
         """Transfer syntax of the data set."""
 
     @property
-    def file_meta(self) -> FileMeta:
-        """File Meta Information for the instance."""
+    def file_header(self) -> bytes:
+        """The bytes before the data set in the instance's file: preamble and File Meta Information."""
 
     @property
     def memory(self) -> MemoryBudget:
@@ -207,7 +207,7 @@ class ArchiveSink:
 
     def _append(self, block: Buffer) -> None:
         if self._file is None:
-            self._file = self._session.temporary_file(self._operation.file_meta)
+            self._file = self._session.temporary_file(self._operation.file_header)
         self._file.write(block)
 
     def _finished(self) -> TemporaryFile:
