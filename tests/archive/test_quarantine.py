@@ -137,6 +137,20 @@ def test_entries_expire_when_the_time_has_passed(tmp_path: Path, monkeypatch: py
     assert realtime() > 0
 
 
+def test_an_entry_that_was_removed_keeps_no_later_one_from_expiring(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with receiver(tmp_path, ArchiveOptions(quarantine_days=90.0)) as received:
+        assert received.send(refused(0), refused(1)) == [0xA900] * 2
+        [first, _] = sorted(received.archive.paths.quarantine.glob("*.dcm"))
+        first.unlink()
+        real = time.time
+        monkeypatch.setattr("dicomport.archive.quarantine.time.time", lambda: real() + 91 * DAY)
+        received.archive.quarantine._opened -= 91 * DAY
+        assert received.send(refused(2)) == [0xA900]
+        assert uids(tmp_path) == ["1.2.6.2"]
+
+
 def test_a_file_of_another_origin_does_not_stop_the_receiver(tmp_path: Path) -> None:
     """It is neither counted nor removed."""
     folder = tmp_path / ".dicomport" / "quarantine"

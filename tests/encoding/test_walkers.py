@@ -202,3 +202,14 @@ def test_a_sequence_of_eight_bytes_may_be_too_short_for_its_item() -> None:
     walker.end()
     assert walker.flags == {ScanFlag.UNDERCOUNTED_SEQUENCE}
     assert walker.values == {0x00100010: (b"", b"A^B ")}
+
+
+@pytest.mark.parametrize("rest", [b"\x10\0\x20", b"P", b"\x10\0\x20\0PN", b"\x10\0\x20\0x\0\2\0"])
+def test_a_value_of_doubtful_length_needs_a_header_after_it(rest: bytes) -> None:
+    uid = EXPLICIT_LITTLE.header(0x00080018, b"UI", 2) + b"1\0"
+    no_vr = EXPLICIT_LITTLE.header(0x00100010, b"PN", 4).replace(b"PN", b"~\0") + b"A^B "
+    walker = StreamWalker(EXPLICIT_LITTLE, {0x00080018, 0x00100010}, ScanLimits())
+    walker.feed(uid + no_vr + rest)
+    walker.end()
+    assert walker.values == {0x00080018: (b"UI", b"1\0")}
+    assert walker.problem is not None

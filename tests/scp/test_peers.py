@@ -239,6 +239,19 @@ def ask(scp: StorageSCP, calling: str, source: str = "127.0.0.1", tls: ssl.SSLCo
         return b""
 
 
+def test_the_log_has_the_reason_of_each_rejected_context(caplog: pytest.LogCaptureFixture) -> None:
+    with (
+        caplog.at_level(logging.INFO, "dicomport.scp"),
+        StorageSCP(Recorder(), port=0).in_thread() as scp,
+        ScriptedSCU("127.0.0.1", scp.port) as peer,
+    ):
+        peer.associate("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.2.2.1", "1.2.840.10008.1.1")
+        peer.release()
+    [accepted] = [record.getMessage() for record in caplog.records if "association_accepted" in record.getMessage()]
+    assert "accepted=2" in accepted
+    assert 'rejected_contexts="1.2.840.10008.5.1.4.1.2.2.1: Study Root Query/Retrieve' in accepted
+
+
 def test_titles_and_addresses_decide(caplog: pytest.LogCaptureFixture) -> None:
     allow = ["CT1@127.0.0.2", "*@127.0.1.0/24", "MR1@127.0.0.1"]
     with (
