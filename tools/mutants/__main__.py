@@ -39,11 +39,15 @@ GOAL: Final = 0.95
 _EXCLUDED: Final = ("standard/_tables.py",)
 """Generated from the standard's tables, and compared with them by a check."""
 
-_SECONDS: Final = 90
+_SECONDS: Final = 600
 """Seconds that the tests of one mutant took without it; the slower tests above this sum are left out."""
 
-_HANGING: Final = 400
-"""Seconds after which a mutant counts as noticed, since its tests hang."""
+_MIN_TIMEOUT: Final = 30
+_SLOWER: Final = 5
+"""A test hangs, and has noticed the mutant, after that many seconds and so many times as long as without it."""
+
+_HANGING: Final = 2400
+"""Seconds after which a mutant counts as noticed, since its tests hang beyond their timeouts."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -113,19 +117,20 @@ def _try_all(sample: Sequence[Mutant], jobs: int) -> Iterator[Result]:
     """Try the mutants, each in a copy of the tree that no other uses at the time."""
     tests = covering.load(FOLDER)
     chosen = [_tests_of(tests, mutant) for mutant in sample]
+    timeouts = [max(_MIN_TIMEOUT, _SLOWER * max(map(tests.cost, ids), default=0.0)) for ids in chosen]
     trees: queue.SimpleQueue[Path] = queue.SimpleQueue()
     for number in range(jobs):
         trees.put(_copy(FOLDER / f"tree{number}"))
 
-    def attempt(mutant: Mutant, ids: list[str]) -> Result:
+    def attempt(mutant: Mutant, ids: list[str], timeout: float) -> Result:
         tree = trees.get()
         try:
-            return _try(tree, mutant, ids)
+            return _try(tree, mutant, ids, timeout)
         finally:
             trees.put(tree)
 
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-        for result in pool.map(attempt, sample, chosen):
+        for result in pool.map(attempt, sample, chosen, timeouts):
             print(_line(result), flush=True)
             yield result
 
@@ -133,8 +138,8 @@ def _try_all(sample: Sequence[Mutant], jobs: int) -> Iterator[Result]:
 def _tests_of(tests: covering.Covering, mutant: Mutant) -> list[str]:
     """Return the tests that execute the line, as far as there is time for them.
 
-    A line that runs on import only has its effect elsewhere: for it, return the tests of the room, and those that
-    execute the modules that import this one.
+    A line that runs on import only has its effect elsewhere: for it, return tests that execute the modules that import
+    this one, and tests of its room.
     """
     executing = tests.tests_of(ROOT / mutant.source, mutant.mutation.line)
     if executing and not mutant.mutation.runs_on_import:
@@ -144,8 +149,8 @@ def _tests_of(tests: covering.Covering, mutant: Mutant) -> list[str]:
     files = [ROOT / mutant.source, *(_file_of(importer) for importer in sorted(importers))]
     found = itertools.zip_longest(*(tests.tests_of_file(file) for file in files))
     ids = dict.fromkeys(test for row in found for test in row if test)
-    room = Path("tests") / mutant.source.parent.relative_to("src/dicomport")
-    return [*_in_time(tests, ids), *([str(room)] if (ROOT / room).is_dir() else [])]
+    room = mutant.source.relative_to("src/dicomport").parts[0]
+    return list(dict.fromkeys((*_in_time(tests, ids), *_in_time(tests, tests.tests_below(f"tests/{room}/")))))
 
 
 def _file_of(module: str) -> Path:
@@ -165,8 +170,10 @@ def _in_time(tests: covering.Covering, ids: Iterable[str]) -> list[str]:
     return chosen
 
 
-def _try(tree: Path, mutant: Mutant, ids: list[str]) -> Result:
-    """Run the tests with the mutant."""
+def _try(tree: Path, mutant: Mutant, ids: list[str], timeout: float) -> Result:
+    """Run the tests with the mutant. Without any, it survives."""
+    if not ids:
+        return Result(mutant, noticed=False, by="")
     file = tree / mutant.source
     text = file.read_text("utf-8")
     file.write_text(mutant.mutation.apply(text), "utf-8")
@@ -174,15 +181,16 @@ def _try(tree: Path, mutant: Mutant, ids: list[str]) -> Result:
     listed.write_text("\n".join(ids), "utf-8")
     began = time.monotonic()
     try:
-        return Result(mutant, *_run(tree, listed))
+        return Result(mutant, *_run(tree, listed, timeout))
     finally:
         file.write_text(text, "utf-8")
         print(f"    {time.monotonic() - began:.0f} s, {len(ids)} tests", flush=True)
 
 
-def _run(tree: Path, listed: Path) -> tuple[bool, str]:
-    """Return whether a test failed, and its name."""
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--no-header", f"@{listed}"]
+def _run(tree: Path, listed: Path, timeout: float) -> tuple[bool, str]:
+    """Return whether a test failed, and its name; `timeout` is that of each test, seconds."""
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--no-header"]
+    command += [f"--timeout={timeout:.0f}", f"@{listed}"]
     environment = os.environ | {"PYTHONPATH": str(tree / "src"), "PYTHONDONTWRITEBYTECODE": "1", "CI": "true"}
     with subprocess.Popen(
         command,

@@ -31,6 +31,10 @@ class Covering:
         by_line = self.data.contexts_by_lineno(str(source))
         return self._fastest_first(itertools.chain.from_iterable(by_line.values()))
 
+    def tests_below(self, folder: str) -> list[str]:
+        """Return the ids of the tests in a folder, the fastest first."""
+        return self._fastest_first(test for test in self.seconds if test.startswith(folder))
+
     def _fastest_first(self, contexts: Iterable[str]) -> list[str]:
         return sorted({context for context in contexts if context}, key=lambda test: (self.cost(test), test))
 
