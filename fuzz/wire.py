@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
+from dataclasses import fields
 from typing import Final
 
 from dicomport.commitment.data_sets import CommitmentDataSetError, CommitmentRequest, CommitmentResult
@@ -168,7 +169,7 @@ def _written(meta: FileMeta) -> None:
     try:
         octets = encode_file_meta(meta)
     except EncodeError:
-        assert max(len(getattr(meta, name)) for name in meta.__slots__) > _MAX_SHORT_VALUE
+        assert max(len(getattr(meta, field.name)) for field in fields(meta)) > _MAX_SHORT_VALUE
         return
     assert decode_file_meta(octets + bytes(8)) == (meta, len(octets))
 

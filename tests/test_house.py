@@ -86,3 +86,15 @@ def test_no_room_has_more_files_on_one_level_than_a_newcomer_can_survey() -> Non
         if (count := sum(path.name != "__init__.py" for path in room.glob("*.py"))) > MAXIMUM_FILES
     }
     assert crowded == {}
+
+
+def test_each_frozen_class_with_slots_is_a_value() -> None:
+    """Check that none is made by `dataclass`: `dicomport.values.frozen` takes less time."""
+    generated = [
+        f"{path.relative_to(SOURCE)}:{node.lineno}"
+        for path in sorted(SOURCE.rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and {"frozen", "slots"} <= {keyword.arg for keyword in node.keywords}
+    ]
+
+    assert generated == []

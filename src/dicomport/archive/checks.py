@@ -6,7 +6,7 @@ import dataclasses
 import enum
 import functools
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from dicomport.archive.scan.attributes import InstanceAttributes
@@ -21,6 +21,7 @@ from dicomport.standard import (
     looks_like_uid,
     sop_classes,
 )
+from dicomport.values import frozen
 
 
 class Check(enum.StrEnum):
@@ -45,7 +46,7 @@ class Policy(enum.StrEnum):
     """Store the instance and respond with the warning 0xB007."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CheckFailure:
     """A failed check."""
 
@@ -81,7 +82,7 @@ _WARNINGS: Final = {
 """Deviations with a warning in the response: some receivers reject them."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Checks:
     """The policy of each check; the default is to refuse."""
 

@@ -27,6 +27,7 @@ from dicomport.standard import (
     SUCCESS,
     Status,
 )
+from dicomport.values import frozen
 
 log = get_logger("archive")
 
@@ -43,7 +44,7 @@ class Reference(Protocol):
         """SOP Instance UID."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Stored:
     """The expected properties of a stored file."""
 

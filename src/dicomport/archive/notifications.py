@@ -21,6 +21,7 @@ from dicomport.archive.records import Record
 from dicomport.containment import as_exception
 from dicomport.errors import DicomportError
 from dicomport.logs import get_logger
+from dicomport.values import frozen
 
 log = get_logger("archive")
 
@@ -34,7 +35,7 @@ class HookError(DicomportError):
     """Raised by a callback that failed. Its text is written to the log, so it must not contain secrets."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class CompleteStudy:
     """A summary of the instances of a study that were received since the study was opened."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from dicomport.archive.commit.recovery import recover
@@ -16,6 +15,7 @@ from dicomport.archive.entries import may_have_instances
 from dicomport.archive.index import Index
 from dicomport.archive.paths import Paths
 from dicomport.archive.records import may_be_visible
+from dicomport.values import frozen
 
 
 @contextlib.contextmanager
@@ -43,7 +43,7 @@ def open_archive(
     yield paths, IndexReader(paths.index)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Unindexed:
     """Numbers of stored instances that are in journals, but not in the index."""
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
+from dicomport.values import frozen
 
-@dataclass(frozen=True, slots=True)
+
+@frozen
 class Paths:
     """The archive's own folders and files: their names begin with a dot, the names of instances do not."""
 

@@ -41,6 +41,7 @@ from dicomport.files import (
     write_text,
 )
 from dicomport.files.lock_waiting import wait_for_lock
+from dicomport.values import frozen
 
 _DAY: Final = 86400.0
 
@@ -60,7 +61,7 @@ _USAGE_BYTES: Final = 256
 """Length of the file with the counts: it is written at once."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class QuarantineEntry:
     """A refused instance."""
 

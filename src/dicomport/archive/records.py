@@ -10,7 +10,6 @@ import json
 import os
 import stat
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from operator import attrgetter
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Final
 
 from dicomport.archive.digests import has_digest
 from dicomport.archive.scan.attributes import InstanceAttributes
+from dicomport.values import frozen
 
 
 class State(enum.StrEnum):
@@ -30,7 +30,7 @@ class State(enum.StrEnum):
     """The instance was accepted despite failed checks."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Record:
     """An instance in the archive."""
 

@@ -6,7 +6,6 @@ import asyncio
 import signal
 import tempfile
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -16,6 +15,7 @@ from dicomport.cli.text import amount, count, print_line, print_table
 from dicomport.scp import StorageSCP, StoreRequest
 from dicomport.scu import InstanceResult, instance_from_path, send
 from dicomport.standard import describe
+from dicomport.values import frozen
 
 
 @click.command(short_help="Send and receive real instances on this machine.")
@@ -54,7 +54,7 @@ def demo(keep: Path | None) -> int:
     return ExitCode.OK if sent and len(same) == len(sent) else ExitCode.FAILED
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Row:
     result: InstanceResult
     same: bool

@@ -51,6 +51,7 @@ from dicomport.cli.text import count, json_line
 from dicomport.net import Address, Timeouts, allow_descriptors, event_loop, listening_sockets
 from dicomport.scp import Limits, StorageSCP, StoreOperation
 from dicomport.standard import Status
+from dicomport.values import frozen
 
 _DESCRIPTORS_PER_ASSOCIATION = 2
 """The connection and the file being written."""
@@ -192,7 +193,7 @@ def storescp(
     return run_workers(workers, sockets, receive, handover, signals.take, shutdown=timeouts.shutdown)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class _Services:
     """The services of one process."""
 

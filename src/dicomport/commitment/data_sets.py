@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final, Self
 
 from dicomport.encoding.datasets import DataSetReader, DataSetWriter, Span
@@ -19,6 +18,7 @@ from dicomport.standard import (
     Status,
     looks_like_uid,
 )
+from dicomport.values import frozen
 
 _REFERENCED_SOP_CLASS_UID: Final = 0x00081150
 _REFERENCED_SOP_INSTANCE_UID: Final = 0x00081155
@@ -36,7 +36,7 @@ class CommitmentDataSetError(DicomportError, ValueError):
         self.status = Status(status.code, problem)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SOPReference:
     """One SOP Instance by its UIDs (PS3.3 Table 10-11)."""
 
@@ -44,7 +44,7 @@ class SOPReference:
     sop_instance_uid: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CommitmentRequest:
     """The Action Information (PS3.4 Table J.3-1): the instances that an archive is requested to commit."""
 
@@ -71,7 +71,7 @@ class CommitmentRequest:
         return cls(uid, references)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CommitmentResult:
     """The Event Information (PS3.4 Table J.3-2): the committed and the failed instances."""
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
+from dicomport.values import frozen
 
-@dataclass(frozen=True, slots=True)
+
+@frozen
 class CommitmentLimits:
     """Limits of storage commitment, over all requestors."""
 

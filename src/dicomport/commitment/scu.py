@@ -18,7 +18,6 @@ import ipaddress
 import ssl
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Final, Unpack
 
 from dicomport.commitment.association import ALL_COMMITTED, SOME_FAILED, CommitmentAssociation
@@ -42,6 +41,7 @@ from dicomport.standard import (
     VERIFICATION,
     Status,
 )
+from dicomport.values import frozen
 from dicomport.wire import NEventReportRQ
 
 _MAX_REFERENCES: Final = 500
@@ -60,7 +60,7 @@ _UNKNOWN_TRANSACTION: Final = Status(INVALID_ARGUMENT_VALUE.code, "no such trans
 log = get_logger("commitment")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Commitment:
     """The peer's report on one instance."""
 
@@ -73,7 +73,7 @@ class Commitment:
     """The reason why it is not committed; empty if it is."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class CommitmentReport:
     """The peer's report on each requested instance, in the order of the request."""
 

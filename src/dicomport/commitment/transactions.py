@@ -7,7 +7,6 @@ import json
 import time
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -24,12 +23,13 @@ from dicomport.files import (
     write_text,
 )
 from dicomport.files.locking import ProcessFolder, abandoned_folders
+from dicomport.values import frozen
 
 _PREFIX: Final = "process-"
 _SUFFIX: Final = ".json"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Transaction:
     """A request for storage commitment, and its requestor."""
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import NamedTuple, TypeAlias
 
 from dicomport.core.negotiation import AcceptedContext, NegotiationResult
+from dicomport.values import frozen
 from dicomport.wire import (
     AbortReason,
     AssociateRJ,
@@ -56,12 +57,12 @@ class DataReceived(NamedTuple):
     last: bool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ReleaseRequested:
     """The peer requests the release: answer with `confirm_release` after all pending responses."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ReleaseConfirmed:
     """The peer confirmed the release."""
 
@@ -74,7 +75,7 @@ class Aborted(NamedTuple):
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ConnectionLost:
     """The transport connection was closed during the association."""
 

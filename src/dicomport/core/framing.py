@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
-from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
+from dicomport.values import frozen
 from dicomport.wire import (
     COMMAND,
     LAST,
@@ -43,7 +43,7 @@ _FIXED = frozenset((AssociateRJ.KIND, ReleaseRQ.KIND, ReleaseRP.KIND, Abort.KIND
 _ASSOCIATE = frozenset((AssociateRQ.KIND, AssociateAC.KIND))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ControlPdu:
     """A complete PDU other than P-DATA-TF, copied, with its header; of an unexpected PDU, only its first bytes."""
 
@@ -51,7 +51,7 @@ class ControlPdu:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PDataHeader:
     """The header of a P-DATA-TF; its fragments follow."""
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeAlias
 
 from dicomport.standard import IMPLICIT_VR_LITTLE_ENDIAN, MAX_UID_LENGTH, describe
+from dicomport.values import frozen
 from dicomport.wire import (
     APPLICATION_CONTEXT,
     AssociateAC,
@@ -59,7 +59,7 @@ class AcceptedContext(NamedTuple):
     transfer_syntax: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ContextOutcome:
     """The result of one proposed Presentation Context, with the reason."""
 
@@ -71,7 +71,7 @@ class ContextOutcome:
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class NegotiationResult:
     """The negotiated parameters of an association."""
 
@@ -109,7 +109,7 @@ ExtendedAnswer: TypeAlias = Callable[[SOPClassExtendedNegotiation], bytes | None
 """A function that returns the answer's service class application information, or None for no answer."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class AcceptorPolicy:
     """The rules by which an acceptor answers. The defaults accept every peer; `abstract_syntaxes` has no default."""
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+
+from dicomport.values import frozen
 
 
 class ProblemKind(enum.StrEnum):
@@ -60,7 +61,7 @@ class ScanFlag(enum.StrEnum):
     """A sequence ends with the data set, with up to 6 NULs in place of the delimiter (PS3.5 7.5)."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ScanProblem:
     """The reason why a data set is not whole, and its place."""
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
+from dicomport.values import frozen
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+@frozen(kw_only=True)
 class ScanLimits:
     """Limits of the work for one data set. Above them, the data set is flagged NOT_WALKED and the scan stops."""
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import io
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from os import stat_result
 from pathlib import Path
 from typing import Final
 
 from dicomport.files import system
+from dicomport.values import frozen
 from dicomport.wire import Deviation, FileMeta, FileMetaError, TruncatedFileMetaError, decode_file_meta
 
 _FIRST_READ: Final = 4096
@@ -20,7 +20,7 @@ _MAX_FILE_META: Final = 1 << 20
 """Limit of bytes to read for the end of group 0002."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Part10File:
     """A file on disk, and the position of its data set."""
 

@@ -17,7 +17,6 @@ import os
 import stat
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +24,7 @@ from dicomport.files import system
 from dicomport.files.permissions import FILE_MODE, Owner, open_file
 from dicomport.files.reading import read_part10
 from dicomport.files.small import write_all
+from dicomport.values import frozen
 from dicomport.wire import Buffer, FileMetaError
 
 TEMPORARY_SUFFIX: Final = ".part"
@@ -34,7 +34,7 @@ _RANDOM_BYTES: Final = 12
 _COMPARED_BYTES: Final = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FileSystem:
     """The abilities of a file system beyond those that are required. `probe` returns them."""
 

@@ -8,16 +8,16 @@ import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from dicomport.net.errors import ConnectError, TimerExpiredError
 from dicomport.net.stream import Stream
 from dicomport.net.timers import Timeouts, Timer
 from dicomport.net.tls.handshake import NotTLSError, describe_tls_error
+from dicomport.values import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Address:
     """Host and port of a peer, with the TLS context if the peer uses TLS. Raises `ValueError` for an invalid port."""
 

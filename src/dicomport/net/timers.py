@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeAlias
 
 from dicomport.core import Association
+from dicomport.values import frozen
 
 ARTIM: Final = "ARTIM"
 
@@ -64,7 +64,7 @@ Deadline: TypeAlias = Timer | Progress
 """The bound of a wait for the peer."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Timeouts:
     """Timeouts of the waits for the peer, in seconds. None means the value of the setting that the field names."""
 

@@ -25,6 +25,7 @@ from dicomport.net import FairTurns
 from dicomport.scp.requests import AssociationInfo
 from dicomport.scp.sinks import Storage
 from dicomport.standard import UNRECOGNIZED_OPERATION, Status
+from dicomport.values import frozen
 from dicomport.wire import NActionRQ, NEventReportRQ, NEventReportRSP
 
 SHORT_BYTES: Final = 1 << 16
@@ -61,7 +62,7 @@ class DataSetMemory:
                 self._memory.hold(-cost)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NormalizedOperation:
     """One N-ACTION or N-EVENT-REPORT request with its data set."""
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 from dicomport.files import DEFAULT_MEMORY_BYTES
 from dicomport.net import ConnectionLimits
+from dicomport.values import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Limits(ConnectionLimits):
     """Limits of a receiver: data sets and memory, beside those of connections and of the protocol."""
 

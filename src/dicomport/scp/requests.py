@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import io
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,13 +15,14 @@ from dicomport.core import IMPLEMENTATION, AcceptedContext, ImplementationInfo
 from dicomport.files import Durability, MemoryBudget, PartialFile
 from dicomport.scp.decoding import decode
 from dicomport.scp.spool import SpooledDataSet
+from dicomport.values import frozen
 from dicomport.wire import CStoreRQ, FileMeta, encode_uid, file_meta_around_uid
 
 if TYPE_CHECKING:
     import pydicom
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class AssociationInfo:
     """The peer of an association. The peer chooses all of it except the address and the TLS certificate."""
 
@@ -42,7 +43,7 @@ class AssociationInfo:
         return self.address.rpartition(":")[0]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StoreOperation:
     """One C-STORE request before its data set is received: the argument of `Storage.begin`."""
 
@@ -120,7 +121,7 @@ def _meta_template(  # noqa: PLR0917  # the key of the cache: with names, a look
     return _MetaTemplate(meta, *file_meta_around_uid(meta))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StoreRequest(StoreOperation):
     """One C-STORE request with its data set: the argument of a handler, valid until the handler returns."""
 

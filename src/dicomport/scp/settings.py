@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 
 from dicomport.files import MemoryBudget
 from dicomport.scp.access.acceptance import AccessControl
@@ -12,9 +11,10 @@ from dicomport.scp.callbacks import OnAssociationEnd, OnStored
 from dicomport.scp.dimse_n import DataSetMemory, NormalizedService
 from dicomport.scp.limits import Limits
 from dicomport.scp.sinks import Storage
+from dicomport.values import frozen
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ServiceSettings:
     """Settings of the service on an association."""
 

@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from dataclasses import dataclass
 from typing import Final
 
 from dicomport.containment import for_future
@@ -36,6 +35,7 @@ from dicomport.scp.requests import StoreOperation
 from dicomport.scp.sinks import DirectSink, DirectStorage
 from dicomport.scp.store import Begun, StoreService
 from dicomport.standard import MAX_UID_LENGTH, PROCESSING_FAILURE, SUCCESS, Status
+from dicomport.values import frozen
 from dicomport.wire import (
     COMMAND,
     LAST,
@@ -68,7 +68,7 @@ _MAX_SHAPES: Final = 64
 """Limit of shapes of an association."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Shape:
     """The C-STORE-RQs of one presentation context and length that differ in Message ID and SOP Instance UID only."""
 

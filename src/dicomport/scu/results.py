@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import TypeAlias
 
 from dicomport.standard import Category, Status
+from dicomport.values import frozen
 from dicomport.wire import Deviation
 
 Facts: TypeAlias = "dict[str, str | int | float | bool | list[str] | None]"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StoreResponse:
     """The peer's response to a C-STORE request (PS3.7 9.1.1)."""
 
@@ -37,7 +38,7 @@ class StoreResponse:
         return self.status.comment
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class InstanceResult:
     """The result of one file or data set."""
 

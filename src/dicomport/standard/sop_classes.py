@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dicomport.standard._tables import MISPRINTED_UIDS, OTHER_UIDS, SOP_CLASSES
 from dicomport.standard.uids import MAX_UID_LENGTH
+from dicomport.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SOPClass:
     """A storage SOP class.
 

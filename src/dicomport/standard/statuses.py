@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import enum
 import functools
-from dataclasses import dataclass
 
 from dicomport.standard._tables import STATUSES
+from dicomport.values import frozen
 
 _COMMENT_LENGTH = 64  # of a LO (PS3.5 6.2)
 
@@ -24,7 +24,7 @@ class Category(enum.Enum):
 _ACCEPTED = (Category.SUCCESS, Category.WARNING)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Status:
     """A status: Status (0000,0900), Error Comment (0000,0902) and the tags of Offending Element (0000,0901).
 

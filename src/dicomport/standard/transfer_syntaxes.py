@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from dicomport.standard._tables import TRANSFER_SYNTAXES
+from dicomport.values import frozen
 
 # PS3.5 A.1 to A.3. Others that are neither encapsulated nor deflated: a JPIP data set has a URL for pixel data, a
 # DICOM-RTV one has it in another stream, and a MIME or XML document is not a data set.
 _UNCOMPRESSED = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"})
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TransferSyntax:
     """A transfer syntax: the encoding of a data set.
 

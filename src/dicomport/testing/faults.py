@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+
+from dicomport.values import frozen
 
 
 class Direction(enum.Enum):
@@ -22,7 +23,7 @@ class FaultKind(enum.Enum):
     RESET = "both ends receive a reset of the connection (RST)"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Fault:
     """One fault of a link, on each of its connections or on one of them.
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 import io
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
 from dicomport.scp import StorageSCP, StoreRequest
+from dicomport.values import frozen
 from dicomport.wire import FileMeta, encode_file_meta
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ TIMEOUT: Final = 30.0
 """Default timeout in seconds."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ReceivedInstance:
     """One received instance."""
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final, Generic, TypeAlias, TypeVar
 
 from dicomport.core.messages import split_into_pdus
 from dicomport.standard import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN, VERIFICATION, sop_classes
+from dicomport.values import frozen
 from dicomport.wire import (
     AssociateAC,
     AssociateRQ,
@@ -44,7 +45,7 @@ _NATIVE: Final = (EXPLICIT_VR_LITTLE_ENDIAN.uid, IMPLICIT_VR_LITTLE_ENDIAN.uid)
 _IMPLEMENTATION: Final = "2.25.42987757112775325602840897759690426893"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Message(Generic[CommandT_co]):
     """A received command with its data set."""
 

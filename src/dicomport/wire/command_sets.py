@@ -7,11 +7,11 @@ import itertools
 import struct
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final, Self
 
 from dicomport.encoding.headers import IMPLICIT_LITTLE, format_tag
 from dicomport.encoding.templates import Templates
+from dicomport.values import frozen
 from dicomport.wire.deviations import Deviation
 from dicomport.wire.errors import EncodeError, ProtocolError
 
@@ -65,7 +65,7 @@ _ANSWERED_UIDS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RawCommand:
     """A command set with undecoded values, by element number; unknown commands stay in this form."""
 

@@ -11,10 +11,10 @@ import enum
 import struct
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, ClassVar, Self
 
+from dicomport.values import frozen
 from dicomport.wire.command_sets import (
     NO_DATA_SET,
     RESPONSE,
@@ -50,7 +50,7 @@ class Priority(enum.IntEnum):
     LOW = 2
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Field:
     """The element of a dataclass field, and the status of the response to a request without it."""
 
@@ -86,7 +86,7 @@ def _text(element: Element) -> Any:
     return _field(element, decode_text, encode_text, "")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Command:
     """The base of all commands. UIDs and text have no padding; an absent optional element is None or empty."""
 
@@ -139,7 +139,7 @@ class Command:
         return CommandError(message, raw, status=field.refused_with, offending=field.element)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Response(Command):
     """The base of all responses (such as PS3.7 9.3.1.2). A missing Affected UID is tolerated."""
 
@@ -153,7 +153,7 @@ class Response(Command):
     error_id: int | None = _number(Element.ERROR_ID, None)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class CStoreRQ(Command):
     """C-STORE-RQ (PS3.7 9.3.1.1)."""
 
@@ -168,14 +168,14 @@ class CStoreRQ(Command):
     move_originator_message_id: int | None = _number(Element.MOVE_ORIGINATOR_MESSAGE_ID, None)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class CStoreRSP(Response):
     """C-STORE-RSP (PS3.7 9.3.1.2)."""
 
     COMMAND_FIELD: ClassVar = 0x8001
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class CEchoRQ(Command):
     """C-ECHO-RQ (PS3.7 9.3.5.1)."""
 
@@ -185,14 +185,14 @@ class CEchoRQ(Command):
     affected_sop_class_uid: str = _uid(Element.AFFECTED_SOP_CLASS_UID)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class CEchoRSP(Response):
     """C-ECHO-RSP (PS3.7 9.3.5.2)."""
 
     COMMAND_FIELD: ClassVar = 0x8030
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class NEventReportRQ(Command):
     """N-EVENT-REPORT-RQ (PS3.7 10.3.1.1)."""
 
@@ -204,7 +204,7 @@ class NEventReportRQ(Command):
     event_type_id: int = _number(Element.EVENT_TYPE_ID)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class NEventReportRSP(Response):
     """N-EVENT-REPORT-RSP (PS3.7 10.3.1.2)."""
 
@@ -213,7 +213,7 @@ class NEventReportRSP(Response):
     event_type_id: int | None = _number(Element.EVENT_TYPE_ID, None)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class NActionRQ(Command):
     """N-ACTION-RQ (PS3.7 10.3.4.1)."""
 
@@ -225,7 +225,7 @@ class NActionRQ(Command):
     action_type_id: int = _number(Element.ACTION_TYPE_ID)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class NActionRSP(Response):
     """N-ACTION-RSP (PS3.7 10.3.4.2)."""
 
@@ -234,7 +234,7 @@ class NActionRSP(Response):
     action_type_id: int | None = _number(Element.ACTION_TYPE_ID, None)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class CCancelRQ(Command):
     """C-CANCEL-RQ (PS3.7 9.3.2.3). It is never answered."""
 

@@ -9,7 +9,6 @@ import dataclasses
 import functools
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Final
 
@@ -17,6 +16,7 @@ from dicomport.encoding.headers import EXPLICIT_LITTLE, IMPLICIT_LITTLE, SHORT_H
 from dicomport.encoding.templates import Templates
 from dicomport.encoding.vr import is_vr
 from dicomport.errors import DicomportError
+from dicomport.values import frozen
 from dicomport.wire.command_sets import decode_text, encode_text, encode_uid
 from dicomport.wire.deviations import Deviation
 from dicomport.wire.errors import EncodeError
@@ -52,7 +52,7 @@ def _element(number: int, vr: bytes) -> Any:
     return dataclasses.field(default="", metadata={"number": number, "vr": vr})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class FileMeta:
     """Group 0002 of a file: identity, encoding and origin of its data set (PS3.10 Table 7.1-1)."""
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import ClassVar, Final, Self
 
+from dicomport.values import frozen
 from dicomport.wire.cursor import Cursor, pack_bytes16, pack_text16, pack_u8, pack_u16, pack_u32
 from dicomport.wire.deviations import Deviation
 from dicomport.wire.errors import ProtocolError
@@ -30,7 +31,7 @@ def pack_text_item(kind: int, text: str) -> bytes:
     return bytes((kind, 0)) + pack_text16(text, f"item {kind:02X}H")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class UnknownItem:
     """An item or sub-item of an unknown type, kept unchanged."""
 
@@ -42,7 +43,7 @@ class UnknownItem:
         return pack_item(self.kind, self.body)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PresentationContextRQ:
     """A proposed Presentation Context (PS3.8 9.3.2.2), with transfer syntaxes in the order of preference."""
 
@@ -110,7 +111,7 @@ _RESULT_MEANINGS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PresentationContextAC:
     """The answer to one Presentation Context (PS3.8 9.3.3.2); the transfer syntax is significant only if accepted."""
 
@@ -162,7 +163,7 @@ class PresentationContextAC:
         return transfer_syntax
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AsynchronousOperationsWindow:
     """The maximum numbers of outstanding operations, from the requestor's view (PS3.7 D.3.3.3); 0 means unlimited."""
 
@@ -184,7 +185,7 @@ class AsynchronousOperationsWindow:
         return cls(cursor.u16("operations invoked"), cursor.u16("operations performed"))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RoleSelection:
     """SCP/SCU roles of the association-requestor for one SOP Class (PS3.7 D.3.3.4)."""
 
@@ -205,7 +206,7 @@ class RoleSelection:
         return cls(uid, bool(cursor.u8("SCU role")), bool(cursor.u8("SCP role")))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SOPClassExtendedNegotiation:
     """Service class application information for one SOP Class (PS3.7 D.3.3.5); PS3.4 defines the bytes."""
 
@@ -224,7 +225,7 @@ class SOPClassExtendedNegotiation:
         return cls(cursor.uid(cursor.bytes16("SOP class UID")), cursor.rest())
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SOPClassCommonExtendedNegotiation:
     """The service class and the related SOP Classes of a proposed SOP Class (PS3.7 D.3.3.6)."""
 
@@ -257,7 +258,7 @@ class SOPClassCommonExtendedNegotiation:
         return cls(sop_class_uid, service_class_uid, tuple(uids))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class UserIdentityRQ:
     """The identity of the requestor's user (PS3.7 D.3.3.7.1). Both fields are secrets and not part of `repr`.
 
@@ -295,7 +296,7 @@ class UserIdentityRQ:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class UserIdentityAC:
     """The acceptor's response to a user identity (PS3.7 D.3.3.7.2); empty for types 1 and 2."""
 
@@ -313,7 +314,7 @@ class UserIdentityAC:
         return cls(cursor.bytes16("server response"))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class UserInformation:
     """The User Information item (PS3.8 9.3.2.3, PS3.7 D.3.3) of a request or an acceptance."""
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
+from dicomport.values import frozen
 
-@dataclass(frozen=True, slots=True)
+
+@frozen
 class ProtocolLimits:
     """Limits of one association's protocol structures; each is checked before memory is allocated."""
 

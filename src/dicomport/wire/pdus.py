@@ -5,9 +5,9 @@ from __future__ import annotations
 import enum
 import struct
 from collections import Counter
-from dataclasses import dataclass
 from typing import ClassVar, Final, Generic, Self, TypeVar
 
+from dicomport.values import frozen
 from dicomport.wire.cursor import Cursor, pack_ae_title, pack_u8, pack_u16, pack_u32
 from dicomport.wire.deviations import Deviation
 from dicomport.wire.errors import AbortReason, ProtocolError
@@ -82,7 +82,7 @@ def _pdu(kind: int, body: bytes) -> bytes:
     return bytes((kind, 0)) + pack_u32(len(body), "PDU length") + body
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class _Associate(Generic[Context]):
     """The common fields and items of a request and its acceptance."""
 
@@ -153,7 +153,7 @@ class _Associate(Generic[Context]):
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class AssociateRQ(_Associate[PresentationContextRQ]):
     """A-ASSOCIATE-RQ (PS3.8 9.3.2)."""
 
@@ -161,7 +161,7 @@ class AssociateRQ(_Associate[PresentationContextRQ]):
     CONTEXT: ClassVar = PresentationContextRQ
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class AssociateAC(_Associate[PresentationContextAC]):
     """A-ASSOCIATE-AC (PS3.8 9.3.3). The AE titles repeat the request's and must not be tested."""
 
@@ -169,7 +169,7 @@ class AssociateAC(_Associate[PresentationContextAC]):
     CONTEXT: ClassVar = PresentationContextAC
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AssociateRJ:
     """A-ASSOCIATE-RJ (PS3.8 9.3.4)."""
 
@@ -195,7 +195,7 @@ class AssociateRJ:
         return cls(known, transient=result == 2)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PresentationDataValue:
     """One PDV: a fragment of a command set or of a data set (PS3.8 9.3.5.1, Annex E.2)."""
 
@@ -226,7 +226,7 @@ class PresentationDataValue:
         return cls(context_id, bool(control & COMMAND), bool(control & LAST), body.rest())
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PDataTF:
     """P-DATA-TF (PS3.8 9.3.5), complete. The core streams data sets and does not use this class for them."""
 
@@ -265,21 +265,21 @@ class _Release:
         return cls()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ReleaseRQ(_Release):
     """A-RELEASE-RQ (PS3.8 9.3.6)."""
 
     KIND: ClassVar = 0x05
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ReleaseRP(_Release):
     """A-RELEASE-RP (PS3.8 9.3.7)."""
 
     KIND: ClassVar = 0x06
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Abort:
     """A-ABORT (PS3.8 9.3.8)."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -20,6 +20,7 @@ from dicomport.archive.scan.scanner import Scan, Scanner
 from dicomport.encoding.templates import SeriesTemplate
 from dicomport.files import BlockWriter, Disk, Durability, MemoryBudget, TemporaryFile, in_thread
 from dicomport.standard import SUCCESS, Status
+from dicomport.values import frozen
 from dicomport.wire import Buffer
 
 
@@ -65,7 +66,7 @@ class Operation(Protocol):
         """Memory budget of the receiver."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ArchiveOptions:
     """Options of an archive."""
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 
 from dicomport.archive.database.schema import INSTANCES, SERIES
 from dicomport.archive.records import State
+from dicomport.values import frozen
 
 T = TypeVar("T")
 
@@ -18,7 +18,7 @@ MAX_BATCH: Final = 500
 """Limit of instances in one query or transaction."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Filters:
     """Filters of a list; an empty filter matches everything. Values other than `study_date` are compared as a whole."""
 

@@ -6,7 +6,6 @@ pydicom needs 0.6 ms for the 258 elements of its CT image, longer than all other
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 from typing import Final
 
 from dicomport.archive.scan.attributes import WANTED, InstanceAttributes, decode_attributes
@@ -19,6 +18,7 @@ from dicomport.encoding.streaming import StreamWalker
 from dicomport.encoding.templates import SeriesTemplate
 from dicomport.encoding.vr import KNOWN_VRS
 from dicomport.standard import MAX_UID_LENGTH, find_transfer_syntax
+from dicomport.values import frozen
 
 _NO_DEVIATIONS: Final = frozenset((ScanFlag.NOT_WALKED, ScanFlag.UNKNOWN_TRANSFER_SYNTAX))
 """A data set was not read, for a limit of ours or its transfer syntax."""
@@ -34,7 +34,7 @@ _LITTLE_STARTS: Final = (b"\x08\0", b"\x02\0")
 _BIG_STARTS: Final = (b"\0\x08", b"\0\x02")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Scan:
     """The result of scanning a data set."""
 

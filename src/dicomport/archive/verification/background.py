@@ -20,7 +20,6 @@ import contextlib
 import sqlite3
 import threading
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from time import monotonic
 from typing import Final, Self
@@ -35,6 +34,7 @@ from dicomport.archive.verification.rate import RateLimit
 from dicomport.files import Durability, make_own_folder
 from dicomport.files.locking import locked
 from dicomport.logs import get_logger, reason_of
+from dicomport.values import frozen
 
 log = get_logger("archive")
 
@@ -47,7 +47,7 @@ _FILES_PER_TRANSACTION: Final = 100
 _DAY: Final = timedelta(days=1)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class QuietHours:
     """Daily hours for verification, in local time; `start` may be later than `end`. Equal times are the whole day."""
 

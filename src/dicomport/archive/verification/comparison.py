@@ -17,7 +17,6 @@ import enum
 import stat
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, NamedTuple
 
@@ -29,6 +28,7 @@ from dicomport.archive.file_record import Progress, record_of
 from dicomport.archive.paths import Paths
 from dicomport.archive.records import Record, State, is_absence, iso_time
 from dicomport.logs import reason_of
+from dicomport.values import frozen
 from dicomport.wire import FileMetaError
 
 _MAX_COMPARISONS: Final = 10
@@ -55,7 +55,7 @@ class DiscrepancyKind(enum.StrEnum):
     PATIENT_CONFLICT = "the instances of a study have several Patient IDs"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Discrepancy:
     """A discrepancy between a file and the index, or between instances. It has no attribute values, except UIDs."""
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final
 
 import click
 
 from dicomport.cli.options.common import POSITIVE_SIZE, whole_number, with_options
 from dicomport.scp import DEFAULT_LIMITS, Limits
+from dicomport.values import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Flag:
     """The option for one field of `Limits`."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,11 +15,12 @@ from dicomport.cli.receiver.config import config_option
 from dicomport.cli.receiver.peer_tables import PeerSettings
 from dicomport.logs import get_logger
 from dicomport.scp import Passwords, PeerRule, UserIdentityCheck, is_loopback
+from dicomport.values import frozen
 
 log = get_logger("cli")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Access:
     """Access rules from the command line and the configuration file."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -28,12 +27,13 @@ from dicomport.cli.system_errors import reason_and_remedy
 from dicomport.cli.text import amount
 from dicomport.files import free_bytes
 from dicomport.scp import AssociationInfo, PeerRule
+from dicomport.values import frozen
 
 _LOW_BYTES: Final = 1 << 20
 """Space that a start needs for index and journal, with a margin."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Archives:
     """Open archives and their hooks."""
 

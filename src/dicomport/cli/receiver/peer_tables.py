@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias, TypeVar
 
@@ -14,6 +13,7 @@ from dicomport.cli.options.common import SIZE
 from dicomport.cli.receiver.setting_errors import SettingError, array, flag, meant, unknown, wrong
 from dicomport.scp import PeerRule, network
 from dicomport.standard import MAX_UID_LENGTH, check_ae_title, sop_classes, transfer_syntaxes
+from dicomport.values import frozen
 
 T = TypeVar("T")
 
@@ -22,7 +22,7 @@ _ARCHIVE: Final = "archive"
 _UID: Final = re.compile(r"[0-9]+(\.[0-9]+)+")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PeerSettings:
     """Settings of one peer."""
 

@@ -17,7 +17,6 @@ import signal
 import ssl
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,6 +29,7 @@ from dicomport.cli.options.tls import TLSSettings
 from dicomport.cli.receiver.access import Access
 from dicomport.cli.receiver.config import CONFIG_FILE, CONFIG_NAMES
 from dicomport.logs import get_logger
+from dicomport.values import frozen
 
 MAX_READING_SECONDS: Final = 60.0
 """A reload that takes longer has failed: another one may be tried."""
@@ -50,7 +50,7 @@ _RELOADED: Final = frozenset(
 log = get_logger("cli")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ReloadableSettings:
     """The settings that a reload replaces: values, and contents of files, which any process can use."""
 
@@ -70,7 +70,7 @@ class ReloadableSettings:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PreparedSettings:
     """Settings that can be used at once."""
 

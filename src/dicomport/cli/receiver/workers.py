@@ -28,6 +28,7 @@ from dicomport.cli.options.common import ExitCode
 from dicomport.cli.receiver.handover import Handover, channel
 from dicomport.logs import get_logger
 from dicomport.net import SharedCounts
+from dicomport.values import frozen
 
 _STARTED_SECONDS: Final = 2.0
 """A worker that fails earlier could not start."""
@@ -44,7 +45,7 @@ _ENDING_SECONDS: Final = 15.0
 log = get_logger("workers")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WorkerContext:
     """Resources of one worker."""
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from dicomport.values import frozen
 from dicomport.wire import ProtocolLimits
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ConnectionLimits(ProtocolLimits):
     """Limits of a listener, in addition to the limits of the protocol."""
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Self
 
 from dicomport.net.tls.der import name_text, time_value, values
+from dicomport.values import frozen
 
 _VERSION, _EXTENSIONS = 0xA0, 0xA3
 _OCTET_STRING: Final = 0x04
@@ -20,7 +20,7 @@ _ALTERNATIVE_NAMES: Final = bytes.fromhex("551d11")
 _DNS_NAME, _IP_ADDRESS = 0x82, 0x87
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Certificate:
     """The fields of a certificate; its issuer chose the texts, so they are untrusted."""
 

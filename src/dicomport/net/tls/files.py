@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Final, Self
+
+from dicomport.values import frozen
 
 _SUFFIXES: Final = (".pem", ".crt", ".cer", ".der")
 """Suffixes of certificate files in a folder."""
@@ -18,7 +20,7 @@ _MAX_FILE_BYTES: Final = 1 << 24
 """Bytes read of a file: far more than all certificate authorities of a system need."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TLSFile:
     """A file and its content, which may be a private key."""
 
@@ -51,7 +53,7 @@ class TLSFile:
             yield path if os.access(path, os.R_OK) else self.path
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class TLSFiles:
     """The files of one context; None where the context needs none."""
 

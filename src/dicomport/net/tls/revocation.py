@@ -11,7 +11,6 @@ import re
 import ssl
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Self
@@ -19,13 +18,14 @@ from typing import Final, Self
 from dicomport.net.tls.certificates import Certificate
 from dicomport.net.tls.der import name_text, time_value, values
 from dicomport.net.tls.expiry import Expiry
+from dicomport.values import frozen
 
 _PEM: Final = re.compile(rb"-----BEGIN X509 CRL-----(.*?)-----END X509 CRL-----", re.DOTALL)
 _INTEGER: Final = 0x02
 _TIMES: Final = (0x17, 0x18)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class RevocationList:
     """One list: its issuer and its dates. OpenSSL checks its signature when it uses the list."""
 

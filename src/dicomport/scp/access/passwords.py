@@ -9,11 +9,12 @@ import hmac
 import re
 import secrets
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Final, Self
 
 from dicomport.scp.requests import AssociationInfo
+from dicomport.values import frozen
 from dicomport.wire import UserIdentityAC, UserIdentityRQ
 
 _HASH: Final = re.compile(r"\$scrypt\$ln=(\d{1,2}),r=(\d{1,3}),p=(\d{1,3})\$([A-Za-z0-9+/]+)\$([A-Za-z0-9+/]+)")
@@ -23,7 +24,7 @@ _MAX_BYTES: Final = 1 << 28
 """Maximum memory of one hash."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Hash:
     """A scrypt hash (RFC 7914), as text "$scrypt$ln=14,r=8,p=5$SALT$HASH"; ln is the binary logarithm of N."""
 

@@ -8,12 +8,12 @@ import ipaddress
 import shlex
 import ssl
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, Self, TypeAlias
 
 from dicomport.core import AcceptorPolicy, Negotiation
 from dicomport.scp.sinks import Storage
 from dicomport.standard import check_ae_title, has_valid_characters, sop_classes
+from dicomport.values import frozen
 from dicomport.wire import AssociateRJ, AssociateRQ, RejectReason, SOPClassCommonExtendedNegotiation
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -21,7 +21,7 @@ Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 _ANY: Final = "*"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class PeerRule:
     """A rule for peers: conditions, and restrictions for the peers that fulfil them. Omitted ones do not apply."""
 
@@ -103,7 +103,7 @@ class PeerRule:
         return meant is not None and meant.uid in self.sop_classes
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Rejection:
     """The rejection of an association request: the reason for the peer, and the text for the log."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from dicomport.scu.contexts import ContextLike
@@ -17,6 +16,7 @@ from dicomport.standard import (
     sop_classes,
     transfer_syntaxes,
 )
+from dicomport.values import frozen
 from dicomport.wire import (
     AssociateRQ,
     AsynchronousOperationsWindow,
@@ -91,7 +91,7 @@ def with_optional_items(request: AssociateRQ) -> AssociateRQ:
     return dataclasses.replace(request, user_information=information)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Proposal:
     """A request, and a description of the items that it lacks."""
 

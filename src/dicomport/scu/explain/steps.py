@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar, TypeAlias
 
 from dicomport.core import NegotiationResult
 from dicomport.net import Endpoint, FailedAttempt
 from dicomport.net.tls.certificates import Certificate
 from dicomport.standard import Status
+from dicomport.values import frozen
 from dicomport.wire import AssociateRQ
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Failure:
     """The cause of a failed step, and advice, as text. A peer's own text in it is not escaped."""
 
@@ -20,7 +20,7 @@ class Failure:
     advice: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class _Step:
     NAME: ClassVar[str]
 
@@ -29,7 +29,7 @@ class _Step:
     """None if the step succeeded."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Resolved(_Step):
     """The host name was resolved."""
 
@@ -38,7 +38,7 @@ class Resolved(_Step):
     endpoints: tuple[Endpoint, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Connected(_Step):
     """The TCP connection was opened."""
 
@@ -50,7 +50,7 @@ class Connected(_Step):
     """The endpoint that is connected; None if all failed."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Secured(_Step):
     """TLS was negotiated."""
 
@@ -64,7 +64,7 @@ class Secured(_Step):
     """Whether the peer requested a client certificate."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Associated(_Step):
     """The association was requested."""
 
@@ -78,7 +78,7 @@ class Associated(_Step):
     """Whether the peer closed the connection instead of responding."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Echoed(_Step):
     """The association was verified by C-ECHO."""
 
@@ -90,7 +90,7 @@ class Echoed(_Step):
     """The last status."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Released(_Step):
     """The association was released."""
 

@@ -6,7 +6,6 @@ import io
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeGuard
 
@@ -15,6 +14,7 @@ from dicomport.files import find_file_meta, open_regular, system
 from dicomport.scu.inputs.identity import Head, identify_bare, is_whole, may_be_bare, reconcile
 from dicomport.scu.inputs.locations import DataSetLocation, FileRegion, FileStamp, InMemory, stamp_of
 from dicomport.standard import MAX_UID_LENGTH, MEDIA_STORAGE_DIRECTORY, describe, find_transfer_syntax, sop_classes
+from dicomport.values import frozen
 from dicomport.wire import Deviation, EmptyFileError, FileMeta, FileMetaError, NotPart10Error, decode_file_meta
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class NotAnInstanceError(NotSendableError):
     """The file is neither an instance nor a damaged one, but another file, such as a text or a DICOMDIR."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Instance:
     """One SOP Instance: its UIDs, and the source of its encoded data set."""
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
 
 from dicomport.files.spool import Spool
 from dicomport.scu.inputs.locations import DataSetLocation, FileStamp, InMemory
+from dicomport.values import frozen
 
 _MAX_IN_MEMORY: Final = 8 << 20
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SpooledRegion:
     """A data set in a temporary file."""
 

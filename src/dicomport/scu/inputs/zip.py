@@ -10,7 +10,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from dicomport.files import BoundedReader, open_regular, system
@@ -19,6 +19,7 @@ from dicomport.scu.inputs.decompressing import TOO_LONG, DecompressingReader, Ra
 from dicomport.scu.inputs.found import Found, unsendable
 from dicomport.scu.inputs.instance import NotAnInstanceError, NotSendableError
 from dicomport.scu.inputs.locations import FileStamp, UnchangedFile, stamp_of
+from dicomport.values import frozen
 from dicomport.wire import FileMetaError
 
 _LOCAL_HEADER: Final = struct.Struct("<26x2H")
@@ -27,7 +28,7 @@ _SIGNATURE: Final = b"PK\3\4"
 _ENCRYPTED: Final = 0x0001
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ZipMember:
     """A data set in a zip archive, stored or deflated. Its CRC is checked before the last chunk is yielded."""
 

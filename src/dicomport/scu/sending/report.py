@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from dicomport.scu.results import InstanceResult, Timing
+from dicomport.values import frozen
 
 _MIN_LATENCY: Final = 0.001
 """Seconds: shorter round trips, as on the same machine, are not the bottleneck."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class SendReport:
     """The results of all instances, and of the run as a whole."""
 

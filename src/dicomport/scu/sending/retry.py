@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 from dicomport.net import AbortedError, AssociationError, ConnectionLostError, RejectedError, TimerExpiredError
 from dicomport.standard import Status
+from dicomport.values import frozen
 
 _OUT_OF_RESOURCES: Final = 0xA7
 """The upper byte of the statuses "Refused: Out of resources" (PS3.4 B.2.3)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class RetryPolicy:
     """Number of retries of a transient failure, and their delays."""
 
