@@ -1,7 +1,9 @@
 """An index that cannot be written: instances are stored with the journal alone, up to a limit, and the end is quick."""
 
 import contextlib
+import errno
 import logging
+import shutil
 import sqlite3
 import threading
 import time
@@ -17,7 +19,7 @@ from dicomport.archive import ArchiveOptions, BusyIndexError, DamagedIndexError,
 from dicomport.archive.commit import indexer
 from dicomport.archive.database import queries
 from dicomport.archive.database.generations import Generations
-from dicomport.files import Durability
+from dicomport.files import Durability, system
 
 TIMEOUT: Final = 60.0
 REFUSED: Final = (0xA700, "the index of the archive cannot be written")
@@ -134,6 +136,29 @@ def test_a4_instances_are_stored_with_the_journal_alone_and_indexed_later(
     assert len(events(caplog, "index_recovered")) == 1
     assert findings(tmp_path) == []
     assert list(tmp_path.glob(".dicomport/sessions/session-*")) == []
+
+
+def test_a_record_that_is_cut_short_hides_no_later_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk is full in the middle of a record; the next instance is acknowledged, and the receiver is killed."""
+    real, root, killed = system.write, tmp_path / "archive", tmp_path / "killed"
+
+    def full(descriptor: int, data: memoryview) -> int:
+        if Path(f"/proc/self/fd/{descriptor}").readlink().suffix == ".jsonl":
+            real(descriptor, data[:50])
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(descriptor, data)
+
+    with receiver(root, ArchiveOptions(durability=Durability.FLUSH)) as received:
+        with locked(root):
+            assert received.send(instance("1.2.3.1")) == [0]
+            with monkeypatch.context() as patched:
+                patched.setattr(system, "write", full)
+                assert received.send(instance("1.2.3.2")) == [0xA700]
+            assert received.send(instance("1.2.3.3")) == [0]
+            shutil.copytree(root, killed)
+        complete(received, 2)
+    with receiver(killed):
+        assert sorted(str(row["sop_instance_uid"]) for row in rows(killed)) == ["1.2.3.1", "1.2.3.3"]
 
 
 @pytest.mark.usefixtures("quick")

@@ -10,7 +10,7 @@ from tests.encoding.encode import CODINGS, EXPLICIT, Element, Items, encode
 from tests.wire.golden import Golden
 
 from dicomport.archive.scan.scanner import Scan, Scanner
-from dicomport.encoding.headers import EXPLICIT_LITTLE
+from dicomport.encoding.headers import EXPLICIT_LITTLE, IMPLICIT_LITTLE, ITEM
 from dicomport.encoding.templates import Matched, SeriesTemplate, SeriesTemplates
 
 WANTED: Final = (0x00100010, 0x00200013, 0x00280010)
@@ -142,6 +142,17 @@ def test_data_sets_with_findings_are_walked(other: bytes) -> None:
     model = SeriesTemplate()
     passed(model, data_set())
     assert passed(model, other) is None
+
+
+@pytest.mark.parametrize("missing", [2, 4, 6, 8])
+def test_a_sequence_that_is_shorter_than_its_item_is_walked_each_time(missing: int) -> None:
+    sequence = (
+        IMPLICIT_LITTLE.header(0x00081115, b"SQ", 8) + IMPLICIT_LITTLE.item(ITEM, missing) + b"12345678"[:missing]
+    )
+    data = sequence + IMPLICIT_LITTLE.header(0x00100010, b"PN", 4) + b"A^B "
+    model, uid = SeriesTemplate(), "1.2.840.10008.1.2"
+    for _ in range(3):
+        assert scan(uid, data, model) == scan(uid, data)
 
 
 def test_elements_after_the_pixels_are_walked() -> None:
