@@ -47,7 +47,7 @@ def test_lines_that_run_on_import_are_known() -> None:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """Make a project with one function, of which the tests see half."""
+    """Make a project with one function, of which the tests see half; one test fails in any fork."""
     (tmp_path / "src/dicomport").mkdir(parents=True)
     (tmp_path / "tests").mkdir()
     (tmp_path / "src/dicomport/__init__.py").touch()
@@ -56,6 +56,10 @@ def project(tmp_path: Path) -> Path:
     )
     (tmp_path / "tests/test_half.py").write_text(
         "from dicomport.half import half\n\ndef test_ten() -> None:\n    assert half(10)\n"
+    )
+    (tmp_path / "tests/test_process.py").write_text(
+        "import os\n\nfrom dicomport.half import half\n\nPROCESS = os.getpid()\n\n"
+        "def test_no_fork() -> None:\n    half(10)\n    half(1)\n    assert os.getpid() == PROCESS\n"
     )
     (tmp_path / "pyproject.toml").write_text(
         '[tool.coverage.run]\nsource = ["dicomport"]\nparallel = true\npatch = ["subprocess"]\n'
@@ -79,4 +83,5 @@ def test_each_survivor_is_listed(project: Path) -> None:
         "SURVIVED src/dicomport/half.py:4 result: False -> None  ",
     ]
     assert "2 of 6 noticed (seed 1)" in result.stdout
+    assert "2 noticed in forks" in result.stdout
     assert (project / "src/dicomport/half.py").read_text().count("n > 4") == 1

@@ -3,9 +3,10 @@
     python -m tools.mutants [--seed N] [--count 100] [--since REVISION] [--measure] [SOURCE ...]
 
 SOURCE is a file or folder of the package, by default all of it; `--since` leaves out the files that are equal in that
-revision. For each mutant, the tests that execute its line run in a copy of the tree, the fastest first, until one
-fails. A whole run of the suite finds these tests (`--measure`; ten minutes or more), and `.mutants/` keeps the
-result for the next samples. Exits with 1 if the tests noticed fewer than 95 % of the mutants.
+revision. For each mutant, the tests that execute its line run, the fastest first, until one fails: at first in a fork
+of one process, then in a copy of the tree. A whole run of the suite finds these tests (`--measure`; ten minutes or
+more), and `.mutants/` keeps the result for the next samples. Exits with 1 if the tests noticed fewer than 95 % of the
+mutants.
 
 Neither mutmut nor cosmic-ray is used: one maps tests to lines within one process, the other runs the same tests for
 each mutant. Here, many lines run only in commands that a test starts.
@@ -29,7 +30,7 @@ from pathlib import Path
 from typing import Final
 
 import grimp
-from tools.mutants import covering
+from tools.mutants import covering, forking
 from tools.mutants.mutations import Mutation, mutations
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -41,6 +42,9 @@ _EXCLUDED: Final = ("standard/_tables.py",)
 
 _SECONDS: Final = 600
 """Seconds that the tests of one mutant took without it; the slower tests above this sum are left out."""
+
+_SECONDS_IN_FORKS: Final = 15
+"""The same in forks."""
 
 _MIN_TIMEOUT: Final = 30
 _SLOWER: Final = 5
@@ -114,8 +118,33 @@ def _sample(sources: Sequence[Path], seed: int, count: int) -> list[Mutant]:
 
 
 def _try_all(sample: Sequence[Mutant], jobs: int) -> Iterator[Result]:
-    """Try the mutants, each in a copy of the tree that no other uses at the time."""
+    """Try the mutants in forks, then those that remain in processes."""
     tests = covering.load(FOLDER)
+    left: list[Mutant] = []
+    for result in _in_forks(sample, tests):
+        if result.noticed:
+            print(_line(result), flush=True)
+            yield result
+        else:
+            left.append(result.mutant)
+    print(f"{len(sample) - len(left)} noticed in forks", flush=True)
+    yield from _in_processes(left, tests, jobs)
+
+
+def _in_forks(sample: Sequence[Mutant], tests: covering.Covering) -> list[Result]:
+    """Try the mutants of lines that tests execute, with the fastest of those."""
+    jobs = []
+    for mutant in sample:
+        executing = tests.tests_of(ROOT / mutant.source, mutant.mutation.line)
+        chosen = [] if mutant.mutation.runs_on_import else _in_time(tests, executing, _SECONDS_IN_FORKS)
+        text = mutant.mutation.apply((ROOT / mutant.source).read_text("utf-8"))
+        jobs.append(forking.Job(str(ROOT / mutant.source), text, chosen))
+    noticed = forking.try_all(jobs, ROOT, FOLDER)
+    return [Result(mutant, noticed=bool(by), by=by) for mutant, by in zip(sample, noticed, strict=True)]
+
+
+def _in_processes(sample: Sequence[Mutant], tests: covering.Covering, jobs: int) -> Iterator[Result]:
+    """Try each mutant in a copy of the tree that no other uses at the time."""
     chosen = [_tests_of(tests, mutant) for mutant in sample]
     timeouts = [max(_MIN_TIMEOUT, _SLOWER * max(map(tests.cost, ids), default=0.0)) for ids in chosen]
     trees: queue.SimpleQueue[Path] = queue.SimpleQueue()
@@ -143,14 +172,15 @@ def _tests_of(tests: covering.Covering, mutant: Mutant) -> list[str]:
     """
     executing = tests.tests_of(ROOT / mutant.source, mutant.mutation.line)
     if executing and not mutant.mutation.runs_on_import:
-        return _in_time(tests, executing)
+        return _in_time(tests, executing, _SECONDS)
     module = ".".join(mutant.source.relative_to("src").with_suffix("").parts).removesuffix(".__init__")
     importers = grimp.build_graph("dicomport", cache_dir=None).find_modules_that_directly_import(module)
     files = [ROOT / mutant.source, *(_file_of(importer) for importer in sorted(importers))]
     found = itertools.zip_longest(*(tests.tests_of_file(file) for file in files))
     ids = dict.fromkeys(test for row in found for test in row if test)
     room = mutant.source.relative_to("src/dicomport").parts[0]
-    return list(dict.fromkeys((*_in_time(tests, ids), *_in_time(tests, tests.tests_below(f"tests/{room}/")))))
+    chosen = _in_time(tests, ids, _SECONDS), _in_time(tests, tests.tests_below(f"tests/{room}/"), _SECONDS)
+    return list(dict.fromkeys(itertools.chain(*chosen)))
 
 
 def _file_of(module: str) -> Path:
@@ -158,13 +188,13 @@ def _file_of(module: str) -> Path:
     return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 
 
-def _in_time(tests: covering.Covering, ids: Iterable[str]) -> list[str]:
-    """Return the first tests, of which all but the last take less than `_SECONDS` together."""
+def _in_time(tests: covering.Covering, ids: Iterable[str], most: float) -> list[str]:
+    """Return the first tests, of which all but the last take less than `most` seconds together."""
     chosen: list[str] = []
     seconds = 0.0
     for test in ids:
         seconds += tests.cost(test)
-        if seconds > _SECONDS and chosen:
+        if seconds > most and chosen:
             break
         chosen.append(test)
     return chosen
