@@ -194,6 +194,25 @@ def test_only_one_process_verifies_an_archive(root: Path, caplog: pytest.LogCapt
     assert events(caplog) == []
 
 
+def test_an_archive_that_cannot_be_verified_keeps_no_other_from_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    archives = [tmp_path / name for name in ("damaged", "without folder", "sound")]
+    for archive in archives:
+        with receiver(archive, ArchiveOptions(durability=Durability.FLUSH)) as received:
+            assert received.send(instance()) == [0]
+    background = verification(*archives, clock=Clock())
+    [index] = archives[0].glob(".dicomport/index*.sqlite")
+    index.write_bytes(b"\xa5" * 9000)
+    Paths(archives[1]).verification.write_bytes(b"")
+    background.verify_until_end()
+    failed = [event for event in events(caplog) if "verification_failed" in event]
+    assert len(failed) == 2
+    assert any("the index is damaged" in event for event in failed)
+    [file] = archives[2].glob("1*/*/*.dcm")
+    assert len(verified_times(Paths(archives[2]), [file.relative_to(archives[2]).as_posix()])) == 1
+
+
 def test_hours_of_a_whole_day_begin_again_each_day(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     clock = Clock(hour=12)
     background = verification(root, clock=clock, hours=QuietHours(time(22), time(22), 1 << 30))

@@ -209,6 +209,24 @@ def test_a_slow_file_does_not_delay_the_end(running: Reloading, tmp_path: Path) 
         assert slow.holds_reader()
 
 
+@pytest.mark.parametrize("running", [WORKERS], ids=["workers"], indirect=True)
+def test_a_killed_reading_keeps_the_settings(running: Reloading, tmp_path: Path) -> None:
+    users = tmp_path / "users"
+    users.write_text(hash_password("user", "new") + "\n")
+    running.settings.write_text(f"verbose = true\n{PASSWORDS}")
+    with slow_file(users) as slow:
+        running.signal()
+        slow.wait_for_reader()
+        parent = running.found.process.pid
+        children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+        os.kill(max(map(int, children)), signal.SIGKILL)
+        assert "the process that reads the settings ended with exit code" in running.lines_until("reload_failed")[-1]
+    assert running.accepts("CT1")
+    running.signal()
+    running.wait_reloaded()
+    assert (running.accepts("CT1"), running.accepts("CT1", "new")) == (False, True)
+
+
 def test_a_file_that_changes_after_its_check_is_not_read_again(running: Reloading, tmp_path: Path) -> None:
     users = tmp_path / "users"
     users.write_text(hash_password("user", "new") + "\n")

@@ -1,15 +1,16 @@
 """Locked folders: each belongs to one process, and only the folders of processes that ended are abandoned."""
 
 import contextlib
+import errno
 import os
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 import pytest
 
@@ -61,6 +62,49 @@ def test_a_removed_folder_leaves_nothing(tmp_path: Path) -> None:
     (folder.path / "file").touch()
     folder.remove()
     assert [path.name for path in tmp_path.iterdir()] == ["lock"]
+
+
+def test_content_that_cannot_be_removed_is_left_to_the_next_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = ProcessFolder(tmp_path, PREFIX)
+    (folder.path / "file").touch()
+
+    def busy(path: str | Path, **_options: object) -> None:
+        raise OSError(errno.EBUSY, "Device or resource busy", str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(system, "unlink", busy)
+        folder.remove()
+    assert (folder.path / "file").exists()
+    assert abandoned(tmp_path) == [folder.path.name]
+    assert not folder.path.exists()
+
+
+def test_a_lock_that_the_file_system_refuses_leaves_nothing_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_descriptor: int, **_options: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    monkeypatch.setattr(system, "lock", refuse)
+    for wait in (True, False):
+        with pytest.raises(OSError, match="No locks available"), locked(tmp_path, wait=wait):
+            pass
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_a_folder_of_which_nothing_is_left_is_abandoned(tmp_path: Path) -> None:
+    assert is_abandoned(tmp_path / "removed")
+
+
+def test_a_recovery_that_is_given_up_leaves_the_folder(tmp_path: Path) -> None:
+    folder = ProcessFolder(tmp_path, PREFIX)
+    folder.release()
+    with contextlib.closing(cast("Generator[Path, None, None]", abandoned_folders(tmp_path, PREFIX))) as folders:
+        assert next(folders) == folder.path
+    assert abandoned(tmp_path) == [folder.path.name]
 
 
 def test_other_folders_stay(tmp_path: Path) -> None:

@@ -5,9 +5,11 @@ import contextlib
 import logging
 import queue
 import ssl
+import tempfile
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import pytest
@@ -204,6 +206,19 @@ def test_the_memory_for_a_long_data_set_is_counted_while_it_is_held(size: int, h
         return inside, budget.held
 
     assert asyncio.run(hold()) == (held, 0)
+
+
+def test_a_data_set_that_cannot_be_held_is_refused(
+    service: Service, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    with StorageSCP(Recorder(), port=0, commitment=service).in_thread() as scp, associated(scp) as peer:
+        peer.send_message(NORMALIZED, action(), bytes(SHORT_BYTES + 2))
+        assert peer.expect(NActionRSP).command.status == 0x0213
+        monkeypatch.undo()
+        act(peer, service)
+    assert "data_set_not_held address=127.0.0.1" in caplog.text
+    assert 'reason="No such file or directory"' in caplog.text
 
 
 def test_an_endless_data_set_is_aborted(service: Service) -> None:

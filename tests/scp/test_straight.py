@@ -51,6 +51,14 @@ def test_a_header_cut_anywhere_takes_the_straight_path() -> None:
         assert recorded([store(11), message[:place], message[place:], RELEASE]) == (1, 2)
 
 
+def test_very_many_messages_arrive_in_one_piece() -> None:
+    """The straight path ends a read of 128 messages, so that other tasks have their turn."""
+    messages = [store(number, 100) for number in range(1000, 1400)]
+    straight, stored = recorded([messages[0], b"".join(messages[1:]), RELEASE])
+    assert stored == 400
+    assert straight >= 390
+
+
 # Messages for the general path, between common ones.
 
 
