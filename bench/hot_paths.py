@@ -24,7 +24,7 @@ from dicomport.scu import Instance, instance_from_path
 from dicomport.standard import EXPLICIT_VR_LITTLE_ENDIAN, sop_classes
 from dicomport.testing import acceptance, association_request, encode_message
 from dicomport.testing.messages import response
-from dicomport.wire import AssociateRQ, CStoreRQ, decode
+from dicomport.wire import AssociateRQ, CStoreRQ, ReleaseRQ, decode
 
 __all__ = ["PATHS", "HotPath"]
 
@@ -92,6 +92,19 @@ def _receive(storage: Storage, requests: Sequence[bytes]) -> None:
             _read_pdu(sock)
 
 
+def _receive_on_associations(storage: Storage, requests: Sequence[bytes]) -> None:
+    """Receive each instance on a separate association."""
+    proposal = association_request((_CT, [EXPLICIT_VR_LITTLE_ENDIAN.uid])).encode()
+    release = ReleaseRQ().encode()
+    with StorageSCP(storage, port=0).in_thread() as scp:
+        for request in requests:
+            with socket.create_connection(("127.0.0.1", scp.port)) as sock:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                for pdus in (proposal, request, release):
+                    sock.sendall(pdus)
+                    _read_pdu(sock)
+
+
 def _encoded(files: Sequence[Path]) -> list[bytes]:
     return [
         encode_message(_CONTEXT, command, b"".join(map(bytes, instance.chunks(1 << 20))), maximum_length=_MAX_PDU)
@@ -102,6 +115,11 @@ def _encoded(files: Sequence[Path]) -> list[bytes]:
 def _to_folder(files: Sequence[Path]) -> Work:
     requests = _encoded(files)
     return lambda folder: _receive(FolderStorage(folder, Durability.FLUSH), requests)
+
+
+def _to_folder_on_associations(files: Sequence[Path]) -> Work:
+    requests = _encoded(files)
+    return lambda folder: _receive_on_associations(FolderStorage(folder, Durability.FLUSH), requests)
 
 
 def _to_archive(files: Sequence[Path]) -> Work:
@@ -151,5 +169,6 @@ PATHS: Final = (
     HotPath("receive 512 KiB into an archive", CT, 40, _to_archive),
     HotPath("receive 10 KB into a folder", SMALL, 100, _to_folder),
     HotPath("receive 10 KB into an archive", SMALL, 100, _to_archive),
+    HotPath("associate and receive 10 KB", SMALL, 50, _to_folder_on_associations),
     HotPath("send 10 KB", SMALL, 100, _send),
 )

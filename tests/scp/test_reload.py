@@ -56,6 +56,30 @@ def test_reload_replaces_the_peers_and_keeps_open_associations() -> None:
         peer.release()
 
 
+def test_a_known_request_is_answered_by_the_rules_of_its_time() -> None:
+    def results() -> object:
+        with asking(scp) as (peer, reply):
+            if isinstance(reply, AssociateAC):
+                peer.release()
+                return [context.result.name for context in reply.presentation_contexts]
+            return reply
+
+    with StorageSCP(Recorder(), port=0, allow=["CT1"]).in_thread() as scp:
+        accepted = results()
+        assert results() == accepted
+        assert (scp._known_requests.decoded, scp._known_requests.negotiated) == (1, 1)
+        nothing = PeerRule(rule="ct", ae_title="CT1", sop_classes=())
+        scp.reload(allow=[nothing], allow_any=False, user_identity=None, tls=None)
+        assert "ABSTRACT_SYNTAX_NOT_SUPPORTED" in str(results())
+        scp.reload(allow=["MR1"], allow_any=False, user_identity=None, tls=None)
+        assert results() == UNKNOWN_CALLING
+        scp.reload(allow=["CT1"], allow_any=False, user_identity=jane, tls=None)
+        assert results() == WRONG_IDENTITY
+        scp.reload(allow=["CT1"], allow_any=False, user_identity=None, tls=None)
+        assert results() == accepted
+        assert scp._known_requests.decoded == 1
+
+
 def test_a_reloaded_rule_counts_its_open_associations() -> None:
     one = PeerRule(rule="ct", ae_title="CT1", associations=1)
     with StorageSCP(Recorder(), port=0, allow=[one]).in_thread() as scp:

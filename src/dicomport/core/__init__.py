@@ -18,6 +18,7 @@ from dicomport.core.events import (
     ReleaseConfirmed as ReleaseConfirmed,
     ReleaseRequested as ReleaseRequested,
 )
+from dicomport.core.known_requests import KnownRequests as KnownRequests
 from dicomport.core.negotiation import (
     DEFAULT_MAXIMUM_LENGTH as DEFAULT_MAXIMUM_LENGTH,
     IMPLEMENTATION as IMPLEMENTATION,

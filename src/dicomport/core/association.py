@@ -29,6 +29,7 @@ from dicomport.core.events import (
     ReleaseRequested,
 )
 from dicomport.core.framing import ControlPdu, Fragment, Framer, PDataHeader
+from dicomport.core.known_requests import KnownRequests
 from dicomport.core.machine import Machine, describe_unexpected
 from dicomport.core.messages import MessageAssembler, split_into_pdus
 from dicomport.core.negotiation import (
@@ -49,6 +50,7 @@ from dicomport.wire import (
     Buffer,
     Command,
     Deviation,
+    Pdu,
     ProtocolError,
     ProtocolLimits,
     RawCommand,
@@ -74,7 +76,14 @@ class Role(enum.Enum):
 class Association:
     """One side of one association."""
 
-    def __init__(self, role: Role, *, limits: ProtocolLimits = DEFAULT_PROTOCOL_LIMITS) -> None:
+    def __init__(
+        self,
+        role: Role,
+        *,
+        limits: ProtocolLimits = DEFAULT_PROTOCOL_LIMITS,
+        known_requests: KnownRequests | None = None,
+    ) -> None:
+        """Begin without a connection; an acceptor may look up its peer's request in those that its server knows."""
         self.role = role
         self.deviations: Counter[Deviation] = Counter()
         """The peer's tolerated deviations from the standard."""
@@ -84,6 +93,7 @@ class Association:
         self._machine = Machine()
         self._framer = Framer(limits, self.deviations)
         self._framer.unexpected = frozenset((AssociateAC.KIND if role is Role.ACCEPTOR else AssociateRQ.KIND,))
+        self._known_requests = known_requests
         self._request: AssociateRQ | None = None
         self._contexts: Mapping[int, AcceptedContext] = {}
         self._assembler = MessageAssembler(self._contexts, limits, self.deviations)
@@ -225,7 +235,7 @@ class Association:
         """Answer the peer's request (Evt7, Evt8)."""
         reply = negotiation.reply
         if isinstance(reply, AssociateAC) and negotiation.outcome is not None:
-            self._machine.step(Event.EVT7, send=(reply.encode(),))
+            self._machine.step(Event.EVT7, send=(negotiation.encoded or reply.encode(),))
             self._framer.set_local_maximum(reply.user_information.maximum_length or 0)
             self._establish(negotiation.outcome)
         else:
@@ -278,7 +288,7 @@ class Association:
             self._handle_pdu(frame)
 
     def _handle_pdu(self, frame: ControlPdu) -> None:
-        match decode(frame.data, limits=self._limits, notes=self.deviations):
+        match self._decode(frame):
             case AssociateRQ() as request:
                 self._handle_request(request)
             case AssociateAC() as reply if self._request is not None:
@@ -291,6 +301,11 @@ class Association:
                 self._step(Event.EVT13, ReleaseConfirmed())
             case Abort(reason):
                 self._step(Event.EVT16, Aborted(reason, by_peer=True))
+
+    def _decode(self, frame: ControlPdu) -> Pdu:
+        if frame.kind == AssociateRQ.KIND and self._known_requests is not None:
+            return self._known_requests.decode(frame.data, self.deviations)
+        return decode(frame.data, limits=self._limits, notes=self.deviations)
 
     def _handle_request(self, request: AssociateRQ) -> None:
         # PS3.8 9.3.2: only bit 0 of the protocol version is tested.

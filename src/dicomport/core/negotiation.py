@@ -103,6 +103,8 @@ class Negotiation(NamedTuple):
     reply: AssociateAC | AssociateRJ
     outcome: NegotiationResult | None
     reason: str = ""
+    encoded: bytes = b""
+    """The encoded `reply`, if it was encoded before."""
 
 
 ExtendedAnswer: TypeAlias = Callable[[SOPClassExtendedNegotiation], bytes | None]
@@ -131,6 +133,8 @@ class AcceptorPolicy:
     extended: ExtendedAnswer | None = None
     requestor_as_scp: Collection[str] = ()
     """SOP Classes for which a requestor that proposes it may be the SCP, and this side only the SCU."""
+    is_constant: bool = False
+    """Whether the functions always return the same for the same arguments, so that results may be remembered."""
 
 
 def negotiate(

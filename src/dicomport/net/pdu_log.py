@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from dicomport.core import Association, Role
+from dicomport.core import Association, KnownRequests, Role
 from dicomport.core.framing import ControlPdu, Fragment, Framer
 from dicomport.logs import Logger, get_logger
 from dicomport.standard import describe
@@ -43,19 +43,26 @@ log = get_logger("pdu")
 _numbers = itertools.count(1)
 
 
-def create_association(role: Role, limits: ProtocolLimits = DEFAULT_PROTOCOL_LIMITS, peer: str = "") -> Association:
+def create_association(
+    role: Role,
+    limits: ProtocolLimits = DEFAULT_PROTOCOL_LIMITS,
+    peer: str = "",
+    known_requests: KnownRequests | None = None,
+) -> Association:
     """Return a core; if level debug is enabled, one that logs its PDUs, with the address and port of `peer`."""
     if log.isEnabledFor(logging.DEBUG):
         numbered = log.bind(connection=next(_numbers))
-        return _LoggedAssociation(role, limits, numbered.with_peer(peer) if peer else numbered)
-    return Association(role, limits=limits)
+        return _LoggedAssociation(role, limits, numbered.with_peer(peer) if peer else numbered, known_requests)
+    return Association(role, limits=limits, known_requests=known_requests)
 
 
 class _LoggedAssociation(Association):
     """A core that logs the PDUs that it receives and sends."""
 
-    def __init__(self, role: Role, limits: ProtocolLimits, logger: Logger) -> None:
-        super().__init__(role, limits=limits)
+    def __init__(
+        self, role: Role, limits: ProtocolLimits, logger: Logger, known_requests: KnownRequests | None
+    ) -> None:
+        super().__init__(role, limits=limits, known_requests=known_requests)
         self._log = logger
         self._received = _Direction(limits, lambda fields: self._log.bind(**fields).debug("pdu_received"))
         self._sent = _Direction(limits, lambda fields: self._log.bind(**fields).debug("pdu_sent"))

@@ -50,7 +50,7 @@ from dicomport.scp.dimse_n import SHORT_BYTES, NormalizedOperation, Notification
 from dicomport.scp.receiving import AssociationEnded, DataSetReceiver
 from dicomport.scp.requests import AssociationInfo
 from dicomport.scp.settings import ServiceSettings
-from dicomport.scp.sinks import DirectStorage
+from dicomport.scp.sinks import is_direct_storage
 from dicomport.scp.spool import SpooledDataSet
 from dicomport.scp.store import WRONG_SOP_CLASS, StoreCounts, StoreService
 from dicomport.scp.straight import StraightPath
@@ -188,7 +188,7 @@ class AcceptorAssociation:
             counts=self._counts,
             log=self._log,
         )
-        if isinstance(settings.storage, DirectStorage) and self._connection.stream.tls is None:
+        if is_direct_storage(settings.storage) and self._connection.stream.tls is None:
             self._straight = StraightPath(self._connection, store, settings.storage, settings.limits.instance_bytes)
         return store
 

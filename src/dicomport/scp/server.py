@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from types import TracebackType
 from typing import Final, Self
 
-from dicomport.core import DEFAULT_MAXIMUM_LENGTH, IMPLEMENTATION, AcceptorPolicy, Role
+from dicomport.core import DEFAULT_MAXIMUM_LENGTH, IMPLEMENTATION, AcceptorPolicy, KnownRequests, Role
 from dicomport.files import MemoryBudget
 from dicomport.logs import get_logger
 from dicomport.net import (
@@ -145,11 +145,14 @@ class StorageSCP:
             operations_window=_OPERATIONS_WINDOW,
             extended=_answer_extended,
             requestor_as_scp=normalized.sop_classes if normalized.is_user else (),
+            # A function of the user may change its mind.
+            is_constant=abstract_syntaxes is any_storage_class,
         )
         self._counters = Counters()
+        self._known_requests = KnownRequests(limits)
         memory = MemoryBudget(limits.memory_bytes)
         self._settings = ServiceSettings(
-            access=AccessControl(rules, self._authenticator(user_identity), policy),
+            access=AccessControl(rules, self._authenticator(user_identity), policy, self._known_requests),
             storage=handler if isinstance(handler, Storage) else HandlerStorage(handler),
             normalized=normalized,
             limits=limits,
@@ -286,7 +289,7 @@ class StorageSCP:
         )
 
     async def _serve(self, stream: Stream, slot: ConnectionSlot) -> None:
-        core = create_association(Role.ACCEPTOR, self._limits, slot.address)
+        core = create_association(Role.ACCEPTOR, self._limits, slot.address, self._known_requests)
         core.transport_opened()
         connection = Connection(stream, core, self._timeouts, counters=self._counters)
         served = AcceptorAssociation(connection, slot, self._settings)

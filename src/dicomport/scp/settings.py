@@ -31,6 +31,8 @@ class ServiceSettings:
 
     def for_peer(self, rule: PeerRule) -> ServiceSettings:
         """Return the settings for a peer that a rule allows: its storage, and its maximum length of a data set."""
+        if rule.storage is None and rule.instance_bytes is None:
+            return self
         storage = self.storage if rule.storage is None else rule.storage
         limits = self.limits
         if rule.instance_bytes is not None:

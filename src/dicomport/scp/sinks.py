@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import errno
+import functools
 from collections.abc import Collection
-from typing import Final, Protocol, runtime_checkable
+from typing import Final, Protocol, TypeGuard, runtime_checkable
 
 from dicomport.scp.requests import StoreOperation
 from dicomport.standard import OUT_OF_RESOURCES, PROCESSING_FAILURE, Status
@@ -60,6 +61,22 @@ class DirectStorage(Protocol):
 
     def begin_now(self, operation: StoreOperation) -> DirectSink | Status | None:
         """Return what `begin` does, without waiting; None if only `begin` can."""
+
+
+def is_direct_storage(storage: Storage) -> TypeGuard[DirectStorage]:
+    """Return whether a storage needs no event loop while the disk is fast."""
+    return _has_methods(type(storage), DirectStorage)
+
+
+def is_direct_sink(sink: Sink) -> TypeGuard[DirectSink]:
+    """Return whether a sink needs no event loop while the disk is fast."""
+    return _has_methods(type(sink), DirectSink)
+
+
+@functools.lru_cache(maxsize=64)
+def _has_methods(kind: type[object], protocol: type[object]) -> bool:
+    # Without the cache, each look takes as long as 30 calls.
+    return issubclass(kind, protocol)
 
 
 def study_of(target: Sink | Status) -> str | None:

@@ -40,7 +40,7 @@ from dicomport.net import Connection
 from dicomport.scp.receiving import DataSetReceiver
 from dicomport.scp.requests import AssociationInfo, StoreOperation
 from dicomport.scp.settings import ServiceSettings
-from dicomport.scp.sinks import DirectSink, Sink, deviations_of, quarantine_path_of, status_of, study_of
+from dicomport.scp.sinks import Sink, deviations_of, is_direct_sink, quarantine_path_of, status_of, study_of
 from dicomport.standard import (
     INVALID_OBJECT_INSTANCE,
     MAX_UID_LENGTH,
@@ -271,7 +271,7 @@ class StoreService:
 
     async def _commit_now(self, target: Sink) -> Status | None:
         """Commit an instance if its sink does not have to wait for that."""
-        if not isinstance(target, DirectSink):
+        if not is_direct_sink(target):
             return None
         try:
             return target.commit_now()

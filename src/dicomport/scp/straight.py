@@ -112,7 +112,17 @@ class StraightPath:
 
     __slots__ = (
         *("_begin_now", "_command", "_connection", "_core", "_failure", "_is_common", "_is_complete", "_is_last"),
-        *("_left", "_max_bytes", "_max_pdu_bytes", "_messages", "_operation", "_refusal", "_responses", "_rest"),
+        *(
+            "_left",
+            "_lesson",
+            "_max_bytes",
+            "_max_pdu_bytes",
+            "_messages",
+            "_operation",
+            "_refusal",
+            "_responses",
+            "_rest",
+        ),
         *("_shape", "_shapes", "_sink", "_size", "_status", "_store", "instances"),
     )
 
@@ -127,6 +137,8 @@ class StraightPath:
         self._max_bytes = max_bytes
         self._shapes: dict[tuple[int, int], _Shape] = {}
         """The shapes, by context id and length of the command."""
+        self._lesson: tuple[bytes, AcceptedContext, CStoreRQ] | None = None
+        """The command, context and request to learn from: many associations have one message only."""
         self._max_pdu_bytes = 0
         self._rest = memoryview(b"")
         """The bytes that are received and not read."""
@@ -151,8 +163,14 @@ class StraightPath:
         self._is_last = False
 
     def learn(self, context: AcceptedContext, request: CStoreRQ) -> None:
-        """Learn from the last request, which the general path has served."""
-        command = self._core.last_command
+        """Learn from the last request, which the general path has served, as soon as another message follows."""
+        self._finish_lesson()
+        self._lesson = self._core.last_command, context, request
+
+    def _finish_lesson(self) -> None:
+        if self._lesson is None:
+            return
+        (command, context, request), self._lesson = self._lesson, None
         key = context.context_id, len(command)
         known = self._shapes.get(key)
         if len(command) > _MAX_COMMAND_BYTES or (known is None and len(self._shapes) == _MAX_SHAPES):
@@ -182,7 +200,7 @@ class StraightPath:
         """Serve messages as long as they are common; return the instance that was begun and is not served."""
         if self._messages == _MAX_MESSAGES:
             await asyncio.sleep(0)
-        entered = self._core.enter() if self._shapes else None
+        entered = self._core.enter() if self._shapes or self._lesson is not None else None
         if entered is None:
             return None
         self._rest, self._max_pdu_bytes = entered
@@ -276,6 +294,8 @@ class StraightPath:
 
     def _start_message(self, command: memoryview, context_id: int, size: int, control: int) -> int:
         """Begin with the command of an instance; return its length and that of its headers, 0 if bytes are missing."""
+        if self._lesson is not None:
+            self._finish_lesson()
         is_known = control == _LAST_COMMAND and (context_id, size) in self._shapes
         self._is_common = is_known and self._messages < _MAX_MESSAGES
         if not self._is_common or len(command) < size:

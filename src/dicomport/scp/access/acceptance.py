@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from dicomport.containment import as_exception
-from dicomport.core import AcceptorPolicy, Negotiation, negotiate
+from dicomport.core import AcceptorPolicy, KnownRequests, Negotiation
 from dicomport.logs import get_logger
 from dicomport.net import ConnectionSlot, Quota
 from dicomport.scp.access.peers import PeerRule, Rejection, certificate_names, match_rule
@@ -18,8 +18,12 @@ from dicomport.wire import AssociateRJ, AssociateRQ, Deviation, RejectReason, Us
 class _Rules:
     """The rules at one time; a reload replaces all of them at once."""
 
-    def __init__(self, rules: Sequence[PeerRule], user_identity: UserIdentityAuthenticator | None) -> None:
+    def __init__(
+        self, rules: Sequence[PeerRule], user_identity: UserIdentityAuthenticator | None, policy: AcceptorPolicy
+    ) -> None:
         self.rules = rules
+        self.policies = {id(rule): rule.policy(policy) for rule in rules}
+        """The server's policy with the restrictions of each rule, by its `id` as below."""
         self.user_identity = user_identity
         self.quotas: dict[int, Quota] = {}
         """Quotas by `id` of the rule, because two rules may be equal."""
@@ -36,14 +40,19 @@ class AccessControl:
     """Accepts and rejects association requests by the rules of a server."""
 
     def __init__(
-        self, rules: Sequence[PeerRule], user_identity: UserIdentityAuthenticator | None, policy: AcceptorPolicy
+        self,
+        rules: Sequence[PeerRule],
+        user_identity: UserIdentityAuthenticator | None,
+        policy: AcceptorPolicy,
+        known_requests: KnownRequests,
     ) -> None:
-        self._current = _Rules(rules, user_identity)
+        self._current = _Rules(rules, user_identity, policy)
         self._policy = policy
+        self._known_requests = known_requests
 
     def reload(self, rules: Sequence[PeerRule], user_identity: UserIdentityAuthenticator | None) -> None:
         """Use other rules for later requests; each request is answered by the rules of one time."""
-        self._current = _Rules(rules, user_identity)
+        self._current = _Rules(rules, user_identity, self._policy)
 
     async def answer(
         self, request: AssociateRQ, association: AssociationInfo, slot: ConnectionSlot, deviations: Counter[Deviation]
@@ -64,7 +73,9 @@ class AccessControl:
         if isinstance(response, Rejection):
             return rule, response.negotiation
         try:
-            return rule, negotiate(request, rule.policy(self._policy), deviations, user_identity_response=response)
+            return rule, self._known_requests.negotiate(
+                request, current.policies[id(rule)], deviations, user_identity_response=response
+            )
         except BaseException as error:  # noqa: BLE001  # the policy calls `abstract_syntaxes`, which is the user's code
             log.with_peer(association.address).error("abstract_syntaxes_raised", exc_info=as_exception(error))
             return rule, _NOT_NEGOTIATED
