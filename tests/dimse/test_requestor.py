@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, Final, cast
 
 import pytest
+from tests.core.associations import POLICY, REQUEST
 from tests.core.messages import COMMAND, DATA, LAST_DATA, p_data, pdv
 from tests.scu.data import (
     CT,
@@ -26,7 +27,12 @@ from tests.scu.scripts import (
 )
 
 import dicomport
-from dicomport.testing import GoneError, Peer, encode_message, response
+from dicomport.core import Role
+from dicomport.dimse import Exchange
+from dicomport.dimse.requestor import Requestor
+from dicomport.net.generators import Receive
+from dicomport.net.timers import Timer
+from dicomport.testing import CorePair, GoneError, Peer, encode_message, response
 from dicomport.wire import (
     Abort,
     AbortReason,
@@ -350,3 +356,42 @@ def test_a_response_that_announces_a_data_set_and_sends_none_is_settled(api: Api
 
     with scripted(script) as scp:
         api.run(scenario(scp.port))
+
+
+# Several outstanding requests.
+
+
+def test_each_response_restarts_the_timer_of_the_outstanding_requests() -> None:
+    """The timer runs from the latest response: the peer works on one request after the other."""
+    timeouts = dicomport.Timeouts(dimse=60)
+    pair = CorePair()
+    requestor = Requestor(REQUEST, timeouts)
+    requestor.core = pair.requestor
+    requestor.exchange = Exchange(pair.requestor)
+    pair.associate(REQUEST, POLICY)
+    pair.take(Role.REQUESTOR)
+    requests = [CEchoRQ(message_id=number, affected_sop_class_uid=VERIFICATION) for number in (1, 2)]
+    for request in requests:
+        requestor.core.send_command(1, request)
+        requestor.expect(request)
+    pair.exchange()
+
+    def respond() -> float | None:
+        """Answer one request; return when the timer of the wait for the response was started."""
+        steps = requestor.next_response()
+        waits = [next(steps), steps.send(None)]
+        request = requests.pop(0)
+        pair.acceptor.send_command(1, response(request))
+        requestor.core.receive(b"".join(pair.acceptor.take_output()))
+        waits.append(steps.send(None))
+        with pytest.raises(StopIteration) as done:
+            steps.send(None)
+        assert done.value.value == (request.message_id, dicomport.Status(0))
+        (timer,) = [wait.timer for wait in waits if isinstance(wait, Receive)]
+        assert isinstance(timer, Timer)
+        return timer.since
+
+    first, second = respond(), respond()
+    assert first is not None
+    assert second is not None
+    assert first < second

@@ -224,3 +224,28 @@ def test_a_fault_of_one_connection_leaves_the_others_alone() -> None:
 def test_a_fault_before_the_first_byte_is_invalid() -> None:
     with pytest.raises(ValueError, match="after is -1"):
         Fault(FaultKind.RESET, after=-1)
+
+
+def test_a_reset_breaks_a_connection_whose_way_back_is_stalled() -> None:
+    """The link does not read from the stalled side any more: it notices the reset when it forwards bytes there."""
+    stall = Fault(FaultKind.STALL, after=0, direction=Direction.BACK)
+    with linked(faults=[stall]) as (near, far):
+        near.sendall(b"before")
+        assert far.recv(10) == b"before"
+        reset(far)
+        with pytest.raises(ConnectionError):
+            while True:
+                near.sendall(PATTERN)
+
+
+def test_the_end_after_a_close_has_the_delay_of_the_bytes_before_it() -> None:
+    delay = 0.05
+    fault = Fault(FaultKind.CLOSE, after=4, direction=Direction.BACK)
+    with linked(delay, faults=[fault]) as (near, far):
+        near.sendall(b"question")
+        assert far.recv(10) == b"question"
+        sent = time.monotonic()
+        far.sendall(b"last, and more")
+        assert read_all(near) == b"last"
+        assert time.monotonic() - sent >= delay
+        assert read_all(far) == b""

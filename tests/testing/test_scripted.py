@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import re
 import socket
 import ssl
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -47,6 +49,7 @@ CT = "1.2.840.10008.5.1.4.1.1.2"
 MR = "1.2.840.10008.5.1.4.1.1.4"
 EXPLICIT = "1.2.840.10008.1.2.1"
 IMPLICIT = "1.2.840.10008.1.2"
+VERIFICATION = "1.2.840.10008.1.1"
 JPEG = "1.2.840.10008.1.2.4.50"
 DATA = bytes.fromhex("0800 0500 4353 0a00") + b"ISO_IR 100"
 
@@ -425,3 +428,43 @@ def test_each_request_of_the_service_has_its_response() -> None:
         assert (answer.message_id_being_responded_to, answer.status, answer.affected_sop_class_uid) == (5, 0x0110, CT)
     with pytest.raises(ValueError, match="unknown response"):
         response(CCancelRQ(message_id_being_responded_to=5))
+
+
+@pytest.mark.parametrize(
+    ("act", "text"),
+    [
+        (lambda peer: list(peer.requests()), "expected a request, received AssociateRQ("),
+        (lambda peer: peer.expect_close(), "expected the end of the connection, received AssociateRQ("),
+    ],
+)
+def test_a_pdu_in_place_of_a_request_or_of_the_end_is_reported(act: Callable[[Peer], object], text: str) -> None:
+    def run() -> None:
+        with ScriptedSCP(lambda peer: act(peer) and None) as scp, ScriptedSCU("127.0.0.1", scp.port) as peer:
+            peer.send(association_request((CT, EXPLICIT)))
+            peer.drain()
+
+    with pytest.raises(ScriptError, match=re.escape(text)):
+        run()
+
+
+def test_a_stall_without_its_event_is_reported() -> None:
+    with ScriptedSCP(drain) as scp, ScriptedSCU("127.0.0.1", scp.port, timeout=0.01) as peer:
+        with pytest.raises(ScriptError, match=r"expected the end of a stall, nothing happened for 0.01 s"):
+            peer.stall(threading.Event())
+        peer.half_close()
+
+
+def test_half_closing_a_closed_connection_is_reported() -> None:
+    with ScriptedSCP(drain) as scp, ScriptedSCU("127.0.0.1", scp.port) as peer:
+        peer.close()
+        with pytest.raises(GoneError, match="could not half-close the connection"):
+            peer.half_close()
+
+
+def test_a_store_without_an_accepted_context_is_reported() -> None:
+    with ScriptedSCP(healthy) as scp, ScriptedSCU("127.0.0.1", scp.port) as peer:
+        peer.associate(VERIFICATION)
+        with pytest.raises(ScriptError, match="no suitable accepted context"):
+            peer.store("1.2.3", DATA)
+        assert peer.echo().status == 0
+        peer.release()
