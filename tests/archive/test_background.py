@@ -264,3 +264,28 @@ def test_a_receiver_verifies_each_night_and_stops_at_once(tmp_path: Path, caplog
     # From noon to one o'clock, and from the end of a run to the next night.
     assert clock.slept[:13] == [3600.0] * 13
     assert events(caplog).count("verification_finished discrepancies=0 verified=8") >= 2
+
+
+def test_an_error_of_the_program_does_not_stop_the_verification(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    clock = Clock()
+
+    def fail() -> None:
+        clock.on_wait = lambda: None
+        raise KeyError("Name^P-1")
+
+    clock.on_wait = fail
+    background = verification(root, clock=clock)
+    background.verify_until_end()
+    assert "verification_failed reason=KeyError" in events(caplog)
+    assert "Name" not in " ".join(events(caplog))
+    background.verify_until_end()
+    assert "verification_finished discrepancies=0" in events(caplog)[-1]
+
+
+def test_the_progress_of_a_long_run_is_stored_meanwhile(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a process verified before it was killed is not verified again."""
+    monkeypatch.setattr("dicomport.archive.verification.background._FILES_PER_TRANSACTION", 3)
+    clock, seen = Clock(), list[int]()
+    clock.on_wait = lambda: seen.append(len(verified_times(Paths(root), names(range(1, 9)))))
+    verification(root, clock=clock).verify_until_end()
+    assert set(seen) >= {0, 3, 6}

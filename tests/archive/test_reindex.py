@@ -1,6 +1,8 @@
 """Reindexing: with receivers running, and with a damaged index."""
 
 import contextlib
+import errno
+import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -9,9 +11,11 @@ from typing import Final
 
 import pytest
 from tests.archive.sending import Receiver, findings, instance, receiver, rows
+from tests.files.faults import Disk, Fault
 
 from dicomport.archive import (
     DamagedIndexError,
+    DiscrepancyKind,
     Filters,
     Paths,
     open_archive,
@@ -160,3 +164,30 @@ def test_a_running_receiver_uses_the_repaired_index(
         indexed(received, 50, 51)
         assert len(uids(tmp_path)) == 42
     assert findings(tmp_path) == []
+
+
+def test_reindex_reports_a_file_that_cannot_be_read_and_adds_the_others(
+    received: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send(received, 1, 2)
+    received.close()
+    disk = Disk(received.root, monkeypatch)
+    disk.fail(Fault("open", errno.EIO, "1.2.3.1.dcm"))
+    (discrepancy,) = reindex(Paths(received.root), lambda _: None)
+    assert (discrepancy.path, discrepancy.kind, discrepancy.detail) == (
+        "1.2.3/1.2.3.1/1.2.3.1.dcm",
+        DiscrepancyKind.FILE_UNREADABLE,
+        os.strerror(errno.EIO),
+    )
+    assert uids(received.root) == ["1.2.3.2"]
+
+
+def test_reindex_ignores_a_file_that_is_removed_after_it_was_listed(
+    received: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send(received, 1, 2)
+    received.close()
+    disk, name = Disk(received.root, monkeypatch), "1.2.3/1.2.3.1/1.2.3.1.dcm"
+    disk.before = lambda _, opened: (received.root / name).unlink() if opened == name else None
+    assert list(reindex(Paths(received.root), lambda _: None)) == []
+    assert uids(received.root) == ["1.2.3.2"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sqlite3
 import threading
@@ -11,6 +12,7 @@ from typing import Final
 
 import pytest
 from tests.archive.sending import CT, Receiver, findings, index_locked, instance, receiver
+from tests.files.faults import Disk, Fault
 
 from dicomport.archive import (
     ArchiveOptions,
@@ -18,12 +20,14 @@ from dicomport.archive import (
     Checks,
     DiscrepancyKind as Kind,
     Duplicates,
+    Index,
     Paths,
     Policy,
     RateLimit,
     verify,
 )
-from dicomport.archive.entries import entries_of
+from dicomport.archive.entries import Entry, entries_of
+from dicomport.archive.verification.comparison import Verifier
 from dicomport.files import Durability, read_part10
 
 NAME: Final = "1.2.3/1.2.3.1/1.2.3.4.dcm"
@@ -296,3 +300,29 @@ def test_reading_keeps_to_the_rate_on_average() -> None:
     now += 60.0  # A pause is not compensated, except for a second.
     limit(2000)
     assert waits == [0.5, 0.25, 1.0]
+
+
+def test_verify_reports_a_file_that_cannot_be_read(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = Disk(root, monkeypatch)
+    disk.fail(Fault("open", errno.EIO, NAME))
+    assert found(root) == [(NAME, Kind.FILE_UNREADABLE, os.strerror(errno.EIO))]
+    disk.recover()
+    assert found(root) == []
+
+
+def test_verify_reports_a_file_that_is_removed_while_it_is_verified_once(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = Disk(root, monkeypatch)
+    disk.before = lambda _, name: (root / NAME).unlink(missing_ok=True) if name == NAME else None
+    assert found(root) == [(NAME, Kind.FILE_MISSING, "")]
+
+
+def test_verify_reports_a_file_that_cannot_be_examined(root: Path) -> None:
+    """Its folder was replaced after it was listed."""
+    (root / "loop").symlink_to("loop")
+    paths = Paths(root)
+    with contextlib.closing(Index(paths.index)) as index:
+        compared = list(Verifier(paths, index, lambda _: None).compare_files([Entry("loop/1.dcm")]))
+    assert [(one.path, one.kind) for one in compared] == [("loop/1.dcm", Kind.FILE_UNREADABLE)]
+    assert os.strerror(errno.ELOOP) in compared[0].detail

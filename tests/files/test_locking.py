@@ -245,3 +245,40 @@ def test_a_lock_that_may_only_be_read_shows_whether_its_process_runs(
     assert is_abandoned(folder.path)
     with pytest.raises(PermissionError), locked(folder.path / "none"):
         pass
+
+
+@needs_proc
+def test_a_process_whose_state_is_unknown_counts_as_one_that_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have ended, and its lock is free soon."""
+    monkeypatch.setattr("dicomport.files.lock_waiting._PROCESSES", tmp_path / "none")
+    with holder(tmp_path) as process:
+        process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+        with pytest.raises(TimeoutError, match=f"process {process.pid} has held the lock"):
+            wait_for(tmp_path, stopped_seconds=0.01, max_seconds=0.02)
+
+
+def descriptors() -> set[Path]:
+    return set(Path("/proc/self/fd").iterdir())
+
+
+def test_a_failure_while_it_waits_is_raised_and_leaves_no_descriptor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server of a network file system may lose its locks."""
+    real, held = system.lock, system.open_descriptor(tmp_path / "lock", system.CREATE)
+    real(held, wait=False)
+
+    def lock(descriptor: int, *, wait: bool) -> None:
+        if wait:
+            raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+        real(descriptor, wait=wait)
+
+    monkeypatch.setattr(system, "lock", lock)
+    before = descriptors()
+    with pytest.raises(OSError, match=os.strerror(errno.ENOLCK)):
+        wait_for(tmp_path, stopped_seconds=60, max_seconds=60)
+    assert descriptors() <= before
+    system.close(held)

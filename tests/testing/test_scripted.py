@@ -433,13 +433,13 @@ def test_each_request_of_the_service_has_its_response() -> None:
 @pytest.mark.parametrize(
     ("act", "text"),
     [
-        (lambda peer: list(peer.requests()), "expected a request, received AssociateRQ("),
+        (lambda peer: peer.serve(), "expected a request, received AssociateRQ("),
         (lambda peer: peer.expect_close(), "expected the end of the connection, received AssociateRQ("),
     ],
 )
-def test_a_pdu_in_place_of_a_request_or_of_the_end_is_reported(act: Callable[[Peer], object], text: str) -> None:
+def test_a_pdu_in_place_of_a_request_or_of_the_end_is_reported(act: Callable[[Peer], None], text: str) -> None:
     def run() -> None:
-        with ScriptedSCP(lambda peer: act(peer) and None) as scp, ScriptedSCU("127.0.0.1", scp.port) as peer:
+        with ScriptedSCP(act) as scp, ScriptedSCU("127.0.0.1", scp.port) as peer:
             peer.send(association_request((CT, EXPLICIT)))
             peer.drain()
 
