@@ -283,7 +283,7 @@ def test_an_error_of_the_program_does_not_stop_the_verification(root: Path, capl
 
 
 def test_the_progress_of_a_long_run_is_stored_meanwhile(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a process verified before it was killed is not verified again."""
+    """A process that was killed has not verified them in vain."""
     monkeypatch.setattr("dicomport.archive.verification.background._FILES_PER_TRANSACTION", 3)
     clock, seen = Clock(), list[int]()
     clock.on_wait = lambda: seen.append(len(verified_times(Paths(root), names(range(1, 9)))))

@@ -66,7 +66,7 @@ def test_a_folder_with_the_name_of_a_file_is_not_the_file(tmp_path: Path, record
 
 
 def test_a_file_that_cannot_be_examined_may_be_visible(tmp_path: Path, record: Record) -> None:
-    """Its record must not be dropped: the instance was acknowledged."""
+    """Nothing drops the record, because the instance was acknowledged."""
     folder = (tmp_path / record.path).parent
     (folder / Path(record.path).name).unlink()
     assert not may_be_visible(tmp_path, record)

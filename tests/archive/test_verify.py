@@ -319,7 +319,7 @@ def test_verify_reports_a_file_that_is_removed_while_it_is_verified_once(
 
 
 def test_verify_reports_a_file_that_cannot_be_examined(root: Path) -> None:
-    """Its folder was replaced after it was listed."""
+    """Another program replaced the folder after it was listed."""
     (root / "loop").symlink_to("loop")
     paths = Paths(root)
     with contextlib.closing(Index(paths.index)) as index:
