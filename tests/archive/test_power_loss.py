@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +23,7 @@ from dicomport.standard import SUCCESS
 
 RECEIVER: Final = Path(__file__).with_name("receiver.py")
 INSTANCES: Final = 20
+ASSOCIATIONS: Final = 8
 SEEDS: Final = 3
 
 LOSSES: Final = [(Names.SYNCED, 0), (Names.REMOVED, 0), *((Names.ANY, seed) for seed in range(SEEDS))]
@@ -89,6 +91,16 @@ def killed_at_once(disk: Disk) -> list[str]:
     return sent
 
 
+def killed_with_many_associations(disk: Disk) -> list[str]:
+    """Instances of one moment are synced together, in two series and by several threads."""
+    one = Process(disk)
+    with ThreadPoolExecutor(ASSOCIATIONS) as senders:
+        numbers = [range(start * 100, start * 100 + 4) for start in range(ASSOCIATIONS)]
+        sent = [uid for some in senders.map(one.send, numbers) for uid in some]
+    one.kill()
+    return sent
+
+
 def ended(disk: Disk) -> list[str]:
     one = Process(disk)
     sent = one.send(range(INSTANCES))
@@ -137,6 +149,7 @@ def reindexed(disk: Disk) -> list[str]:
 
 EVENTS: Final[list[Callable[[Disk], list[str]]]] = [
     killed_at_once,
+    killed_with_many_associations,
     ended,
     one_of_two_ended,
     recovered_by_another,

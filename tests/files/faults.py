@@ -63,7 +63,10 @@ class Disk:
 
         def watched(*arguments: Any, **options: Any) -> Any:
             about = arguments[which]
-            path = str(Path(f"/proc/self/fd/{about}").readlink()) if isinstance(about, int) else os.fspath(about)
+            path = _path_of(about) if isinstance(about, int) else os.fspath(about)
+            folder = options.get("dst_dir_fd", options.get("dir_fd"))
+            if folder is not None:
+                path = f"{_path_of(folder)}/{path}"
             if isinstance(path, str) and Path(path).is_relative_to(self.root):
                 self._called(name, str(Path(path).relative_to(self.root)))
             return real(*arguments, **options)
@@ -78,3 +81,7 @@ class Disk:
             if self._left < 0:
                 raise OSError(fault.errno, os.strerror(fault.errno), f"{self.root}/{name}")
         self.calls.append((call, name))
+
+
+def _path_of(descriptor: int) -> str:
+    return str(Path(f"/proc/self/fd/{descriptor}").readlink())

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import pytest
 
@@ -234,10 +234,10 @@ def test_a_lock_that_may_only_be_read_shows_whether_its_process_runs(
     folder = ProcessFolder(tmp_path, PREFIX)
     opened = system.open_descriptor
 
-    def read_only(path: Path, flags: int, mode: int = 0o777) -> int:
+    def read_only(path: Path, flags: int, mode: int = 0o777, **options: Any) -> int:
         if flags != system.READ:
             raise PermissionError(13, "Permission denied", str(path))
-        return opened(path, flags, mode)
+        return opened(path, flags, mode, **options)
 
     monkeypatch.setattr(system, "open_descriptor", read_only)
     assert not is_abandoned(folder.path)

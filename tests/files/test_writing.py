@@ -267,10 +267,10 @@ def test_the_name_of_a_failed_write_is_free_again(tmp_path: Path, monkeypatch: p
     def fail(number: int) -> OSError:
         return OSError(number, os.strerror(number))
 
-    def link(*_arguments: object) -> None:
+    def link(*_arguments: object, **_options: object) -> None:
         raise fail(errno.EPERM)
 
-    def replace(*_arguments: object) -> None:
+    def replace(*_arguments: object, **_options: object) -> None:
         raise fail(errno.EIO)
 
     with monkeypatch.context() as patch:
@@ -364,7 +364,7 @@ def test_many_at_once_never_share_or_tear_a_file(
     with monkeypatch.context() as patch:
         if not hard_links:
 
-            def link(*_arguments: object) -> None:
+            def link(*_arguments: object, **_options: object) -> None:
                 raise OSError(errno.EPERM, "Operation not permitted")
 
             patch.setattr(system, "link", link)

@@ -110,7 +110,7 @@ from pathlib import Path
 from dicomport.files import Durability, PartialFile, system
 from dicomport.wire import FileMeta, encode_file_meta
 
-def kill(*_):
+def kill(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)
 
 meta = FileMeta(

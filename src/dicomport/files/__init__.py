@@ -7,7 +7,13 @@ from dicomport.files.blocks import (
     BlockWriter as BlockWriter,
     Disk as Disk,
     MemoryBudget as MemoryBudget,
+    Threads as Threads,
     in_thread as in_thread,
+)
+from dicomport.files.folders import (
+    MAX_HELD_FOLDERS as MAX_HELD_FOLDERS,
+    Folders as Folders,
+    HeldFolder as HeldFolder,
 )
 from dicomport.files.names import (
     LOST_AND_FOUND as LOST_AND_FOUND,
@@ -47,6 +53,7 @@ from dicomport.files.small import (
     write_all as write_all,
     write_text as write_text,
 )
+from dicomport.files.syncing import SharedSync as SharedSync, SyncThreads as SyncThreads
 from dicomport.files.temporary import (
     TEMPORARY_SUFFIX as TEMPORARY_SUFFIX,
     UNKNOWN_FILE_SYSTEM as UNKNOWN_FILE_SYSTEM,

@@ -5,9 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 
 from dicomport.wire import Buffer
+
+if TYPE_CHECKING:
+    import asyncio
+    from concurrent.futures import ThreadPoolExecutor
 
 BLOCK_BYTES: Final = 1 << 20
 """Bytes to collect in memory before a thread writes them: a small instance needs one thread switch."""
@@ -67,12 +71,36 @@ async def in_thread(work: Callable[P, T], *arguments: P.args, **options: P.kwarg
     """
     import asyncio  # noqa: PLC0415  # most users of this room have no event loop
 
-    working = asyncio.ensure_future(asyncio.to_thread(work, *arguments, **options))
+    return await _to_its_end(asyncio.ensure_future(asyncio.to_thread(work, *arguments, **options)))
+
+
+async def _to_its_end(working: asyncio.Future[T]) -> T:
+    import asyncio  # noqa: PLC0415  # see above
+
     try:
         return await asyncio.shield(working)
     except asyncio.CancelledError:
         await asyncio.gather(working, return_exceptions=True)
         raise
+
+
+class Threads:
+    """Threads for work that may have to wait for the disk as long as other work of the same kind."""
+
+    def __init__(self, count: int, name: str) -> None:
+        """Use up to `count` threads. They end when nothing refers to this object."""
+        self._count = count
+        self._name = name
+        self._pool: ThreadPoolExecutor | None = None
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Run work in one of the threads, as `in_thread` does."""
+        import asyncio  # noqa: PLC0415  # see above
+        from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415  # see above
+
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self._count, self._name)
+        return await _to_its_end(asyncio.get_running_loop().run_in_executor(self._pool, work))
 
 
 DEFAULT_MEMORY_BYTES: Final = 128 << 20

@@ -16,9 +16,12 @@ FILE_MODE: Final = 0o640
 FOLDER_MODE: Final = 0o750
 
 
-def open_file(path: str | Path, flags: int) -> int:
-    """Open a file; if `flags` creates it, its permissions are `FILE_MODE`. Raises `OSError`."""
-    descriptor = system.open_descriptor(path, flags, FILE_MODE)
+def open_file(path: str | Path, flags: int, folder: int | None = None) -> int:
+    """Open a file; if `flags` creates it, its permissions are `FILE_MODE`. Raises `OSError`.
+
+    `folder` is the descriptor of the folder to which a relative path is relative; so it is below.
+    """
+    descriptor = system.open_descriptor(path, flags, FILE_MODE, dir_fd=folder)
     if permissions_of(system.fstat(descriptor)) != FILE_MODE:
         # Some file systems have fixed permissions, and another user may own the file.
         with contextlib.suppress(OSError):
@@ -33,12 +36,12 @@ def open_as_owner(path: str | Path, flags: int) -> int:
     return descriptor
 
 
-def create_folder(path: str | Path) -> None:
+def create_folder(path: str | Path, folder: int | None = None) -> None:
     """Create a folder with the permissions `FOLDER_MODE`. Raises `OSError`."""
-    system.mkdir(path, FOLDER_MODE)
-    if permissions_of(os.lstat(path)) != FOLDER_MODE:
+    system.mkdir(path, FOLDER_MODE, dir_fd=folder)
+    if permissions_of(os.lstat(path, dir_fd=folder)) != FOLDER_MODE:
         with contextlib.suppress(OSError):  # See below.
-            system.chmod(path, FOLDER_MODE)
+            system.chmod(path, FOLDER_MODE, dir_fd=folder)
 
 
 def give_to_owner_of(folder: Path, path: Path) -> None:
@@ -58,10 +61,10 @@ class Owner(NamedTuple):
     uid: int
     gid: int
 
-    def give(self, path: str | Path) -> None:
+    def give(self, path: str | Path, folder: int | None = None) -> None:
         """Set the owner of a file or folder, if the file system can."""
         with contextlib.suppress(OSError):  # See above.
-            system.chown(path, self.uid, self.gid, follow_symlinks=False)
+            system.chown(path, self.uid, self.gid, dir_fd=folder, follow_symlinks=False)
 
 
 def other_owner_of(folder: Path) -> Owner | None:

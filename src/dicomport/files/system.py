@@ -36,9 +36,9 @@ if sys.platform == "linux":
     from os import memfd_create
 
 __all__ = [
-    "APPEND", "CREATE", "CREATE_NEW", "NOFOLLOW", "NONBLOCK", "READ", "UPDATE", "chmod", "chown", "close", "fchmod",
-    "fdatasync", "fstat", "fsync", "ftruncate", "link", "lock", "memfd_create", "mkdir", "open_descriptor", "pread",
-    "preadv", "read", "replace", "rmdir", "scandir", "statvfs", "unlink", "utime", "write", "writev",
+    "APPEND", "CREATE", "CREATE_NEW", "FOLDER", "NOFOLLOW", "NONBLOCK", "READ", "UPDATE", "chmod", "chown", "close",
+    "fchmod", "fdatasync", "fstat", "fsync", "ftruncate", "link", "lock", "memfd_create", "mkdir", "open_descriptor",
+    "pread", "preadv", "read", "replace", "rmdir", "scandir", "statvfs", "unlink", "utime", "write", "writev",
 ]  # fmt: skip
 
 _BINARY: Final[int] = getattr(os, "O_BINARY", 0)
@@ -48,6 +48,8 @@ CREATE: Final = os.O_RDWR | os.O_CREAT | _BINARY
 CREATE_NEW: Final = CREATE | os.O_EXCL
 """Raises `FileExistsError` if the name is taken."""
 APPEND: Final = os.O_APPEND
+FOLDER: Final[int] = READ | getattr(os, "O_DIRECTORY", 0)
+"""Raises `OSError` if the path is not a folder."""
 NONBLOCK: Final[int] = getattr(os, "O_NONBLOCK", 0)
 NOFOLLOW: Final[int] = getattr(os, "O_NOFOLLOW", 0)
 """Raises `OSError` if the last part of the path is a symbolic link."""

@@ -125,21 +125,24 @@ class TemporaryFile:
         """Write the bytes to stable storage."""
         system.fsync(self._descriptor)
 
-    def link(self, path: str | Path) -> None:
-        """Link the file to a name, atomically. Raises `FileExistsError` if the name is taken."""
+    def link(self, path: str | Path, folder: int | None = None) -> None:
+        """Link the file to a name, atomically. Raises `FileExistsError` if the name is taken.
+
+        `folder` is the descriptor of the folder to which a relative path is relative.
+        """
         if self._file_system.hard_links:
             try:
-                system.link(self._path, path)
+                system.link(self._path, path, dst_dir_fd=folder)
             except FileExistsError:
-                if not (is_reserved(os.lstat(path)) and self._lacks_hard_links()):
+                if not (is_reserved(os.lstat(path, dir_fd=folder)) and self._lacks_hard_links()):
                     raise
             except OSError:
                 if not self._lacks_hard_links():
                     raise
             else:
                 return
-        with _reserved(path):
-            self.overwrite(path)
+        with _reserved(path, folder):
+            self.overwrite(path, folder)
 
     def _lacks_hard_links(self) -> bool:
         """Return whether a link to a free name fails too: the errors of file systems without hard links differ."""
@@ -151,9 +154,9 @@ class TemporaryFile:
         system.unlink(other)
         return False
 
-    def overwrite(self, path: str | Path) -> None:
-        """Rename the file, and replace another file with that name."""
-        system.replace(self._path, path)
+    def overwrite(self, path: str | Path, folder: int | None = None) -> None:
+        """Rename the file, and replace another file with that name; `folder` is as for `link`."""
+        system.replace(self._path, path, dst_dir_fd=folder)
 
     def discard(self) -> None:
         """Close the file and remove the temporary name. Call this once, at the end."""
@@ -202,30 +205,31 @@ def is_reserved(status: os.stat_result) -> bool:
 
 
 @contextlib.contextmanager
-def _reserved(path: str | Path) -> Iterator[None]:
+def _reserved(path: str | Path, folder: int | None) -> Iterator[None]:
     """Reserve a name by an empty file, so that only one of two writers gets it. Raises `FileExistsError`.
 
     The writer holds the lock of the empty file until it has renamed its own file. If it was killed before that, the
     lock is free, and the next writer gets the name.
     """
     try:
-        descriptor = open_file(path, system.CREATE_NEW)
+        descriptor = open_file(path, system.CREATE_NEW, folder)
     except FileExistsError:
-        if not is_reserved(os.lstat(path)):
+        if not is_reserved(os.lstat(path, dir_fd=folder)):
             raise
-        descriptor = system.open_descriptor(path, system.UPDATE | system.NOFOLLOW)
+        descriptor = system.open_descriptor(path, system.UPDATE | system.NOFOLLOW, dir_fd=folder)
     try:
         taken = FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
         try:
             system.lock(descriptor, wait=False)
         except BlockingIOError:
             raise taken from None
-        if not (is_reserved(os.lstat(path)) and os.path.samestat(os.lstat(path), system.fstat(descriptor))):
+        status = os.lstat(path, dir_fd=folder)
+        if not (is_reserved(status) and os.path.samestat(status, system.fstat(descriptor))):
             raise taken
         try:
             yield
         except BaseException:
-            system.unlink(path)
+            system.unlink(path, dir_fd=folder)
             raise
     finally:
         system.close(descriptor)

@@ -16,12 +16,12 @@ import enum
 import errno
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from dicomport.files import system
 from dicomport.files.names import MAX_COPIES, file_name, numbered_name
-from dicomport.files.permissions import Owner, create_folder, give_own_folder
+from dicomport.files.permissions import create_folder, give_own_folder
 from dicomport.files.temporary import UNKNOWN_FILE_SYSTEM, FileSystem, TemporaryFile
 
 
@@ -38,10 +38,20 @@ class PartialFile(TemporaryFile):
     """A temporary file in the folder of its final name, which it gets by `commit`."""
 
     def __init__(
-        self, folder: Path, header: bytes, durability: Durability, file_system: FileSystem = UNKNOWN_FILE_SYSTEM
+        self,
+        folder: Path,
+        header: bytes,
+        durability: Durability,
+        file_system: FileSystem = UNKNOWN_FILE_SYSTEM,
+        *,
+        sync_folder: Callable[[], None] | None = None,
     ) -> None:
-        """Create the file as `TemporaryFile` does, and the folder if it is missing. Raises `OSError`."""
+        """Create the file as `TemporaryFile` does, and the folder if it is missing. Raises `OSError`.
+
+        `sync_folder` syncs the names in the folder, by default by an fsync for this file alone.
+        """
         self._folder = folder
+        self._sync_folder: Callable[[], None] = (lambda: sync(folder)) if sync_folder is None else sync_folder
         self._syncs = durability is Durability.FSYNC
         try:
             super().__init__(folder, header, file_system)
@@ -64,7 +74,7 @@ class PartialFile(TemporaryFile):
                 self.sync()
             path = self._named(file_name(sop_instance_uid))
             if self._syncs:
-                sync(self._folder)
+                self._sync_folder()
         finally:
             self.discard()
         return path
@@ -84,18 +94,15 @@ class PartialFile(TemporaryFile):
         raise FileExistsError(errno.EEXIST, f"{MAX_COPIES} files with this SOP Instance UID exist", path)
 
 
-def make_folder(folder: Path, durability: Durability, owner: Owner | None = None) -> None:
-    """Create a folder and its missing parents, and sync the parent of each new folder. Raises `OSError`.
-
-    The new folders belong to `owner`, by default to the user of the process.
-    """
+def make_folder(folder: Path, durability: Durability) -> None:
+    """Create a folder and its missing parents, and sync the parent of each new folder. Raises `OSError`."""
     if not folder.is_dir():
-        with created_folder(folder, durability, owner):
+        with created_folder(folder, durability):
             pass
 
 
 @contextlib.contextmanager
-def created_folder(folder: Path, durability: Durability, owner: Owner | None = None) -> Iterator[None]:
+def created_folder(folder: Path, durability: Durability) -> Iterator[None]:
     """Create a folder and its missing parents; after the block, sync the parent of each new folder.
 
     If one of these steps or the block raises `OSError`, the new folders are removed: an existing folder counts as
@@ -106,8 +113,6 @@ def created_folder(folder: Path, durability: Durability, owner: Owner | None = N
         for path in reversed(missing):
             with contextlib.suppress(FileExistsError):
                 create_folder(path)
-                if owner is not None:
-                    owner.give(path)
         if not folder.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
         yield

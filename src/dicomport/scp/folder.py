@@ -3,8 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final, NamedTuple
 
-from dicomport.files import BLOCK_BYTES, BlockWriter, Disk, Durability, FileSystem, PartialFile, in_thread, prepare
+from dicomport.files import (
+    BLOCK_BYTES,
+    BlockWriter,
+    Disk,
+    Durability,
+    FileSystem,
+    PartialFile,
+    SharedSync,
+    Threads,
+    prepare,
+    sync,
+)
 from dicomport.logs import get_logger
 from dicomport.scp.requests import StoreOperation
 from dicomport.standard import SUCCESS, TOO_MANY_DUPLICATES, Status
@@ -13,25 +25,30 @@ from dicomport.wire import Buffer
 log = get_logger("scp")
 
 
+_THREADS: Final = 16
+"""Limit of instances that are completed in threads at once. While one waits for an fsync, others can join it."""
+
+
+class _Target(NamedTuple):
+    """The folder of a storage, for its sinks."""
+
+    folder: Path
+    durability: Durability
+    file_system: FileSystem
+    sync: SharedSync
+    """Syncs the names in the folder."""
+    disk: Disk
+    threads: Threads
+
+
 class FolderSink:
     """Writes one instance. The file gets its name when it is complete and, by default, on stable storage."""
 
-    def __init__(
-        self,
-        folder: Path,
-        operation: StoreOperation,
-        durability: Durability,
-        *,
-        file_system: FileSystem,
-        disk: Disk,
-    ) -> None:
-        self._folder = folder
+    def __init__(self, target: _Target, operation: StoreOperation) -> None:
+        self._target = target
         self._operation = operation
-        self._durability = durability
-        self._file_system = file_system
-        self._disk = disk
         self._size = 0
-        self._writer = BlockWriter(disk=disk, memory=operation.memory)
+        self._writer = BlockWriter(disk=target.disk, memory=operation.memory)
         self._partial: PartialFile | None = None
 
     def write_now(self, data: Buffer) -> bool:
@@ -49,25 +66,33 @@ class FolderSink:
     def commit_now(self) -> Status | None:
         """Complete the file and link it to its name; return None, with nothing done, if that could take long."""
         # If the name is taken, the other file is compared, which is slow for a long one.
-        if self._durability is Durability.FSYNC or self._size > BLOCK_BYTES or not self._disk.is_fast:
+        target = self._target
+        if target.durability is Durability.FSYNC or self._size > BLOCK_BYTES or not target.disk.is_fast:
             return None
-        return self._disk.run_now(self._finish)
+        return target.disk.run_now(self._finish)
 
     async def commit(self) -> Status:
         """Complete the file and link it to its name."""
         status = self.commit_now()
-        return await in_thread(self._finish) if status is None else status
+        return await self._target.threads.run(self._finish) if status is None else status
 
     async def discard(self) -> None:
         """Remove the bytes that were written."""
         self._writer.take()
         if self._partial is not None:
             partial, self._partial = self._partial, None
-            await self._disk.run(partial.discard)
+            await self._target.disk.run(partial.discard)
 
     def _append(self, block: Buffer) -> None:
         if self._partial is None:
-            self._partial = PartialFile(self._folder, self._operation.file_header, self._durability, self._file_system)
+            target = self._target
+            self._partial = PartialFile(
+                target.folder,
+                self._operation.file_header,
+                target.durability,
+                target.file_system,
+                sync_folder=target.sync,
+            )
         self._partial.write(block)
 
     def _finish(self) -> Status:
@@ -96,16 +121,16 @@ class FolderStorage:
 
         Raises `OSError`, which names the call, if the file system lacks a call that is required.
         """
-        self._folder = Path(folder)
-        self._durability = durability
-        self._file_system = prepare(self._folder, durability)
-        if self._file_system.missing:
-            log.warning("file_system_limited", path=str(self._folder), calls=list(self._file_system.missing))
-        self._disk = Disk()
+        path = Path(folder)
+        file_system = prepare(path, durability)
+        if file_system.missing:
+            log.warning("file_system_limited", path=str(path), calls=list(file_system.missing))
+        shared = SharedSync(lambda: sync(path))
+        self._target = _Target(path, durability, file_system, shared, Disk(), Threads(_THREADS, "dicomport-folder"))
 
     def begin_now(self, operation: StoreOperation) -> FolderSink:
         """Accept any instance."""
-        return FolderSink(self._folder, operation, self._durability, file_system=self._file_system, disk=self._disk)
+        return FolderSink(self._target, operation)
 
     async def begin(self, operation: StoreOperation) -> FolderSink:
         """Accept any instance."""

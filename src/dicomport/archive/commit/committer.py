@@ -6,35 +6,33 @@ Each sink writes its instance to a temporary file in the session's folder and ca
 queues the instance and returns a future. The committer's thread takes up to 64 queued instances and does for the whole
 batch, in this order:
 
-1. for each instance: choose its path, set its modification time to the time of receipt, fsync its file, create missing
-   folders and fsync their parents; if root runs the receiver, file and folders get the owner of the archive's folder;
-2. append the records of all instances to the session's journal, with one fdatasync;
-3. link each temporary file to its path (or rename it, to replace a duplicate): the instance is visible now;
-4. fsync each folder once;
-5. pass the records to the indexer;
-6. remove the temporary names and resolve the futures: the sinks respond with 0x0000.
+1. choose the path of each instance, and set its modification time to the time of receipt;
+2. fsync the files, several at once: the file system combines the waits;
+3. open the folders (`dicomport.files.folders`), create those that are missing, and fsync the folders above them; if
+   root runs the receiver, files and new folders get the owner of the archive's folder;
+4. append the records of all instances to the session's journal, with one fdatasync;
+5. link each temporary file to its path (or rename it, to replace a duplicate): the instance is visible now;
+6. fsync each folder once, several at once;
+7. pass the records to the indexer;
+8. remove the temporary names and resolve the futures: the sinks respond with 0x0000.
 
 This order keeps three promises at any moment, even if the process is killed: a visible instance has a record in the
 journal, so recovery can index it; an acknowledged instance is on stable storage, with its name and its folders; a
-temporary file belongs to an instance that was not acknowledged. Associations that store at the same time share the
-fsyncs of journal and folders.
+temporary file belongs to an instance that was not acknowledged. Associations that store at the same time share all
+these waits. An error concerns the instances that depend on the step: one file, those in one folder, or the batch.
 
 The thread reads no stored file: an instance whose name is taken is passed to the thread of `duplicates`.
 
 Without fsync (`Durability.FLUSH`) these steps need microseconds. Then a small instance is committed on the event loop
-if the disk is fast and the thread is idle; the lock `_turn` admits one thread at a time to the journal.
+if the disk is fast and the thread is idle; the lock `_turn` admits one thread at a time to the journal and the folders.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
-import functools
-import itertools
 import os
 import queue
-import stat
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -50,12 +48,13 @@ from dicomport.files import (
     BLOCK_BYTES,
     Disk,
     Durability,
+    Folders,
+    HeldFolder,
+    SyncThreads,
     TemporaryFile,
     is_reserved,
-    make_folder,
     numbered_name,
     other_owner_of,
-    sync,
 )
 from dicomport.standard import SUCCESS, Status
 
@@ -104,8 +103,9 @@ class Committer:
         self._owner = other_owner_of(root)
         self._session = session
         self._layout = layout
-        self._durability = durability
         self._syncs = durability is Durability.FSYNC
+        self._threads = SyncThreads()
+        self._folders = Folders(str(root), syncs=self._syncs, owner=self._owner)
         self._disk = disk
         self._committed = committed
         self._busy = busy
@@ -144,6 +144,8 @@ class Committer:
         self._comparisons.close()
         self._queue.put(None)
         self._thread.join()
+        self._threads.close()
+        self._folders.close()
 
     def _run(self) -> None:
         ending = False
@@ -162,70 +164,96 @@ class Committer:
                 self._commit(batch)
 
     def _commit(self, batch: Sequence[_Queued]) -> None:
-        placed: dict[str, _Placed] = {}
-        for queued in batch:
-            try:
-                self._place(queued, placed)
-            except Exception as error:  # noqa: BLE001  # the sink that awaits the result raises it
-                queued.resolve(_with_remedy(error))
-        try:
-            self._session.append([one.record for one in placed.values()])
-        except Exception as error:  # noqa: BLE001  # see above
-            for one in placed.values():
-                one.queued.resolve(error)
+        self._folders.trim()
+        placed = self._prepare(self._sync_files(self._choose(batch)))
+        if not placed:
             return
-        linked = [one for one in placed.values() if self._link(one)]
-        failure: Exception | None = None
-        if self._syncs:
-            try:
-                for folder in {one.folder for one in linked}:
-                    sync(folder)
-            except Exception as error:  # noqa: BLE001  # see above
-                failure = error
+        try:
+            self._session.append([one.record for one in placed])
+        except Exception as error:  # noqa: BLE001  # the sinks that await the results raise it
+            for one in placed:
+                one.chosen.queued.resolve(error)
+            return
+        linked = [one for one in placed if self._link(one)]
+        failures = self._sync_folders(linked) if self._syncs else {}
         # Visible instances belong to the index, even if the fsync failed and their senders receive a failure.
         self._committed([one.record for one in linked])
-        for one in linked:
-            one.queued.resolve(failure or (SUCCESS, one.record))
+        _resolve_all([(one.chosen.queued, failures.get(one.chosen.place) or (SUCCESS, one.record)) for one in linked])
 
-    def _place(self, queued: _Queued, placed: dict[str, _Placed]) -> None:
-        """Sync the file, choose its path and create its record; or resolve the instance if it is not to be stored."""
-        instance = queued.instance
-        place, stem = self._layout.place(instance.attributes, instance.calling_ae_title)
-        folder_exists = self._folder_exists(place)
-        folder = f"{self._root}/{place}"
+    def _choose(self, batch: Sequence[_Queued]) -> list[_Chosen]:
+        """Choose the paths of instances, and set the times of receipt; omit instances that are not to be stored now."""
+        chosen: dict[str, _Chosen] = {}
+        for queued in batch:
+            try:
+                one = self._chosen(queued)
+                if one.path in chosen:
+                    self._queue.put(queued)  # The next batch can compare it with the file.
+                elif self._syncs and not queued.overwrites and not self._is_free(f"{self._root}/{one.path}"):
+                    self._compare(one)  # Without fsync, `_link` does this.
+                else:
+                    # In whole microseconds, because `reindex` reads the time of receipt from the modification time.
+                    queued.instance.file.set_mtime(time.time_ns() // 1000)
+                    if self._owner is not None:
+                        queued.instance.file.give_to(self._owner)
+                    chosen[one.path] = one
+            except Exception as error:  # noqa: BLE001  # see above
+                queued.resolve(_with_remedy(error))
+        return list(chosen.values())
+
+    def _chosen(self, queued: _Queued) -> _Chosen:
+        place, stem = self._layout.place(queued.instance.attributes, queued.instance.calling_ae_title)
         name = numbered_name(stem, queued.number)
-        relative, path = f"{place}/{name}", f"{folder}/{name}"
-        if relative in placed:
-            self._queue.put(queued)  # The next batch can compare it with the file.
-            return
-        if not (queued.overwrites or self._is_free(path)):
-            self._comparisons.put(queued, place, stem, lambda: self._queue.put(queued))
-            return
-        # In whole microseconds, because `reindex` reads the time of receipt from the modification time.
-        instance.file.set_mtime(time.time_ns() // 1000)
-        if self._owner is not None:
-            instance.file.give_to(self._owner)
-        if self._syncs:
-            instance.file.sync()
-        # A file system may round the time, or set its own.
-        status = instance.file.status()
-        if not folder_exists:
-            make_folder(Path(folder), self._durability, self._owner)
-            self._folder_exists(place)
-        record = Record(
-            path=relative,
-            inode=status.st_ino,
-            attributes=instance.attributes,
-            digest=instance.digest,
-            size=instance.size,
-            header_crc32=instance.file.header_crc32,
-            transfer_syntax_uid=instance.transfer_syntax_uid,
-            calling_ae_title=instance.calling_ae_title,
-            address=instance.address,
-            received=received_at(status),
-            suspect=instance.suspect,
-        )
-        placed[relative] = _Placed(queued, record, folder, path)
+        return _Chosen(queued, place, stem, name, f"{place}/{name}" if place else name)
+
+    def _sync_files(self, chosen: list[_Chosen]) -> list[_Chosen]:
+        """Sync the files of instances, if the durability requires that; return the instances without an error."""
+        if not self._syncs:
+            return chosen
+        synced = []
+        errors = self._threads.run([one.queued.instance.file.sync for one in chosen])
+        for one, error in zip(chosen, errors, strict=True):
+            if error is None:
+                synced.append(one)
+            else:
+                one.queued.resolve(error)
+        return synced
+
+    def _prepare(self, chosen: Sequence[_Chosen]) -> list[_Placed]:
+        """Open the folders of instances, and create their records; return the instances without an error."""
+        folders: dict[str, HeldFolder | Exception] = {}
+        placed = []
+        for one in chosen:
+            if one.place not in folders:
+                folders[one.place] = self._open_folder(one.place)
+            folder = folders[one.place]
+            if isinstance(folder, Exception):
+                one.queued.resolve(folder)
+                continue
+            try:
+                placed.append(_Placed(one, one.record(), folder))
+            except Exception as error:  # noqa: BLE001  # see above
+                one.queued.resolve(error)
+        return placed
+
+    def _open_folder(self, place: str) -> HeldFolder | Exception:
+        try:
+            return self._folders.hold(place)
+        except Exception as error:  # noqa: BLE001  # see above
+            return _with_remedy(error)
+
+    def _sync_folders(self, linked: Sequence[_Placed]) -> dict[str, Exception]:
+        """Sync each folder once; return the errors by folder."""
+        folders = {one.chosen.place: one.folder for one in linked}
+        errors = zip(folders, self._threads.run([folder.sync for folder in folders.values()]), strict=True)
+        failures = {place: error for place, error in errors if error is not None}
+        for place in failures:
+            self._folders.forget(place)
+        return failures
+
+    def _compare(self, chosen: _Chosen) -> None:
+        """Pass an instance whose name is taken to the thread that compares it with the file."""
+        queued = chosen.queued
+        self._comparisons.put(queued, chosen.place, chosen.stem, lambda: self._queue.put(queued))
 
     def _is_free(self, path: str) -> bool:
         """Return whether a name is free: no file has it, or a process that was killed has reserved it."""
@@ -235,31 +263,16 @@ class Committer:
             return True
         return not self._session.hard_links and is_reserved(status)
 
-    def _folder_exists(self, folder: str) -> bool:
-        """Return whether a folder exists.
-
-        Raises `OSError` if it is outside the archive: names cannot lead out of the archive, but a planted link can.
-        """
-        for path in _folder_and_parents(self._root, folder):
-            try:
-                entry = os.lstat(path)
-            except FileNotFoundError:
-                return False
-            if stat.S_ISLNK(entry.st_mode) and not Path(path).resolve().is_relative_to(self._root):
-                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
-        return True
-
     def _link(self, placed: _Placed) -> bool:
         """Make a file visible; return whether it is."""
-        queued = placed.queued
+        queued, name, folder = placed.chosen.queued, placed.chosen.name, placed.folder.descriptor
         try:
             if queued.overwrites:
-                queued.instance.file.overwrite(placed.path)
+                queued.instance.file.overwrite(name, folder)
             else:
-                queued.instance.file.link(placed.path)
+                queued.instance.file.link(name, folder)
         except FileExistsError:
-            # Another process has created the path; the next batch compares the two files.
-            self._queue.put(queued)
+            self._compare(placed.chosen)
             return False
         except OSError as error:
             queued.resolve(_with_remedy(error))
@@ -275,12 +288,6 @@ def _with_remedy(error: Exception) -> Exception:
     return PermissionError(error.errno, f"{reason}: check the owner and the mode of the archive's folders")
 
 
-@functools.lru_cache(maxsize=64)
-def _folder_and_parents(root: str, folder: str) -> tuple[str, ...]:
-    """Return the paths of a folder and of its parents below the root, from the top."""
-    return tuple(f"{root}/{path}" for path in itertools.accumulate(folder.split("/"), "{}/{}".format))
-
-
 _Result: TypeAlias = tuple[Status, Record | None] | Exception
 
 
@@ -289,9 +296,9 @@ class _Queued:
 
     def __init__(self, instance: PendingInstance) -> None:
         self.instance = instance
-        self._loop = asyncio.get_running_loop()
-        self._thread = threading.get_ident()
-        self.result: Committed = self._loop.create_future()
+        self.loop = asyncio.get_running_loop()
+        self.thread = threading.get_ident()
+        self.result: Committed = self.loop.create_future()
         self.number = 1
         """Number of its name among those of duplicates."""
         self.overwrites = False
@@ -307,16 +314,16 @@ class _Queued:
 
     def resolve(self, result: _Result) -> None:
         """Remove the temporary name and resolve the future. Call this once, from any thread."""
+        _resolve_all([(self, result)])
+
+    def discard(self) -> None:
+        """Remove the temporary name."""
         # On a disk that has become read-only, the temporary file stays until another process recovers the session.
         with contextlib.suppress(OSError):
             self.instance.file.discard()
-        if threading.get_ident() == self._thread:
-            self._set(result)
-        else:
-            with contextlib.suppress(RuntimeError):  # The event loop is closed, and no sink awaits the result.
-                self._loop.call_soon_threadsafe(self._set, result)
 
-    def _set(self, result: _Result) -> None:
+    def set(self, result: _Result) -> None:
+        """Resolve the future. Call this in its event loop."""
         if self.result.done():
             return
         if isinstance(result, Exception):
@@ -325,10 +332,61 @@ class _Queued:
             self.result.set_result(result)
 
 
-class _Placed(NamedTuple):
-    """An instance with its path and record."""
+def _resolve_all(results: Sequence[tuple[_Queued, _Result]]) -> None:
+    """Remove the temporary names of instances and resolve their futures; wake each event loop once."""
+    elsewhere: dict[asyncio.AbstractEventLoop, list[tuple[_Queued, _Result]]] = {}
+    thread = threading.get_ident()
+    for queued, result in results:
+        queued.discard()
+        if queued.thread == thread:
+            queued.set(result)
+        else:
+            elsewhere.setdefault(queued.loop, []).append((queued, result))
+    for loop, some in elsewhere.items():
+        with contextlib.suppress(RuntimeError):  # The event loop is closed, and no sink awaits the results.
+            loop.call_soon_threadsafe(_set_all, some)
+
+
+def _set_all(results: Sequence[tuple[_Queued, _Result]]) -> None:
+    for queued, result in results:
+        queued.set(result)
+
+
+class _Chosen(NamedTuple):
+    """An instance with its path."""
 
     queued: _Queued
-    record: Record
-    folder: str
+    place: str
+    """The folder, relative to that of the archive."""
+    stem: str
+    """The name of the file without the number of a duplicate and the suffix."""
+    name: str
     path: str
+    """The path, relative to the folder of the archive."""
+
+    def record(self) -> Record:
+        """Create the record, after the file is complete and its time is set."""
+        instance = self.queued.instance
+        # A file system may round the time, or set its own.
+        status = instance.file.status()
+        return Record(
+            path=self.path,
+            inode=status.st_ino,
+            attributes=instance.attributes,
+            digest=instance.digest,
+            size=instance.size,
+            header_crc32=instance.file.header_crc32,
+            transfer_syntax_uid=instance.transfer_syntax_uid,
+            calling_ae_title=instance.calling_ae_title,
+            address=instance.address,
+            received=received_at(status),
+            suspect=instance.suspect,
+        )
+
+
+class _Placed(NamedTuple):
+    """An instance with its record and its folder."""
+
+    chosen: _Chosen
+    record: Record
+    folder: HeldFolder
