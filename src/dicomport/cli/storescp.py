@@ -57,7 +57,7 @@ _DESCRIPTORS_PER_ASSOCIATION = 2
 """The connection and the file being written."""
 
 _OTHER_DESCRIPTORS = 100
-"""The index, the log, the listening sockets, hooks' processes."""
+"""The index, the log, the listening sockets, hooks' processes, and the archive's held folders."""
 
 
 @click.command(cls=ReloadableCommand)

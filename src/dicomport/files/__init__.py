@@ -11,7 +11,6 @@ from dicomport.files.blocks import (
     in_thread as in_thread,
 )
 from dicomport.files.folders import (
-    MAX_HELD_FOLDERS as MAX_HELD_FOLDERS,
     Folders as Folders,
     HeldFolder as HeldFolder,
 )

@@ -27,7 +27,7 @@ from typing import Final, NamedTuple
 from dicomport.files import system
 from dicomport.files.permissions import Owner, create_folder
 
-MAX_HELD_FOLDERS: Final = 64
+_MAX_HELD: Final = 32
 """Limit of descriptors between two batches."""
 
 
@@ -67,7 +67,7 @@ class HeldFolder:
 class Folders:
     """The held folders below a root. One thread at a time uses them."""
 
-    def __init__(self, root: str, *, syncs: bool, owner: Owner | None = None, max_held: int = MAX_HELD_FOLDERS) -> None:
+    def __init__(self, root: str, *, syncs: bool, owner: Owner | None = None, max_held: int = _MAX_HELD) -> None:
         """`root` has no symbolic links. New folders belong to `owner`, by default to the user of the process."""
         self._root = root
         self._syncs = syncs
