@@ -15,10 +15,23 @@ from tests.files.faults import Disk, Fault
 from tests.scp.messages import request
 
 from dicomport import Durability
-from dicomport.archive import Archive, ArchiveOptions, Duplicates, Index, IndexDatabaseError, quarantined, storage
+from dicomport.archive import (
+    Archive,
+    ArchiveOptions,
+    Duplicates,
+    Index,
+    IndexDatabaseError,
+    IndexReader,
+    Paths,
+    Unindexed,
+    count_unindexed,
+    quarantined,
+    storage,
+)
 from dicomport.archive.commit import indexer
 from dicomport.archive.records import Record
 from dicomport.files import Disk as QuickDisk, system
+from dicomport.files.locking import locked
 from dicomport.standard import VERIFICATION
 
 NO_SPACE: Final = (0xA700, "no space left to store the instance")
@@ -290,6 +303,19 @@ def test_unindexed_instances_are_recovered_at_the_next_open(tmp_path: Path, monk
     assert [row["sop_instance_uid"] for row in rows(tmp_path)] == ["1.2.3.4", "1.2.3.5"]
     assert findings(tmp_path) == []
     assert list(tmp_path.glob(".dicomport/sessions/session-*")) == []
+
+
+def test_what_a_recovery_adds_counts_as_of_a_running_receiver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process that recovers the instances adds them to the index."""
+    with monkeypatch.context() as patched, receiver(tmp_path) as received:
+        Trouble(patched, "database or disk is full", 1_000_000)
+        assert received.send(instance(), instance("1.2.3.5")) == [0x0000, 0x0000]
+        received.close()
+    paths = Paths(tmp_path)
+    index = IndexReader(paths.index)
+    assert count_unindexed(paths, index) == Unindexed(of_running=0, of_stopped=2)
+    with locked(paths.sessions):
+        assert count_unindexed(paths, index) == Unindexed(of_running=2, of_stopped=0)
 
 
 def test_f10_too_little_free_space_refuses_before_the_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

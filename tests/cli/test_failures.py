@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -16,6 +17,8 @@ import pytest
 from tests.cli.commands import FILES, dicomport, receiver, start
 from tests.small_disk import fill, small_disk
 from tests.users import as_member, give_to_group, shared_folder
+
+from dicomport.cli.failures import report_failure
 
 CT: Final = FILES / "CT_small.dcm"
 NAME: Final = "CompressedSamples^CT1"
@@ -243,3 +246,45 @@ def test_output_that_nobody_reads_is_no_traceback(filled: Path) -> None:
     with process.stderr:
         assert process.stderr.read() == ""
     process.wait(60)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "text"),
+    [
+        (SystemExit(), 0, ""),
+        (SystemExit(3), 3, ""),
+        (SystemExit("reason"), 1, ""),
+        (KeyboardInterrupt(), 130, "interrupted\n"),
+        (EOFError(), 130, "interrupted\n"),
+        (OSError(errno.ENOSPC, "No space left on device", "/archive/x"), 1, "/archive/x: No space left on device"),
+        (OSError(errno.ENOSPC, "No space left on device"), 1, "No space left on device"),
+    ],
+)
+def test_an_exception_that_ends_a_command_has_a_code_and_at_most_one_line(
+    error: BaseException, code: int, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert report_failure(error) == code
+    err = capsys.readouterr().err
+    assert text in err
+    assert err.count("\n") == bool(text)
+
+
+UNCAUGHT: Final = """
+from dicomport.cli.failures import log_uncaught_exceptions
+log_uncaught_exceptions()
+raise {error}
+"""
+
+
+@pytest.mark.parametrize(
+    ("error", "shown"),
+    [('KeyError("Doe^John")', ""), ('OSError(28, "No space left on device", "x")', "x: No space left on device")],
+)
+def test_an_exception_outside_of_a_command_shows_no_value(error: str, shown: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", UNCAUGHT.format(error=error)], check=False, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1
+    assert shown in done.stderr
+    assert "Doe" not in done.stderr
+    assert "Traceback" not in done.stderr

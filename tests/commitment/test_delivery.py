@@ -11,7 +11,7 @@ from tests.commitment.test_scp import Listener
 
 from dicomport import Status
 from dicomport.commitment.data_sets import CommitmentResult
-from dicomport.commitment.delivery import ReportDelivery
+from dicomport.commitment.delivery import ReportDelivery, StoppedError
 from dicomport.commitment.limits import CommitmentLimits
 from dicomport.commitment.pending import PeerKey, Pending, PendingCommitments
 from dicomport.net import Address, Timeouts
@@ -65,3 +65,47 @@ def test_transactions_that_are_done_take_no_memory(number: int) -> None:
         assert tracemalloc.get_traced_memory()[0] < 20 * number
     finally:
         tracemalloc.stop()
+
+
+def test_a_report_after_the_end_is_refused_at_once() -> None:
+    async def whole() -> CommitmentResult:
+        raise AssertionError
+
+    async def scenario() -> None:
+        delivery = ReportDelivery(Address("127.0.0.1", 1), ae_title="US", called_ae_title="PEER", timeouts=Timeouts())
+        delivery.stop()
+        with pytest.raises(StoppedError):
+            await delivery.deliver(whole)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_result_of_a_report_that_nobody_awaits_disturbs_no_other(*, fails: bool) -> None:
+    async def scenario(port: int) -> Status:
+        delivery = ReportDelivery(
+            Address("127.0.0.1", port), ae_title="US", called_ae_title="PEER", timeouts=Timeouts()
+        )
+
+        async def given_up() -> CommitmentResult:
+            first.cancel()
+            await asyncio.wait([first])
+            if fails:
+                raise LookupError("no such transaction")
+            return CommitmentResult("1.2.3", (), ())
+
+        async def whole() -> CommitmentResult:
+            return CommitmentResult("1.2.4", (), ())
+
+        async with asyncio.timeout(60):
+            running = asyncio.create_task(delivery.run())
+            first = asyncio.create_task(delivery.deliver(given_up))
+            await asyncio.sleep(0)
+            status = await delivery.deliver(whole)
+            delivery.stop()
+            await running
+        assert first.cancelled()
+        return status
+
+    with ScriptedSCP(Listener()) as peer:
+        assert asyncio.run(scenario(peer.port)).code == 0

@@ -224,3 +224,13 @@ def test_each_has_its_own_model_until_there_are_too_many() -> None:
     for number in range(64):
         models.of(number)
     assert models.of("first") is not first
+
+
+def test_a_first_piece_may_end_between_two_elements() -> None:
+    model = SeriesTemplate()
+    for number in (b"1 ", b"1000", b"10"):
+        passed(model, data_set(number))
+    begun = data_set(b"100 ")[: -len(encode(EXPLICIT, [Element(0x00280010, "US", b"\x02\0")]))]
+    found = passed(model, begun)
+    assert found is not None
+    assert (found.end, found.last, found.number) == (len(begun), 0x00200013, 3)

@@ -213,3 +213,40 @@ def test_a_value_of_doubtful_length_needs_a_header_after_it(rest: bytes) -> None
     walker.end()
     assert walker.values == {0x00080018: (b"UI", b"1\0")}
     assert walker.problem is not None
+
+
+def test_several_items_beyond_the_length_of_a_sequence_are_walked() -> None:
+    item = EXPLICIT_LITTLE.item(ITEM, 12) + EXPLICIT_LITTLE.header(0x00081150, b"UI", 4) + b"1.2\0"
+    sequence = EXPLICIT_LITTLE.header(0x00081115, b"SQ", len(item)) + 4 * item
+    walker = StreamWalker(EXPLICIT_LITTLE, {0x00100010}, ScanLimits())
+    walker.feed(sequence + EXPLICIT_LITTLE.header(0x00100010, b"PN", 4) + b"A^B ")
+    walker.end()
+    assert walker.problem is None
+    assert walker.flags == {ScanFlag.UNDERCOUNTED_SEQUENCE}
+    assert walker.values == {0x00100010: (b"PN", b"A^B ")}
+
+
+@pytest.mark.parametrize("missing", [2, 4, 6])
+def test_a_sequence_of_ten_bytes_may_be_too_short_for_its_item(missing: int) -> None:
+    content = b"12" + b"34567890"[:missing]
+    sequence = IMPLICIT_LITTLE.header(0x00081115, b"SQ", 10) + IMPLICIT_LITTLE.item(ITEM, len(content)) + content
+    walker = StreamWalker(IMPLICIT_LITTLE, {0x00100010}, ScanLimits())
+    walker.feed(sequence + IMPLICIT_LITTLE.header(0x00100010, b"PN", 4) + b"A^B ")
+    walker.end()
+    assert walker.flags == {ScanFlag.UNDERCOUNTED_SEQUENCE}
+    assert walker.values == {0x00100010: (b"", b"A^B ")}
+
+
+def test_an_element_of_odd_length_is_not_read_as_a_sequence() -> None:
+    """The first bytes of a value may look like an item."""
+    value = IMPLICIT_LITTLE.item(ITEM, 6) + b"1"
+    walker = StreamWalker(IMPLICIT_LITTLE, {0x00100010}, ScanLimits())
+    walker.feed(
+        IMPLICIT_LITTLE.header(0x00091010, b"", len(value))
+        + value
+        + IMPLICIT_LITTLE.header(0x00100010, b"PN", 4)
+        + b"A^B "
+    )
+    walker.end()
+    assert walker.flags == {ScanFlag.ODD_LENGTH}
+    assert walker.values == {0x00100010: (b"", b"A^B ")}

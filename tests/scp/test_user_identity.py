@@ -303,6 +303,7 @@ GOOD: Final = line("jane", b"hunter2")
         (GOOD.replace("jane", "joe").replace("r=8", "r=0"), "out of range"),
         (GOOD.replace("jane", "joe").replace("p=1", "p=0"), "out of range"),
         (GOOD.replace("jane", "joe")[:-1], "line 3"),
+        (GOOD.replace("jane", "joe")[:-2], "line 3 has a truncated hash"),
         (line("joe", b"x", size=8), "too short"),
     ],
 )

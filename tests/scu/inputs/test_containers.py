@@ -814,3 +814,11 @@ def test_members_are_those_that_tarfile_finds(tmp_path: Path, form: int, members
         (os.path.normpath(name), content[-len(found[n][1]) :])
         for n, (name, content) in enumerate(read_by_tarfile(path))
     ]
+
+
+@pytest.mark.parametrize("make", [zipped, stored, tarred])
+def test_a_member_without_a_data_set_is_refused(tmp_path: Path, make: Make) -> None:
+    [refused, whole] = find([make(tmp_path / "archive", {"1.dcm": file(data=b""), "2.dcm": file(2)})])
+    assert isinstance(refused, InstanceResult)
+    assert isinstance(whole, Instance)
+    assert "data set" in refused.reason

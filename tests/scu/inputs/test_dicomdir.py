@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 from tests.scu.data import BIG_ENDIAN, DEFLATED, EXPLICIT, FILES, IMPLICIT, part10
 
+from dicomport.encoding.inflate import deflate
 from dicomport.scu import Instance, InstanceResult
 from dicomport.scu.inputs.discovery import find
 from dicomport.scu.inputs.found import Found
@@ -320,3 +321,20 @@ def test_a_link_with_an_extension_does_not_lead_outside(tmp_path: Path) -> None:
 
     assert isinstance(found, InstanceResult)
     assert found.reason == OUTSIDE
+
+
+@pytest.mark.parametrize("size", [0, 4, 7])
+def test_one_that_ends_before_its_records_refers_to_nothing(tmp_path: Path, size: int) -> None:
+    path = dicomdir(tmp_path, [])
+    path.write_bytes(path.read_bytes()[: -12 or None] + b"\x04\0\x20\x12SQ\0"[:size])
+    assert outcome(find([path]), tmp_path)[-1].startswith("DICOMDIR: n")
+
+
+def test_one_in_a_compressed_transfer_syntax_is_refused_with_the_reason(tmp_path: Path) -> None:
+    path = dicomdir(tmp_path, [record(b"A")], syntax=DEFLATED)
+    data = path.read_bytes()
+    start = data.index(element(0x00041130, b"CS", b"SET ", EXPLICIT))
+    path.write_bytes(data[:start] + deflate(data[start:]))
+    [refused] = find([path])
+    assert isinstance(refused, InstanceResult)
+    assert "expected an uncompressed one" in refused.reason

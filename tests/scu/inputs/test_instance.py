@@ -500,3 +500,8 @@ def test_a_file_that_shrinks_while_it_is_read_says_so(tmp_path: Path) -> None:
 
     with pytest.raises(ValueError, match="the file became shorter while it was read"):
         list(chunks)
+
+
+def test_a_dicomdir_whose_file_meta_names_another_class_is_refused(tmp_path: Path) -> None:
+    path = part10(tmp_path / "1.dcm", data=bare("1.2.840.10008.1.3.10", "1.2.3.4"))
+    assert why_not(path) == A_DICOMDIR

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import errno
+import gc
 import json
 import os
 import queue
@@ -20,8 +22,10 @@ from tests.cli.commands import dicomport as run_command, start
 from tests.scu.data import CT, IMPLICIT, MR, instance, part10
 
 import dicomport
-from dicomport.files import open_regular
+from dicomport.files import open_regular, system
+from dicomport.net import Address
 from dicomport.scu import RetryPolicy
+from dicomport.scu.sending.journal import Journal
 from dicomport.testing import Peer, ScriptedSCP, in_turn, response
 from dicomport.wire import Abort, AssociateRJ, AssociateRQ, CStoreRQ, RejectReason, ReleaseRQ
 
@@ -721,3 +725,65 @@ def test_retry_policy_values() -> None:
     for failures, average in ((1, 1), (2, 2), (3, 3), (50, 3)):
         delays = [policy.delay(failures) for _ in range(200)]
         assert average / 2 <= min(delays) < average < max(delays) <= average * 1.5
+
+
+def test_a_peer_that_has_answered_within_a_window_is_asked_with_it_again(tmp_path: Path, storescu: Storescu) -> None:
+    """A later loss has another cause than the window."""
+    asked: list[bool] = []
+
+    def script(peer: Peer) -> None:
+        request = peer.accept(window=2)
+        asked.append(request.user_information.operations_window is not None)
+        first = peer.expect(CStoreRQ)
+        if len(asked) == 2:
+            return
+        peer.answer(first)
+        if len(asked) == 3:
+            peer.serve()
+
+    with ScriptedSCP(script) as scp:
+        done = storescu(scp.port, *files(tmp_path, 4), "-j", 1, "--window", 2)
+
+    assert (done.code, done.facts("status")) == (0, [(0,)] * 4)
+    assert asked == [True, True, True]
+
+
+@pytest.mark.parametrize("options", [{"associations": 0}, {"window": 0}])
+def test_a_number_below_one_is_refused_before_anything_is_sent(options: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="associations and window must be at least 1"):
+        dicomport.send(instance(1), HOST, 1, **options)  # type: ignore[arg-type]
+
+
+def test_a_sending_that_never_began_can_be_closed(recwarn: pytest.WarningsRecorder) -> None:
+    """Nothing is sent, and Python warns of no coroutine that nothing awaited."""
+    sending = dicomport.send(instance(1), HOST, 1)
+    sending.close()
+    del sending
+    gc.collect()
+    assert [str(warning.message) for warning in recwarn] == []
+
+
+def test_an_instance_is_accepted_even_if_the_journal_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At worst a later run sends it again. Half a line would make the next line invalid."""
+    path = tmp_path / "journal"
+    real, room = system.write, [1, 1]
+
+    def write(descriptor: int, data: bytes) -> int:
+        is_journal = os.path.samestat(os.fstat(descriptor), path.stat())
+        return real(descriptor, data[: len(data) // 2] if is_journal and room and room.pop() else data)
+
+    what = files(tmp_path, 3)
+    with ScriptedSCP(serve) as scp:
+        address = Address(HOST, scp.port)
+        with Journal(path, address, "ANY-SCP") as journal:
+            monkeypatch.setattr(system, "write", write)
+            report = dicomport.blocking.send(what, HOST, scp.port, associations=1, window=1, journal=journal)
+        with Journal(path, address, "ANY-SCP") as journal:
+            again = dicomport.blocking.send(what, HOST, scp.port, associations=1, window=1, journal=journal)
+
+    assert len(report.accepted) == 3
+    assert report.journal_error == os.strerror(errno.ENOSPC)
+    assert [json.loads(line)["sop_instance_uid"] for line in path.read_text().splitlines()] == [
+        *("1.2.3.3", "1.2.3.1", "1.2.3.2")
+    ]
+    assert {result.sop_instance_uid for result in again.results if result.earlier} == {"1.2.3.3"}

@@ -29,6 +29,7 @@ from dicomport.scu.inputs.locations import InMemory, stamp_of
 from dicomport.scu.inputs.temporary import SpooledRegion
 from dicomport.scu.transform.codestreams import jpeg_2000_size, jpeg_size, rle_lengths
 from dicomport.scu.transform.conversion import alternatives, convert
+from dicomport.scu.transform.pixels import can_decompress
 from dicomport.wire import FileMeta, encode_file_meta
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
@@ -833,3 +834,14 @@ def test_fuzzed_frames_are_recognized_or_refused(data: st.DataObject) -> None:
         assert look(frame) is not None
     except ValueError as error:
         assert str(error)  # noqa: PT017  # most are none
+
+
+def test_samples_with_more_bits_than_the_data_set_allocates_are_refused() -> None:
+    needs(JPEG_2000_LOSSLESS)
+    dataset = pydicom.dcmread(FILES / "MR_small_jp2klossless.dcm")
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 8, 8, 7
+    assert why_not(instance_from_dataset(dataset), EXPLICIT) == "its compressed samples have more than 8 bits"
+
+
+def test_an_unknown_transfer_syntax_has_no_decoder() -> None:
+    assert not can_decompress("1.2.3")
