@@ -305,7 +305,9 @@ def test_unindexed_instances_are_recovered_at_the_next_open(tmp_path: Path, monk
     assert list(tmp_path.glob(".dicomport/sessions/session-*")) == []
 
 
-def test_what_a_recovery_adds_counts_as_of_a_running_receiver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unindexed_instances_belong_to_the_process_that_recovers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The process that recovers the instances adds them to the index."""
     with monkeypatch.context() as patched, receiver(tmp_path) as received:
         Trouble(patched, "database or disk is full", 1_000_000)
