@@ -10,8 +10,8 @@ import ssl
 import struct
 import subprocess
 import sys
-from collections.abc import AsyncIterator
-from typing import Final
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any, Final
 
 import pytest
 import trustme
@@ -38,14 +38,20 @@ async def listener(
     tls: ssl.SSLContext | None = None,
     timeouts: Timeouts = TIMEOUTS,
     limits: ConnectionLimits = LIMITS,
+    sockets: Sequence[socket.socket] | None = None,
 ) -> AsyncIterator[Listener]:
     made = Listener(
-        listening_sockets("127.0.0.1", 0), serve, timeouts=timeouts, tls=tls, counters=Counters(), limits=limits
+        list(sockets or listening_sockets("127.0.0.1", 0)),
+        serve,
+        timeouts=timeouts,
+        tls=tls,
+        counters=Counters(),
+        limits=limits,
     )
     try:
         yield made
     finally:
-        await made.close()
+        made.close()
         await made.wait_served(0)
 
 
@@ -172,7 +178,7 @@ def test_an_ipv6_address_is_written_in_brackets() -> None:
         with socket.create_connection(("::1", made.port), timeout=30) as sock:
             assert await read(sock, 1) == b""
             assert addresses == [f"[::1]:{sock.getsockname()[1]}"]
-        await made.close()
+        made.close()
 
     asyncio.run(scenario())
 
@@ -222,7 +228,7 @@ def test_a_closed_listener_accepts_no_more_and_serves_the_others() -> None:
             port = made.port
             with dial(port) as sock:
                 assert await answer(sock) == b"ping"
-                await made.close()
+                made.close()
                 with pytest.raises(ConnectionRefusedError):
                     dial(port)
                 assert await answer(sock) == b"ping"
@@ -236,7 +242,7 @@ def test_connections_that_do_not_end_in_time_are_cancelled() -> None:
         async with listener() as made:
             with dial(made.port) as sock:
                 assert await answer(sock) == b"ping"
-                await made.close()
+                made.close()
                 await made.wait_served(0.01)
                 assert await read(sock, 1) == b""
 
@@ -246,6 +252,26 @@ def test_connections_that_do_not_end_in_time_are_cancelled() -> None:
 # Out of descriptors.
 
 
+class FailingSocket(socket.socket):
+    """A listening socket whose `accept` fails with these errors, one each time."""
+
+    errors: Iterator[int] = iter(())
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        for number in self.errors:
+            raise OSError(number, os.strerror(number))
+        return super().accept()
+
+
+def failing_sockets() -> list[FailingSocket]:
+    made = []
+    for sock in listening_sockets("127.0.0.1", 0):
+        failing = FailingSocket(fileno=sock.detach())
+        failing.setblocking(False)
+        made.append(failing)
+    return made
+
+
 def test_a_listener_out_of_descriptors_continues_when_one_is_free(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -253,26 +279,12 @@ def test_a_listener_out_of_descriptors_continues_when_one_is_free(
     monkeypatch.setattr("dicomport.net.listener._ACCEPT_RETRY_SECONDS", 1000.0)
 
     async def scenario() -> None:
-        loop = asyncio.get_running_loop()
-        accept = loop.sock_accept
-        out = False
-
-        async def sock_accept(sock: socket.socket) -> tuple[socket.socket, tuple[str, int]]:
-            nonlocal out
-            if out:
-                out = False
-                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-            accepted: tuple[socket.socket, tuple[str, int]] = await accept(sock)
-            return accepted
-
-        monkeypatch.setattr(loop, "sock_accept", sock_accept)
-        async with listener() as made:
-            with dial(made.port) as first:
-                assert await answer(first) == b"ping"
-                out = True
-                # The accept that is under way takes one more; the next one fails.
-                with dial(made.port) as second, dial(made.port) as third:
-                    assert await answer(second) == b"ping"
+        [failing] = sockets = failing_sockets()
+        async with listener(sockets=sockets) as made:
+            with dial(made.port) as first, dial(made.port) as second:
+                assert await answer(first) == await answer(second) == b"ping"
+                failing.errors = iter([errno.EMFILE])
+                with dial(made.port) as third:
                     third.sendall(b"ping")
                     await until(lambda: "accept_failed" in caplog.text)
                     assert len(made._serving) == 2
@@ -289,24 +301,58 @@ def test_a_listener_out_of_descriptors_retries_after_a_while(
     monkeypatch.setattr("dicomport.net.listener._ACCEPT_RETRY_SECONDS", 0.01)
 
     async def scenario() -> None:
-        loop = asyncio.get_running_loop()
-        accept = loop.sock_accept
-        errors = iter([errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ECONNABORTED, errno.EPROTO])
-
-        async def sock_accept(sock: socket.socket) -> tuple[socket.socket, tuple[str, int]]:
-            for number in errors:
-                raise OSError(number, os.strerror(number))
-            accepted: tuple[socket.socket, tuple[str, int]] = await accept(sock)
-            return accepted
-
-        monkeypatch.setattr(loop, "sock_accept", sock_accept)
-        async with listener() as made:
+        [failing] = sockets = failing_sockets()
+        failing.errors = iter(
+            [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ECONNABORTED, errno.EPROTO, errno.EAGAIN]
+        )
+        async with listener(sockets=sockets) as made:
             with dial(made.port) as sock:
                 assert await answer(sock) == b"ping"
 
     asyncio.run(scenario())
     # Errors of a peer before it is accepted are ignored.
     assert caplog.text.count("accept_failed") == 4
+
+
+def test_a_listener_closed_while_out_of_descriptors_accepts_nothing(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dicomport.net.listener._ACCEPT_RETRY_SECONDS", 1000.0)
+
+    async def scenario() -> None:
+        [failing] = sockets = failing_sockets()
+        async with listener(sockets=sockets) as made:
+            with dial(made.port) as first:
+                assert await answer(first) == b"ping"
+                failing.errors = iter([errno.EMFILE])
+                with dial(made.port):
+                    await until(lambda: "accept_failed" in caplog.text)
+                    made.close()
+                    first.close()
+                    await made.wait_served(30)
+                    assert made._serving == set()
+
+    asyncio.run(scenario())
+    assert "Traceback" not in caplog.text
+
+
+def test_one_connection_is_accepted_in_each_turn_of_the_event_loop() -> None:
+    """So the first of many pending connections is served before the last is accepted."""
+
+    async def scenario() -> None:
+        served: list[int] = []
+
+        async def serve(_stream: Stream, _slot: ConnectionSlot) -> None:
+            served.append(len(made._serving))
+
+        async with listener(serve) as made:
+            with contextlib.ExitStack() as stack:
+                socks = [stack.enter_context(dial(made.port)) for _ in range(8)]
+                for sock in socks:
+                    assert await read(sock, 1) == b""
+        assert max(served) <= 3
+
+    asyncio.run(scenario())
 
 
 STARVED: Final = """
@@ -325,7 +371,7 @@ async def main():
     listener = Listener(sockets, serve, timeouts=Timeouts(), tls=None, counters=Counters(), limits=ConnectionLimits())
     print(listener.port, flush=True)
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
-    await listener.close()
+    listener.close()
     await listener.wait_served(0)
 
 asyncio.run(main())
@@ -478,7 +524,7 @@ def test_the_end_does_not_wait_for_a_task_that_ignores_its_cancellation(monkeypa
         async with listener(serve) as listening:
             with dial(listening.port):
                 await served.wait()
-                await listening.close()
+                listening.close()
                 await listening.wait_served(0)
                 assert not release.is_set()
                 release.set()

@@ -2,11 +2,12 @@
 
 Theory of operation
 -------------------
-One task per listening socket accepts, and starts one task per connection. That task owns the socket: it does the TLS
-handshake, if any, and awaits `serve`, so a slow peer delays no other peer. The connection limiter counts every
-connection before its task starts; at the limit, it cancels the task of an old connection without an association. The
-done callback of the task (`_ended`) closes the socket and releases the slot in every case, even if the task was
-cancelled before its first step. All of this runs in one event loop, so it needs no lock.
+The event loop's read callback of each listening socket (`_accept`) accepts one connection each time, and starts one
+task for it. That task owns the socket: it does the TLS handshake, if any, and awaits `serve`, so a slow peer delays no
+other peer. The connection limiter counts every connection before its task starts; at the limit, it cancels the task of
+an old connection without an association. The done callback of the task (`_ended`) closes the socket and releases the
+slot in every case, even if the task was cancelled before its first step. All of this runs in one event loop, so it
+needs no lock.
 """
 
 from __future__ import annotations
@@ -109,21 +110,25 @@ class Listener:
         self._counters = counters
         self._buffers = Buffers()
         self._limiter = ConnectionLimiter(limits, counters, associations or LocalCounts())
-        self._accepting = [asyncio.create_task(self._accept(sock)) for sock in sockets]
         self._serving: set[asyncio.Task[None]] = set()
-        self._one_ended = asyncio.Event()
+        self._retry: asyncio.TimerHandle | None = None
+        """The end of a pause."""
+        self._loop = asyncio.get_running_loop()
+        self._listen()
 
     @property
     def port(self) -> int:
         """The bound port."""
         return int(self._sockets[0].getsockname()[1])
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """Stop listening; open connections continue."""
-        for task in self._accepting:
-            task.cancel()
-        await asyncio.gather(*self._accepting, return_exceptions=True)
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
         for sock in self._sockets:
+            if sock.fileno() >= 0:
+                self._loop.remove_reader(sock)
             sock.close()
 
     async def wait_served(self, seconds: float) -> None:
@@ -138,39 +143,46 @@ class Listener:
             if late:
                 await asyncio.wait(late, timeout=_CANCELLED_SECONDS)
 
-    async def _accept(self, listening: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                sock, address = await loop.sock_accept(listening)
-            except OSError as error:
-                # Other errors are a peer's: it disconnected before it was accepted.
-                if error.errno in _OUT_OF_RESOURCES:
-                    self._limiter.make_room()
-                    log.warning("accept_failed", reason=reason_of(error), retry_after_s=_ACCEPT_RETRY_SECONDS)
-                    await self._wait_for_room()
-                continue
-            slot = self._limiter.add(_format_address(address))
-            slot.task = task = asyncio.create_task(self._serve_connection(sock, slot))
-            self._serving.add(task)
-            task.add_done_callback(functools.partial(self._ended, slot, sock))
-            # With many pending connections, sock_accept does not wait: let the first ones run before the last.
-            await asyncio.sleep(0)
-
-    async def _wait_for_room(self) -> None:
-        self._one_ended.clear()
+    def _accept(self, listening: socket.socket) -> None:
+        """Accept one connection. With many pending ones, the first ones run before the last is accepted."""
         try:
-            async with asyncio.timeout(_ACCEPT_RETRY_SECONDS):
-                await self._one_ended.wait()
-        except TimeoutError:
-            pass
+            sock, address = listening.accept()
+        except OSError as error:
+            # Other errors are a peer's, which disconnected before it was accepted, or another process has accepted it.
+            if error.errno in _OUT_OF_RESOURCES:
+                self._limiter.make_room()
+                log.warning("accept_failed", reason=reason_of(error), retry_after_s=_ACCEPT_RETRY_SECONDS)
+                self._pause()
+            return
+        slot = self._limiter.add(_format_address(address))
+        slot.task = task = self._loop.create_task(self._serve_connection(sock, slot))
+        self._serving.add(task)
+        task.add_done_callback(functools.partial(self._ended, slot, sock))
+
+    def _pause(self) -> None:
+        """Accept nothing until a connection has ended, or for a while."""
+        for listening in self._sockets:
+            self._loop.remove_reader(listening)
+        if self._retry is not None:
+            self._retry.cancel()
+        self._retry = self._loop.call_later(_ACCEPT_RETRY_SECONDS, self._resume)
+
+    def _resume(self) -> None:
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+            self._listen()
+
+    def _listen(self) -> None:
+        for listening in self._sockets:
+            self._loop.add_reader(listening, self._accept, listening)
 
     def _ended(self, slot: ConnectionSlot, sock: socket.socket, task: asyncio.Task[None]) -> None:
         # The task may have been cancelled before its first step.
         sock.close()
         self._limiter.remove(slot)
         self._serving.discard(task)
-        self._one_ended.set()
+        self._resume()
         if not task.cancelled() and (error := task.exception()) is not None:
             log.with_peer(slot.address).error("connection_failed", exc_info=error)
 

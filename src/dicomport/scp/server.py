@@ -211,7 +211,7 @@ class StorageSCP:
         deadline = loop.time() + within
         listener, self._listener = self._listener, None
         self._port = listener.port
-        await listener.close()
+        listener.close()
         for served in self._associations:
             served.stop()
         await listener.wait_served(within)
