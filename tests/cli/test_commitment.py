@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import signal
+import socket
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +16,7 @@ from tests.cli.commands import FILES, dicomport, receiver, start
 from tests.ports import unused_port
 
 from dicomport import CommitmentSCP, FolderStorage, SOPReference, Status, StorageSCP, StoreRequest
+from dicomport.testing import Peer, ScriptedSCP
 
 CT = FILES / "CT_small.dcm"
 MR = FILES / "MR_small.dcm"
@@ -124,3 +127,37 @@ def test_interrupted_while_it_waits_it_leaves_a_complete_report(number: signal.S
     [row] = rows(report).values()
     assert (row["accepted"], row["committed"]) == (True, False)
     assert row["commitment"] == "interrupted before the peer's report arrived"
+
+
+def test_nothing_is_asked_about_instances_that_were_refused() -> None:
+    def script(peer: Peer) -> None:
+        peer.accept()
+        peer.serve(0xA900)
+
+    with ScriptedSCP(script, connections=1) as peer:
+        done = dicomport("storescu", "localhost", str(peer.port), CT, "--commit")
+
+    assert done.returncode == 1
+    assert "0 of 1 file accepted" in done.stderr
+    assert "committed" not in done.stderr
+
+
+def test_a_port_taken_meanwhile_leaves_a_complete_report(tmp_path: Path) -> None:
+    port, report = unused_port(), tmp_path / "report.json"
+    with contextlib.ExitStack() as stack:
+
+        def script(peer: Peer) -> None:
+            peer.accept()
+            stack.enter_context(socket.create_server(("127.0.0.1", port)))
+            peer.serve()
+
+        with ScriptedSCP(script, connections=1) as peer:
+            arguments = ("--commit", "--commit-port", str(port), "--report", report)
+            done = dicomport("storescu", "127.0.0.1", str(peer.port), CT, *arguments)
+
+    assert done.returncode == 1
+    assert f"cannot listen on port {port}: Address already in use; choose another port with --commit-port" in (
+        done.stderr
+    )
+    [row] = rows(report).values()
+    assert (row["accepted"], row["committed"]) == (True, False)

@@ -11,6 +11,7 @@ from tests.certificates import Files, Identity
 from tests.cli.commands import FILES, dicomport, receiver
 from tests.commitment.asking import MAX_BYTES, SCU
 from tests.ports import unused_port
+from tests.users import as_member, give_to_group, shared_folder
 
 from dicomport import Address, SOPReference, blocking, tls_client_context, tls_server_context
 from dicomport.cli.storescp import storescp
@@ -98,6 +99,7 @@ def test_a_receiver_with_tls_reports_over_tls(hospital: Files, tmp_path: Path) -
             assert scu.ask("1.2.3", UID) == 0x0000
             scu.send(Abort(AbortReason.SERVICE_USER))
         result = listener.results.get(timeout=60)
+        assert found.stop()[0] == 0
     assert (result.transaction_uid, [status.code for _, status in result.failed]) == ("1.2.3", [0x0112])
 
 
@@ -191,3 +193,27 @@ def test_a_wrong_use_of_commitments_is_reported(
     done = dicomport("archive", "commitments", *arguments)
     assert done.returncode != 0
     assert told in done.stderr
+
+
+def test_requests_without_permission_are_reported_with_the_remedy() -> None:
+    with shared_folder() as folder:
+        archive = folder / "archive"
+        with receiver(archive) as found, SCU(int(found.port), "CT1") as scu:
+            assert scu.ask("1.2.3", UID) == 0x0000
+            found.process.kill()
+            found.process.wait()
+        give_to_group(archive)
+        own = archive / ".dicomport" / "commitments"
+        cleared = as_member("archive", "commitments", "clear", "--archive", archive, "--all")
+        [path] = own.rglob("*.json")
+        listed = []
+        for unreadable in (path.parent, own):
+            unreadable.chmod(0)
+            listed.append(as_member("archive", "commitments", "ls", "--archive", archive))
+            unreadable.chmod(0o750)
+        assert path.exists()
+    for done, problem in ((cleared, "cannot remove"), *((done, "cannot read") for done in listed)):
+        assert done.returncode == 1
+        [line] = done.stderr.splitlines()
+        assert problem in line
+        assert "Permission denied; check the owner and the mode of the file and its folders" in line

@@ -207,3 +207,18 @@ def test_a_silent_peer_is_given_up_after_the_acse_timeout() -> None:
         done = dicomport("echoscu", "-ta", "0.3", "127.0.0.1", str(scp.port))
     assert done.returncode == 3
     assert "the acse timer expired after 0.3 s" in done.stderr
+
+
+def test_a_context_may_have_uids_that_no_table_has() -> None:
+    asked: list[AssociateRQ] = []
+
+    def script(peer: Peer) -> None:
+        asked.append(peer.accept())
+        peer.serve()
+
+    with ScriptedSCP(script) as peer:
+        context = "1.2.3.4:1.2.3.5,1.2.3.6"
+        done = dicomport("echoscu", "127.0.0.1", str(peer.port), "--explain", "--context", context)
+    assert done.returncode == 0
+    proposed = [(one.abstract_syntax, one.transfer_syntaxes) for one in asked[0].presentation_contexts]
+    assert ("1.2.3.4", ("1.2.3.5", "1.2.3.6")) in proposed

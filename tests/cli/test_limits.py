@@ -144,5 +144,6 @@ def test_a_low_hard_limit_allows_fewer_associations_and_is_logged(tmp_path: Path
         for peer in peers:
             peer.release()
             peer.socket.close()
+        assert found.stop()[0] == 0
     assert "associations are limited to 5 instead of 1000" in found.greeting
     assert "ulimit -n" in found.greeting

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import pty
 import signal
 import socket
 from pathlib import Path
+from typing import Final
 
 import pytest
 from tests.cli.commands import FILES, Receiver, dicomport, receiver, start, wait_until
 from tests.scp.messages import store_command
+from tests.users import as_owner, shared_folder
 
 from dicomport import AbortedError, NegotiationResult, RejectedError, __version__, blocking, sop_classes
 from dicomport.files import read_part10
+from dicomport.scp import AssociationInfo, Passwords
 from dicomport.testing import ScriptedSCU
 from dicomport.wire import UserIdentityAC, UserIdentityRQ
 
@@ -99,6 +105,27 @@ def test_a_port_in_use_is_explained(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert f"port {port} is in use" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_an_address_of_another_machine_is_explained(tmp_path: Path) -> None:
+    done = dicomport("storescp", "0", "--archive", tmp_path / "archive", "-ba", "203.0.113.7", "--allow-any")
+    assert done.returncode == 1
+    assert "cannot listen on 203.0.113.7:0: Cannot assign requested address; see --bind-address" in done.stderr
+
+
+PRIVILEGED: Final = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+
+
+@pytest.mark.skipif(
+    not PRIVILEGED.exists() or int(PRIVILEGED.read_text(encoding="ascii")) <= 104,
+    reason="any user may listen on port 104",
+)
+def test_a_privileged_port_is_explained() -> None:
+    with shared_folder() as folder:
+        folder.chmod(0o777)
+        done = as_owner("storescp", "104", "--archive", folder / "archive")
+    assert done.returncode == 1
+    assert "port 104 is privileged: grant CAP_NET_BIND_SERVICE or choose a port above 1023" in done.stderr
 
 
 def test_an_archive_that_can_not_be_is_explained(tmp_path: Path) -> None:
@@ -229,6 +256,29 @@ def test_an_invalid_log_format_is_wrong_usage(name: str, given: str) -> None:
     done = dicomport("password", name, given=given)
     assert (done.returncode, done.stdout) == (2, "")
     assert "hunter2" not in done.stderr
+
+
+def test_on_a_terminal_the_password_is_asked_for_twice_and_not_shown() -> None:
+    ours, terminal = pty.openpty()
+    # Without a controlling terminal, which would be asked instead.
+    process = start("password", "jane", wrapper=("setsid", "--wait"), stdin=terminal)
+    os.close(terminal)
+    assert process.stderr is not None
+    asked = ""
+    for prompt in ("Password: ", "Repeat for confirmation: "):
+        while not asked.endswith(prompt):
+            character = process.stderr.read(1)
+            assert character, asked
+            asked += character
+        os.write(ours, b"hunter2\n")
+    line, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    nobody: AssociationInfo = None  # type: ignore[assignment]  # it is not looked at
+    assert Passwords([line])(UserIdentityRQ(2, True, b"jane", b"hunter2"), nobody) == UserIdentityAC()
+    os.set_blocking(ours, False)
+    with contextlib.suppress(OSError):
+        assert b"hunter2" not in os.read(ours, 4096)
+    os.close(ours)
 
 
 def test_the_sender_and_echoscu_say_who_the_user_is(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from tests.cli.commands import FILES, Receiver, dicomport, receiver, start
+from tests.small_disk import fill, small_disk
 
 from dicomport import StorageSCP, StoreRequest
 from dicomport.testing import Peer, ScriptedSCP
@@ -254,3 +255,34 @@ def test_a_plain_send_imports_neither_pydicom_nor_rich(running: Receiver) -> Non
         check=True,
     )
     assert done.stdout == "0 False False\n"
+
+
+@pytest.mark.parametrize("option", ["--report", "--journal"])
+def test_a_file_in_a_missing_folder_is_wrong_usage(option: str, tmp_path: Path) -> None:
+    path = tmp_path / "missing" / "file"
+
+    done = dicomport("storescu", "localhost", "104", CT, option, path)
+
+    told = " ".join(done.stderr.split())
+    assert done.returncode == 2
+    assert option in told
+    assert "No such file or directory" in told
+
+
+def test_of_many_failures_for_the_same_reason_the_first_are_named(running: Receiver, tmp_path: Path) -> None:
+    for number in range(7):
+        (tmp_path / f"{number}.dcm").write_bytes(CT.read_bytes()[:150])
+    done = dicomport("storescu", "localhost", running.port, tmp_path)
+    assert done.returncode == 1
+    assert [number for number in range(7) if f"{number}.dcm" in done.stderr] == [0, 1, 2, 3, 4]
+    assert "and 2 more; --report or --json lists all" in done.stderr
+
+
+def test_a_journal_on_a_full_disk_fails_the_run_after_everything_is_sent(running: Receiver, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 1 << 20) as disk:
+        fill(disk)
+        done = dicomport("storescu", "localhost", running.port, CT, MR, "--journal", disk / "journal")
+    assert done.returncode == 1
+    assert "2 of 2 files accepted" in done.stderr
+    assert "the journal is incomplete (No space left on device): a further run sends some instances" in done.stderr
+    assert len(running.kept()) == 2

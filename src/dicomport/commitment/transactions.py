@@ -143,6 +143,15 @@ def all_transactions(folder: Path) -> Iterator[tuple[Path, Transaction]]:
 
     Raises `OSError`, except for files that a running receiver removes meanwhile.
     """
-    for path in sorted(folder.glob(f"{_PREFIX}*/*{_SUFFIX}"), key=lambda path: path.name):
+    for path in sorted(_files(folder), key=lambda path: path.name):
         with contextlib.suppress(FileNotFoundError, ValueError):
             yield path, Transaction.from_json(read_text(path))
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Yield the files of all processes; `Path.glob` would leave out a folder that cannot be listed."""
+    with contextlib.suppress(FileNotFoundError):
+        for process in folder.iterdir():
+            if process.name.startswith(_PREFIX):
+                with contextlib.suppress(FileNotFoundError):
+                    yield from (path for path in process.iterdir() if path.name.endswith(_SUFFIX))
