@@ -191,3 +191,17 @@ def test_reindex_ignores_a_file_that_is_removed_after_it_was_listed(
     disk.before = lambda _, opened: (received.root / name).unlink() if opened == name else None
     assert list(reindex(Paths(received.root), lambda _: None)) == []
     assert uids(received.root) == ["1.2.3.2"]
+
+
+def test_an_archive_of_which_no_file_can_be_read_gets_an_empty_index(
+    received: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send(received, 1, 2)
+    received.close()
+    disk = Disk(received.root, monkeypatch)
+    disk.fail(Fault("open", errno.EIO, ".dcm"))
+    assert [one.kind for one in reindex(Paths(received.root), lambda _: None)] == [DiscrepancyKind.FILE_UNREADABLE] * 2
+    assert uids(received.root) == []
+    disk.recover()
+    remade(received.root)
+    assert uids(received.root) == ["1.2.3.1", "1.2.3.2"]

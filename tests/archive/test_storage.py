@@ -469,6 +469,11 @@ def test_layouts_that_are_none(template: str) -> None:
         Layout(template)
 
 
+def test_equal_templates_make_equal_layouts() -> None:
+    templates = ("{study}/{instance}", "{study}/{instance}", "{instance}")
+    assert len({Layout(template) for template in templates}) == 2
+
+
 def test_f4_a_link_planted_for_a_study_is_not_followed(received: Receiver, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()

@@ -18,6 +18,7 @@ from tests.cli.commands import FILES, Receiver, dicomport, receiver, start
 from tests.small_disk import fill, small_disk
 
 from dicomport import StorageSCP, StoreRequest
+from dicomport.cli.text import amount
 from dicomport.testing import Peer, ScriptedSCP
 from dicomport.wire import AssociateRQ
 
@@ -286,3 +287,26 @@ def test_a_journal_on_a_full_disk_fails_the_run_after_everything_is_sent(running
     assert "2 of 2 files accepted" in done.stderr
     assert "the journal is incomplete (No space left on device): a further run sends some instances" in done.stderr
     assert len(running.kept()) == 2
+
+
+def test_a_dry_run_in_json_names_each_file_that_cannot_be_sent(tmp_path: Path) -> None:
+    text = tmp_path / "text"
+    text.write_text("no instance")
+    done = dicomport("storescu", "localhost", "1", CT, text, "--dry-run", "--json")
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    [refused] = (row for row in rows if "reason" in row)
+    assert done.returncode != 0
+    assert sum(row.get("instances", 0) for row in rows) == 1
+    assert (refused["path"], refused["skipped"]) == (str(text), False)
+    assert "not a DICOM file" in refused["reason"]
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        *((0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (1_400_000, "1.4 MB"), (2_500_000_000, "2.5 GB")),
+        *((999e9, "999.0 GB"), (5e12, "5.0 TB"), (5e15, "5000.0 TB")),
+    ],
+)
+def test_a_number_of_bytes_has_the_largest_unit_that_it_fills(size: float, text: str) -> None:
+    assert amount(size) == text

@@ -468,3 +468,21 @@ def test_a_store_without_an_accepted_context_is_reported() -> None:
             peer.store("1.2.3", DATA)
         assert peer.echo().status == 0
         peer.release()
+
+
+def test_a_script_that_does_not_end_is_reported() -> None:
+    end, begun = threading.Event(), threading.Event()
+
+    def script(_peer: Peer) -> None:
+        begun.set()
+        end.wait(60)
+
+    def run() -> None:
+        with ScriptedSCP(script, timeout=0.01) as scp, socket.create_connection(("127.0.0.1", scp.port)):
+            assert begun.wait(60)
+
+    try:
+        with pytest.raises(ScriptError, match=r"connection 1: the script still runs 0.01 s after the end"):
+            run()
+    finally:
+        end.set()

@@ -845,3 +845,20 @@ def test_samples_with_more_bits_than_the_data_set_allocates_are_refused() -> Non
 
 def test_an_unknown_transfer_syntax_has_no_decoder() -> None:
     assert not can_decompress("1.2.3")
+
+
+@pytest.mark.parametrize(
+    ("segment", "length"),
+    [
+        (b"\x01ab", 2),
+        (b"\xffa", 2),
+        (b"\x81a", 128),
+        (b"\x80\x01ab\x80\x80\xffa", 4),  # 128 has no meaning
+        (b"\x01ab\x00", 2),  # a byte that only makes the length even
+        (b"", 0),
+    ],
+)
+def test_the_length_of_a_segment_of_rle_is_counted(segment: bytes, length: int) -> None:
+    """PS3.5 G.3.1."""
+    frame = struct.pack("<16L", 2, 64, 64 + len(segment), *[0] * 13) + 2 * segment
+    assert rle_lengths(frame) == [length, length]

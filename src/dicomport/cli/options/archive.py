@@ -19,8 +19,6 @@ class _Layout(click.ParamType[Layout]):
     name = "template"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Layout:
-        if isinstance(value, Layout):
-            return value
         try:
             return Layout(value)
         except ValueError as error:
@@ -31,8 +29,6 @@ class _Check(click.ParamType[tuple[Check, Policy]]):
     name = "name=policy"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Check, Policy]:
-        if isinstance(value, tuple):
-            return value
         check, _, policy = value.partition("=")
         try:
             return Check(check), Policy(policy)

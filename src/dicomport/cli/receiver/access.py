@@ -60,8 +60,6 @@ class _Peer(click.ParamType[PeerRule]):
     name = "ae[@address/net]"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> PeerRule:
-        if isinstance(value, PeerRule):
-            return value
         try:
             return PeerRule.parse(value)
         except ValueError as error:

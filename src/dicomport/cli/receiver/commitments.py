@@ -24,8 +24,6 @@ class _ReportTo(click.ParamType[tuple[str, Address]]):
     name = "ae=host:port"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Address]:
-        if isinstance(value, tuple):
-            return value
         title, equals, where = value.rpartition("=")
         host, colon, port = where.rpartition(":")
         host = host.removeprefix("[").removesuffix("]")
