@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import stat
 import threading
 import warnings
@@ -483,6 +484,49 @@ def test_f4_a_link_planted_for_a_study_is_not_followed(received: Receiver, tmp_p
         assert association.c_store(instance(study="1.2.4")).status.code == 0x0000
     assert list(outside.iterdir()) == []
     assert left_over(received.root) == []
+
+
+@pytest.mark.parametrize("durability", list(Durability))
+@pytest.mark.parametrize("inside", [False, True])
+def test_f4_a_link_planted_for_a_study_in_use_is_not_followed(
+    tmp_path: Path, inside: bool, durability: Durability
+) -> None:
+    """Even if it leads to the folder that the receiver has been using."""
+    with receiver(tmp_path / "archive", ArchiveOptions(durability=durability)) as received:
+        study = received.root / "1.2.3"
+        aside = received.root / "9.9" if inside else tmp_path / "aside"
+        with received.association() as association:
+            assert association.c_store(instance()).status.code == 0x0000
+            study.rename(aside)
+            study.symlink_to(aside)
+            assert association.c_store(instance("1.2.3.5")).status.code == 0x0110
+            study.unlink()
+            assert association.c_store(instance("1.2.3.5")).status.code == 0x0000
+        assert [path.name for path in aside.rglob("*.dcm")] == ["1.2.3.4.dcm"]
+        assert [path.name for path in study.rglob("*.dcm")] == ["1.2.3.5.dcm"]
+        assert left_over(received.root) == []
+
+
+@pytest.mark.parametrize("durability", list(Durability))
+@pytest.mark.parametrize("part", ["1.2.3", "1.2.3/1.2.3.1"])
+def test_a_folder_removed_while_the_receiver_runs_is_created_again(
+    tmp_path: Path, part: str, durability: Durability
+) -> None:
+    with receiver(tmp_path / "archive", ArchiveOptions(durability=durability)) as received:
+        with received.association() as association:
+            for uid in ("1.2.3.4", "1.2.3.5"):
+                assert association.c_store(instance(uid)).status.code == 0x0000
+                assert files(received.root) == [f"1.2.3/1.2.3.1/{uid}.dcm"]
+                shutil.rmtree(received.root / part)
+        assert left_over(received.root) == []
+
+
+def test_a_layout_without_folders_stores_into_the_root(tmp_path: Path) -> None:
+    with receiver(tmp_path / "archive", ArchiveOptions(layout=Layout("{instance}"))) as received:
+        assert received.send(instance(), instance("1.2.3.5")) == [0x0000] * 2
+        received.close()
+        assert files(received.root) == ["1.2.3.4.dcm", "1.2.3.5.dcm"]
+        assert findings(received.root) == []
 
 
 @pytest.mark.parametrize("duplicates", list(Duplicates))

@@ -11,11 +11,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 from tests.archive.sending import bytes_of, instance, rows
 from tests.scp.both_ways import WINDOW, Behaviour, Recorder, both
+from tests.scp.messages import DATA_SET, request
 from tests.scp.streams import CT, RELEASE, STORE, UNCOMMON, cut, store
 
-from dicomport import Durability, FolderStorage, Limits
+from dicomport import Durability, FolderStorage, Limits, StorageSCP, StoreOperation
 from dicomport.archive import Archive, ArchiveOptions
-from dicomport.testing import encode_message
+from dicomport.scp.folder import FolderSink
+from dicomport.testing import ScriptedSCU, encode_message
 from dicomport.wire import CStoreRQ
 
 
@@ -181,3 +183,24 @@ def test_nine_of_ten_valid_instances_take_the_straight_path(messages: list[bytes
     straight, stored = recorded([store(10, 2), *(cut(b"".join(messages), places)), RELEASE])
     assert stored == len(messages) + 1
     assert straight >= 0.9 * len(messages)
+
+
+class _Counting(FolderStorage):
+    """A folder that counts the instances that the general path begins."""
+
+    begun = 0
+
+    async def begin(self, operation: StoreOperation) -> FolderSink:
+        self.begun += 1
+        return await super().begin(operation)
+
+
+def test_the_straight_path_continues_after_a_wait_for_the_disk(tmp_path: Path) -> None:
+    storage = _Counting(tmp_path / "folder")
+    with StorageSCP(storage, port=0).in_thread() as scp, ScriptedSCU("127.0.0.1", scp.port) as peer:
+        peer.associate(request=request())
+        for number in range(20):
+            assert peer.store(f"1.2.3.{number + 10}", DATA_SET).status == 0x0000
+        peer.release()
+    # The first ones teach the straight path their shape.
+    assert storage.begun <= 3

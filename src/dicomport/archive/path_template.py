@@ -79,6 +79,11 @@ class Layout:
         )
 
 
+def path_in(place: str, name: str) -> str:
+    """Return the path of a file in a folder that `Layout.place` has returned, which may be the archive's."""
+    return f"{place}/{name}" if place else name
+
+
 def _fields_of(template: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(field for _, field, _, _ in string.Formatter().parse(template) if field is not None))
 

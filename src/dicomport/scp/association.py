@@ -73,6 +73,9 @@ from dicomport.wire import (
     RawCommand,
 )
 
+_BEGUN_IN_A_TURN = 64
+"""Limit of instances in a row that the straight path begins and does not complete: then a message is waited for."""
+
 _DATA_SET_TOO_LONG = Status(RESOURCE_LIMITATION.code, "the data set is longer than the receiver's limit")
 
 
@@ -207,13 +210,18 @@ class AcceptorAssociation:
         )
 
     async def _serve_straight(self, store: StoreService) -> None:
-        """Serve messages on the straight path, as long as they are common and nothing else is to be done."""
-        straight = self._straight
-        if straight is None or self._stopping or self._notifications.expected or store.pending:
-            return
-        store.send_responses()
-        begun = await straight.serve()
-        if begun is not None:
+        """Serve messages on the straight path, as long as they are common and nothing else is to be done.
+
+        An instance that has to wait for the disk is completed here, and the straight path continues behind it.
+        """
+        straight, notifications = self._straight, self._notifications
+        for _ in range(_BEGUN_IN_A_TURN):
+            if straight is None or self._stopping or notifications.expected or notifications.is_due or store.pending:
+                return
+            store.send_responses()
+            begun = await straight.serve()
+            if begun is None:
+                return
             await store.resume(begun)
 
     async def _serve_next(self, store: StoreService) -> None:

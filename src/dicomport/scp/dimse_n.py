@@ -194,9 +194,14 @@ class Notifications:
                 if self._waiting:
                     self._wake()
 
+    @property
+    def is_due(self) -> bool:
+        """Whether `send_next` has a notification to send."""
+        return self._outstanding is None and bool(self._waiting)
+
     def send_next(self) -> None:
         """Write the next notification to the core, if there is one; call it between two messages only."""
-        if self._outstanding is not None or not self._waiting:
+        if not self.is_due:
             return
         notification = self._outstanding = self._waiting.popleft()
         self._core.send_command(notification.context_id, notification.request)

@@ -41,7 +41,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from dicomport.archive.commit.duplicates import Comparisons, Duplicates, IndexedFile
 from dicomport.archive.commit.sessions import Session
-from dicomport.archive.path_template import Layout
+from dicomport.archive.path_template import Layout, path_in
 from dicomport.archive.records import Record, received_at
 from dicomport.archive.scan.attributes import InstanceAttributes
 from dicomport.files import (
@@ -203,7 +203,7 @@ class Committer:
     def _chosen(self, queued: _Queued) -> _Chosen:
         place, stem = self._layout.place(queued.instance.attributes, queued.instance.calling_ae_title)
         name = numbered_name(stem, queued.number)
-        return _Chosen(queued, place, stem, name, f"{place}/{name}" if place else name)
+        return _Chosen(queued, place, stem, name, path_in(place, name))
 
     def _sync_files(self, chosen: list[_Chosen]) -> list[_Chosen]:
         """Sync the files of instances, if the durability requires that; return the instances without an error."""

@@ -27,6 +27,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Final, NamedTuple, Protocol
 
 from dicomport.archive.digests import compare
+from dicomport.archive.path_template import path_in
 from dicomport.archive.records import received_at
 from dicomport.files import MAX_COPIES, numbered_name, read_part10, sync
 from dicomport.standard import SUCCESS, TOO_MANY_DUPLICATES, Status
@@ -149,7 +150,7 @@ class Comparisons:
         """Compare an instance with the stored files, and decide; stop after each block."""
         indexed: Mapping[str, IndexedFile] | None = None
         for number in range(duplicate.number, MAX_COPIES + 1):
-            relative = f"{place}/{numbered_name(stem, number)}"
+            relative = path_in(place, numbered_name(stem, number))
             path = f"{self._root}/{relative}"
             if self._is_free(path):
                 duplicate.number = number
