@@ -54,6 +54,12 @@ class Files:
         made.private_key_pem.write_to_path(identity.key)
         return identity
 
+    def write_authority_key(self) -> Path:
+        """Write the key of the authority."""
+        path = self._folder / "authority.key"
+        self._made.private_key_pem.write_to_path(path)
+        return path
+
     def revoke(
         self,
         *revoked: Identity,

@@ -268,6 +268,19 @@ def test_settings_that_one_worker_cannot_use_are_used_by_none(with_workers: Relo
     assert (running.accepts("CT1"), running.accepts("MR1")) == (False, True)
 
 
+def test_a_worker_that_dies_during_a_reload_does_not_stop_it(with_workers: Reloading) -> None:
+    running = with_workers
+    dying = max(workers_of(running.found))
+    os.kill(dying, signal.SIGSTOP)
+    running.settings.write_text("verbose = true\n[peers.mr]\nae-title = 'MR1'\n")
+    running.signal()
+    os.kill(dying, signal.SIGKILL)
+    running.lines_until("settings_reloaded")
+    wait_until(lambda: len(workers_of(running.found) - {dying}) == WORKERS)
+    assert (running.accepts("CT1"), running.accepts("MR1")) == (False, True)
+    assert running.found.stop()[0] == 0
+
+
 def test_a_worker_that_starts_later_has_the_settings_of_the_others(with_workers: Reloading, tmp_path: Path) -> None:
     running, users = with_workers, tmp_path / "users"
     users.write_text(hash_password("user", "new") + "\n")
@@ -409,6 +422,7 @@ def test_reports_use_the_reloaded_certificate(tmp_path: Path) -> None:
                 assert scu.ask("1.2.3", "1.2.4") == 0x0000
                 scu.send(Abort(AbortReason.SERVICE_USER))
             assert reports.get(timeout=60) == "1.2.3"
+            assert found.stop()[0] == 0
 
 
 def test_a_reload_is_logged_once_by_each_process(running: Reloading, tmp_path: Path) -> None:

@@ -78,17 +78,6 @@ def test_a_dry_run_reads_them_all(tmp_path: Path) -> None:
     assert done.stdout
 
 
-def test_a_dry_run_lists_what_cannot_be_sent(tmp_path: Path) -> None:
-    text = tmp_path / "text"
-    text.write_text("no image")
-
-    done = dicomport("storescu", "--dry-run", "--json", "localhost", "1", zipped(tmp_path), text)
-
-    last = json.loads(done.stdout.splitlines()[-1])
-    assert (last["path"], last["skipped"]) == (str(text), False)
-    assert last["reason"].startswith("not a DICOM file")
-
-
 def test_f9_nothing_is_ever_unpacked_by_name(running: Receiver, tmp_path: Path) -> None:
     folder = tmp_path / "in"
     folder.mkdir()

@@ -388,6 +388,18 @@ def ask_and_go(port: int, transaction: str, *uids: str) -> None:
         scu.send(Abort(AbortReason.SERVICE_USER))
 
 
+def test_a_late_answer_to_a_report_is_ignored(tmp_path: Path, log: Log) -> None:
+    with serving(Keeper(), tmp_path, timeouts=Timeouts(dimse=0.1)) as served, SCU(served.port) as scu:
+        assert scu.ask("1.2.3", "1.2.1") == 0x0000
+        report = scu.expect(NEventReportRQ)
+        log.await_event("report_not_sent")
+        scu.answer(report)
+        # The association is still there.
+        assert scu.ask("1.2.3", "1.2.1") == 0x0000
+        assert scu.expect(NEventReportRQ).command.message_id != report.command.message_id
+    assert len(served.kept()) == 1
+
+
 def test_reports_share_an_association(tmp_path: Path, log: Log) -> None:
     keeper, listener = Keeper(), Listener()
     keeper.may_look.clear()
@@ -579,6 +591,21 @@ def test_after_a_time_it_is_given_up(tmp_path: Path, log: Log) -> None:
     assert log.events.count("report_expired") == 1
 
 
+def test_a_request_without_an_address_expires_too(tmp_path: Path, log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until then, its peer may ask again."""
+    real, passed = time.time, 0.0
+    monkeypatch.setattr("dicomport.commitment.scp.time.time", lambda: real() + passed)
+    with serving(Keeper(), tmp_path, retry_for=HOUR) as served:
+        assert ask_and_abort(served.port, "ONE", "1.2.3", log, 1) == 0x0000
+        passed = HOUR - 60.0
+        assert ask_and_abort(served.port, "TWO", "1.2.4", log, 2) == 0x0000
+        assert transactions_of(served) == {"1.2.3", "1.2.4"}
+        passed = HOUR + 60.0
+        assert ask_and_abort(served.port, "TWO", "1.2.5", log, 3) == 0x0000
+        assert transactions_of(served) == {"1.2.4", "1.2.5"}
+    assert log.events.count("report_expired") == 1
+
+
 def test_repeated_failures_end_the_delivery(tmp_path: Path, log: Log) -> None:
     with (
         ScriptedSCP(lambda peer: peer.close()) as peer,
@@ -681,6 +708,23 @@ def test_a_request_cleared_by_hand_is_forgotten(tmp_path: Path, log: Log) -> Non
         with SCU(served.port) as scu:
             assert scu.ask("1.2.1", "1.2.1") == 0x0000
             assert expect_report(scu) == (1, result("1.2.1", "1.2.1"))
+
+
+def test_a_request_cleared_while_it_is_checked_gets_no_report(tmp_path: Path, log: Log) -> None:
+    """Nor does it count any more."""
+    keeper = Keeper()
+    keeper.may_look.clear()
+    limits = CommitmentLimits(pending_commitments=1)
+    with serving(keeper, tmp_path, commitment_limits=limits) as served, SCU(served.port) as scu:
+        assert scu.ask("1.2.3", "1.2.1") == 0x0000
+        assert scu.ask("1.2.4", "1.2.1") == 0x0213
+        for path in served.kept():
+            path.unlink()
+        keeper.may_look.set()
+        while scu.ask("1.2.4", "1.2.1") == 0x0213:
+            pass
+        assert expect_report(scu) == (1, result("1.2.4", "1.2.1"))
+    assert {"commitment_failed", "commitment_dropped"}.isdisjoint(log.events)
 
 
 # Turns.

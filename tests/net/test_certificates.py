@@ -2,7 +2,9 @@
 
 import datetime as dt
 import hashlib
+import ipaddress
 import ssl
+from collections.abc import Sequence
 from typing import Final
 
 import pytest
@@ -25,6 +27,7 @@ def der(
     *,
     begin: dt.datetime = dt.datetime(2024, 1, 1, tzinfo=dt.UTC),
     end: dt.datetime = dt.datetime(2026, 1, 1, tzinfo=dt.UTC),
+    names: Sequence[x509.GeneralName] = (),
 ) -> bytes:
     builder = (
         x509.CertificateBuilder()
@@ -35,6 +38,8 @@ def der(
         .serial_number(1)
         .public_key(KEY.public_key())
     )
+    if names:
+        builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
     return builder.sign(KEY, hashes.SHA256()).public_bytes(Encoding.DER)
 
 
@@ -91,6 +96,16 @@ def test_times_are_read_in_both_their_forms(year: int) -> None:
 
 def test_a_certificate_without_names_has_an_empty_tuple() -> None:
     assert Certificate.decode(der(common_name("PACS"))).names == ()
+
+
+def test_only_host_names_and_addresses_are_names() -> None:
+    names = (
+        x509.RFC822Name("pacs@hospital.example"),
+        x509.DNSName("pacs.example"),
+        x509.UniformResourceIdentifier("dicom://pacs.example"),
+        x509.IPAddress(ipaddress.ip_address("192.0.2.7")),
+    )
+    assert Certificate.decode(der(common_name("PACS"), names=names)).names == ("pacs.example", "192.0.2.7")
 
 
 @given(st.data())

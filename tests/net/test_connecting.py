@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -10,6 +11,7 @@ import pytest
 from tests.net.pairs import SHORT
 
 from dicomport.net import Address, ConnectError, Timeouts, connect, connect_blocking
+from dicomport.testing import Peer, ScriptedSCP
 
 PATIENT: Final = Timeouts(connect=30.0, tls=30.0)
 IMPATIENT: Final = Timeouts(connect=SHORT.seconds, tls=30.0)
@@ -122,6 +124,19 @@ def test_a_silent_peer_is_reported_when_the_timer_expires(dial: Callable[..., No
         assert why_not(dial, Address("127.0.0.1", port_of(sock)), IMPATIENT) == (
             f"127.0.0.1:{port_of(sock)} did not answer in time (the connect timer expired after 0.05 s): check "
             "the address and the firewalls"
+        )
+
+
+@with_both
+def test_a_peer_that_resets_the_handshake_may_speak_no_tls(dial: Callable[..., None]) -> None:
+    def script(peer: Peer) -> None:
+        peer.socket.recv(1)
+        peer.reset()
+
+    with ScriptedSCP(script) as peer:
+        address = Address("127.0.0.1", peer.port, tls=ssl.create_default_context())
+        assert why_not(dial, address) == (
+            f"{address}: no TLS connection (the peer reset it): check that the peer uses TLS on this port"
         )
 
 

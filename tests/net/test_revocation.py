@@ -121,6 +121,35 @@ def test_lists_made_by_openssl_are_read(hospital: Files, pacs: Identity, ct1: Id
         shake_hands(client(hospital, ct1), server(hospital, pacs, der))
 
 
+CA_SECTION: Final = """
+[ca]
+default_ca = hospital
+[hospital]
+database = database
+default_md = sha256
+default_crl_days = 10
+"""
+
+
+def test_a_list_of_the_first_version_is_read(hospital: Files, pacs: Identity, ct1: Identity, tmp_path: Path) -> None:
+    """It has no version number (RFC 5280 5.1.2.1); OpenSSL makes such lists unless they have extensions."""
+    serial = f"{x509.load_pem_x509_certificate(ct1.certificate.read_bytes()).serial_number:X}"
+    line = ("R", "300101000000Z", "240101000000Z", serial.zfill(len(serial) + len(serial) % 2), "unknown", "/CN=ct1")
+    (tmp_path / "database").write_text("\t".join(line) + "\n")
+    (tmp_path / "ca.cnf").write_text(CA_SECTION)
+    make = ("openssl", "ca", "-gencrl", "-config", "ca.cnf", "-out", "first.crl")
+    files = ("-cert", hospital.authority, "-keyfile", hospital.write_authority_key())
+    subprocess.run([*make, *files], check=True, capture_output=True, cwd=tmp_path)
+    shown = subprocess.run(
+        ["openssl", "crl", "-in", tmp_path / "first.crl", "-noout", "-text"], check=True, capture_output=True, text=True
+    )
+    assert "Version 1 (0x0)" in shown.stdout
+    guarded = server(hospital, pacs, tmp_path / "first.crl")
+    with pytest.raises(ssl.SSLCertVerificationError, match="certificate revoked"):
+        shake_hands(client(hospital, ct1), guarded)
+    shake_hands(client(hospital, hospital.issue("ct2.example")), guarded)
+
+
 # Lists that would reject all peers are refused when they are loaded.
 
 

@@ -13,7 +13,7 @@ from typing import Final
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 from tests.certificates import PASSPHRASE, Files, Identity, encrypted, shake_hands
@@ -379,3 +379,39 @@ def test_a_certificate_of_ours_that_has_expired_is_warned_of(hospital: Files, ca
 
     [record] = caplog.records
     assert record.getMessage() == f"certificate_expired file={old.certificate} not_after=2020-01-01T00:00:00+00:00"
+
+
+def test_a_certificate_of_ours_that_is_not_valid_yet_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is used nevertheless: our clock may be wrong."""
+    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "new")])
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .not_valid_before(dt.datetime(2999, 1, 1, tzinfo=dt.UTC))
+        .not_valid_after(dt.datetime(3000, 1, 1, tzinfo=dt.UTC))
+        .serial_number(1)
+        .public_key(key.public_key())
+        .sign(key, hashes.SHA256())
+    )
+    both = tmp_path / "new.pem"
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    both.write_bytes(pem + certificate.public_bytes(Encoding.PEM))
+    with caplog.at_level(logging.WARNING, "dicomport"):
+        dicomport.tls_client_context(certificate=both)
+
+    [record] = caplog.records
+    assert record.getMessage() == f"certificate_not_yet_valid file={both} not_before=2999-01-01T00:00:00+00:00"
+
+
+def test_a_system_without_files_in_memory_uses_those_on_the_disk(
+    hospital: Files, pacs: Identity, modality: Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "memfd_create")
+    server = dicomport.tls_server_context(pacs.certificate, pacs.key, authorities=hospital.authority)
+    client = dicomport.tls_client_context(
+        certificate=modality.certificate, key=modality.key, authorities=hospital.authority
+    )
+    shake_hands(client, server)
