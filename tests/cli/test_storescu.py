@@ -18,7 +18,6 @@ from tests.cli.commands import FILES, Receiver, dicomport, receiver, start
 from tests.small_disk import fill, small_disk
 
 from dicomport import StorageSCP, StoreRequest
-from dicomport.cli.text import amount
 from dicomport.testing import Peer, ScriptedSCP
 from dicomport.wire import AssociateRQ
 
@@ -299,14 +298,3 @@ def test_a_dry_run_in_json_names_each_file_that_cannot_be_sent(tmp_path: Path) -
     assert sum(row.get("instances", 0) for row in rows) == 1
     assert (refused["path"], refused["skipped"]) == (str(text), False)
     assert "not a DICOM file" in refused["reason"]
-
-
-@pytest.mark.parametrize(
-    ("size", "text"),
-    [
-        *((0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (1_400_000, "1.4 MB"), (2_500_000_000, "2.5 GB")),
-        *((999e9, "999.0 GB"), (5e12, "5.0 TB"), (5e15, "5000.0 TB")),
-    ],
-)
-def test_a_number_of_bytes_has_the_largest_unit_that_it_fills(size: float, text: str) -> None:
-    assert amount(size) == text
