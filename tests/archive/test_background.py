@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import sqlite3
 import stat
 import threading
 from collections.abc import Callable, Sequence
@@ -289,3 +290,18 @@ def test_the_progress_of_a_long_run_is_stored_meanwhile(root: Path, monkeypatch:
     clock.on_wait = lambda: seen.append(len(verified_times(Paths(root), names(range(1, 9)))))
     verification(root, clock=clock).verify_until_end()
     assert set(seen) >= {0, 3, 6}
+
+
+def test_a_progress_that_cannot_be_stored_is_not_replaced(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Only a damaged file is; the reason for any other failure is logged, and each night tries again."""
+    paths = Paths(root)
+    VerificationProgress(paths).close()
+    stored = paths.verification / "verified.sqlite"
+    with contextlib.closing(sqlite3.connect(stored, isolation_level=None)) as other:
+        other.execute("CREATE TRIGGER full BEFORE INSERT ON files BEGIN SELECT RAISE(ABORT, 'the disk is full'); END")
+        verification(root, clock=Clock()).verify_until_end()
+        assert any("verification_failed" in event and "the disk is full" in event for event in events(caplog))
+        assert verified_times(paths, names([1])) == {}
+        other.execute("DROP TRIGGER full")
+    verification(root, clock=Clock()).verify_until_end()
+    assert len(verified_times(paths, names(range(1, 9)))) == 8
