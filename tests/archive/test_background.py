@@ -305,3 +305,18 @@ def test_a_progress_that_cannot_be_stored_is_not_replaced(root: Path, caplog: py
         other.execute("DROP TRIGGER full")
     verification(root, clock=Clock()).verify_until_end()
     assert len(verified_times(paths, names(range(1, 9)))) == 8
+
+
+def test_progress_that_another_program_has_locked_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only a damaged file is created again."""
+    monkeypatch.setattr("dicomport.archive.verification.progress._BUSY_SECONDS", 0.0)
+    paths = Paths(tmp_path)
+    with contextlib.closing(VerificationProgress(paths)) as progress:
+        progress.add(["1.dcm"], "1.dcm", "2026-03-02")
+    file = paths.verification / "verified.sqlite"
+    with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            VerificationProgress(paths)
+        other.execute("ROLLBACK")
+    assert list(verified_times(paths, ["1.dcm"])) == ["1.dcm"]

@@ -152,3 +152,13 @@ def test_peers_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     reads.go.set()
     comparisons.close()
     assert ended == ["small", *(f"large {number}" for number in range(5))]
+
+
+def test_an_instance_is_stored_beside_a_file_that_is_none(received: Receiver) -> None:
+    other, content = received.root / NAME, b"no instance " * 1000
+    other.parent.mkdir(parents=True)
+    other.write_bytes(content)
+    assert received.send(instance()) == [0]
+    assert other.read_bytes() == content
+    [name] = set(files(received.root)) - {NAME}
+    assert stored_bytes(received.root / name) == bytes_of(instance())

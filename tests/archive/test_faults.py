@@ -370,11 +370,12 @@ REMOVALS: Final = {
 }
 
 
+@pytest.mark.parametrize("durability", Durability)
 @pytest.mark.parametrize("remove", REMOVALS.values(), ids=REMOVALS)
 def test_a_session_removed_while_running_is_created_again(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, remove: Callable[[Path], object]
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, remove: Callable[[Path], object], durability: Durability
 ) -> None:
-    with receiver(tmp_path) as received, received.association() as association:
+    with receiver(tmp_path, ArchiveOptions(durability=durability)) as received, received.association() as association:
         assert association.c_store(instance()).status.code == 0
         remove(tmp_path)
         for uid in ("1.2.3.5", "1.2.3.6"):

@@ -169,6 +169,27 @@ def test_a_study_is_exported_as_a_folder_and_as_a_zip_file(filled: Path, tmp_pat
     assert dicomport("archive", "export", "1.2.3", tmp_path / "none", "--archive", filled).returncode == 1
 
 
+def test_an_export_to_a_place_that_cannot_be_is_reported(filled: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = dicomport("archive", "export", CT_STUDY, tmp_path / "file" / "out", "--archive", filled)
+    [line] = done.stderr.splitlines()
+    assert done.returncode == 1
+    assert line.startswith(str(tmp_path / "file"))
+    assert line.endswith(": Not a directory")
+
+
+def test_reindex_in_json_prints_discrepancies_alone(filled: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(filled, tmp_path / "archive")
+    done = dicomport("archive", "reindex", "--archive", root, "--json")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    (root / "stray.dcm").write_bytes(b"no instance")
+    done = dicomport("archive", "reindex", "--archive", root, "--json")
+    assert done.returncode == 1
+    [line] = done.stdout.splitlines()
+    assert json.loads(line)["path"] == "stray.dcm"
+    assert done.stderr == ""
+
+
 def test_a_damaged_study_is_not_exported_and_the_message_names_the_file(filled: Path, tmp_path: Path) -> None:
     root = shutil.copytree(filled, tmp_path / "archive")
     source = next(root.glob(f"{CT_STUDY}/*/*.dcm"))

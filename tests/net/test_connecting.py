@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import signal
 import socket
 import ssl
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Final
 
 import pytest
@@ -44,6 +46,20 @@ def listening(family: socket.AddressFamily = socket.AF_INET) -> Iterator[socket.
         sock.listen(0)
         sock.settimeout(30)
         yield sock
+
+
+@contextlib.contextmanager
+def black_hole() -> Iterator[Address]:
+    """Yield the address of a socket whose queue of unaccepted connections is full."""
+    with listening() as sock, contextlib.ExitStack() as stack:
+        while True:
+            waiting = stack.enter_context(socket.socket())
+            waiting.settimeout(SHORT.seconds)
+            try:
+                waiting.connect(sock.getsockname())
+            except TimeoutError:
+                break
+        yield Address("127.0.0.1", port_of(sock))
 
 
 def port_of(sock: socket.socket) -> int:
@@ -111,18 +127,9 @@ def test_an_unknown_host_name_is_reported(dial: Callable[..., None], host: str) 
 
 @with_both
 def test_a_silent_peer_is_reported_when_the_timer_expires(dial: Callable[..., None]) -> None:
-    """The black hole is a socket whose queue of unaccepted connections is full."""
-    with listening() as sock, contextlib.ExitStack() as stack:
-        while True:
-            waiting = stack.enter_context(socket.socket())
-            waiting.settimeout(SHORT.seconds)
-            try:
-                waiting.connect(sock.getsockname())
-            except TimeoutError:
-                break
-
-        assert why_not(dial, Address("127.0.0.1", port_of(sock)), IMPATIENT) == (
-            f"127.0.0.1:{port_of(sock)} did not answer in time (the connect timer expired after 0.05 s): check "
+    with black_hole() as address:
+        assert why_not(dial, address, IMPATIENT) == (
+            f"{address} did not answer in time (the connect timer expired after 0.05 s): check "
             "the address and the firewalls"
         )
 
@@ -186,3 +193,27 @@ def test_a_cancelled_connect_leaves_no_socket_behind() -> None:
             except TimeoutError:
                 break
         asyncio.run(scenario(Address("127.0.0.1", port_of(sock))))
+
+
+class InterruptedByUserError(BaseException):
+    """An exception like `KeyboardInterrupt`, which would end pytest."""
+
+
+DESCRIPTORS: Final = Path("/proc/self/fd")
+
+
+@pytest.mark.skipif(not DESCRIPTORS.exists(), reason="the system does not list descriptors")
+def test_an_interrupted_connect_leaves_no_socket_behind() -> None:
+    def interrupt(_number: int, _frame: object) -> None:
+        raise InterruptedByUserError
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with black_hole() as address:
+            before_it = set(DESCRIPTORS.iterdir())
+            signal.setitimer(signal.ITIMER_REAL, SHORT.seconds)
+            with pytest.raises(InterruptedByUserError):
+                connect_blocking(address, PATIENT)
+            assert set(DESCRIPTORS.iterdir()) <= before_it
+    finally:
+        signal.signal(signal.SIGALRM, before)

@@ -133,6 +133,18 @@ def test_a_port_in_use_is_an_os_error_without_leaks(monkeypatch: pytest.MonkeyPa
             listening_sockets("pacs.example", port)
 
 
+def test_a_port_in_use_on_the_next_address_is_an_os_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any free port of all addresses is in use on one of them."""
+    resolve = socket.getaddrinfo
+
+    def both(_host: str, number: int, **kwargs: int) -> list[object]:
+        return [*resolve("0.0.0.0", number, **kwargs), *resolve("127.0.0.1", number, **kwargs)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", both)
+    with pytest.raises(OSError, match="Address already in use"):
+        listening_sockets("pacs.example", 0)
+
+
 def test_an_unknown_host_name_is_an_os_error() -> None:
     with pytest.raises(socket.gaierror):
         listening_sockets("no-such-host.invalid", 0)

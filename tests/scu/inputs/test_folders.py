@@ -1,6 +1,7 @@
 """Files in folders and archives that are not instances: hidden ones are left out, others are skipped and counted."""
 
 import json
+import shutil
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -215,3 +216,20 @@ def test_the_folder_of_a_receiver_is_sent_without_its_index(tmp_path: Path) -> N
 
     assert done.returncode == 0
     assert len(done.stdout.splitlines()) == 1
+
+
+def test_a_folder_that_cannot_be_listed_hides_no_other(tmp_path: Path) -> None:
+    """It is the last, with the reason."""
+    for name in ("a/1.dcm", "b/2.dcm"):
+        (tmp_path / name).parent.mkdir()
+        part10(tmp_path / name)
+    part10(tmp_path / "0.dcm")
+    found = find([tmp_path])
+    first = next(found)
+    assert first.name == str(tmp_path / "0.dcm")
+    # Its parent is listed already.
+    shutil.rmtree(tmp_path / "a")
+    instance, refused = found
+    assert instance.name == str(tmp_path / "b/2.dcm")
+    assert isinstance(refused, InstanceResult)
+    assert (refused.name, refused.reason) == (str(tmp_path / "a"), "cannot be read: No such file or directory")
