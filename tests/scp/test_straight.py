@@ -111,7 +111,7 @@ def test_folder_and_archive_get_the_same_files(tmp_path: Path) -> None:
     def folder() -> FolderStorage:
         return FolderStorage(tmp_path / f"folder{next(folders)}", Durability.FLUSH)
 
-    one, _ = both(folder, lambda storage: _files(storage._target.folder), [*messages, RELEASE])
+    one, _ = both(folder, lambda storage: _files(Path(storage._target.folder)), [*messages, RELEASE])
     assert one.straight >= 25
 
     def archive() -> Archive:

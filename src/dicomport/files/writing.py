@@ -39,7 +39,7 @@ class PartialFile(TemporaryFile):
 
     def __init__(
         self,
-        folder: Path,
+        folder: str | Path,
         header: bytes,
         durability: Durability,
         file_system: FileSystem = UNKNOWN_FILE_SYSTEM,
@@ -56,7 +56,7 @@ class PartialFile(TemporaryFile):
         try:
             super().__init__(folder, header, file_system)
         except FileNotFoundError:
-            make_folder(folder, durability)
+            make_folder(Path(folder), durability)
             super().__init__(folder, header, file_system)
 
     def commit(self, sop_instance_uid: str) -> str:
@@ -69,7 +69,8 @@ class PartialFile(TemporaryFile):
         failed, the file stays: it is complete, and may already be acknowledged to another sender of the same data set.
         """
         try:
-            self.write(b"")  # The File Meta Information, if the data set is empty.
+            if self._unwritten:
+                self.write(b"")  # The data set is empty.
             if self._syncs:
                 self.sync()
             path = self._named(file_name(sop_instance_uid))

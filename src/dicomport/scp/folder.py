@@ -32,7 +32,7 @@ _THREADS: Final = 16
 class _Target(NamedTuple):
     """The folder of a storage, for its sinks."""
 
-    folder: Path
+    folder: str
     durability: Durability
     file_system: FileSystem
     sync: SharedSync
@@ -126,7 +126,9 @@ class FolderStorage:
         if file_system.missing:
             log.warning("file_system_limited", path=str(path), calls=list(file_system.missing))
         shared = SharedSync(lambda: sync(path))
-        self._target = _Target(path, durability, file_system, shared, Disk(), Threads(_THREADS, "dicomport-folder"))
+        self._target = _Target(
+            str(path), durability, file_system, shared, Disk(), Threads(_THREADS, "dicomport-folder")
+        )
 
     def begin_now(self, operation: StoreOperation) -> FolderSink:
         """Accept any instance."""

@@ -360,7 +360,8 @@ class StraightPath:
             self._status = sink.commit_now()
         except BaseException as error:  # noqa: BLE001  # see _begin
             self._failure = for_future(error)
-        if self._failure is not None or self._status != SUCCESS:
+        # Nearly all are the same object, and a comparison of values is a call.
+        if self._failure is not None or not (self._status is SUCCESS or self._status == SUCCESS):
             return False
         self._store.count(operation, sink, SUCCESS, self._size)
         self._responses.append(shape.respond(self._command))
