@@ -1,8 +1,8 @@
-"""Classes of values: frozen, slotted dataclasses that take little time to import.
+"""Classes of values: dataclasses with slots that take little time to import.
 
 `dataclasses.dataclass` generates and compiles seven methods for each class, which took a third of the time until a
-command starts. `frozen` sets methods that are written here. Only the constructor is generated, since it must be fast,
-and not before it is used: a process uses few of the classes that it imports.
+command starts. `frozen` and `slotted` set methods that are written here. Only the constructor is generated, since it
+must be fast, and not before it is used: a process uses few of the classes that it imports.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from operator import attrgetter
-from typing import Any, Final, TypeVar, dataclass_transform, overload
+from typing import Any, Final, TypeAlias, TypeVar, dataclass_transform, overload
 
 Class = TypeVar("Class", bound=type[Any])
 
@@ -26,18 +26,37 @@ def frozen(cls: Any = None, /, *, kw_only: bool = False) -> Any:
     `dataclasses.fields`, `replace` and `asdict`, copying, pickling and `match` work as with any dataclass. Each field
     is a parameter of the constructor.
     """
+    return _made(cls, kw_only=kw_only, methods=_frozen_methods)
+
+
+@overload
+def slotted(cls: Class, /) -> Class: ...
+@overload
+def slotted(*, kw_only: bool = False) -> Callable[[Class], Class]: ...
+@dataclass_transform(field_specifiers=(dataclasses.field,))
+def slotted(cls: Any = None, /, *, kw_only: bool = False) -> Any:
+    """Return the class as a dataclass with slots whose fields can be set, as of `dataclass(slots=True)`."""
+    return _made(cls, kw_only=kw_only, methods=_methods)
+
+
+Methods: TypeAlias = dict[str, Any]
+
+
+def _made(cls: type[Any] | None, *, kw_only: bool, methods: Callable[[type[Any]], Methods]) -> Any:
     if cls is None:
-        return lambda cls: _value(cls, kw_only=kw_only)
-    return _value(cls, kw_only=kw_only)
-
-
-def _value(cls: type[Any], *, kw_only: bool) -> type[Any]:
+        return lambda cls: _made(cls, kw_only=kw_only, methods=methods)
     made = dataclasses.dataclass(init=False, repr=False, eq=False, slots=True, kw_only=kw_only)(cls)
+    for name, method in methods(made).items():
+        if name not in vars(cls):
+            setattr(made, name, method)
+    made.__init__ = _Constructor(made)
+    return made
+
+
+def _methods(made: type[Any]) -> Methods:
     fields = dataclasses.fields(made)
-    names = frozenset(field.name for field in fields)
     shown = tuple(field.name for field in fields if field.repr)
     compared = _getter([field.name for field in fields if field.compare])
-    hashed = _getter([field.name for field in fields if (field.compare if field.hash is None else field.hash)])
 
     def __repr__(self: object) -> str:  # noqa: N807  # it becomes a method
         values = ", ".join(f"{name}={getattr(self, name)!r}" for name in shown)
@@ -45,6 +64,14 @@ def _value(cls: type[Any], *, kw_only: bool) -> type[Any]:
 
     def __eq__(self: object, other: object) -> bool:  # noqa: N807
         return compared(self) == compared(other) if type(other) is type(self) else NotImplemented
+
+    return {"__repr__": __repr__, "__eq__": __eq__, "__hash__": None}
+
+
+def _frozen_methods(made: type[Any]) -> Methods:
+    fields = dataclasses.fields(made)
+    names = frozenset(field.name for field in fields)
+    hashed = _getter([field.name for field in fields if (field.compare if field.hash is None else field.hash)])
 
     def __hash__(self: object) -> int:  # noqa: N807
         return hash(hashed(self))
@@ -59,11 +86,8 @@ def _value(cls: type[Any], *, kw_only: bool) -> type[Any]:
             raise dataclasses.FrozenInstanceError(f"cannot delete field {name!r}")
         super(made, self).__delattr__(name)
 
-    for method in (__repr__, __eq__, __hash__, __setattr__, __delattr__, __getstate__, __setstate__):
-        if method.__name__ not in vars(cls):
-            setattr(made, method.__name__, method)
-    made.__init__ = _Constructor(made)
-    return made
+    changed = (__hash__, __setattr__, __delattr__, __getstate__, __setstate__)
+    return _methods(made) | {method.__name__: method for method in changed}
 
 
 def _getter(names: list[str]) -> Callable[[object], object]:

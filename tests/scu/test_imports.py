@@ -118,3 +118,61 @@ def test_a_plain_echo_does_not_import_explain() -> None:
 
     assert code == 0
     assert ((SELDOM | HEAVY) - CLICK).intersection(modules) == set()
+
+
+HELP: Final = """
+import io, sys
+from contextlib import redirect_stdout
+from dicomport.cli.main import main
+try:
+    with redirect_stdout(io.StringIO()):
+        main(["storescu", "--help"])
+except SystemExit:
+    print(sorted(sys.modules))
+"""
+
+RECEIVER: Final = """
+import sys, tempfile
+before = set(sys.modules) | {"tempfile"}
+from dicomport import FolderStorage, StorageSCP
+from dicomport.testing import ScriptedSCU, association_request
+with (
+    tempfile.TemporaryDirectory() as folder,
+    StorageSCP(FolderStorage(folder), port=0).in_thread() as scp,
+    ScriptedSCU("127.0.0.1", scp.port) as peer,
+):
+    peer.send(association_request(("1.2.840.10008.5.1.4.1.1.2", ["1.2.840.10008.1.2"])))
+    peer.receive()
+    status = peer.store("1.2.3.4", bytes.fromhex("0800050000000000")).status
+    peer.release()
+print([status, sorted(set(sys.modules) - before)])
+"""
+
+
+def test_the_help_of_the_sender_imports_neither_the_rarely_used_modules_nor_libraries() -> None:
+    assert ((SELDOM | HEAVY) - CLICK).intersection(run(HELP)) == set()
+
+
+def test_a_receiver_into_a_folder_imports_neither_the_archive_nor_the_sender() -> None:
+    status, modules = run(RECEIVER)
+
+    assert status == 0
+    assert "dicomport.scp.folder" in modules
+    assert HEAVY.intersection(modules) == set()
+    other = ("dicomport.archive", "dicomport.blocking", "dicomport.cli", "dicomport.commitment", "dicomport.scu")
+    assert [name for name in modules if name.startswith(other)] == []
+
+
+CONSTRUCTORS: Final = """
+import builtins
+compiled, run = [], exec
+builtins.exec = lambda source, *scopes: (compiled.append(source), run(source, *scopes))
+import dicomport
+dicomport.send
+print([source for source in compiled if isinstance(source, str) and source.startswith("def __init__")])
+"""
+
+
+def test_a_sender_compiles_few_constructors_to_import() -> None:
+    """`dicomport.values`: compiling those of all 60 classes, and their methods, took a third of the start."""
+    assert 0 < len(run(CONSTRUCTORS)) < 10

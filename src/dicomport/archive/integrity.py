@@ -7,7 +7,7 @@ import concurrent.futures
 import functools
 import threading
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Protocol
 
@@ -27,7 +27,7 @@ from dicomport.standard import (
     SUCCESS,
     Status,
 )
-from dicomport.values import frozen
+from dicomport.values import frozen, slotted
 
 log = get_logger("archive")
 
@@ -52,7 +52,7 @@ class _Stored:
     digest: str
 
 
-@dataclass(slots=True)
+@slotted
 class _LookUp:
     """The results of one lookup that its later references share."""
 

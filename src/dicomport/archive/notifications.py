@@ -14,14 +14,14 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final, Generic, Self, TypeVar
 
 from dicomport.archive.records import Record
 from dicomport.containment import as_exception
 from dicomport.errors import DicomportError
 from dicomport.logs import get_logger
-from dicomport.values import frozen
+from dicomport.values import frozen, slotted
 
 log = get_logger("archive")
 
@@ -51,7 +51,7 @@ class CompleteStudy:
     last_received: str
 
 
-@dataclass(slots=True)
+@slotted
 class _OpenStudy:
     first_received: str
     last_received: str = ""

@@ -22,7 +22,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
@@ -41,7 +41,7 @@ from dicomport.files import (
     write_text,
 )
 from dicomport.files.lock_waiting import wait_for_lock
-from dicomport.values import frozen
+from dicomport.values import frozen, slotted
 
 _DAY: Final = 86400.0
 
@@ -80,7 +80,7 @@ class QuarantineEntry:
     received: str
 
 
-@dataclass(slots=True)
+@slotted
 class _Usage:
     """The counts that the processes share."""
 

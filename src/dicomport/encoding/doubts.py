@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 from typing import Final
 
 from dicomport.encoding.deviations import ScanFlag, ScanProblem
@@ -17,6 +16,7 @@ from dicomport.encoding.headers import (
     Encoding,
 )
 from dicomport.encoding.vr import FRAGMENT_VRS, LONG_VRS, SHORT_VRS
+from dicomport.values import slotted
 
 _UNDEFINED_LENGTH_VRS: Final = FRAGMENT_VRS | {b"SQ", b"UN"}
 _MAX_LENGTH: Final = 1 << 28
@@ -60,7 +60,7 @@ class Meaning(enum.Enum):
     """The sequence before is longer than its length: search for the next header."""
 
 
-@dataclass(slots=True)
+@slotted
 class Doubt:
     """The next header decides what earlier bytes meant."""
 
@@ -81,7 +81,7 @@ class Doubt:
     """Whether a search has just passed a sequence delimiter: here, the data set may end."""
 
 
-@dataclass(slots=True)
+@slotted
 class Padding:
     """Equal bytes in the place of a header."""
 

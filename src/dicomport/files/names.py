@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from typing import Final
 
@@ -35,7 +34,7 @@ def file_name(text: str) -> str:
         for at, character in enumerate(text)
     )
     if len(name) > _MAX_BYTES:
-        digest = hashlib.blake2b(_encoded(text), digest_size=16).hexdigest()
+        digest = _digest(text)
         return f"{name[: _MAX_BYTES - len(digest) - 2]}__{digest}"
     return name or "_"
 
@@ -44,7 +43,7 @@ def shortened(name: str, max_bytes: int) -> str:
     """Return a name of at most `max_bytes` bytes; a longer one is cut, and ends in two underscores and its digest."""
     if len(name) <= max_bytes and (name.isascii() or len(_encoded(name)) <= max_bytes):
         return name
-    digest = hashlib.blake2b(_encoded(name), digest_size=16).hexdigest()
+    digest = _digest(name)
     return f"{_encoded(name)[: max_bytes - len(digest) - 2].decode(errors='ignore')}__{digest}"
 
 
@@ -55,6 +54,12 @@ def numbered_name(stem: str, number: int) -> str:
 
 def _escaped(character: str) -> str:
     return "".join(f"_{byte:02x}" for byte in _encoded(character))
+
+
+def _digest(text: str) -> str:
+    import hashlib
+
+    return hashlib.blake2b(_encoded(text), digest_size=16).hexdigest()
 
 
 def _encoded(text: str) -> bytes:

@@ -28,7 +28,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from dicomport.containment import as_exception
@@ -51,6 +51,7 @@ from dicomport.standard import (
     Status,
     sop_classes,
 )
+from dicomport.values import slotted
 from dicomport.wire import Buffer, CStoreRQ, Element
 
 WRONG_SOP_CLASS: Final = Status(
@@ -121,7 +122,7 @@ class PendingOperations(Generic[T]):
         self._wake()
 
 
-@dataclass(slots=True)
+@slotted
 class StoreCounts:
     """Numbers of instances of an association, by the result that was sent."""
 

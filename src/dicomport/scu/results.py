@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
 from dicomport.standard import Category, Status
-from dicomport.values import frozen
+from dicomport.values import frozen, slotted
 from dicomport.wire import Deviation
 
 Facts: TypeAlias = "dict[str, str | int | float | bool | list[str] | None]"
@@ -108,7 +107,7 @@ class InstanceResult:
         }
 
 
-@dataclass(slots=True)
+@slotted
 class Timing:
     """Time that an association spent on each step, seconds."""
 

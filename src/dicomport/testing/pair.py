@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from dicomport.core import (
     AcceptorPolicy,
@@ -26,12 +26,13 @@ from dicomport.core import (
     Role,
     negotiate,
 )
+from dicomport.values import slotted
 from dicomport.wire import DEFAULT_PROTOCOL_LIMITS, AssociateRQ, ProtocolLimits
 
 _OVERWRITTEN = b"\xa5"
 
 
-@dataclass(slots=True)
+@slotted
 class _End:
     """One end of the link: its core, the sizes of received pieces, the bytes sent, and the events."""
 

@@ -15,7 +15,7 @@ twice changes nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from dicomport.archive.commit.sessions import abandoned
@@ -23,9 +23,10 @@ from dicomport.archive.database.queries import batched
 from dicomport.archive.index import Index
 from dicomport.archive.paths import Paths
 from dicomport.archive.records import is_visible
+from dicomport.values import slotted
 
 
-@dataclass(slots=True)
+@slotted
 class Recovery:
     """The result of a recovery."""
 

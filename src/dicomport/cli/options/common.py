@@ -8,7 +8,6 @@ import logging
 import math
 import re
 from collections.abc import Callable, Sequence
-from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -128,6 +127,8 @@ class _Size(click.ParamType[int]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         match = _SIZE.fullmatch(str(value).strip().lower())
+        from decimal import Decimal
+
         size = -1 if match is None else int(Decimal(match[1]) * _UNITS[match[2]])
         if size < self._low:
             limit = f", {self._low} or more" if self._low else ""

@@ -20,7 +20,6 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Final, NoReturn
 
 from dicomport.cli.failures import report_failure
@@ -28,7 +27,7 @@ from dicomport.cli.options.common import ExitCode
 from dicomport.cli.receiver.handover import Handover, channel
 from dicomport.logs import get_logger
 from dicomport.net import SharedCounts
-from dicomport.values import frozen
+from dicomport.values import frozen, slotted
 
 _STARTED_SECONDS: Final = 2.0
 """A worker that fails earlier could not start."""
@@ -85,7 +84,7 @@ def run_workers(
     return Supervisor(count, run_worker, reload, is_reload_due, stop_within=shutdown + _ENDING_SECONDS).run()
 
 
-@dataclass(slots=True)
+@slotted
 class _Worker:
     """One of the workers: its process, or the time of its next start."""
 

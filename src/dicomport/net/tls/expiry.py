@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import ssl
 import time
-from dataclasses import dataclass
 from typing import Final
 
 from dicomport.logs import get_logger
+from dicomport.values import slotted
 
 _PART: Final = 0.25
 _MAX_SECONDS: Final = 30 * 86400.0
@@ -22,7 +22,7 @@ _REPEAT_SECONDS: Final = 86400.0
 log = get_logger("net")
 
 
-@dataclass(slots=True, kw_only=True)
+@slotted(kw_only=True)
 class Expiry:
     """A certificate or a revocation list that expires."""
 

@@ -6,7 +6,6 @@ The theory of operation is in `sender.py`.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import Final
 
 from dicomport.dimse import NoContextError
@@ -19,6 +18,7 @@ from dicomport.scu.sending.plan import AssociationPlan, QueuedInstance
 from dicomport.scu.sending.retry import is_transient
 from dicomport.scu.transform.pipeline import Transform
 from dicomport.standard import Status
+from dicomport.values import slotted
 from dicomport.wire import Priority
 
 _BEING_SENT: Final = 0
@@ -27,7 +27,7 @@ _BEING_SENT: Final = 0
 log = get_logger("scu")
 
 
-@dataclass(slots=True)
+@slotted
 class InFlight:
     """A request without a response."""
 

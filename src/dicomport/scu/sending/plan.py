@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TypeAlias
 
 from dicomport.scu.contexts import MAX_CONTEXTS, uncompressed_default
 from dicomport.scu.inputs.instance import Instance
+from dicomport.values import slotted
 
 Pair: TypeAlias = tuple[str, str]
 """A SOP Class UID and a transfer syntax UID."""
@@ -17,7 +18,7 @@ Alternatives: TypeAlias = Callable[[str], tuple[str, ...]]
 """Returns the transfer syntaxes to propose in addition to an instance's own, in the order of preference."""
 
 
-@dataclass(slots=True)
+@slotted
 class QueuedInstance:
     """An instance to send, with its attempts so far."""
 
@@ -30,7 +31,7 @@ class QueuedInstance:
     """Whether an association was lost while it was in flight."""
 
 
-@dataclass(slots=True)
+@slotted
 class ContextLoad:
     """The instances planned for one presentation context."""
 
@@ -39,7 +40,7 @@ class ContextLoad:
     """Length of the data sets, bytes."""
 
 
-@dataclass(slots=True)
+@slotted
 class AssociationPlan:
     """The presentation contexts of one association, and the instances that wait for it or for others like it."""
 

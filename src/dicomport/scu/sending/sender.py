@@ -24,7 +24,6 @@ import asyncio
 import ssl
 import time
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from dicomport.logs import get_logger
@@ -39,6 +38,7 @@ from dicomport.scu.sending.plan import AssociationPlan, Plan
 from dicomport.scu.sending.report import SendReport
 from dicomport.scu.sending.retry import RetryPolicy, is_transient
 from dicomport.scu.transform.pipeline import Transform
+from dicomport.values import slotted
 from dicomport.wire import AssociateRQ, AsynchronousOperationsWindow, Priority
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class Settings(NamedTuple):
     negotiation: NegotiationItems
 
 
-@dataclass(slots=True)
+@slotted
 class ConsecutiveFailures:
     """Associations in a row that could not be established, or were lost before the first response."""
 

@@ -10,7 +10,7 @@ import array
 import functools
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import MappingProxyType
 from typing import Final, TypeAlias
 
@@ -30,6 +30,7 @@ from dicomport.encoding.vr import KNOWN_VRS, LONG_VRS, WORD_FORMATS
 from dicomport.encoding.walker import MAX_DEPTH, Walker
 from dicomport.scu.inputs.instance import NotSendableError
 from dicomport.standard import TransferSyntax
+from dicomport.values import slotted
 
 _BITS_ALLOCATED: Final = 0x00280100
 _PIXEL_REPRESENTATION: Final = 0x00280103
@@ -62,7 +63,7 @@ def transcode(
         raise NotSendableError(f"the data set is damaged, or not in its transfer syntax: {error}") from None
 
 
-@dataclass(slots=True)
+@slotted
 class _Written:
     """The encoded part of a data set or sequence."""
 
