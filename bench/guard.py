@@ -39,6 +39,8 @@ _ATTEMPTS: Final = 3
 _DIVISOR: Final = 5
 """The guard needs only this fraction of the benchmark's instances."""
 _REFERENCE: Final = "reference"
+_START: Final = "start of storescu"
+"""The instructions from the start of Python to the end of `storescu --help`, with compiled modules."""
 _COUNTED: Final = re.compile(r"I\s+refs:\s+([\d,]+)")
 
 
@@ -97,6 +99,28 @@ def _counts(stock: Path) -> dict[str, float]:
     return {name: (total[2] - total[1]) / instances.get(name, 1) for name, total in totals.items()}
 
 
+def _start() -> int:
+    """Count the instructions of a command's start."""
+    command = (sys.executable, "-m", "dicomport", "storescu", "--help")
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "log"
+        environment = os.environ | {"PYTHONHASHSEED": "0", "PYTHONPYCACHEPREFIX": folder, "PYTHONDONTWRITEBYTECODE": ""}
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)
+        subprocess.run(
+            (
+                *("valgrind", "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null"),
+                *(f"--log-file={log}", *command),
+            ),
+            check=True,
+            stdout=subprocess.DEVNULL,
+            env=environment,
+        )
+        found = _COUNTED.search(log.read_text(encoding="utf-8"))
+    if found is None:
+        raise SystemExit(f"{_START}: valgrind has counted nothing")
+    return int(found[1].replace(",", ""))
+
+
 def _waiting(path: HotPath, stock: Stock) -> float:
     """Return the minimum of the elapsed time of a path divided by its processor time."""
     ratios = []
@@ -112,16 +136,17 @@ def _judge(counts: Mapping[str, float], figures: Mapping[str, float], waiting: M
     """Print each path's count beside its recorded figure; return whether all pass."""
     scale = counts[_REFERENCE] / figures[_REFERENCE]
     well = True
-    for path in PATHS:
-        ratio = counts[path.name] / figures[path.name] / scale
+    for name in (*(path.name for path in PATHS), _START):
+        ratio = counts[name] / figures[name] / scale
         verdicts = [
             *(["more than recorded"] if ratio > _TOLERANCE else []),
-            *(["waits"] if waiting[path.name] > _MAX_WAITING else []),
+            *(["waits"] if waiting.get(name, 0.0) > _MAX_WAITING else []),
         ]
         well = well and not verdicts
+        elapsed = f", elapsed by processor time {waiting[name]:4.2f}" if name in waiting else ""
         print(
-            f"{path.name:32} {counts[path.name]:12,.0f} instructions, {ratio:5.2f} of the figure,"
-            f" elapsed by processor time {waiting[path.name]:4.2f}: {', '.join(verdicts) or 'held'}"
+            f"{name:32} {counts[name]:12,.0f} instructions, {ratio:5.2f} of the figure{elapsed}:"
+            f" {', '.join(verdicts) or 'held'}"
         )
     if not well:
         print("If the change justifies its cost, record the new figures: python -m bench.guard --update")
@@ -143,7 +168,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
         stock = Stock(Path(folder), _DIVISOR)
         waiting = {path.name: _waiting(path, stock) for path in PATHS}
-        counts = _counts(Path(folder))
+        counts = _counts(Path(folder)) | {_START: _start()}
     if options.update:
         _FIGURES.write_text(json.dumps({name: round(count) for name, count in counts.items()}, indent=2) + "\n")
         return 0

@@ -149,11 +149,11 @@ print([status, sorted(set(sys.modules) - before)])
 """
 
 
-def test_the_help_of_the_sender_imports_neither_the_rarely_used_modules_nor_libraries() -> None:
+def test_the_help_of_the_sender_imports_no_rarely_used_modules() -> None:
     assert ((SELDOM | HEAVY) - CLICK).intersection(run(HELP)) == set()
 
 
-def test_a_receiver_into_a_folder_imports_neither_the_archive_nor_the_sender() -> None:
+def test_a_receiver_into_a_folder_imports_no_archive_and_no_sender() -> None:
     status, modules = run(RECEIVER)
 
     assert status == 0
