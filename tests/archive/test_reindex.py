@@ -205,3 +205,12 @@ def test_an_archive_of_which_no_file_can_be_read_gets_an_empty_index(
     disk.recover()
     remade(received.root)
     assert uids(received.root) == ["1.2.3.1", "1.2.3.2"]
+
+
+def test_a_record_of_a_running_receiver_whose_file_is_gone_is_not_added(received: Receiver) -> None:
+    send(received, 1)
+    indexed(received, 1)
+    [path] = received.root.glob("1.2.3/*/*.dcm")
+    path.unlink()
+    remade(received.root)
+    assert rows(received.root) == []

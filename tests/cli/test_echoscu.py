@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import json
 import re
 import socket
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import pytest
+from tests.certificates import Files
 from tests.cli.commands import dicomport, receiver
 
+from dicomport.cli.explaining import print_steps
+from dicomport.net import Endpoint, FailedAttempt
+from dicomport.scu.explain.steps import Connected, Failure, Step
 from dicomport.testing import Peer, ScriptedSCP
 from dicomport.wire import AssociateRJ, AssociateRQ, RejectReason
 
@@ -222,3 +229,38 @@ def test_a_context_may_have_uids_that_no_table_has() -> None:
     assert done.returncode == 0
     proposed = [(one.abstract_syntax, one.transfer_syntaxes) for one in asked[0].presentation_contexts]
     assert ("1.2.3.4", ("1.2.3.5", "1.2.3.6")) in proposed
+
+
+def test_explain_prints_the_addresses_that_failed(capsys: pytest.CaptureFixture[str]) -> None:
+    ours, theirs = Endpoint(socket.AF_INET6, ("::1", 104, 0, 0)), Endpoint(socket.AF_INET, ("127.0.0.1", 104))
+    failed = (
+        FailedAttempt(ours, ConnectionRefusedError(errno.ECONNREFUSED, f"Connect call failed {ours.sockaddr}")),
+        FailedAttempt(theirs, TimeoutError("the connect timer expired")),
+    )
+
+    async def steps() -> AsyncGenerator[Step, None]:
+        yield Connected(seconds=0.5, failed=failed, endpoint=None, failure=Failure("nothing listens", "start it"))
+
+    code = asyncio.run(print_steps(steps(), as_json=False, shows_messages=True))
+    assert code == 3
+    assert capsys.readouterr().err.splitlines() == [
+        "TCP: failed after 500.0 ms",
+        "  [::1]:104: Connection refused",
+        "  127.0.0.1:104: the connect timer expired",
+        "  cause: nothing listens",
+        "  advice: start it",
+    ]
+
+
+def test_explain_shows_a_failed_handshake_without_a_certificate(tmp_path: Path) -> None:
+    hospital = Files(tmp_path / "hospital")
+
+    def script(peer: Peer) -> None:
+        peer.socket.recv(1)
+        peer.close()
+
+    with ScriptedSCP(script) as peer:
+        done = dicomport("echoscu", "--explain", "--tls-ca", hospital.authority, "127.0.0.1", str(peer.port))
+    assert done.returncode == 3
+    assert "TLS: failed" in done.stderr
+    assert "certificate of" not in done.stderr

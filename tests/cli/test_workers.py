@@ -6,12 +6,14 @@ import contextlib
 import os
 import re
 import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import pytest
 from tests.cli.commands import FILES, Receiver, dicomport, receiver, wait_until
+from tests.scp.messages import store_command
 from tests.small_disk import fill, small_disk
 
 from dicomport.testing import ScriptedSCU
@@ -22,6 +24,11 @@ CT: Final = FILES / "CT_small.dcm"
 
 def workers_of(process: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+
+
+def is_closed(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
 def is_alive(process: int) -> bool:
@@ -133,3 +140,16 @@ def test_one_that_does_not_stop_in_time_is_killed(tmp_path: Path) -> None:
                 os.kill(stopped, signal.SIGKILL)
     [line] = [line for line in err.splitlines() if "worker_killed" in line]
     assert (code, f"process={stopped}" in line) == (1, True)
+
+
+def test_a_second_signal_ends_them_at_once(running: Receiver) -> None:
+    """The rest of an instance never arrives: a worker would wait until a timer expires."""
+    with ScriptedSCU("127.0.0.1", int(running.port)) as peer:
+        peer.associate()
+        peer.send(store_command())
+        children = workers_of(running.process.pid)
+        running.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: is_closed(int(running.port)))
+        code, _, err = running.stop()
+    assert (code, "Traceback" in err) == (0, False)
+    assert not any(map(is_alive, children))

@@ -11,6 +11,7 @@ import pytest
 import trustme
 from tests.archive.sending import instance
 from tests.commitment.asking import Log
+from tests.commitment.test_scu import other_address
 from tests.ports import unused_port
 
 import dicomport
@@ -33,17 +34,18 @@ class Running:
     scp: StorageSCP
     tls: ssl.SSLContext | None
     """For those who connect."""
+    host: str
 
     def store(self, *uids: str) -> tuple[SOPReference, ...]:
         """Store CT images."""
         what = [instance(uid) for uid in uids]
-        report = dicomport.blocking.send(what, "127.0.0.1", self.scp.port, ae_title="MODALITY", tls=self.tls)
+        report = dicomport.blocking.send(what, self.host, self.scp.port, ae_title="MODALITY", tls=self.tls)
         assert len(report.accepted) == len(uids)
         return tuple(SOPReference(CT, uid) for uid in uids)
 
     def commit(self, *references: SOPReference, **options: Any) -> CommitmentReport:
         options = {"ae_title": "MODALITY", "tls": self.tls} | options
-        return dicomport.blocking.commit(references, "127.0.0.1", self.scp.port, **options)
+        return dicomport.blocking.commit(references, self.host, self.scp.port, **options)
 
     def kept(self) -> list[Path]:
         return list(self.archive.paths.commitments.rglob("*.json"))
@@ -64,8 +66,10 @@ class Cutting:
 
 
 @contextlib.contextmanager
-def running(folder: Path, listener: Address | None = None, tls: TLS | None = None) -> Iterator[Running]:
-    """Serve an archive. `listener` is where the SCU listens: then the association that asks is cut off."""
+def running(
+    folder: Path, listener: Address | None = None, tls: TLS | None = None, host: str = "127.0.0.1"
+) -> Iterator[Running]:
+    """Serve an archive on a host. `listener` is where the SCU listens: then the association that asks is cut off."""
     server, client = tls or (None, None)
     with contextlib.closing(Archive(folder)) as archive:
         cutting = Cutting(archive)
@@ -74,9 +78,11 @@ def running(folder: Path, listener: Address | None = None, tls: TLS | None = Non
             archive.paths.commitments,
             report_to={} if listener is None else {"MODALITY": listener},
         )
-        with StorageSCP(archive, port=0, commitment=commitment, tls=server).in_thread() as scp:
+        with StorageSCP(
+            archive, host=host, port=0, commitment=commitment, tls=server, allow_any=host != "127.0.0.1"
+        ).in_thread() as scp:
             cutting.scp = scp
-            yield Running(archive, scp, client)
+            yield Running(archive, scp, client, host)
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +118,16 @@ def test_over_one_of_the_archive_s_own(tmp_path: Path, tls: TLS, *, encrypted: b
         report = served.commit(*references, SOPReference(CT, "1.2.3"), listen_port=port, listen_tls=server)
         assert [one.committed for one in report.commitments] == [True, True, False]
         assert report.error == ""
+    assert served.kept() == []
+
+
+def test_the_requested_peer_may_report_from_its_own_address(tmp_path: Path) -> None:
+    """The requested host is another one than loopback."""
+    host, port = other_address(), unused_port()
+    with running(tmp_path, Address(host, port), host=host) as served:
+        references = served.store("1.2.1")
+        report = served.commit(*references, listen_port=port)
+        assert [one.committed for one in report.commitments] == [True]
     assert served.kept() == []
 
 

@@ -362,14 +362,20 @@ def test_tls_to_a_web_server() -> None:
         assert why_not(explained(peer.port, tls=client())).advice.startswith("This is not a DICOM port.")
 
 
-def test_tls_to_a_peer_that_closes() -> None:
+@pytest.mark.parametrize(
+    ("end", "cause"),
+    [(Peer.close, "closed the connection instead of answering"), (Peer.reset, "the peer reset it")],
+    ids=["closed", "reset"],
+)
+def test_tls_to_a_peer_that_closes(end: Callable[[Peer], None], cause: str) -> None:
     def script(peer: Peer) -> None:
         peer.socket.recv(1 << 16)
+        end(peer)
 
     with ScriptedSCP(script) as peer:
         failure = why_not(explained(peer.port, tls=client()))
 
-    assert "closed the connection instead of answering" in failure.cause
+    assert cause in failure.cause
     assert "try without --tls" in failure.advice
 
 
@@ -586,3 +592,17 @@ def test_a_connection_lost_in_the_middle_of_c_echos() -> None:
     assert len(the(Echoed, steps).round_trips) == 2
     assert why_not(steps).cause == "the peer closed the connection"
     assert why_not(steps).advice == "See the peer's log, or ask its administrator."
+
+
+def test_a_peer_that_closes_its_port_meanwhile_has_no_certificate() -> None:
+    """The certificate is fetched over a second connection, as the first one failed because of it."""
+
+    def script(peer: Peer) -> None:
+        with contextlib.suppress(ssl.SSLError):
+            peer.socket.recv(1)
+
+    with ScriptedSCP(script, connections=1, tls=server(certificate=issued(trustme.CA()))) as peer:
+        steps = explained(peer.port, tls=client())
+
+    assert "sent a certificate that is not trusted" in why_not(steps).cause
+    assert the(Secured, steps).certificate is None

@@ -862,3 +862,21 @@ def test_the_length_of_a_segment_of_rle_is_counted(segment: bytes, length: int) 
     """PS3.5 G.3.1."""
     frame = struct.pack("<16L", 2, 64, 64 + len(segment), *[0] * 13) + 2 * segment
     assert rle_lengths(frame) == [length, length]
+
+
+@pytest.mark.parametrize(
+    ("name", "syntax"),
+    [("MR_small_jp2klossless.dcm", JPEG_2000_LOSSLESS), ("MR_small_jpeg_ls_lossless.dcm", JPEG_LS)],
+)
+def test_compressed_samples_of_more_bits_than_allocated_are_refused(name: str, syntax: str) -> None:
+    """They would lose their upper bits."""
+    needs(syntax)
+    dataset = pydicom.dcmread(FILES / name)
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 8, 8, 7
+    assert why_not(instance_from_dataset(dataset), EXPLICIT) == "its compressed samples have more than 8 bits"
+
+
+@pytest.mark.parametrize("syntax", ["1.2.840.10008.1.2.4.100", "1.2.840.10008.1.2.4.94", "1.2.3.4"])
+def test_a_transfer_syntax_that_pydicom_cannot_decode_has_no_decoder(syntax: str) -> None:
+    """MPEG2, JPIP, and one of a vendor."""
+    assert not can_decompress(syntax)

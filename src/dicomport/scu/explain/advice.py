@@ -86,6 +86,8 @@ def _advice(error: DicomportError, address: Address, *, requested: bool) -> str:
             advice = "The peer's software is at fault, or a device between it and this machine."
         case ConnectionLostError() | ConnectError() if isinstance(error.__cause__, ssl.SSLError):
             advice = _tls_advice(error.__cause__)
+        case ConnectError() if address.tls is not None and isinstance(error.__cause__, ConnectionResetError):
+            advice = _CLOSED
         case ConnectionLostError() if requested:
             advice = _connection_closed(address)
         case TimerExpiredError() if requested:
@@ -223,10 +225,11 @@ _TRUSTED_THERE: Final = "Register this certificate, or its issuer, as trusted at
 _ANOTHER_PROFILE: Final = (
     "Compare the TLS versions and cipher suites of both sides; --tls-profile sets those of this side."
 )
+_CLOSED: Final = "The peer may not use TLS on this port, or not accept this address: try without --tls. " + _SEE_LOG
+"""Advice for a peer that closes or resets the connection in the handshake."""
+
 _TLS: Final = {
-    "UNEXPECTED_EOF_WHILE_READING": (
-        "The peer may not use TLS on this port, or not accept this address: try without --tls. " + _SEE_LOG
-    ),
+    "UNEXPECTED_EOF_WHILE_READING": _CLOSED,
     "CERTIFICATE_REQUIRED": _SHOW,
     "HANDSHAKE_FAILURE": f"{_SHOW} Or: {_ANOTHER_PROFILE[0].lower()}{_ANOTHER_PROFILE[1:]}",
     "UNKNOWN_CA": _TRUSTED_THERE,
