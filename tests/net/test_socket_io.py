@@ -1,11 +1,15 @@
 """`net.socket_io` is the one module that receives from and sends to sockets."""
 
 import ast
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+import pytest
+
 import dicomport
+from dicomport.net.socket_io import send_list_now
 
 SOURCE: Final = Path(dicomport.__file__).parent
 CALLS: Final = frozenset(
@@ -35,3 +39,26 @@ def test_only_socket_io_calls_the_system() -> None:
         # Pairs of sockets between a parent and its workers, not transport connections.
         "cli/receiver/handover.py": {"recv", "send"},
     }
+
+
+@pytest.mark.parametrize("sizes", [(10, 3_000_000), (3_000_000, 10, 20), (1_000_000,) * 5])
+def test_what_a_full_socket_does_not_accept_is_returned(sizes: tuple[int, ...]) -> None:
+    buffers = [bytes((number,)) * size for number, size in enumerate(sizes)]
+    here, there = socket.socketpair()
+    with here, there:
+        here.setblocking(False)
+        rest = send_list_now(here, buffers)
+        here.shutdown(socket.SHUT_WR)
+        received = bytearray()
+        while part := there.recv(1 << 20):
+            received += part
+        assert rest
+        assert bytes(received) + b"".join(rest) == b"".join(buffers)
+        assert send_list_now(here, buffers) == buffers, "a closed one accepts nothing"
+
+
+def test_a_socket_with_room_accepts_all() -> None:
+    here, there = socket.socketpair()
+    with here, there:
+        assert not send_list_now(here, [b"ab", memoryview(b"cdef"), b"g"])
+        assert there.recv(99) == b"abcdefg"

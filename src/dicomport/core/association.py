@@ -182,7 +182,7 @@ class Association:
                 self._machine.step(Event.EVT19, reason=error.reason, detail=str(error))
         return indications.popleft()
 
-    # A driver that reads whole messages itself (dicomport.scp.straight).
+    # A driver that reads or writes whole messages itself (dicomport.scp.straight, dicomport.scu.sending.straight).
 
     @property
     def last_command(self) -> bytes:
@@ -194,6 +194,10 @@ class Association:
         data = encode_command(command)
         return b"".join(split_into_pdus(context_id, data, is_command=True, last=True, maximum_length=self._max_sent))
 
+    def split_data(self, context_id: int, data: Buffer) -> list[Buffer]:
+        """Return the gather list that `send_data` would send for a whole data set: header and view in turn."""
+        return list(split_into_pdus(context_id, data, is_command=False, last=True, maximum_length=self._max_sent))
+
     def enter(self) -> tuple[memoryview, int] | None:
         """Leave the next messages to the driver, which reads them itself until it calls `leave`.
 
@@ -203,7 +207,8 @@ class Association:
         machine = self._machine
         if machine.state is not _ESTABLISHED or machine.indications or machine.closing:
             return None
-        return self._framer.enter() if self._assembler.enter() else None
+        after_response = self.role is _REQUESTOR
+        return self._framer.enter() if self._assembler.enter(after_response=after_response) else None
 
     def leave(
         self,
@@ -212,15 +217,17 @@ class Association:
         context_id: int = 0,
         fragment_left: int = 0,
         is_last: bool = False,
+        response_context: int = 0,
         unsent: Sequence[Buffer] = (),
     ) -> None:
         """Read the following bytes. `rest` has those received that the driver has not read, and is lent.
 
         `context_id` is that of the data set in which they begin, 0 between two messages; `fragment_left` the number of
-        bytes left of the current fragment, and `is_last` whether that is the last one. `unsent` are bytes of responses.
+        bytes left of the current fragment, and `is_last` whether that is the last one. `response_context` is that of
+        the last response that the driver has read, 0 if none. `unsent` are bytes of messages.
         """
         self._machine.outbox.extend(unsent)
-        self._assembler.leave(context_id)
+        self._assembler.leave(context_id, response_context)
         self._framer.leave(rest, fragment_left, (context_id, False, is_last))
 
     # Requests of the local user. Each raises StateError if the state does not allow it.
@@ -344,6 +351,7 @@ _ASSOCIATE = frozenset((AssociateRQ.KIND, AssociateAC.KIND))
 # Looking up an enum member takes ten times as long as a module's name (Python 3.11); each fragment and message needs
 # these.
 _IDLE = State.STA1
+_REQUESTOR = Role.REQUESTOR
 _ESTABLISHED = State.STA6
 _P_DATA_REQUEST = Event.EVT9
 _DATA_TRANSFER = frozenset((State.STA6, State.STA7))

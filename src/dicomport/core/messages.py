@@ -56,13 +56,21 @@ class MessageAssembler:
         """Whether the last message is complete and the next has not begun."""
         return not (self._command_context or self._data_context)
 
-    def enter(self) -> bool:
-        """Return whether the caller may read the next messages itself; `leave` ends this."""
-        return self.between_messages and not self._unannounced_context
+    def enter(self, *, after_response: bool) -> bool:
+        """Return whether the caller may read the next messages itself; `leave` ends this.
 
-    def leave(self, data_context: int) -> None:
-        """Continue in a data set on this context; 0 is between two messages."""
+        Without `after_response`, it may not after a command without a data set.
+        """
+        return self.between_messages and (after_response or not self._unannounced_context)
+
+    def leave(self, data_context: int, response_context: int) -> None:
+        """Continue in a data set on this context; 0 is between two messages.
+
+        `response_context` is that of the last response that the caller has read, 0 if it has read none.
+        """
         self._data_context = data_context
+        if response_context:
+            self._unannounced_context = response_context
 
     def add(self, fragment: Fragment) -> CoreEvent | None:
         """Add a fragment or a part of one; return the event that results, if any. Raises `ProtocolError`."""

@@ -12,3 +12,8 @@ from dicomport.dimse.requestor import (
     OnEventReport as OnEventReport,
     Requestor as Requestor,
 )
+from dicomport.dimse.store_messages import (
+    HEADER_BYTES as HEADER_BYTES,
+    RequestShape as RequestShape,
+    StoreMessages as StoreMessages,
+)

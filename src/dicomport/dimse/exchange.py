@@ -76,6 +76,16 @@ class Exchange:
         """Register a request that has been sent as outstanding."""
         self._outstanding[request.message_id] = _RESPONSES[type(request)]
 
+    def begin_store(self) -> int:
+        """Register a C-STORE request as outstanding, as `expect` does; return its message id."""
+        message_id = self.next_message_id()
+        self._outstanding[message_id] = CStoreRSP
+        return message_id
+
+    def end_store(self, message_id: int) -> None:
+        """Note that the response to a C-STORE request has arrived."""
+        del self._outstanding[message_id]
+
     def forget(self, request: Request) -> None:
         """Stop expecting the response to a request; if it still arrives, it is unexpected."""
         self._outstanding.pop(request.message_id, None)

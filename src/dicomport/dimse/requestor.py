@@ -123,6 +123,15 @@ class Requestor:
         self.exchange.expect(request)
         self._response_timer = self._response_timer.started()
 
+    @property
+    def response_timer(self) -> Timer:
+        """The timer of the outstanding responses."""
+        return self._response_timer
+
+    def restart_response_timer(self, since: float) -> None:
+        """Start the response timer at this time on the monotonic clock."""
+        self._response_timer = self._response_timer.started(since)
+
     def next_response(self) -> Steps[tuple[int, Status]]:
         """Wait for the response to any outstanding request; return its message id and status.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from typing import Final
@@ -134,6 +135,14 @@ class Connection:
             self._receiving = self.is_interruptible = False
             self.interruption = None
             self._quiet_since = served_at
+
+    async def await_responses(self, take: Callable[[memoryview], bytes | None], silence: Timer, unread: bytes) -> None:
+        """Pass the peer's bytes to `take`, as `Stream.drive` does, until they stop for `silence`.
+
+        Raises what `take` raises, and `OSError`. A requestor's peer has no minimum rate.
+        """
+        with contextlib.suppress(TimerExpiredError):
+            await self.stream.drive(take, silence, unread)
 
     def take_quiet_since(self) -> float | None:
         """Return, once, the time of the last bytes of `drive` on the monotonic clock; None if other bytes followed."""

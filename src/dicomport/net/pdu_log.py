@@ -71,6 +71,10 @@ class _LoggedAssociation(Association):
         self._received.feed(data)
         super().receive(data)
 
+    def enter(self) -> tuple[memoryview, int] | None:
+        """Return None: messages that a driver reads or writes itself would not be logged."""
+        return None
+
     def take_output(self) -> list[Buffer]:
         output = super().take_output()
         for data in output:

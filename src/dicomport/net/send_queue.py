@@ -31,9 +31,15 @@ class SendQueue:
         waiting = _waiting(self._sock)
         self._recorded = waiting if waiting > above else 0
 
-    def record_message(self) -> None:
-        """Record the size of the queue after a message, if it is large enough to delay the response."""
-        self.record(above=_SMALL_BYTES)
+    def record_message(self, unanswered: int | None = None) -> None:
+        """Record the size of the queue after a message, if it is large enough to delay the response.
+
+        `unanswered` is the number of bytes of the messages without a response, if known: the queue has no others.
+        """
+        if unanswered is not None and unanswered <= _SMALL_BYTES:
+            self._recorded = 0
+        else:
+            self.record(above=_SMALL_BYTES)
 
     def drained(self) -> bool:
         """Return whether the queue is shorter than at the last record, and record its size now."""

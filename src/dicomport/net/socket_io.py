@@ -54,6 +54,21 @@ def send_now(sock: socket.socket, data: Buffer) -> int:
         return 0
 
 
+def send_list_now(sock: socket.socket, buffers: Sequence[Buffer]) -> Sequence[Buffer]:
+    """Send as much as the system accepts at once; return the rest. After an error, the next call raises it."""
+    try:
+        sent = sock.sendmsg(buffers)
+    except OSError:
+        return buffers
+    rest: list[Buffer] = []
+    for buffer in buffers:
+        sent -= len(buffer)
+        if sent < 0:
+            rest.append(memoryview(buffer)[sent:])
+            sent = 0
+    return rest
+
+
 def receive_into(sock: socket.socket, buffer: memoryview) -> int:
     """Receive into the buffer; return the number of bytes, 0 at the end. Raises the socket's `OSError`.
 

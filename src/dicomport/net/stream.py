@@ -25,7 +25,7 @@ from typing import Final
 from dicomport.net.buffers import Buffers
 from dicomport.net.errors import TimerExpiredError
 from dicomport.net.send_queue import SendQueue
-from dicomport.net.socket_io import GatherList, acknowledge, prepare, receive_into, send_now
+from dicomport.net.socket_io import GatherList, acknowledge, prepare, receive_into, send_list_now, send_now
 from dicomport.net.timers import Deadline, Timer
 from dicomport.net.tls.expiry import warn_of_expiry
 from dicomport.net.tls.handshake import Handshake
@@ -136,6 +136,11 @@ class Stream:
         """Send as much as the system accepts at once; return the number of bytes. After an error, `send` raises it."""
         self._reads_left = 0
         return send_now(self._sock, data)
+
+    def send_list_now(self, buffers: Sequence[Buffer]) -> Sequence[Buffer]:
+        """Send as much as the system accepts at once; return the rest, as `send_now` does. Not for TLS."""
+        self._reads_left = 0
+        return send_list_now(self._sock, buffers)
 
     async def send(self, buffers: Sequence[Buffer], timer: Deadline) -> None:
         """Send all buffers, in order, without copying. `timer` bounds each time without progress.

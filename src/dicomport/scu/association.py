@@ -43,6 +43,11 @@ class ClientAssociation:
         return await self._run(self._requestor.store(instance_of(what), **options))
 
     @property
+    def parts(self) -> tuple[Connection, StorageRequestor]:
+        """The connection and the requestor's side of the protocol, for a straight path beside this class."""
+        return self._connection, self._requestor
+
+    @property
     def open(self) -> bool:
         """Whether the association can be used. If it cannot, `abort` releases its resources."""
         return self._requestor.open

@@ -50,7 +50,8 @@ class StorageRequestor(Requestor):
         """Whether the association can be used."""
         self.timing = Timing()
         self._by_syntaxes: dict[tuple[str, str], AcceptedContext] = {}
-        self._chunk_bytes = _CHUNK_BYTES
+        self.chunk_bytes = _CHUNK_BYTES
+        """Number of bytes of an instance that are read and split into PDUs at a time."""
         self._ahead: tuple[FileRegion, memoryview, Iterator[memoryview]] | None = None
         """The beginning of the instance that is submitted next."""
 
@@ -73,7 +74,7 @@ class StorageRequestor(Requestor):
         """Request the association over an open transport connection. Raises `AssociationError`."""
         outcome = yield from super().establish()
         if outcome.peer_maximum_length:
-            self._chunk_bytes = min(_CHUNK_BYTES, _MAX_CHUNK_PDUS * outcome.peer_maximum_length)
+            self.chunk_bytes = min(_CHUNK_BYTES, _MAX_CHUNK_PDUS * outcome.peer_maximum_length)
         for context in self.core.contexts.values():
             self._by_syntaxes.setdefault((context.abstract_syntax, context.transfer_syntax), context)
         return outcome
@@ -164,7 +165,7 @@ class StorageRequestor(Requestor):
 
     def _read(self, instance: Instance) -> Iterator[memoryview]:
         """Yield an instance's chunks. Raises `NotSendableError` if it cannot be read."""
-        chunks = instance.chunks(self._chunk_bytes)
+        chunks = instance.chunks(self.chunk_bytes)
         chunk: memoryview | None = None
         while True:
             started = time.perf_counter()

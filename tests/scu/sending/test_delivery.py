@@ -22,7 +22,7 @@ from tests.cli.commands import dicomport as run_command, start
 from tests.scu.data import CT, IMPLICIT, MR, instance, part10
 
 import dicomport
-from dicomport.files import open_regular, system
+from dicomport.files import system
 from dicomport.net import Address
 from dicomport.scu import RetryPolicy
 from dicomport.scu.sending.journal import Journal
@@ -491,11 +491,11 @@ def test_the_next_file_is_read_while_an_answer_is_waited_for(tmp_path: Path, mon
     what = files(tmp_path, 3)
     opened: queue.SimpleQueue[str] = queue.SimpleQueue()
 
-    def noting(path: str) -> tuple[int, os.stat_result]:
-        opened.put(path)
-        return open_regular(path)
+    def noting(descriptor: int, buffers: list[memoryview], offset: int) -> int:
+        opened.put(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+        return os.preadv(descriptor, buffers, offset)
 
-    monkeypatch.setattr("dicomport.scu.inputs.locations.open_regular", noting)
+    monkeypatch.setattr(system, "preadv", noting)
 
     def script(peer: Peer) -> None:
         peer.accept()

@@ -85,6 +85,18 @@ class FileRegion(NamedTuple):
         except OSError:
             return False
 
+    def read(self, buffer: memoryview) -> memoryview:
+        """Read the whole data set into a buffer that is long enough; return it. Raises the same errors as `chunks`."""
+        descriptor = system.open_descriptor(self.path, system.READ | system.NONBLOCK)
+        try:
+            count = system.preadv(descriptor, [buffer[: self.size]], self.offset)
+            # The stamp is that of a regular file.
+            if count != self.size or stamp_of(system.fstat(descriptor)) != self.stamp:
+                raise FileMetaError("the file has changed since it was found")
+        finally:
+            system.close(descriptor)
+        return buffer[:count]
+
     def chunks(self, chunk_bytes: int) -> Iterator[memoryview]:
         """Yield the data set in chunks. Raises `FileMetaError` if the file has changed, or changes meanwhile."""
         with UnchangedFile(self.path, self.stamp) as file:

@@ -186,8 +186,7 @@ class DeliveryQueue:
 
     def finish(self, queued: QueuedInstance, result: InstanceResult, *, transient: bool) -> None:
         """Record the result of an instance, or schedule a retry if the failure is `transient` and retries are left."""
-        elapsed = time.monotonic() - queued.since
-        if transient and not self._stopped and self._retry.allows(queued.attempts, elapsed):
+        if transient and not self._stopped and self._retry.allows(queued.attempts, time.monotonic() - queued.since):
             log.info(
                 "instance_retry_scheduled",
                 sop_instance_uid=result.sop_instance_uid,
@@ -198,13 +197,16 @@ class DeliveryQueue:
             asyncio.get_running_loop().call_later(self._retry.delay(queued.attempts), self._requeue_delayed, queued)
             return
         self.pending -= 1
-        self._memory -= queued.instance.held_bytes
+        held = queued.instance.held_bytes
+        self._memory -= held
         if result.accepted:
             self._add_to_journal(queued.instance, result)
         elif self._fail_fast:
             self._stopped = True
         self._report(result)
-        self._notify()
+        if held or self.finished:
+            # The other waits are for instances to send.
+            self._notify()
 
     def requeue(self, queued: QueuedInstance) -> None:
         """Queue an instance again, as the next one to send."""

@@ -43,6 +43,11 @@ class Transform:
 
             self._editor = Editor(values or {}, invent_uids=invent_uids)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether each instance is sent as it is."""
+        return self._editor is None and not self._converts
+
     def alternatives(self, transfer_syntax_uid: str) -> tuple[str, ...]:
         """Return the transfer syntaxes to propose in addition to an instance's own, in the order of preference."""
         default = uncompressed_default(transfer_syntax_uid)
