@@ -137,13 +137,18 @@ class Templates:
         values = template.match(data, at)
         return None if values is None else (dict(zip(tags, values, strict=True)), at + template.size)
 
-    def add(self, key: Hashable, elements: Iterable[tuple[int, bytes, int]]) -> None:
-        """Remember an example: tag, header and length of the value of each element."""
-        example = [_Element(tag, b"", header, size, wanted=True, value=None) for tag, header, size in elements]
+    def add(
+        self, key: Hashable, elements: Iterable[tuple[int, bytes, int]], wanted: Collection[int] | None = None
+    ) -> None:
+        """Remember an example: tag, header and length of the value of each element; all values are `wanted` or some."""
+        example = [
+            _Element(tag, b"", header, size, wanted=wanted is None or tag in wanted, value=None)
+            for tag, header, size in elements
+        ]
         if 0 < len(example) <= _MAX_TEMPLATE_ELEMENTS:
             if len(self._templates) >= _MAX_TEMPLATES:
                 self._templates.clear()
-            self._templates[key] = Template(example), tuple(element.tag for element in example)
+            self._templates[key] = Template(example), tuple(element.tag for element in example if element.wanted)
 
 
 _Part: TypeAlias = Template | _Element

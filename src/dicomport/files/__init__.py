@@ -37,6 +37,7 @@ from dicomport.files.probing import (
     probe as probe,
 )
 from dicomport.files.reading import (
+    FIRST_READ as FIRST_READ,
     BoundedReader as BoundedReader,
     Part10File as Part10File,
     find_file_meta as find_file_meta,

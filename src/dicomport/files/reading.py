@@ -13,7 +13,7 @@ from dicomport.files import system
 from dicomport.values import frozen
 from dicomport.wire import Deviation, FileMeta, FileMetaError, TruncatedFileMetaError, decode_file_meta
 
-_FIRST_READ: Final = 4096
+FIRST_READ: Final = 4096
 """Bytes to read first: nearly every File Meta Information is smaller than 1 KiB."""
 
 _MAX_FILE_META: Final = 1 << 20
@@ -98,7 +98,7 @@ def find_file_meta(first: Callable[[int], bytes], notes: list[Deviation] | None 
 
     Tolerated deviations are added to `notes`. Raises `FileMetaError`.
     """
-    wanted = _FIRST_READ
+    wanted = FIRST_READ
     while True:
         data = first(wanted)
         try:

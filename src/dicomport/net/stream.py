@@ -119,15 +119,15 @@ class Stream:
                 count = self._read(unread)
                 left = take(self._borrowed[: len(unread) + count] if count else _NOTHING)
                 if self._reads_left > 0:
-                    acknowledge(self._sock)  # No response has done so.
+                    acknowledge(self._sock)  # Nothing that was sent has done so.
                 if left is None or not count:
                     return count
-                self._give_back()
                 unread = left
                 self._expiry.extend(silence.seconds)
                 self._reads_left -= 1
                 # After a response, the peer must receive that before it sends more.
                 if self._reads_left <= 0:
+                    self._give_back()
                     return _UNFINISHED
 
         await self._when_ready(read, silence, try_first=False)
@@ -171,8 +171,9 @@ class Stream:
 
     def _read(self, before: bytes = b"") -> int:
         """Read into a buffer that begins with the bytes `before`; return the number of bytes read."""
-        self._give_back()
-        self._borrowed = buffer = self._buffers.borrow()
+        if not self._borrowed:
+            self._borrowed = self._buffers.borrow()
+        buffer = self._borrowed
         if before:
             buffer[: len(before)] = before
             buffer = buffer[len(before) :]
