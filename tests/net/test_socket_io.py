@@ -42,7 +42,7 @@ def test_only_socket_io_calls_the_system() -> None:
 
 
 @pytest.mark.parametrize("sizes", [(10, 3_000_000), (3_000_000, 10, 20), (1_000_000,) * 5])
-def test_what_a_full_socket_does_not_accept_is_returned(sizes: tuple[int, ...]) -> None:
+def test_a_full_socket_leaves_the_rest(sizes: tuple[int, ...]) -> None:
     buffers = [bytes((number,)) * size for number, size in enumerate(sizes)]
     here, there = socket.socketpair()
     with here, there:

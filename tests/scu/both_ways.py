@@ -144,7 +144,7 @@ class PeerPlan:
     window: int | None = None
     maximum_length: int = 16384
     cuts: tuple[int, ...] = ()
-    """Where each answer is cut, again and again."""
+    """The offsets at which each answer is cut."""
     refused: frozenset[str] = frozenset()
     """SOP Classes that are not accepted."""
 

@@ -118,9 +118,7 @@ def test_uncommon_instances_have_the_result_of_the_general_path(what: str, windo
 
 @pytest.mark.parametrize("window", [1, WINDOW])
 @pytest.mark.parametrize("change", ["removed", "shorter", "longer", "touched", "a folder"])
-def test_files_that_change_while_they_wait_have_the_result_of_the_general_path(
-    tmp_path: Path, change: str, window: int
-) -> None:
+def test_changed_files_have_the_result_of_the_general_path(tmp_path: Path, change: str, window: int) -> None:
     """The sixth file changes when the second result is known."""
     rounds = iter(range(9))
 

@@ -2,9 +2,9 @@
 
 Theory of operation
 -------------------
-`identity` finds out which SOP Class, SOP Instance UID and transfer syntax a file has, and what is odd about it. The
+`identity` examines a file: its SOP Class, SOP Instance UID and transfer syntax, and its deviations. The
 files of a series are laid out alike: the same elements of the same lengths in File Meta Information and at the start of
-the data set. `learn` keeps the layout of a file about which nothing was odd. `match` compares all headers of another
+the data set. `learn` keeps the layout of a file without deviations. `match` compares all headers of another
 file with it and reads five values: both pairs of UIDs must agree, and the SOP Class and the transfer syntax must have
 been found together before. Any other file does not match, and is examined as before. Lengths are part of the layout, so
 values that are not compared cannot move the others.
@@ -71,7 +71,7 @@ class Examples:
         return Identified(known[0], uid, known[1], offset) if uid else None
 
     def learn(self, data: bytes, identified: Identified) -> None:
-        """Learn from a file of which nothing was odd."""
+        """Learn from a file without deviations."""
         syntax = find_transfer_syntax(identified.transfer_syntax_uid)
         if syntax is not None and syntax.deflated:
             return

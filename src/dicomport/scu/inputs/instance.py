@@ -165,7 +165,7 @@ def _read_instance(path: str, head: Head, stamp: FileStamp) -> Instance:
 
 
 _examples: Final = Examples()
-"""Files about which nothing is odd."""
+"""Layouts of files without deviations."""
 
 
 def _examine(path: str, head: Head, stamp: FileStamp) -> Instance:

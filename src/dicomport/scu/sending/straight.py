@@ -105,7 +105,7 @@ class StraightPath:
         self._is_common = True
         """Whether all is common so far."""
         self._error: BaseException | None = None
-        """What the caller's function for results has raised."""
+        """The exception that the caller's function for results has raised."""
         self._ahead: InFlight | None = None
         """The request whose data set has been read."""
         self._data = self._buffer = _NOTHING
@@ -117,7 +117,7 @@ class StraightPath:
         self._now = self._active_at = 0.0
 
     async def serve(self) -> None:
-        """Send and receive as long as all is common. Raises what the caller's function for results raises."""
+        """Send and receive as long as all is common. Raises the exceptions of the caller's function for results."""
         with self._requestor.operation():
             while self._enter():
                 try:
@@ -237,7 +237,7 @@ class StraightPath:
             if request is None:
                 return
             has_room = len(self._in_flight) < self._window
-            # What was read earlier may have changed.
+            # A file that was read earlier may have changed.
             is_read = request is self._ahead and not (has_room and _has_changed(request.instance))
             if not is_read and not self._read(request):
                 self._is_common = False
