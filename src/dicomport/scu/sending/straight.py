@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final, Protocol
 
 from dicomport.dimse import HEADER_BYTES, RequestShape, StoreMessages
@@ -33,6 +32,7 @@ from dicomport.scu.inputs.instance import Instance
 from dicomport.scu.inputs.locations import FileRegion
 from dicomport.scu.requestor import StorageRequestor
 from dicomport.scu.sending.plan import QueuedInstance
+from dicomport.values import slotted
 from dicomport.wire import Buffer, FileMetaError, PDataTF, Priority
 
 _P_DATA: Final = PDataTF.KIND
@@ -42,7 +42,7 @@ _MAX_SILENCE: Final = 1.0
 """Seconds without a response after which the general path waits."""
 
 
-@dataclass(slots=True)
+@slotted
 class InFlight:
     """A request that is to be sent, or has no response yet."""
 
