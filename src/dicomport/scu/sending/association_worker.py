@@ -157,12 +157,8 @@ class AssociationWorker:
 
     async def _send(self, request: InFlight) -> None:
         queued = request.queued
-        request.started = time.monotonic()
-        queued.since = queued.since or request.started
-        queued.attempts += 1
-        self.in_flight[_BEING_SENT] = request
+        self.begin(request, _BEING_SENT, time.monotonic())
         self._alone = queued.lost
-        self._next = None
         try:
             message_id = await self._association.submit(request.instance, priority=self._priority)
         except (NotSendableError, NoContextError) as error:
