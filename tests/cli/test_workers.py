@@ -6,7 +6,6 @@ import contextlib
 import os
 import re
 import signal
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -26,15 +25,18 @@ def workers_of(process: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
 
 
-def is_closed(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) != 0
-
-
 def is_alive(process: int) -> bool:
     with contextlib.suppress(ProcessLookupError):
         os.kill(process, 0)
         return "State:\tZ" not in Path(f"/proc/{process}/status").read_text()
+    return False
+
+
+def catches_sigterm(process: int) -> bool:
+    """Return whether a process runs and has a handler for SIGTERM: only the first signal has one."""
+    with contextlib.suppress(OSError):
+        [caught] = re.findall(r"SigCgt:\t([0-9a-f]+)", Path(f"/proc/{process}/status").read_text())
+        return bool(int(caught, 16) >> signal.SIGTERM - 1 & 1)
     return False
 
 
@@ -142,14 +144,17 @@ def test_one_that_does_not_stop_in_time_is_killed(tmp_path: Path) -> None:
     assert (code, f"process={stopped}" in line) == (1, True)
 
 
-def test_a_second_signal_ends_them_at_once(running: Receiver) -> None:
+def test_a_second_signal_ends_them_at_once(tmp_path: Path) -> None:
     """The rest of an instance never arrives: a worker would wait until a timer expires."""
-    with ScriptedSCU("127.0.0.1", int(running.port)) as peer:
+    options = ("--workers", "2", "--shutdown-timeout", "3600")
+    with receiver(tmp_path / "archive", *options) as found, ScriptedSCU("127.0.0.1", int(found.port)) as peer:
         peer.associate()
         peer.send(store_command())
-        children = workers_of(running.process.pid)
-        running.process.send_signal(signal.SIGTERM)
-        wait_until(lambda: is_closed(int(running.port)))
-        code, _, err = running.stop()
+        children = workers_of(found.process.pid)
+        wait_until(lambda: all(map(catches_sigterm, children)))
+        found.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: not any(map(catches_sigterm, children)))
+        assert any(map(is_alive, children))
+        code, _, err = found.stop()
     assert (code, "Traceback" in err) == (0, False)
     assert not any(map(is_alive, children))
