@@ -37,6 +37,7 @@ import os
 import re
 import signal
 import ssl
+import stat
 import subprocess
 import threading
 from collections import Counter
@@ -67,14 +68,17 @@ OPTIONS: Final = ("--artim-timeout", "2")
 """Short, so that a row can wait for it. No other peer is that slow with a request."""
 
 _TIMEOUT: Final = 30.0
+_MAX_FOLDERS: Final = 33
+"""Limit of the folders that a receiver holds open: those of the archive, and one while its content is listed."""
+
 _ROUND_TRIPS: Final = 3000
 """So many times the receiver is asked something, until what it does in the background is done."""
 
 _SETTLING: Final = 100
 """Round trips until the memory of the first instance is released."""
 
-_POOL: Final = min(32, (os.cpu_count() or 1) + 4)
-"""Threads that asyncio keeps for work that blocks, once there was any."""
+_POOL: Final = min(32, (os.cpu_count() or 1) + 4) + 8
+"""Threads that asyncio and the archive keep for work that blocks and for fsync, once there was any."""
 
 _ERRORS: Final = ("error", "critical")
 
@@ -181,8 +185,15 @@ class Target:
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def open_files(self) -> int:
-        """Count the file descriptors."""
-        return len(os.listdir(f"/proc/{self.process.pid}/fd"))  # noqa: PTH208  # no paths are wanted
+        """Count the file descriptors, without those of folders, of which an archive holds some open."""
+        folders = files = 0
+        for descriptor in Path(f"/proc/{self.process.pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):  # It has been closed meanwhile.
+                is_folder = stat.S_ISDIR(descriptor.stat().st_mode)
+                folders += is_folder
+                files += not is_folder
+        assert folders <= _MAX_FOLDERS, f"{folders} folders"
+        return files
 
     def close(self) -> None:
         """Stop the receiver, and check its criteria."""

@@ -26,10 +26,11 @@ def test_the_drawing_has_each_room_once_in_the_table() -> None:
 
 def test_the_low_rooms_import_only_rooms_below() -> None:
     imports = read_imports()
-    assert imports["standard"] <= {"errors"}
-    assert imports["encoding"] <= {"errors", "standard"}
-    assert imports["wire"] <= {"errors", "standard", "encoding"}
-    assert imports["core"] <= {"errors", "standard", "encoding", "wire"}
+    assert not imports["values"]
+    assert imports["standard"] <= {"errors", "values"}
+    assert imports["encoding"] <= {"errors", "values", "standard"}
+    assert imports["wire"] <= {"errors", "values", "standard", "encoding"}
+    assert imports["core"] <= {"errors", "values", "standard", "encoding", "wire"}
     assert not imports["net"] & {"files", "scp", "scu"}
 
 

@@ -2,6 +2,7 @@
 
 import gzip
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +28,7 @@ from tests.scu.data import (
     uid,
 )
 from tests.scu.inputs.scanning import scan
+from tests.users import shared_folder
 
 from dicomport.encoding.inflate import deflate
 from dicomport.files import read_part10
@@ -367,9 +369,15 @@ def test_each_input_has_a_result_even_if_it_is_missing(tmp_path: Path) -> None:
     assert [item.path for item in found.instances] == [CT_FILE]
 
 
-def test_a_folder_that_cannot_be_listed_is_named(tmp_path: Path) -> None:
-    part10(tmp_path / "1")
-    closed = tmp_path / "closed"
+@pytest.fixture
+def shared() -> Iterator[Path]:
+    with shared_folder() as folder:
+        yield folder
+
+
+def test_a_folder_that_cannot_be_listed_is_named(shared: Path) -> None:
+    part10(shared / "1")
+    closed = shared / "closed"
     closed.mkdir(mode=0)
     reader = os.fork() if os.geteuid() == 0 else 0
     if reader == 0:
@@ -377,10 +385,8 @@ def test_a_folder_that_cannot_be_listed_is_named(tmp_path: Path) -> None:
         good = False
         try:
             if os.geteuid() == 0:
-                for folder in (tmp_path, *tmp_path.parents[:3]):
-                    folder.chmod(0o755)
                 os.setuid(65534)
-            found = scan([tmp_path])
+            found = scan([shared])
             good = [(r.path, r.reason) for r in found.refused] == [(closed, "cannot be read: Permission denied")]
         finally:
             if reader == 0 and os.geteuid() == 65534:
