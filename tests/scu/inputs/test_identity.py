@@ -100,6 +100,15 @@ def test_the_transfer_syntax_is_the_one_that_the_data_set_is_in(tmp_path: Path, 
     assert instance_from_path(path).read() == data
 
 
+def test_earlier_files_in_other_encodings_change_no_label(tmp_path: Path) -> None:
+    """Files laid out alike, of which some name another transfer syntax than that of their data set."""
+    pairs = list(itertools.product(PLAIN, PLAIN))
+    for named, actual in sorted(pairs, key=lambda pair: pair[0] != pair[1]) * 2:
+        path = part10(tmp_path / "file", sop_instance="1.2.3.4", syntax=named, data=encoded(actual))
+        deviations = [] if named == actual else [Deviation.TRANSFER_SYNTAX_DIFFERS]
+        assert labels(instance_from_path(path)) == (CT, "1.2.3.4", actual, deviations)
+
+
 @pytest.mark.parametrize("actual", PLAIN)
 def test_a_missing_transfer_syntax_is_told_from_the_data_set(tmp_path: Path, actual: str) -> None:
     path = part10(tmp_path / "file", syntax="", data=encoded(actual, bare(size=3000)))

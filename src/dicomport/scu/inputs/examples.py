@@ -2,12 +2,12 @@
 
 Theory of operation
 -------------------
-`identity` examines a file: its SOP Class, SOP Instance UID and transfer syntax, and its deviations. The
-files of a series are laid out alike: the same elements of the same lengths in File Meta Information and at the start of
-the data set. `learn` keeps the layout of a file without deviations. `match` compares all headers of another
-file with it and reads five values: both pairs of UIDs must agree, and the SOP Class and the transfer syntax must have
-been found together before. Any other file does not match, and is examined as before. Lengths are part of the layout, so
-values that are not compared cannot move the others.
+`identity` examines a file: its SOP Class, SOP Instance UID and transfer syntax, and its deviations. The files of a
+series are laid out alike: the same elements of the same lengths in File Meta Information and at the start of the data
+set. `learn` keeps the layout of a file without deviations. `match` compares all headers of another file with it and
+reads five values: both pairs of UIDs must agree, and the SOP Class and the transfer syntax must have been found
+together before, in a data set of the same encoding. Any other file does not match, and is examined as before. Lengths
+are part of the layout, so values that are not compared cannot move the others.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ class Examples:
     def __init__(self) -> None:
         self._layouts = Templates()
         """The elements up to the SOP Instance UID, by the bytes of the group length."""
-        self._known: dict[tuple[bytes, bytes], tuple[str, str]] = {}
-        """SOP Class UID and transfer syntax UID by their encoded values."""
+        self._known: dict[tuple[bytes, bytes, bytes], tuple[str, str]] = {}
+        """SOP Class UID and transfer syntax UID by their encoded values and the encoding that the data set is in."""
 
     def match(self, data: bytes) -> Identified | None:
         """Return the UIDs of a file with these first bytes, or None if it is not laid out like an earlier one."""
@@ -63,11 +63,11 @@ class Examples:
             return None
         values = found[0]
         sop_class, sop_instance = values[_META_SOP_CLASS], values[_META_SOP_INSTANCE]
-        known = self._known.get((sop_class, values[_META_SYNTAX]))
+        offset = _FIRST_END + int.from_bytes(group_length[-4:], "little")
+        known = self._known.get((sop_class, values[_META_SYNTAX], _encoding_at(data, offset)))
         if known is None or sop_class != values[_SOP_CLASS] or sop_instance != values[_SOP_INSTANCE]:
             return None
         uid = sop_instance.decode("latin-1").strip("\0 ")
-        offset = _FIRST_END + int.from_bytes(group_length[-4:], "little")
         return Identified(known[0], uid, known[1], offset) if uid else None
 
     def learn(self, data: bytes, identified: Identified) -> None:
@@ -90,7 +90,13 @@ class Examples:
             if len(self._known) >= _MAX_KNOWN:
                 self._known.clear()
             known = identified.sop_class_uid, identified.transfer_syntax_uid
-            self._known[values[_META_SOP_CLASS], values[_META_SYNTAX]] = known
+            self._known[values[_META_SOP_CLASS], values[_META_SYNTAX], _encoding_at(data, offset)] = known
+
+
+def _encoding_at(data: bytes, at: int) -> bytes:
+    """Return the bytes of a data set's first header that differ from encoding to encoding: its group, and its VR."""
+    group, vr = data[at : at + 2], data[at + 4 : at + 6]
+    return group + vr if vr.isupper() else group
 
 
 def _elements(data: bytes, at: int, end: int | None, encoding: Encoding) -> list[tuple[int, bytes, int]]:
