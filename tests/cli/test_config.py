@@ -342,7 +342,7 @@ def test_settings_of_tls_are_taken_from_the_file_and_certificates_decide(tmp_pat
     assert "no rule for 127.0.0.1 allows the certificate names mr1.example" in err
 
 
-@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="there is no file that cannot be read")
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="this system has no unreadable file")
 def test_a_file_that_cannot_be_read_is_reported() -> None:
     done = dicomport("storescp", "--config", "/proc/self/mem")
     assert (done.returncode, "/proc/self/mem: Input/output error" in done.stderr) == (2, True)

@@ -145,8 +145,13 @@ def test_a_parent_that_cannot_prepare_the_settings_continues(caplog: pytest.LogC
 
 
 def test_a_worker_without_a_parent_ends_its_thread(sockets: tuple[socket.socket, socket.socket]) -> None:
+    worker = Reloading()
+    thread = threading.Thread(target=handover._follow, args=(sockets[1], worker), daemon=True)
+    thread.start()
     sockets[0].close()
-    handover._follow(sockets[1], cast("Any", Reloading()))
+    thread.join(60)
+    assert not thread.is_alive()
+    assert worker.used.empty()
 
 
 def test_settings_are_read_from_the_start_of_the_memory() -> None:

@@ -183,10 +183,16 @@ def test_a_receiver_without_anything_to_reload_continues(tmp_path: Path) -> None
 PASSWORDS: Final = "passwords = 'users'\n[peers.ct]\nae-title = 'CT1'\n"
 
 
-def test_a_slow_file_delays_no_association(running: Reloading, tmp_path: Path) -> None:
-    users = tmp_path / "users"
-    users.write_text(hash_password("user", "new") + "\n")
+@pytest.fixture
+def users(running: Reloading, tmp_path: Path) -> Path:
+    """Return a file of passwords that the next reload reads."""
+    path = tmp_path / "users"
+    path.write_text(hash_password("user", "new") + "\n")
     running.settings.write_text(f"verbose = true\n{PASSWORDS}")
+    return path
+
+
+def test_a_slow_file_delays_no_association(running: Reloading, users: Path) -> None:
     with slow_file(users) as slow:
         running.signal()
         slow.wait_for_reader()
@@ -197,10 +203,7 @@ def test_a_slow_file_delays_no_association(running: Reloading, tmp_path: Path) -
     assert (running.accepts("CT1"), running.accepts("CT1", "new")) == (False, True)
 
 
-def test_a_slow_file_does_not_delay_the_end(running: Reloading, tmp_path: Path) -> None:
-    users = tmp_path / "users"
-    users.write_text(hash_password("user", "new") + "\n")
-    running.settings.write_text(PASSWORDS)
+def test_a_slow_file_does_not_delay_the_end(running: Reloading, users: Path) -> None:
     with slow_file(users) as slow:
         running.signal()
         slow.wait_for_reader()
@@ -210,10 +213,7 @@ def test_a_slow_file_does_not_delay_the_end(running: Reloading, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("running", [WORKERS], ids=["workers"], indirect=True)
-def test_a_killed_reading_keeps_the_settings(running: Reloading, tmp_path: Path) -> None:
-    users = tmp_path / "users"
-    users.write_text(hash_password("user", "new") + "\n")
-    running.settings.write_text(f"verbose = true\n{PASSWORDS}")
+def test_a_killed_reading_keeps_the_settings(running: Reloading, users: Path) -> None:
     with slow_file(users) as slow:
         running.signal()
         slow.wait_for_reader()
@@ -227,10 +227,7 @@ def test_a_killed_reading_keeps_the_settings(running: Reloading, tmp_path: Path)
     assert (running.accepts("CT1"), running.accepts("CT1", "new")) == (False, True)
 
 
-def test_a_file_that_changes_after_its_check_is_not_read_again(running: Reloading, tmp_path: Path) -> None:
-    users = tmp_path / "users"
-    users.write_text(hash_password("user", "new") + "\n")
-    running.settings.write_text(f"verbose = true\n{PASSWORDS}")
+def test_a_file_that_changes_after_its_check_is_not_read_again(running: Reloading, users: Path, tmp_path: Path) -> None:
     with slow_file(users) as slow:
         running.signal()
         slow.wait_for_reader()

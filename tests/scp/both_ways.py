@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import re
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 from unittest import mock
+
+from tests.ways import created, logged
 
 from dicomport import Limits, Status, Storage, StorageSCP, StoreOperation
 from dicomport.scp import straight
@@ -139,7 +138,7 @@ async def play(
         limits=limits or Limits(),
         on_stored=lambda operation, status, size: reports.append((operation.sop_instance_uid, status, size)),
     )
-    with _paths() as paths, _lines() as lines:
+    with created(straight.StraightPath) as paths, logged("dicomport.scp", r"\bport=\d+") as lines:
         async with scp:
             answers = await _converse(scp.port, pieces, window)
         counters = dict(scp.counters)
@@ -189,40 +188,6 @@ async def _listen(peer: socket.socket, answers: bytearray) -> None:
         if not piece:
             return
         answers += piece
-
-
-@contextmanager
-def _paths() -> Iterator[list[straight.StraightPath]]:
-    """Collect the straight paths of all associations."""
-    paths: list[straight.StraightPath] = []
-    begin = straight.StraightPath.__init__
-
-    def init(self: straight.StraightPath, *arguments: Any) -> None:
-        begin(self, *arguments)
-        paths.append(self)
-
-    with mock.patch.object(straight.StraightPath, "__init__", init):
-        yield paths
-
-
-@contextmanager
-def _lines() -> Iterator[list[str]]:
-    """Collect the lines of the log, without ports."""
-    lines: list[str] = []
-
-    class Handler(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            lines.append(re.sub(r" port=\d+", "", record.getMessage()))
-
-    logger, handler = logging.getLogger("dicomport.scp"), Handler()
-    level = logger.level
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    try:
-        yield lines
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(level)
 
 
 def general() -> Any:

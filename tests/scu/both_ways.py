@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import logging
-import re
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 from unittest import mock
+
+from tests.ways import created, logged
 
 import dicomport
 from dicomport.scu import InstanceResult, RetryPolicy, Sending
@@ -265,7 +264,7 @@ async def play(instances: Sequence[Any], plan: PeerPlan, stop_after: str = "", *
     if stop_after:
         options["on_result"] = stop
     running.append(dicomport.send(instances, "127.0.0.1", port, **options))
-    with _paths() as paths, _lines(port) as sent.log:
+    with created(straight.StraightPath) as paths, logged("dicomport.scu", rf"\b{port}\b") as sent.log:
         try:
             report = await running[0]
         finally:
@@ -281,40 +280,6 @@ def _comparable(result: InstanceResult) -> InstanceResult:
     path = Path(result.name)
     reason = result.reason.replace(str(path.parent), "FOLDER")
     return dataclasses.replace(result, seconds=0.0, name=path.name, reason=reason)
-
-
-@contextmanager
-def _paths() -> Iterator[list[straight.StraightPath]]:
-    """Collect the straight paths of all associations."""
-    paths: list[straight.StraightPath] = []
-    begin = straight.StraightPath.__init__
-
-    def init(self: straight.StraightPath, *arguments: Any) -> None:
-        begin(self, *arguments)
-        paths.append(self)
-
-    with mock.patch.object(straight.StraightPath, "__init__", init):
-        yield paths
-
-
-@contextmanager
-def _lines(port: int) -> Iterator[list[str]]:
-    """Collect the lines of the log, without the port."""
-    lines: list[str] = []
-
-    class Handler(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            lines.append(re.sub(rf"\b{port}\b", "PORT", record.getMessage()))
-
-    logger, handler = logging.getLogger("dicomport.scu"), Handler()
-    level = logger.level
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    try:
-        yield lines
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(level)
 
 
 async def _no_path(_: straight.StraightPath) -> None:
