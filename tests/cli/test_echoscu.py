@@ -14,7 +14,6 @@ import pytest
 from tests.certificates import Files
 from tests.cli.commands import dicomport, receiver
 
-from dicomport.cli.console import LogFormat, set_log_format
 from dicomport.cli.explaining import print_steps
 from dicomport.net import Endpoint, FailedAttempt
 from dicomport.scu.explain.steps import Connected, Failure, Step
@@ -242,7 +241,6 @@ def test_explain_prints_the_addresses_that_failed(capsys: pytest.CaptureFixture[
     async def steps() -> AsyncGenerator[Step, None]:
         yield Connected(seconds=0.5, failed=failed, endpoint=None, failure=Failure("nothing listens", "start it"))
 
-    set_log_format(LogFormat.TEXT)  # The format is that of the process; a command of another test may have set it.
     code = asyncio.run(print_steps(steps(), as_json=False, shows_messages=True))
     assert code == 3
     assert capsys.readouterr().err.splitlines() == [
